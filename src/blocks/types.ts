@@ -1,0 +1,121 @@
+/**
+ * The block store's interface. MemoryStore, PackStore and ReplicatedStore pass one conformance suite
+ * (test/conformance/block-store.ts). A block is 1..BLOCK_MAX_BYTES bytes, named by its content.
+ */
+import type { BlockId, PoolId } from '../ids.ts';
+
+export interface GetOptions {
+  /** First byte wanted; default 0. */
+  readonly offset?: number;
+  /** Default: to the end. A range past the end is cut; a range starting past it is empty. */
+  readonly length?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface WriteOptions {
+  readonly signal?: AbortSignal;
+}
+
+export interface BlockInfo {
+  readonly id: BlockId;
+  readonly lengthBytes: number;
+}
+
+export interface BlockStore {
+  /**
+   * Stores the block; resolves with its id once it is as durable as this store makes it (memory: at once; pack: on
+   * disk; replicated: on disk on two nodes). Storing equal bytes again is cheap and yields the same id.
+   * TooLargeError over BLOCK_MAX_BYTES or empty; NoSpaceError when full.
+   */
+  put(data: Uint8Array, options?: WriteOptions): Promise<BlockId>;
+  /** As put for each; ids in the order given. One durability wait for all where the store can. */
+  putMany(blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>, options?: WriteOptions): Promise<BlockId[]>;
+  /** Verified bytes, owned by the caller. BlockNotFoundError; CorruptionError when no intact copy is left. */
+  get(id: BlockId, options?: GetOptions): Promise<Uint8Array>;
+  /** In the order given; one failing rejects all. */
+  getMany(ids: Iterable<BlockId>, options?: { readonly signal?: AbortSignal }): Promise<Uint8Array[]>;
+  has(id: BlockId): Promise<boolean>;
+  /** True if it was there. A filesystem's pool refuses with FsError EPERM: its garbage collection deletes. */
+  delete(id: BlockId): Promise<boolean>;
+  /** Every block once, in no order; blocks put or deleted meanwhile may or may not appear. */
+  list(): AsyncIterable<BlockInfo>;
+  close(): Promise<void>;
+}
+
+/** One run of consecutive 64 KiB pages of a block, with what is needed to verify it against the id. */
+export interface PageRun {
+  /** Length of the whole block. */
+  readonly blockBytes: number;
+  /** Concatenated BLAKE3-256 of all pages of the block. */
+  readonly pageHashes: Uint8Array;
+  readonly firstPage: number;
+  /** Bytes of pages firstPage.. (the block's last page may be short). */
+  readonly data: Uint8Array;
+}
+
+/**
+ * What a node keeps: blocks of all pools on its disk. PackEngine (packs + index) and MemoryEngine implement it; the
+ * node's block service and the PackStore facade use it.
+ */
+export interface BlockEngine {
+  /**
+   * Appends the block unless present. `pageHashes` and `id` are the caller's claim; the engine trusts them (the service
+   * verifies what came over the network first). Resolves when on disk (group commit).
+   * Present or new, the block's stamp becomes max(old, generation): a put renews.
+   */
+  put(pool: PoolId, id: BlockId, pageHashes: Uint8Array, data: Uint8Array, generation: number): Promise<{ existed: boolean }>;
+  /**
+   * Pages [firstPage, firstPage+pageCount) as they are on disk, NOT verified: the reader verifies. Undefined if absent.
+   * pageCount may reach past the end. `wantHashes` false leaves pageHashes empty (the reader has them).
+   * CorruptionError if the record itself is unreadable. Call `release` when the bytes are no longer needed.
+   */
+  read(pool: PoolId, id: BlockId, firstPage: number, pageCount: number, wantHashes: boolean): Promise<(PageRun & { release(): void }) | undefined>;
+  /** Length if present. */
+  has(pool: PoolId, id: BlockId): number | undefined;
+  /** Raises the stamp if present (a `has` for writing); durable on return. */
+  renew(pool: PoolId, id: BlockId, generation: number): Promise<boolean>;
+  /** Durable on return. True if it was there. */
+  delete(pool: PoolId, id: BlockId): Promise<boolean>;
+  list(pool: PoolId): AsyncIterable<BlockInfo & { readonly generation: number }>;
+  /** Called by whoever found that the stored bytes do not match the id: the copy is set aside and counted, not served again. */
+  markDamaged(pool: PoolId, id: BlockId): Promise<void>;
+  usage(): EngineUsage;
+  /** Rewrites packs that are more than half dead; resolves with the bytes given back. */
+  compact(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface EngineUsage {
+  readonly blockCount: number;
+  /** Bytes of live blocks. */
+  readonly liveBytes: number;
+  /** Bytes of files on disk. */
+  readonly fileBytes: number;
+  /** Room for more blocks, the reserve excluded. */
+  readonly freeBytes: number;
+  readonly capacityBytes: number;
+  readonly damaged: readonly { readonly pool: PoolId; readonly id: BlockId }[];
+}
+
+/** A put's receipt: which nodes have it on disk now, and under which collection generation (the least of them). */
+export interface PutReceipt {
+  readonly id: BlockId;
+  readonly generation: number;
+}
+
+/** What vfs needs of the blocks layer: a filesystem's pools, spread over the nodes. */
+export interface BlockClient {
+  /**
+   * Resolves when on disk on two nodes (one where the pool's copies is 1 or the cluster has one node).
+   * The buffer must not change meanwhile.
+   */
+  put(pool: PoolId, data: Uint8Array, options?: { readonly signal?: AbortSignal; readonly minGeneration?: number }): Promise<PutReceipt>;
+  /**
+   * Reads block bytes [offset, offset+length) into `target`, verified, from the best holder, falling back to every
+   * other one. Whole blocks may be split over several holders.
+   */
+  read(pool: PoolId, id: BlockId, blockBytes: number, offset: number, target: Uint8Array, options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' }): Promise<void>;
+  /** Nodes that should hold the block, in order, and whether they are up and have it (for `tatami stat`). */
+  locate(pool: PoolId, id: BlockId): Promise<readonly { readonly node: string; readonly state: 'held' | 'missing' | 'unreachable' }[]>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,95 @@
+/**
+ * The catalog: who is in the cluster, which group is served by whom, pools, tablets. One versioned document that every
+ * node and client holds (Droonga's catalog, Ceph's maps). Only compare-and-set changes it.
+ */
+import type { Address } from '../env.ts';
+import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
+
+export const CATALOG_FORMAT_VERSION = 1;
+
+export interface Catalog {
+  readonly formatVersion: number;
+  /** Random, 32 hexadecimal characters; a node of another cluster is refused. */
+  readonly clusterId: string;
+  readonly epoch: Epoch;
+  readonly nodes: readonly CatalogNode[];
+  /** Nodes that decide on the next catalog. */
+  readonly voters: readonly NodeId[];
+  readonly pools: readonly Pool[];
+  readonly groups: readonly Group[];
+  /** Sorted by firstIno, gap-free from 1. */
+  readonly tablets: readonly Tablet[];
+}
+
+export interface CatalogNode {
+  readonly id: NodeId;
+  /** Random, made with the data directory: another disk under an old name is another store. */
+  readonly storeId: string;
+  readonly address: Address;
+  /** Share of data it takes: capacity in GiB, at least 1. */
+  readonly weight: number;
+  /** Failure domains. */
+  readonly host: string;
+  readonly rack: string;
+  readonly zone: string;
+}
+
+export type FailureDomain = 'node' | 'host' | 'rack' | 'zone';
+
+export interface Pool {
+  readonly id: PoolId;
+  readonly name: string;
+  /** A filesystem's blocks are swept by garbage collection and never deleted by callers; a library's the reverse. */
+  readonly kind: 'filesystem' | 'library';
+  readonly copies: number;
+  /** Files are cut at multiples of this; a power of two, PAGE_BYTES..BLOCK_MAX_BYTES. */
+  readonly blockSizeBytes: number;
+  /** Power of two. */
+  readonly pgCount: number;
+  /** Copies are kept in different ones while there are enough. */
+  readonly domain: FailureDomain;
+  /** Exceptions to straw2: placement group -> ordered nodes that replace the head of its list. */
+  readonly upmap: Readonly<Record<number, readonly NodeId[]>>;
+  /** Epoch at which some placement list of the pool last changed; puts with an older catalog are refused. */
+  readonly placementEpoch: Epoch;
+}
+
+export interface Group {
+  readonly id: GroupId;
+  /** The group's own epoch, not the catalog's: it grows when this entry's members change (R6). */
+  readonly epoch: Epoch;
+  readonly historyId: HistoryId;
+  readonly primary: NodeId;
+  readonly secondary: NodeId | null;
+  readonly learners: readonly NodeId[];
+  readonly lastActivated: { readonly epoch: Epoch; readonly members: readonly NodeId[] };
+  /** Replicas that must hold a write before it is acknowledged (R4): 1 or 2. */
+  readonly minReplicas: number;
+}
+
+/** A range of inode numbers, [firstIno, next tablet's firstIno). */
+export interface Tablet {
+  readonly firstIno: Ino;
+  readonly group: GroupId;
+}
+
+/** What a holder of the catalog can ask of it; behind it stands one writer today and Paxos next. */
+export interface CatalogService {
+  /** The newest catalog this process has seen. */
+  current(): Catalog;
+  /** Called after each newer catalog is durable here. Returns the unsubscriber. */
+  subscribe(callback: (catalog: Catalog) => void): () => void;
+  /**
+   * Compare-and-set: `change` is applied to the newest chosen catalog if its epoch is `expected`, else ConflictError
+   * (read again, decide again). Resolves with the chosen catalog once it is durable at the voters.
+   * `change` gets the catalog and returns the next one; the service sets `epoch`.
+   */
+  propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog>;
+}
+
+/** Changes travel as data so that voters can check them. */
+export type CatalogChange =
+  | { readonly kind: 'putNode'; readonly node: CatalogNode }
+  | { readonly kind: 'removeNode'; readonly id: NodeId }
+  | { readonly kind: 'putPool'; readonly pool: Pool }
+  | { readonly kind: 'putGroup'; readonly group: Group; readonly expectedGroupEpoch: Epoch };

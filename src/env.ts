@@ -1,0 +1,155 @@
+/**
+ * The only door to the outside: clock, chance, disk, sockets. Two worlds stand behind it: the real one
+ * (env-node.ts) and the simulated one (test/sim), where a whole cluster runs in one process, in virtual time, from
+ * one seed, on disks that forget what was not synced. Nothing else may call Date.now, Math.random, setTimeout,
+ * node:fs or node:net (scripts/tidy.ts checks it). Modelled on LevelDB's Env.
+ */
+
+export interface Env {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly disk: Disk;
+  readonly transport: Transport;
+}
+
+// Time
+
+export interface Timer {
+  /** Idempotent. After it the callback does not run. */
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Milliseconds (with fraction) since an arbitrary instant; never goes back. For durations, leases, deadlines. */
+  monotonicMs(): number;
+  /** Nanoseconds since the Unix epoch. Only for time stamps shown to people and stored in inodes. */
+  wallNs(): bigint;
+  /** Runs `callback` once after at least `delayMs`. Does not keep the process alive by itself. */
+  setTimer(delayMs: number, callback: () => void): Timer;
+  /** Resolves after `delayMs`; rejects with CancelledError as soon as `signal` fires. */
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
+}
+
+export interface Random {
+  /** `length` bytes fit for keys and nonces (in simulation: from the seed). */
+  bytes(length: number): Uint8Array;
+  /** Uniform integer, 0 <= n < bound, bound <= 2^32. For jitter and choice. */
+  below(bound: number): number;
+}
+
+// Disk
+
+/** Errors of a Disk are Node's own: `Error` with `code` ENOENT, EEXIST, ENOSPC, EIO, ... */
+export interface Disk {
+  /**
+   * - `read`: must exist; `write`: read and write, must exist; `create`: read and write, made if missing;
+   *   `exclusive`: as create, EEXIST if it exists.
+   */
+  open(path: string, mode: 'read' | 'write' | 'create' | 'exclusive'): Promise<DiskFile>;
+  /** Whole content. */
+  readFile(path: string): Promise<Uint8Array>;
+  /** Writes `path.tmp`, syncs it, renames it over `path`, syncs the directory: after it, old or new, never a mixture. */
+  writeFileAtomic(path: string, data: Uint8Array, mode?: number): Promise<void>;
+  /** Names in the directory, sorted by code unit. */
+  readdir(path: string): Promise<string[]>;
+  exists(path: string): Promise<boolean>;
+  /** Makes all missing directories. */
+  mkdir(path: string): Promise<void>;
+  unlink(path: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  /** Removes a file or a tree; nothing to do if missing. */
+  remove(path: string): Promise<void>;
+  /** Makes the names in a directory durable. */
+  syncDir(path: string): Promise<void>;
+  /** Of the filesystem that holds `path`, in bytes, as an unprivileged user sees it. */
+  space(path: string): Promise<{ totalBytes: number; freeBytes: number }>;
+  /**
+   * Takes an exclusive lock that dies with the process. Throws an error with code EBUSY (and `info.pid` if known) when
+   * another process has it.
+   */
+  lock(path: string): Promise<{ release(): Promise<void> }>;
+  /** Opens (and makes) a sorted key-value store in directory `path`. */
+  openKv(path: string, options?: KvOptions): Promise<Kv>;
+}
+
+export interface DiskFile {
+  /** Fills `buffer` from `position`; returns the byte count, less than asked only at the end of the file. */
+  read(buffer: Uint8Array, position: number): Promise<number>;
+  /** Writes all of the buffers, one after the other, from `position`. */
+  write(buffers: readonly Uint8Array[], position: number): Promise<void>;
+  /** Makes everything that this file was given before the call durable. */
+  datasync(): Promise<void>;
+  truncate(sizeBytes: number): Promise<void>;
+  sizeBytes(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface KvOptions {
+  /** Block cache, bytes. */
+  readonly cacheBytes?: number;
+  /** Memtable, bytes. */
+  readonly writeBufferBytes?: number;
+}
+
+export type KvOp = { readonly key: Uint8Array; readonly value: Uint8Array } | { readonly key: Uint8Array; readonly value?: undefined };
+
+/** A sorted byte-string map (LevelDB in the real world). Keys sort by unsigned bytes. */
+export interface Kv {
+  /** Undefined if absent. Synchronous on purpose: a cached point read takes microseconds, a hop to a thread ten times that. */
+  get(key: Uint8Array): Uint8Array | undefined;
+  /** Atomic. With `sync` it and all batches before it are durable on return; without, they survive only the process. */
+  batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void>;
+  /** Ascending (or descending with `reverse`) over gte <= key < lt, from one consistent snapshot. */
+  scan(range: { gte: Uint8Array; lt: Uint8Array; limit?: number; reverse?: boolean }): AsyncIterable<readonly [Uint8Array, Uint8Array]>;
+  close(): Promise<void>;
+}
+
+// Network
+
+/** `host:port`; IPv6 hosts in brackets. */
+export type Address = string;
+
+export interface Transport {
+  /** Port 0 picks a free one; the listener's `address` has the real one. EADDRINUSE as from Node. */
+  listen(address: Address, onConnection: (connection: Connection) => void): Promise<Listener>;
+  /** Rejects with PeerUnreachableError or TimeoutError. */
+  connect(address: Address, timeoutMs: number): Promise<Connection>;
+  /** Opens a UDP socket bound to `address`. */
+  datagram(address: Address, options: { broadcast: boolean }): Promise<DatagramSocket>;
+}
+
+export interface Listener {
+  readonly address: Address;
+  close(): Promise<void>;
+}
+
+/** A reliable ordered byte stream. */
+export interface Connection {
+  readonly remoteAddress: Address;
+  /** Queues the bytes, which must not change until they are sent. Never throws: a broken connection shows in onClose. */
+  write(chunks: readonly Uint8Array[]): void;
+  /** Bytes queued and not yet taken by the system. */
+  readonly queuedBytes: number;
+  /** Sets the receiver. `chunk` is valid only during the call: copy what is kept. Delivery starts when this is set. */
+  onData(receive: (chunk: Uint8Array) => void): void;
+  /** Called whenever queuedBytes falls below half of what made it high (1 MiB). */
+  onDrain(drained: () => void): void;
+  /** Called exactly once; `error` is absent for an orderly end. */
+  onClose(closed: (error?: Error) => void): void;
+  /** Back-pressure on the sender: no onData between pause and resume. */
+  pause(): void;
+  resume(): void;
+  /** Sends what is queued, then ends. */
+  end(): void;
+  /** Ends at once. */
+  destroy(error?: Error): void;
+}
+
+export interface DatagramSocket {
+  readonly address: Address;
+  send(packet: Uint8Array, to: Address): void;
+  onMessage(receive: (packet: Uint8Array, from: Address) => void): void;
+  /** Addresses to which a broadcast from here would go (empty where no interface allows it), with the given port. */
+  broadcastAddresses(port: number): Address[];
+  close(): Promise<void>;
+}

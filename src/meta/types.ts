@@ -1,0 +1,168 @@
+/**
+ * Metadata as the rest of the program sees it: attributes, extents, mutations and queries, and the port through which
+ * vfs reaches the groups. Names are bytes. Times are nanoseconds since the Unix epoch (bigint).
+ */
+import type { BlockId, GroupId, Ino, PoolId, SessionId } from '../ids.ts';
+
+export type FileType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char' | 'block';
+
+export interface Attr {
+  readonly ino: Ino;
+  readonly type: FileType;
+  /** Permission bits, 0..0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly nlink: number;
+  /** Files: bytes. Symlinks: target length. Directories: number of entries. */
+  readonly sizeBytes: number;
+  /** Bytes of all extents (holes excluded): st_blocks * 512. */
+  readonly storedBytes: number;
+  readonly atimeNs: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly rdev: number;
+  /** Grows with every change of content or size; tells whether cached pages are still right. */
+  readonly version: number;
+  /** Tells apart two uses of one inode number (numbers are never reused today: always 1). */
+  readonly generation: number;
+  /** Pool that new blocks of this file (or of files made in this directory) go to. */
+  readonly pool: PoolId;
+  /** The directory that holds it (directories: `..`; others: one of them, best effort). 0 for the root. */
+  readonly parent: Ino | 0;
+}
+
+/** A run of file bytes. What no extent covers is a hole and reads as zeros. */
+export type Extent =
+  | {
+      readonly kind: 'block';
+      /** In the file. */
+      readonly offset: number;
+      readonly lengthBytes: number;
+      readonly pool: PoolId;
+      readonly id: BlockId;
+      /** Where the run starts in the block. */
+      readonly blockOffset: number;
+      /** Length of the whole block. */
+      readonly blockBytes: number;
+    }
+  | { readonly kind: 'inline'; readonly offset: number; readonly lengthBytes: number; readonly data: Uint8Array };
+
+export interface Dirent {
+  readonly name: Uint8Array;
+  readonly ino: Ino;
+  readonly type: FileType;
+}
+
+/** Owner of things made by a call, and who asks. Supplementary groups come with issue 5. */
+export interface Credentials {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface SetAttr {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Truncates or extends with a hole. */
+  readonly sizeBytes?: number;
+  readonly atimeNs?: bigint | 'now';
+  readonly mtimeNs?: bigint | 'now';
+}
+
+/**
+ * What a client asks to change. The primary adds time and new inode number (see Command in meta/commands.ts), so that
+ * applying is deterministic. FsError conditions are part of the result, equal on every replica.
+ */
+export type Mutation =
+  /** make: ENOENT ENOTDIR EEXIST ENAMETOOLONG EINVAL. With exclusive false and an existing *file*: returns it (open(O_CREAT)). */
+  | { readonly op: 'make'; readonly parent: Ino; readonly name: Uint8Array; readonly type: FileType; readonly mode: number; readonly owner: Credentials; readonly rdev: number; readonly target?: Uint8Array; readonly exclusive: boolean }
+  /** link: ENOENT EEXIST EPERM (directories) EMLINK */
+  | { readonly op: 'link'; readonly ino: Ino; readonly parent: Ino; readonly name: Uint8Array }
+  /** unlink (not directories: EISDIR). keepOpen: this session still has it open; its data stays until releaseOrphan or the session's end. */
+  | { readonly op: 'unlink'; readonly parent: Ino; readonly name: Uint8Array; readonly keepOpen: boolean }
+  /** rmdir: ENOTDIR ENOTEMPTY */
+  | { readonly op: 'rmdir'; readonly parent: Ino; readonly name: Uint8Array }
+  /** rename: noReplace -> EEXIST; exchange swaps; a replaced file is treated as by unlink with keepOpen. EINVAL into itself; ENOTEMPTY EISDIR ENOTDIR. */
+  | { readonly op: 'rename'; readonly parent: Ino; readonly name: Uint8Array; readonly newParent: Ino; readonly newName: Uint8Array; readonly noReplace: boolean; readonly exchange: boolean; readonly keepOpen: boolean }
+  | { readonly op: 'setattr'; readonly ino: Ino; readonly set: SetAttr }
+  /**
+   * Replaces the file's bytes in the extents' ranges (which do not overlap each other) and grows the size to at least
+   * `growToBytes`. `generation`: least put-receipt generation of the blocks named, undefined without blocks; too old
+   * -> StaleBlocksError. mtimeNs: when the last of these writes happened, 'now' = on arrival.
+   */
+  | { readonly op: 'commit'; readonly ino: Ino; readonly extents: readonly Extent[]; readonly growToBytes: number; readonly generation?: number; readonly mtimeNs: bigint | 'now' }
+  /** Turns a range into a hole. */
+  | { readonly op: 'punch'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number }
+  /** setxattr: mode create -> EEXIST, replace -> ENODATA */
+  | { readonly op: 'setxattr'; readonly ino: Ino; readonly name: Uint8Array; readonly value: Uint8Array; readonly mode: 'any' | 'create' | 'replace' }
+  | { readonly op: 'removexattr'; readonly ino: Ino; readonly name: Uint8Array }
+  /** The session's last handle of an unlinked file is closed. */
+  | { readonly op: 'releaseOrphan'; readonly ino: Ino };
+
+/** What a mutation yields when it succeeds. attr: of the inode made or changed, after the change. */
+export interface MutationResult {
+  /** make, link, setattr, commit, punch, unlink (of the victim if it still exists), rename (of the moved). */
+  readonly attr?: Attr;
+  /** The affected directory, after the change; keeps the client's cache right. */
+  readonly parentAttr?: Attr;
+  readonly newParentAttr?: Attr;
+  /** unlink, rename over: the inode that lost a name. nlink 0 and keepOpen: it is now an orphan. */
+  readonly victim?: Attr;
+  /** make: false if an existing file was returned. */
+  readonly created?: boolean;
+}
+
+export type Query =
+  | { readonly op: 'lookup'; readonly parent: Ino; readonly name: Uint8Array }
+  | { readonly op: 'getattr'; readonly ino: Ino }
+  | { readonly op: 'readlink'; readonly ino: Ino }
+  /** Entries after `after` (exclusive; empty = from the start) in byte order of names. `.` and `..` are not stored. */
+  | { readonly op: 'readdir'; readonly ino: Ino; readonly after: Uint8Array; readonly limit: number; readonly withAttrs: boolean }
+  /** Extents that touch the range, clipped to whole extents, ascending, plus attr. At most `limit`; `more` tells. */
+  | { readonly op: 'extents'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number; readonly limit: number }
+  | { readonly op: 'getxattr'; readonly ino: Ino; readonly name: Uint8Array }
+  | { readonly op: 'listxattr'; readonly ino: Ino }
+  | { readonly op: 'statfs' }
+  /** Every path of an inode (hard links), for reports. */
+  | { readonly op: 'paths'; readonly ino: Ino }
+  /** All block extents of the table, by (ino, offset) after the cursor: for garbage collection and fsck. */
+  | { readonly op: 'allExtents'; readonly afterIno: number; readonly afterOffset: number; readonly limit: number };
+
+export interface QueryResults {
+  readonly lookup: { readonly attr: Attr };
+  readonly getattr: { readonly attr: Attr };
+  readonly readlink: { readonly target: Uint8Array };
+  readonly readdir: { readonly entries: readonly (Dirent & { readonly attr?: Attr })[]; readonly more: boolean; readonly attr: Attr };
+  readonly extents: { readonly extents: readonly Extent[]; readonly more: boolean; readonly attr: Attr };
+  readonly getxattr: { readonly value: Uint8Array };
+  readonly listxattr: { readonly names: readonly Uint8Array[] };
+  readonly statfs: { readonly inodeCount: number; readonly storedBytes: number };
+  readonly paths: { readonly paths: readonly Uint8Array[] };
+  readonly allExtents: { readonly items: readonly { readonly ino: Ino; readonly extent: Extent & { kind: 'block' } }[]; readonly more: boolean };
+}
+
+export type QueryOf<Op extends Query['op']> = Extract<Query, { op: Op }>;
+
+/** What vfs and upkeep need of the metadata layer. Retries, fail-over and exactly-once are below it. */
+export interface MetaClient {
+  readonly sessionId: SessionId;
+  /** FsError for the file conditions; UnavailableError or TimeoutError when the deadline passes; StaleBlocksError; SessionExpiredError. */
+  mutate(mutation: Mutation, options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<MutationResult>;
+  query<Op extends Query['op']>(query: QueryOf<Op>, options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<QueryResults[Op]>;
+  /** Everything acknowledged before is on disk on every in-sync member when it resolves (fsync). */
+  sync(options?: { readonly timeoutMs?: number }): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface GroupStatus {
+  readonly id: GroupId;
+  readonly role: 'primary' | 'secondary' | 'learner' | 'none';
+  readonly epoch: number;
+  readonly loggedSeq: number;
+  readonly committedSeq: number;
+  readonly appliedSeq: number;
+  /** Serving, or in words why not. */
+  readonly serving: boolean;
+  readonly detail: string;
+}

@@ -1,0 +1,124 @@
+/**
+ * The filesystem as a kernel binding sees it: POSIX by inode, many calls at once. `Vfs` (vfs.ts) implements it over
+ * meta and blocks; bench/ and the tests implement it in memory. Bindings (src/fuse) translate to and from it and know
+ * nothing else. Failures are FsError; any other error is a bug and is answered with EIO and logged.
+ */
+import type { Ino } from '../ids.ts';
+import type { Attr, FileType, SetAttr } from '../meta/types.ts';
+
+/** Answers known at once need no promise: it saves a turn of the event loop on the hot path. */
+export type Maybe<T> = T | Promise<T>;
+
+export interface Caller {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+  /** Fires when the calling thread was interrupted; the operation may then end with EINTR. */
+  readonly signal?: AbortSignal;
+}
+
+export type Handle = number;
+
+export interface Entry {
+  readonly attr: Attr;
+  /** How long the kernel may keep the name, and the attributes. */
+  readonly entryTimeoutMs: number;
+  readonly attrTimeoutMs: number;
+}
+
+export interface AttrReply {
+  readonly attr: Attr;
+  readonly attrTimeoutMs: number;
+}
+
+export interface Opened {
+  readonly handle: Handle;
+  /** Kernel pages of earlier opens are still right. */
+  readonly keepCache: boolean;
+}
+
+export interface DirItem {
+  readonly name: Uint8Array;
+  readonly ino: Ino;
+  readonly type: FileType;
+  /** Pass as `offset` to go on after this entry; opaque, > 0. */
+  readonly nextOffset: number;
+  /** Present for readdirplus unless name is `.` or `..`. */
+  readonly entry?: Entry;
+}
+
+export interface StatFs {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly fileCount: number;
+  readonly freeFileCount: number;
+  readonly blockSizeBytes: number;
+}
+
+/** Bytes of a read, and what to call once they were copied out. */
+export interface ReadResult {
+  readonly chunks: readonly Uint8Array[];
+  release?(): void;
+}
+
+export interface FileLock {
+  readonly type: 'read' | 'write' | 'unlock';
+  readonly start: number;
+  /** Inclusive; Number.MAX_SAFE_INTEGER = to the end of file. */
+  readonly end: number;
+  readonly pid: number;
+}
+
+/** Open flags, as the Linux numbers in `flags` of open(2). */
+export interface VfsOps {
+  lookup(caller: Caller, parent: Ino, name: Uint8Array): Maybe<Entry>;
+  /** The kernel drops `count` references of those that lookup, make and readdirplus gave. */
+  forget(ino: Ino, count: number): void;
+  getattr(caller: Caller, ino: Ino, handle: Handle | undefined): Maybe<AttrReply>;
+  setattr(caller: Caller, ino: Ino, set: SetAttr, handle: Handle | undefined): Maybe<AttrReply>;
+  readlink(caller: Caller, ino: Ino): Maybe<Uint8Array>;
+  /** mode without umask already. For type 'file', 'fifo', 'socket', 'char', 'block'. */
+  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number): Maybe<Entry>;
+  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number): Maybe<Entry>;
+  symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry>;
+  link(caller: Caller, ino: Ino, newParent: Ino, newName: Uint8Array): Maybe<Entry>;
+  unlink(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void>;
+  rmdir(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void>;
+  rename(caller: Caller, parent: Ino, name: Uint8Array, newParent: Ino, newName: Uint8Array, options: { readonly noReplace: boolean; readonly exchange: boolean }): Maybe<void>;
+  open(caller: Caller, ino: Ino, flags: number): Maybe<Opened>;
+  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Maybe<Entry & Opened>;
+  /** Fewer bytes than asked only at the end of the file. */
+  read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult>;
+  /** Copies what it keeps of `data` before it returns or awaits. Resolves with the byte count. */
+  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number>;
+  /** On each close(2): dirty data is committed, write errors are reported here. */
+  flush(caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void>;
+  /** Last close. */
+  release(handle: Handle): Maybe<void>;
+  fsync(caller: Caller, handle: Handle, dataOnly: boolean): Maybe<void>;
+  opendir(caller: Caller, ino: Ino): Maybe<Opened>;
+  /**
+   * Entries from `offset` (0 = start, else a nextOffset), `.` and `..` included. At most about maxEntries; an empty
+   * answer ends the directory. With `plus`, each entry that the binding passes on counts as a lookup: it calls `kept`.
+   */
+  readdir(caller: Caller, handle: Handle, offset: number, maxEntries: number, plus: boolean): Maybe<readonly DirItem[]>;
+  /** The kernel took a reference on this inode through readdirplus. */
+  remember(ino: Ino): void;
+  releasedir(handle: Handle): Maybe<void>;
+  fsyncdir(caller: Caller, handle: Handle): Maybe<void>;
+  statfs(caller: Caller): Maybe<StatFs>;
+  getxattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<Uint8Array>;
+  setxattr(caller: Caller, ino: Ino, name: Uint8Array, value: Uint8Array, mode: 'any' | 'create' | 'replace'): Maybe<void>;
+  listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]>;
+  removexattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<void>;
+  /** mode: FALLOC_FL_* bits; EOPNOTSUPP for what is not supported. */
+  fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Maybe<void>;
+  /** SEEK_DATA 3, SEEK_HOLE 4; ENXIO past the end. */
+  lseek(caller: Caller, handle: Handle, offset: number, whence: number): Maybe<number>;
+}
+
+/** What the filesystem may tell the kernel; given to it by the binding. */
+export interface KernelNotifier {
+  invalidateInode(ino: Ino): void;
+  invalidateEntry(parent: Ino, name: Uint8Array): void;
+}
