@@ -1,0 +1,204 @@
+/**
+ * The catalog as a pure document: how the first one looks, what each change does to it, how it is written down.
+ */
+import { ConflictError, FormatError, StateError, UsageError } from '../errors.ts';
+import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
+import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
+import { checkRelations, parseCatalog } from './schema.ts';
+import { CATALOG_FORMAT_VERSION } from './types.ts';
+import type { Catalog, CatalogChange, CatalogNode, Group, Pool } from './types.ts';
+
+/** The pool and group that every cluster begins with. */
+export const DEFAULT_POOL_ID = 1 as PoolId;
+export const LIBRARY_POOL_ID = 2 as PoolId;
+export const FIRST_GROUP_ID = 'g0' as GroupId;
+
+/** Copies kept by default where there are nodes enough. */
+export const DEFAULT_COPIES = 3;
+
+export interface FirstCatalog {
+  readonly clusterId: string;
+  readonly historyId: HistoryId;
+  /** One or more; the first is primary of the first group and writer of the catalog, the second its secondary. */
+  readonly nodes: readonly CatalogNode[];
+  /** Copies of file data; on fewer nodes as many as nodes. Default {@link DEFAULT_COPIES}. */
+  readonly copies?: number;
+  readonly blockSizeBytes?: number;
+}
+
+/** Epoch 1 of a new cluster: one filesystem pool, one library pool, one group that serves one tablet. */
+export function firstCatalog(first: FirstCatalog): Catalog {
+  const [primary, secondary, ...others] = first.nodes;
+  if (primary === undefined) throw new StateError('a cluster begins with at least one node');
+  const members = secondary === undefined ? [primary.id] : [primary.id, secondary.id];
+  const pool = (id: PoolId, name: string, kind: Pool['kind']): Pool => ({
+    id,
+    name,
+    kind,
+    copies: first.copies ?? DEFAULT_COPIES,
+    blockSizeBytes: first.blockSizeBytes ?? BLOCK_MAX_BYTES,
+    pgCount: DEFAULT_PG_COUNT,
+    domain: 'host',
+    upmap: {},
+    placementEpoch: 1 as Epoch,
+  });
+  const catalog: Catalog = {
+    formatVersion: CATALOG_FORMAT_VERSION,
+    clusterId: first.clusterId,
+    epoch: 1 as Epoch,
+    nodes: first.nodes,
+    voters: [primary.id],
+    pools: [pool(DEFAULT_POOL_ID, 'files', 'filesystem'), pool(LIBRARY_POOL_ID, 'library', 'library')],
+    groups: [
+      {
+        id: FIRST_GROUP_ID,
+        epoch: 1 as Epoch,
+        historyId: first.historyId,
+        primary: primary.id,
+        secondary: secondary?.id ?? null,
+        learners: others.map((node) => node.id),
+        lastActivated: { epoch: 1 as Epoch, members },
+        minReplicas: defaultMinReplicas(first.nodes.length),
+      },
+    ],
+    tablets: [{ firstIno: 1 as Ino, group: FIRST_GROUP_ID }],
+  };
+  return parseCatalog(catalog);
+}
+
+/** R4: with three nodes or more a write waits for a second replica; with fewer it would wait for ever. */
+export function defaultMinReplicas(nodeCount: number): number {
+  return nodeCount >= 3 ? 2 : 1;
+}
+
+/**
+ * The catalog after `change`, with the next epoch. Pure.
+ *
+ * @throws ConflictError if the change was made for another state (compare-and-set lost).
+ * @throws UsageError, FormatError if the result would not be a usable catalog.
+ */
+export function applyChange(catalog: Catalog, change: CatalogChange): Catalog {
+  const epoch = (catalog.epoch + 1) as Epoch;
+  const next = { ...catalog, ...changedParts(catalog, change, epoch), epoch };
+  checkRelations(next);
+  return next;
+}
+
+function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Partial<Catalog> {
+  switch (change.kind) {
+    case 'putNode':
+      return putNode(catalog, change.node, epoch);
+    case 'removeNode':
+      return removeNode(catalog, change.id, epoch);
+    case 'putPool': {
+      const others = catalog.pools.filter((pool) => pool.id !== change.pool.id);
+      return { pools: [...others, { ...change.pool, placementEpoch: epoch }] };
+    }
+    case 'putGroup': {
+      const old = catalog.groups.find((group) => group.id === change.group.id);
+      if (old === undefined) throw new UsageError(`there is no group ${change.group.id}`);
+      // R1: compare-and-set on the group's epoch.
+      if (old.epoch !== change.expectedGroupEpoch) {
+        throw new ConflictError(`group ${old.id} is at epoch ${old.epoch}, not ${change.expectedGroupEpoch}`, {
+          info: { epoch: old.epoch },
+        });
+      }
+      if (change.group.epoch !== old.epoch + 1) {
+        throw new UsageError(`group ${old.id} goes from epoch ${old.epoch} to ${old.epoch + 1}`);
+      }
+      checkPromotion(old, change.group);
+      return { groups: catalog.groups.map((group) => (group === old ? change.group : group)) };
+    }
+  }
+}
+
+/** R2: only a member of lastActivated may become primary. */
+function checkPromotion(old: Group, next: Group): void {
+  if (next.primary !== old.primary && !old.lastActivated.members.includes(next.primary)) {
+    throw new UsageError(`R2: ${next.primary} was not in sync at the last activation of group ${old.id}`);
+  }
+}
+
+function putNode(catalog: Catalog, node: CatalogNode, epoch: Epoch): Partial<Catalog> {
+  const old = catalog.nodes.find((other) => other.id === node.id);
+  if (old !== undefined) {
+    if (old.storeId !== node.storeId) {
+      throw new ConflictError(`node ${node.id} exists with another data directory (store ${old.storeId})`, {
+        remedy: `Choose another node id with --id, or start the node on its own data directory.`,
+      });
+    }
+    const nodes = catalog.nodes.map((other) => (other === old ? node : other));
+    return placementOf(old) === placementOf(node) ? { nodes } : { nodes, pools: moved(catalog.pools, epoch) };
+  }
+  const nodes = [...catalog.nodes, node];
+  const groups = catalog.groups.map((group): Group => {
+    const minReplicas = Math.max(group.minReplicas, defaultMinReplicas(nodes.length));
+    const changed = { ...group, learners: [...group.learners, node.id], minReplicas };
+    return { ...changed, epoch: (group.epoch + 1) as Epoch, lastActivated: carried(group) };
+  });
+  return { nodes, groups, pools: moved(catalog.pools, epoch) };
+}
+
+/** A change of learners only keeps the activated set (R2): the same members are in sync in the next epoch. */
+function carried(group: Group): Group['lastActivated'] {
+  return group.lastActivated.epoch === group.epoch
+    ? { epoch: (group.epoch + 1) as Epoch, members: group.lastActivated.members }
+    : group.lastActivated;
+}
+
+function removeNode(catalog: Catalog, id: NodeId, epoch: Epoch): Partial<Catalog> {
+  if (!catalog.nodes.some((node) => node.id === id)) throw new UsageError(`there is no node ${id}`);
+  const serving = catalog.groups.filter((group) => group.primary === id || group.secondary === id);
+  if (serving.length > 0 || catalog.voters.includes(id)) {
+    throw new UsageError(`node ${id} still serves ${serving.map((group) => group.id).join(', ') || 'as a voter'}`, {
+      remedy: 'Drain it first.',
+    });
+  }
+  const groups = catalog.groups.map((group): Group => {
+    if (!group.learners.includes(id)) return group;
+    const learners = group.learners.filter((learner) => learner !== id);
+    return { ...group, learners, epoch: (group.epoch + 1) as Epoch, lastActivated: carried(group) };
+  });
+  return { nodes: catalog.nodes.filter((node) => node.id !== id), groups, pools: moved(catalog.pools, epoch) };
+}
+
+function placementOf(node: CatalogNode): string {
+  return JSON.stringify([node.weight, node.host, node.rack, node.zone]);
+}
+
+function moved(pools: readonly Pool[], epoch: Epoch): Pool[] {
+  return pools.map((pool) => ({ ...pool, placementEpoch: epoch }));
+}
+
+/** JSON, indented: an operator can read it. */
+export function encodeCatalog(catalog: Catalog): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(catalog, undefined, 1)}\n`);
+}
+
+/** Inverse of {@link encodeCatalog}; FormatError if damaged or newer. */
+export function decodeCatalog(bytes: Uint8Array): Catalog {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new FormatError('the catalog file is not JSON', { cause: error });
+  }
+  return parseCatalog(value);
+}
+
+/** The group that serves an inode. */
+export function groupOfIno(catalog: Catalog, ino: number): Group {
+  let serving = catalog.tablets[0]?.group;
+  for (const tablet of catalog.tablets) {
+    if (tablet.firstIno > ino) break;
+    serving = tablet.group;
+  }
+  const group = catalog.groups.find((candidate) => candidate.id === serving);
+  if (group === undefined) throw new StateError(`no group serves inode ${ino}`);
+  return group;
+}
+
+/** Pool by number; undefined if there is none. */
+export function poolById(catalog: Catalog, id: PoolId): Pool | undefined {
+  return catalog.pools.find((pool) => pool.id === id);
+}

@@ -1,0 +1,126 @@
+/**
+ * Checks catalogs and catalog changes that come from the wire or the disk, and the relations inside a catalog.
+ */
+import { z } from 'zod';
+import { FormatError, UsageError } from '../errors.ts';
+import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { CATALOG_FORMAT_VERSION } from './types.ts';
+import type { Catalog, CatalogChange } from './types.ts';
+
+const count = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
+const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/, 'a node id is 1 to 64 of a-z, 0-9 and -');
+const label = z.string().min(1).max(255);
+const groupId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/);
+const powerOfTwo = count.refine((n) => n > 0 && Number.isInteger(Math.log2(n)), 'must be a power of two');
+
+const nodeSchema = z.strictObject({
+  id: nodeId,
+  storeId: z.string().regex(/^[0-9a-f]{16,64}$/),
+  address: z.string().min(3).max(255),
+  weight: count.min(1).max(2 ** 24),
+  host: label,
+  rack: label,
+  zone: label,
+});
+
+const poolSchema = z.strictObject({
+  id: count.min(1).max(2 ** 32 - 1),
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/, 'a pool name is 1 to 64 of a-z, 0-9 and -'),
+  kind: z.enum(['filesystem', 'library']),
+  copies: count.min(1).max(16),
+  blockSizeBytes: powerOfTwo.refine((n) => n >= PAGE_BYTES && n <= BLOCK_MAX_BYTES),
+  pgCount: powerOfTwo.refine((n) => n <= 65536),
+  domain: z.enum(['node', 'host', 'rack', 'zone']),
+  upmap: z.record(z.coerce.number().int().nonnegative(), z.array(nodeId)),
+  placementEpoch: count,
+});
+
+const groupSchema = z.strictObject({
+  id: groupId,
+  epoch: count.min(1),
+  historyId: z.string().regex(/^[0-9a-f]{16}$/),
+  primary: nodeId,
+  secondary: nodeId.nullable(),
+  learners: z.array(nodeId),
+  lastActivated: z.strictObject({ epoch: count, members: z.array(nodeId).min(1) }),
+  minReplicas: z.union([z.literal(1), z.literal(2)]),
+});
+
+const catalogSchema = z.strictObject({
+  formatVersion: z.literal(CATALOG_FORMAT_VERSION),
+  clusterId: z.string().regex(/^[0-9a-f]{32}$/),
+  epoch: count.min(1),
+  nodes: z.array(nodeSchema).max(10_000),
+  voters: z.array(nodeId).min(1).max(5),
+  pools: z.array(poolSchema).max(10_000),
+  groups: z.array(groupSchema).max(100_000),
+  tablets: z.array(z.strictObject({ firstIno: count.min(1), group: groupId })).min(1),
+});
+
+const changeSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('putNode'), node: nodeSchema }),
+  z.strictObject({ kind: z.literal('removeNode'), id: nodeId }),
+  z.strictObject({ kind: z.literal('putPool'), pool: poolSchema }),
+  z.strictObject({ kind: z.literal('putGroup'), group: groupSchema, expectedGroupEpoch: count }),
+]);
+
+function describe(error: z.ZodError): string {
+  return error.issues
+    .slice(0, 3)
+    .map((issue) => `${issue.path.join('.') || 'document'}: ${issue.message}`)
+    .join('; ');
+}
+
+/**
+ * Validates a catalog read from disk or wire.
+ *
+ * @throws FormatError naming the first faults; a newer formatVersion says to upgrade.
+ */
+export function parseCatalog(value: unknown): Catalog {
+  const version = (value as { formatVersion?: unknown } | null)?.formatVersion;
+  if (typeof version === 'number' && version > CATALOG_FORMAT_VERSION) {
+    throw new FormatError(`the catalog has format ${version}; this program knows ${CATALOG_FORMAT_VERSION}`, {
+      remedy: 'Run a newer tatamifs on this machine.',
+    });
+  }
+  const parsed = catalogSchema.safeParse(value);
+  if (!parsed.success) throw new FormatError(`not a usable catalog: ${describe(parsed.error)}`);
+  const catalog = parsed.data as unknown as Catalog;
+  checkRelations(catalog);
+  return catalog;
+}
+
+/** Validates a change that a peer proposes. Throws UsageError. */
+export function parseChange(value: unknown): CatalogChange {
+  const parsed = changeSchema.safeParse(value);
+  if (!parsed.success) throw new UsageError(`not a usable catalog change: ${describe(parsed.error)}`);
+  return parsed.data as unknown as CatalogChange;
+}
+
+/** What must hold between the parts of any catalog. Throws FormatError. */
+export function checkRelations(catalog: Catalog): void {
+  const fail = (text: string): never => {
+    throw new FormatError(`inconsistent catalog at epoch ${catalog.epoch}: ${text}`);
+  };
+  const nodes = new Set(catalog.nodes.map((node) => node.id));
+  if (nodes.size !== catalog.nodes.length) fail('two nodes have one id');
+  if (new Set(catalog.nodes.map((node) => node.address)).size !== catalog.nodes.length) {
+    fail('two nodes have one address');
+  }
+  for (const voter of catalog.voters) if (!nodes.has(voter)) fail(`voter ${voter} is not a node`);
+  if (new Set(catalog.pools.map((pool) => pool.id)).size !== catalog.pools.length) fail('two pools have one number');
+  if (new Set(catalog.pools.map((pool) => pool.name)).size !== catalog.pools.length) fail('two pools have one name');
+  const groups = new Set(catalog.groups.map((group) => group.id));
+  for (const group of catalog.groups) {
+    const members = [group.primary, ...(group.secondary === null ? [] : [group.secondary]), ...group.learners];
+    if (new Set(members).size !== members.length) fail(`group ${group.id} names a node twice`);
+    for (const member of members) if (!nodes.has(member)) fail(`group ${group.id} names unknown node ${member}`);
+  }
+  let previous = 0;
+  for (const tablet of catalog.tablets) {
+    if (!groups.has(tablet.group)) fail(`a tablet names unknown group ${tablet.group}`);
+    if (tablet.firstIno <= previous) fail('tablets are not in order');
+    previous = tablet.firstIno;
+  }
+  if (catalog.tablets[0]?.firstIno !== 1) fail('tablets do not begin at inode 1');
+}

@@ -1,0 +1,127 @@
+/**
+ * A node's data directory: which cluster, node and store it is, and where each part keeps its files.
+ *
+ * ```
+ * node.json      identity of this store (below), written once
+ * catalog.json   the newest catalog this node has seen
+ * blocks/        packs and their index
+ * handoff/       copies still owed to other nodes
+ * meta/GROUP/    log and table of each group
+ * ```
+ */
+import { z } from 'zod';
+import { decodeCatalog, encodeCatalog } from './catalog/document.ts';
+import type { Catalog } from './catalog/types.ts';
+import type { Disk } from './env.ts';
+import { FormatError, UsageError } from './errors.ts';
+import type { GroupId, NodeId } from './ids.ts';
+
+const NODE_FORMAT_VERSION = 1;
+
+const identitySchema = z.strictObject({
+  formatVersion: z.literal(NODE_FORMAT_VERSION),
+  clusterId: z.string().regex(/^[0-9a-f]{32}$/),
+  nodeId: z.string().min(1).max(64),
+  storeId: z.string().regex(/^[0-9a-f]{16,64}$/),
+});
+
+export interface NodeIdentity {
+  readonly clusterId: string;
+  readonly nodeId: NodeId;
+  readonly storeId: string;
+}
+
+export class NodeDirectory {
+  readonly path: string;
+  readonly #disk: Disk;
+
+  constructor(disk: Disk, path: string) {
+    this.#disk = disk;
+    this.path = path;
+  }
+
+  get blocksPath(): string {
+    return `${this.path}/blocks`;
+  }
+
+  get handoffPath(): string {
+    return `${this.path}/handoff`;
+  }
+
+  groupPath(group: GroupId): string {
+    return `${this.path}/meta/${group}`;
+  }
+
+  /** True once {@link create} has ended. */
+  async isInitialised(): Promise<boolean> {
+    return this.#disk.exists(`${this.path}/node.json`);
+  }
+
+  /** Makes the directory a node's. UsageError if it is one already or holds something else. */
+  async create(identity: NodeIdentity, catalog: Catalog): Promise<void> {
+    if (await this.isInitialised()) {
+      throw new UsageError(`${this.path} already is the data directory of a node`, {
+        remedy: 'Start it with `tatami node`, or choose an empty directory.',
+      });
+    }
+    await this.#disk.mkdir(this.path);
+    const names = (await this.#disk.readdir(this.path)).filter((name) => !HARMLESS.has(name));
+    if (names.length > 0) {
+      throw new UsageError(`${this.path} is not empty (${names.slice(0, 3).join(', ')})`, {
+        remedy: 'Choose an empty directory: a node keeps its data apart from other files.',
+      });
+    }
+    await this.saveCatalog(catalog);
+    const text = JSON.stringify({ formatVersion: NODE_FORMAT_VERSION, ...identity }, undefined, 1);
+    await this.#disk.writeFileAtomic(`${this.path}/node.json`, new TextEncoder().encode(`${text}\n`));
+  }
+
+  /** FormatError if damaged or newer; UsageError if this is no data directory or one of another cluster. */
+  async load(expectedClusterId: string): Promise<{ identity: NodeIdentity; catalog: Catalog }> {
+    if (!(await this.isInitialised())) {
+      throw new UsageError(`${this.path} is not the data directory of a node`, {
+        remedy: 'Begin a cluster with `tatami init`, or join one with `tatami node --join ADDRESS`.',
+      });
+    }
+    const identity = parseIdentity(await this.#disk.readFile(`${this.path}/node.json`), this.path);
+    if (identity.clusterId !== expectedClusterId) {
+      throw new UsageError(
+        `${this.path} belongs to cluster ${identity.clusterId.slice(0, 8)}, the key file to ${expectedClusterId.slice(0, 8)}`,
+        { remedy: 'Give the key file of that cluster, or another data directory. Nothing was changed.' },
+      );
+    }
+    const catalog = decodeCatalog(await this.#disk.readFile(`${this.path}/catalog.json`));
+    if (catalog.clusterId !== identity.clusterId) {
+      throw new FormatError(`${this.path}/catalog.json is of another cluster`, {
+        remedy: 'Put back the files of this data directory as they were.',
+      });
+    }
+    return { identity, catalog };
+  }
+
+  async saveCatalog(catalog: Catalog): Promise<void> {
+    await this.#disk.writeFileAtomic(`${this.path}/catalog.json`, encodeCatalog(catalog));
+  }
+}
+
+/** Found in the root of a fresh filesystem. */
+const HARMLESS: ReadonlySet<string> = new Set(['lost+found', 'lock', 'lock.pid', 'node.log']);
+
+function parseIdentity(bytes: Uint8Array, path: string): NodeIdentity {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new FormatError(`${path}/node.json is damaged`, { cause: error });
+  }
+  const version = (value as { formatVersion?: unknown } | null)?.formatVersion;
+  if (typeof version === 'number' && version > NODE_FORMAT_VERSION) {
+    throw new FormatError(`${path} has format ${version}; this program knows ${NODE_FORMAT_VERSION}`, {
+      remedy: 'Run a newer tatamifs on this machine.',
+    });
+  }
+  const parsed = identitySchema.safeParse(value);
+  if (!parsed.success) throw new FormatError(`${path}/node.json is damaged`);
+  const { clusterId, nodeId, storeId } = parsed.data;
+  return { clusterId, nodeId: nodeId as NodeId, storeId };
+}
