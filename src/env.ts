@@ -91,7 +91,8 @@ export interface KvOptions {
   readonly writeBufferBytes?: number;
 }
 
-export type KvOp = { readonly key: Uint8Array; readonly value: Uint8Array } | { readonly key: Uint8Array; readonly value?: undefined };
+export type KvOp =
+  { readonly key: Uint8Array; readonly value: Uint8Array } | { readonly key: Uint8Array; readonly value?: undefined };
 
 /** A sorted byte-string map (LevelDB in the real world). Keys sort by unsigned bytes. */
 export interface Kv {
@@ -100,7 +101,12 @@ export interface Kv {
   /** Atomic. With `sync` it and all batches before it are durable on return; without, they survive only the process. */
   batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void>;
   /** Ascending (or descending with `reverse`) over gte <= key < lt, from one consistent snapshot. */
-  scan(range: { gte: Uint8Array; lt: Uint8Array; limit?: number; reverse?: boolean }): AsyncIterable<readonly [Uint8Array, Uint8Array]>;
+  scan(range: {
+    gte: Uint8Array;
+    lt: Uint8Array;
+    limit?: number;
+    reverse?: boolean;
+  }): AsyncIterable<readonly [Uint8Array, Uint8Array]>;
   close(): Promise<void>;
 }
 

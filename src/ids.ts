@@ -29,7 +29,8 @@ export const ROOT_INO = 1 as Ino;
 export const BLOCK_ID_BYTES = 32;
 
 export function asBlockId(bytes: Uint8Array): BlockId {
-  if (bytes.length !== BLOCK_ID_BYTES) throw new StateError(`a block id has ${BLOCK_ID_BYTES} bytes, not ${bytes.length}`);
+  if (bytes.length !== BLOCK_ID_BYTES)
+    throw new StateError(`a block id has ${BLOCK_ID_BYTES} bytes, not ${bytes.length}`);
   return bytes as BlockId;
 }
 

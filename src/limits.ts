@@ -79,7 +79,11 @@ export const DIRTY_MAX_BYTES = 64 * MiB;
 export const READ_CACHE_BYTES = 128 * MiB;
 
 invariant(BLOCK_MAX_BYTES % PAGE_BYTES === 0, 'limits', 'a block is a whole number of pages');
-invariant(BLOCK_MAX_BYTES + (BLOCK_MAX_BYTES / PAGE_BYTES) * 32 <= PAYLOAD_MAX_BYTES, 'limits', 'a block with its page list fits a payload');
+invariant(
+  BLOCK_MAX_BYTES + (BLOCK_MAX_BYTES / PAGE_BYTES) * 32 <= PAYLOAD_MAX_BYTES,
+  'limits',
+  'a block with its page list fits a payload',
+);
 invariant(BLOCK_MAX_BYTES * 4 <= DIRTY_MAX_BYTES, 'limits', 'at least four blocks can be written at once');
 invariant(BLOCK_MAX_BYTES * 4 <= READ_CACHE_BYTES, 'limits', 'at least four blocks can be read at once');
 invariant(PING_INTERVAL_MS * 2 < PEER_DOWN_AFTER_MS, 'limits', 'one lost ping does not make a peer look down');

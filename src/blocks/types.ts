@@ -63,13 +63,25 @@ export interface BlockEngine {
    * verifies what came over the network first). Resolves when on disk (group commit).
    * Present or new, the block's stamp becomes max(old, generation): a put renews.
    */
-  put(pool: PoolId, id: BlockId, pageHashes: Uint8Array, data: Uint8Array, generation: number): Promise<{ existed: boolean }>;
+  put(
+    pool: PoolId,
+    id: BlockId,
+    pageHashes: Uint8Array,
+    data: Uint8Array,
+    generation: number,
+  ): Promise<{ existed: boolean }>;
   /**
    * Pages [firstPage, firstPage+pageCount) as they are on disk, NOT verified: the reader verifies. Undefined if absent.
    * pageCount may reach past the end. `wantHashes` false leaves pageHashes empty (the reader has them).
    * CorruptionError if the record itself is unreadable. Call `release` when the bytes are no longer needed.
    */
-  read(pool: PoolId, id: BlockId, firstPage: number, pageCount: number, wantHashes: boolean): Promise<(PageRun & { release(): void }) | undefined>;
+  read(
+    pool: PoolId,
+    id: BlockId,
+    firstPage: number,
+    pageCount: number,
+    wantHashes: boolean,
+  ): Promise<(PageRun & { release(): void }) | undefined>;
   /** Length if present. */
   has(pool: PoolId, id: BlockId): number | undefined;
   /** Raises the stamp if present (a `has` for writing); durable on return. */
@@ -109,13 +121,27 @@ export interface BlockClient {
    * Resolves when on disk on two nodes (one where the pool's copies is 1 or the cluster has one node).
    * The buffer must not change meanwhile.
    */
-  put(pool: PoolId, data: Uint8Array, options?: { readonly signal?: AbortSignal; readonly minGeneration?: number }): Promise<PutReceipt>;
+  put(
+    pool: PoolId,
+    data: Uint8Array,
+    options?: { readonly signal?: AbortSignal; readonly minGeneration?: number },
+  ): Promise<PutReceipt>;
   /**
    * Reads block bytes [offset, offset+length) into `target`, verified, from the best holder, falling back to every
    * other one. Whole blocks may be split over several holders.
    */
-  read(pool: PoolId, id: BlockId, blockBytes: number, offset: number, target: Uint8Array, options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' }): Promise<void>;
+  read(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    offset: number,
+    target: Uint8Array,
+    options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
+  ): Promise<void>;
   /** Nodes that should hold the block, in order, and whether they are up and have it (for `tatami stat`). */
-  locate(pool: PoolId, id: BlockId): Promise<readonly { readonly node: string; readonly state: 'held' | 'missing' | 'unreachable' }[]>;
+  locate(
+    pool: PoolId,
+    id: BlockId,
+  ): Promise<readonly { readonly node: string; readonly state: 'held' | 'missing' | 'unreachable' }[]>;
   close(): Promise<void>;
 }

@@ -76,7 +76,17 @@ export interface SetAttr {
  */
 export type Mutation =
   /** make: ENOENT ENOTDIR EEXIST ENAMETOOLONG EINVAL. With exclusive false and an existing *file*: returns it (open(O_CREAT)). */
-  | { readonly op: 'make'; readonly parent: Ino; readonly name: Uint8Array; readonly type: FileType; readonly mode: number; readonly owner: Credentials; readonly rdev: number; readonly target?: Uint8Array; readonly exclusive: boolean }
+  | {
+      readonly op: 'make';
+      readonly parent: Ino;
+      readonly name: Uint8Array;
+      readonly type: FileType;
+      readonly mode: number;
+      readonly owner: Credentials;
+      readonly rdev: number;
+      readonly target?: Uint8Array;
+      readonly exclusive: boolean;
+    }
   /** link: ENOENT EEXIST EPERM (directories) EMLINK */
   | { readonly op: 'link'; readonly ino: Ino; readonly parent: Ino; readonly name: Uint8Array }
   /** unlink (not directories: EISDIR). keepOpen: this session still has it open; its data stays until releaseOrphan or the session's end. */
@@ -84,18 +94,40 @@ export type Mutation =
   /** rmdir: ENOTDIR ENOTEMPTY */
   | { readonly op: 'rmdir'; readonly parent: Ino; readonly name: Uint8Array }
   /** rename: noReplace -> EEXIST; exchange swaps; a replaced file is treated as by unlink with keepOpen. EINVAL into itself; ENOTEMPTY EISDIR ENOTDIR. */
-  | { readonly op: 'rename'; readonly parent: Ino; readonly name: Uint8Array; readonly newParent: Ino; readonly newName: Uint8Array; readonly noReplace: boolean; readonly exchange: boolean; readonly keepOpen: boolean }
+  | {
+      readonly op: 'rename';
+      readonly parent: Ino;
+      readonly name: Uint8Array;
+      readonly newParent: Ino;
+      readonly newName: Uint8Array;
+      readonly noReplace: boolean;
+      readonly exchange: boolean;
+      readonly keepOpen: boolean;
+    }
   | { readonly op: 'setattr'; readonly ino: Ino; readonly set: SetAttr }
   /**
    * Replaces the file's bytes in the extents' ranges (which do not overlap each other) and grows the size to at least
    * `growToBytes`. `generation`: least put-receipt generation of the blocks named, undefined without blocks; too old
    * -> StaleBlocksError. mtimeNs: when the last of these writes happened, 'now' = on arrival.
    */
-  | { readonly op: 'commit'; readonly ino: Ino; readonly extents: readonly Extent[]; readonly growToBytes: number; readonly generation?: number; readonly mtimeNs: bigint | 'now' }
+  | {
+      readonly op: 'commit';
+      readonly ino: Ino;
+      readonly extents: readonly Extent[];
+      readonly growToBytes: number;
+      readonly generation?: number;
+      readonly mtimeNs: bigint | 'now';
+    }
   /** Turns a range into a hole. */
   | { readonly op: 'punch'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number }
   /** setxattr: mode create -> EEXIST, replace -> ENODATA */
-  | { readonly op: 'setxattr'; readonly ino: Ino; readonly name: Uint8Array; readonly value: Uint8Array; readonly mode: 'any' | 'create' | 'replace' }
+  | {
+      readonly op: 'setxattr';
+      readonly ino: Ino;
+      readonly name: Uint8Array;
+      readonly value: Uint8Array;
+      readonly mode: 'any' | 'create' | 'replace';
+    }
   | { readonly op: 'removexattr'; readonly ino: Ino; readonly name: Uint8Array }
   /** The session's last handle of an unlinked file is closed. */
   | { readonly op: 'releaseOrphan'; readonly ino: Ino };
@@ -118,9 +150,21 @@ export type Query =
   | { readonly op: 'getattr'; readonly ino: Ino }
   | { readonly op: 'readlink'; readonly ino: Ino }
   /** Entries after `after` (exclusive; empty = from the start) in byte order of names. `.` and `..` are not stored. */
-  | { readonly op: 'readdir'; readonly ino: Ino; readonly after: Uint8Array; readonly limit: number; readonly withAttrs: boolean }
+  | {
+      readonly op: 'readdir';
+      readonly ino: Ino;
+      readonly after: Uint8Array;
+      readonly limit: number;
+      readonly withAttrs: boolean;
+    }
   /** Extents that touch the range, clipped to whole extents, ascending, plus attr. At most `limit`; `more` tells. */
-  | { readonly op: 'extents'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number; readonly limit: number }
+  | {
+      readonly op: 'extents';
+      readonly ino: Ino;
+      readonly offset: number;
+      readonly lengthBytes: number;
+      readonly limit: number;
+    }
   | { readonly op: 'getxattr'; readonly ino: Ino; readonly name: Uint8Array }
   | { readonly op: 'listxattr'; readonly ino: Ino }
   | { readonly op: 'statfs' }
@@ -133,13 +177,20 @@ export interface QueryResults {
   readonly lookup: { readonly attr: Attr };
   readonly getattr: { readonly attr: Attr };
   readonly readlink: { readonly target: Uint8Array };
-  readonly readdir: { readonly entries: readonly (Dirent & { readonly attr?: Attr })[]; readonly more: boolean; readonly attr: Attr };
+  readonly readdir: {
+    readonly entries: readonly (Dirent & { readonly attr?: Attr })[];
+    readonly more: boolean;
+    readonly attr: Attr;
+  };
   readonly extents: { readonly extents: readonly Extent[]; readonly more: boolean; readonly attr: Attr };
   readonly getxattr: { readonly value: Uint8Array };
   readonly listxattr: { readonly names: readonly Uint8Array[] };
   readonly statfs: { readonly inodeCount: number; readonly storedBytes: number };
   readonly paths: { readonly paths: readonly Uint8Array[] };
-  readonly allExtents: { readonly items: readonly { readonly ino: Ino; readonly extent: Extent & { kind: 'block' } }[]; readonly more: boolean };
+  readonly allExtents: {
+    readonly items: readonly { readonly ino: Ino; readonly extent: Extent & { kind: 'block' } }[];
+    readonly more: boolean;
+  };
 }
 
 export type QueryOf<Op extends Query['op']> = Extract<Query, { op: Op }>;
@@ -148,8 +199,14 @@ export type QueryOf<Op extends Query['op']> = Extract<Query, { op: Op }>;
 export interface MetaClient {
   readonly sessionId: SessionId;
   /** FsError for the file conditions; UnavailableError or TimeoutError when the deadline passes; StaleBlocksError; SessionExpiredError. */
-  mutate(mutation: Mutation, options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<MutationResult>;
-  query<Op extends Query['op']>(query: QueryOf<Op>, options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<QueryResults[Op]>;
+  mutate(
+    mutation: Mutation,
+    options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+  ): Promise<MutationResult>;
+  query<Op extends Query['op']>(
+    query: QueryOf<Op>,
+    options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+  ): Promise<QueryResults[Op]>;
   /** Everything acknowledged before is on disk on every in-sync member when it resolves (fsync). */
   sync(options?: { readonly timeoutMs?: number }): Promise<void>;
   close(): Promise<void>;

@@ -21,7 +21,8 @@ export interface RemoteIdentity {
 }
 
 /** Bytes that follow a header. Chunks of a stream must add up to exactly lengthBytes. */
-export type Payload = readonly Uint8Array[] | { readonly lengthBytes: number; readonly chunks: AsyncIterable<Uint8Array> };
+export type Payload =
+  readonly Uint8Array[] | { readonly lengthBytes: number; readonly chunks: AsyncIterable<Uint8Array> };
 
 export interface CallOptions {
   /** From now; then TimeoutError, and the peer is told to cancel. Required: nothing waits for ever. */

@@ -84,7 +84,14 @@ export interface VfsOps {
   link(caller: Caller, ino: Ino, newParent: Ino, newName: Uint8Array): Maybe<Entry>;
   unlink(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void>;
   rmdir(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void>;
-  rename(caller: Caller, parent: Ino, name: Uint8Array, newParent: Ino, newName: Uint8Array, options: { readonly noReplace: boolean; readonly exchange: boolean }): Maybe<void>;
+  rename(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    newParent: Ino,
+    newName: Uint8Array,
+    options: { readonly noReplace: boolean; readonly exchange: boolean },
+  ): Maybe<void>;
   open(caller: Caller, ino: Ino, flags: number): Maybe<Opened>;
   create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Maybe<Entry & Opened>;
   /** Fewer bytes than asked only at the end of the file. */
@@ -108,7 +115,13 @@ export interface VfsOps {
   fsyncdir(caller: Caller, handle: Handle): Maybe<void>;
   statfs(caller: Caller): Maybe<StatFs>;
   getxattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<Uint8Array>;
-  setxattr(caller: Caller, ino: Ino, name: Uint8Array, value: Uint8Array, mode: 'any' | 'create' | 'replace'): Maybe<void>;
+  setxattr(
+    caller: Caller,
+    ino: Ino,
+    name: Uint8Array,
+    value: Uint8Array,
+    mode: 'any' | 'create' | 'replace',
+  ): Maybe<void>;
   listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]>;
   removexattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<void>;
   /** mode: FALLOC_FL_* bits; EOPNOTSUPP for what is not supported. */
