@@ -1,0 +1,357 @@
+// @ts-check
+/**
+ * `npm run tidy`: the rules of style that matter, as a check. What it looks for, and why:
+ *
+ * - purity: only the shells listed below may touch clock, chance, timers, disk or sockets directly. All else goes
+ *   through src/env.ts; otherwise the simulator would not be the same program, nor replay from a seed.
+ * - layers: calls go down, never up, never sideways between meta and blocks.
+ * - placement: no floating-point function whose last digits ECMAScript leaves to the engine; nodes must agree.
+ * - leftovers: no focused or skipped tests, no notes to self.
+ * - size: a long file is rarely one idea.
+ */
+import { readFileSync, readdirSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import { dirname, join, posix } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import ts from 'typescript';
+
+/** @typedef {{ path: string, line: number, message: string }} Finding */
+/** @typedef {{ specifier: string, typeOnly: boolean, names: string[], line: number }} Import */
+
+/** Files that may reach the outside directly. Keep this list short: each entry is code that no simulation covers. */
+const SHELLS = [
+  /^src\/env-node\.ts$/,
+  /^src\/env-node\//,
+  /^src\/net\/[^/]*-node\.ts$/,
+  /^src\/fuse\/(device|mount|native)[^/]*\.ts$/,
+  /^src\/cli\//,
+  /^src\/testing\.ts$/,
+  /^src\/node-process[^/]*\.ts$/,
+];
+
+/** Builtin modules that compute and do not reach out. */
+const PURE_BUILTINS = new Set(
+  ['assert', 'async_hooks', 'buffer', 'crypto', 'events', 'path', 'path/posix', 'stream', 'util', 'util/types'].map(
+    (name) => `node:${name}`,
+  ),
+);
+const IO_PACKAGES = new Set(['level', 'classic-level', 'fuse-native', 'execa', 'log-update', 'cli-progress']);
+const IMPURE_CRYPTO = /^(random|generateKey|generatePrime|getRandomValues|webcrypto|subtle)/;
+const IMPURE_GLOBALS = new Set([
+  'setTimeout',
+  'setInterval',
+  'setImmediate',
+  'clearTimeout',
+  'clearInterval',
+  'clearImmediate',
+  'fetch',
+  'performance',
+  'process',
+  'WebSocket',
+]);
+const IMPURE_MEMBERS = new Set(['Date.now', 'Math.random', 'AbortSignal.timeout', 'Atomics.wait', 'Atomics.waitAsync']);
+const INEXACT_MATH = /^(a?(cos|sin|tan)h?|atan2|cbrt|exp|expm1|f16round|hypot|log|log10|log1p|log2|pow|sqrt)$/;
+
+/** What each layer may import. `root` is node.ts, index.ts, testing.ts and what else in src/ wires layers together. */
+/** @type {Record<string, string[]>} */
+const MAY_IMPORT = {
+  base: ['base'],
+  net: ['base', 'net'],
+  catalog: ['base', 'net', 'catalog'],
+  meta: ['base', 'net', 'catalog', 'meta'],
+  blocks: ['base', 'net', 'catalog', 'blocks'],
+  vfs: ['base', 'net', 'catalog', 'meta', 'blocks', 'vfs'],
+  upkeep: ['base', 'net', 'catalog', 'meta', 'blocks', 'upkeep'],
+  fuse: ['base', 'fuse'],
+  world: ['base', 'net', 'world'],
+  root: ['base', 'net', 'catalog', 'meta', 'blocks', 'vfs', 'upkeep', 'fuse', 'world', 'root'],
+  cli: ['base', 'net', 'catalog', 'meta', 'blocks', 'vfs', 'upkeep', 'fuse', 'world', 'root', 'cli'],
+};
+/** The narrow port through which a kernel binding sees the filesystem. */
+const FUSE_PORT = new Set(['src/vfs/ops.ts', 'src/meta/types.ts']);
+
+const LINES_WARNING = 500;
+const LINES_ERROR = 800;
+// Put together at run time so that this file does not find itself.
+const LEFTOVER = new RegExp(`\\b(${['TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X', 'HA' + 'CK'].join('|')})\\b`);
+
+/** @param {string} path */
+const isTest = (path) => /\.test\.[jt]s$/.test(path);
+
+/**
+ * Checks a set of files.
+ * @param {ReadonlyMap<string, string>} files text by path, relative to the project, with forward slashes
+ * @returns {{ errors: Finding[], warnings: Finding[] }}
+ */
+export function tidy(files) {
+  /** @type {Finding[]} */
+  const errors = [];
+  /** @type {Finding[]} */
+  const warnings = [];
+  /** @type {Map<string, ts.SourceFile>} */
+  const sources = new Map();
+  /** @type {Map<string, Import[]>} */
+  const imports = new Map();
+  for (const [path, text] of files) {
+    const source = ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true);
+    sources.set(path, source);
+    imports.set(path, importsOf(source));
+  }
+  const layers = layersOf(imports);
+
+  for (const [path, text] of files) {
+    const source = /** @type {ts.SourceFile} */ (sources.get(path));
+    const own = /** @type {Import[]} */ (imports.get(path));
+    checkLeftovers(path, text, source, errors);
+    if (!path.startsWith('src/') || isTest(path)) continue;
+    if (!SHELLS.some((shell) => shell.test(path))) checkPurity(path, source, own, errors);
+    checkLayers(path, own, layers, errors);
+    if (/^src\/blocks\/placement/.test(path)) checkExactMath(path, source, errors);
+    const lines = text.split('\n').length - 1;
+    const size = {
+      path,
+      line: 1,
+      message: `${lines} lines: split it by concept (at most ${LINES_WARNING}, ${LINES_ERROR} is an error)`,
+    };
+    if (lines > LINES_ERROR) errors.push(size);
+    else if (lines > LINES_WARNING) warnings.push(size);
+  }
+  return { errors, warnings };
+}
+
+/**
+ * @param {ts.SourceFile} source
+ * @param {ts.Node} node
+ */
+function lineOf(source, node) {
+  return source.getLineAndCharacterOfPosition(node.getStart(source)).line + 1;
+}
+
+/**
+ * @param {ts.Node} node
+ * @param {(node: ts.Node) => void} visit
+ */
+function walk(node, visit) {
+  visit(node);
+  ts.forEachChild(node, (child) => walk(child, visit));
+}
+
+/**
+ * Static and dynamic imports and re-exports.
+ * @param {ts.SourceFile} source
+ * @returns {Import[]}
+ */
+function importsOf(source) {
+  /** @type {Import[]} */
+  const found = [];
+  walk(source, (node) => {
+    if (ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier)) {
+      const clause = node.importClause;
+      const bindings = clause?.namedBindings;
+      const elements = bindings && ts.isNamedImports(bindings) ? bindings.elements : undefined;
+      const typeOnly =
+        clause !== undefined &&
+        (clause.isTypeOnly ||
+          (!clause.name && elements !== undefined && elements.length > 0 && elements.every((e) => e.isTypeOnly)));
+      const names = (elements ?? []).filter((e) => !e.isTypeOnly).map((e) => (e.propertyName ?? e.name).text);
+      found.push({ specifier: node.moduleSpecifier.text, typeOnly, names, line: lineOf(source, node) });
+    } else if (ts.isExportDeclaration(node) && node.moduleSpecifier && ts.isStringLiteral(node.moduleSpecifier)) {
+      const line = lineOf(source, node);
+      found.push({ specifier: node.moduleSpecifier.text, typeOnly: node.isTypeOnly, names: [], line });
+    } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
+      const argument = node.arguments[0];
+      const specifier = argument && ts.isStringLiteralLike(argument) ? argument.text : '(computed)';
+      found.push({ specifier, typeOnly: false, names: [], line: lineOf(source, node) });
+    } else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
+      const literal = node.argument.literal;
+      if (ts.isStringLiteral(literal)) {
+        found.push({ specifier: literal.text, typeOnly: true, names: [], line: lineOf(source, node) });
+      }
+    }
+  });
+  return found;
+}
+
+/**
+ * @param {string} path
+ * @param {string} specifier
+ */
+function resolveImport(path, specifier) {
+  if (!specifier.startsWith('.')) return undefined;
+  return posix.join(posix.dirname(path), specifier);
+}
+
+/**
+ * The layer of each file in src/. A file directly in src/ is `base` while all it imports is base, else `root`.
+ * @param {ReadonlyMap<string, Import[]>} imports
+ * @returns {(path: string) => string}
+ */
+function layersOf(imports) {
+  /** @type {Map<string, string>} */
+  const known = new Map();
+  /** @param {string} path @returns {string} */
+  const layer = (path) => {
+    const seen = known.get(path);
+    if (seen !== undefined) return seen;
+    const parts = path.split('/');
+    if (parts[0] !== 'src') return 'outside';
+    let result = parts[1] ?? '';
+    if (/^src\/env-(node|memory)(\.ts$|\/)/.test(path)) result = 'world';
+    else if (/^src\/(node|index|testing)\.ts$/.test(path)) result = 'root';
+    else if (parts.length === 2) {
+      known.set(path, 'base'); // ends a cycle of files that import each other
+      const targets = (imports.get(path) ?? [])
+        .map((i) => resolveImport(path, i.specifier))
+        .filter((t) => t !== undefined);
+      result = targets.every((target) => layer(target) === 'base') ? 'base' : 'root';
+    }
+    known.set(path, result);
+    return result;
+  };
+  return layer;
+}
+
+/**
+ * @param {string} path
+ * @param {Import[]} imports
+ * @param {(path: string) => string} layer
+ * @param {Finding[]} errors
+ */
+function checkLayers(path, imports, layer, errors) {
+  const own = layer(path);
+  const allowed = MAY_IMPORT[own];
+  if (!allowed) {
+    errors.push({ path, line: 1, message: `folder ${own} is no layer: see MAY_IMPORT in scripts/tidy.js` });
+    return;
+  }
+  for (const { specifier, line } of imports) {
+    const target = resolveImport(path, specifier);
+    if (target === undefined) continue;
+    const theirs = layer(target);
+    if (allowed.includes(theirs) || (own === 'fuse' && FUSE_PORT.has(target))) continue;
+    errors.push({ path, line, message: `${own} must not import ${theirs} (${target}): calls go down only` });
+  }
+}
+
+/**
+ * @param {string} path
+ * @param {ts.SourceFile} source
+ * @param {Import[]} imports
+ * @param {Finding[]} errors
+ */
+function checkPurity(path, source, imports, errors) {
+  const why = 'go through src/env.ts, so that a simulated world can stand behind it';
+  for (const { specifier, typeOnly, names, line } of imports) {
+    if (typeOnly) continue;
+    const name = isBuiltin(specifier) && !specifier.startsWith('node:') ? `node:${specifier}` : specifier;
+    if ((name.startsWith('node:') && !PURE_BUILTINS.has(name)) || IO_PACKAGES.has(name)) {
+      errors.push({ path, line, message: `imports ${name}: ${why}` });
+    }
+    const impure = name === 'node:crypto' ? names.filter((n) => IMPURE_CRYPTO.test(n)) : [];
+    if (impure.length > 0) errors.push({ path, line, message: `imports ${impure.join(', ')}: ${why}` });
+  }
+  walk(source, (node) => {
+    /** @type {string | undefined} */
+    let used;
+    if (ts.isIdentifier(node) && IMPURE_GLOBALS.has(node.text) && isFreeReference(node)) used = node.text;
+    else if (ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression)) {
+      const member = `${node.expression.text}.${node.name.text}`;
+      if (IMPURE_MEMBERS.has(member)) used = member;
+      else if (/^(node)?crypto$/i.test(node.expression.text) && IMPURE_CRYPTO.test(node.name.text)) used = member;
+      else if (node.expression.text === 'globalThis' && IMPURE_GLOBALS.has(node.name.text)) used = member;
+    } else if (ts.isNewExpression(node) && node.expression.getText(source) === 'Date' && !node.arguments?.length) {
+      used = 'new Date()';
+    } else if (ts.isCallExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === 'Date') {
+      used = 'Date()';
+    }
+    if (used !== undefined) errors.push({ path, line: lineOf(source, node), message: `uses ${used}: ${why}` });
+  });
+}
+
+/**
+ * Whether an identifier stands for a value in scope, rather than naming a member, a key, a parameter or a type's part.
+ * (A local variable with the name of a global counts too: call it something else.)
+ * @param {ts.Identifier} node
+ */
+function isFreeReference(node) {
+  const parent = node.parent;
+  if (ts.isPropertyAccessExpression(parent)) return parent.expression === node;
+  if (ts.isQualifiedName(parent) || ts.isTypeReferenceNode(parent)) return false;
+  if (ts.isPropertyAssignment(parent)) return parent.initializer === node;
+  if (ts.isImportSpecifier(parent) || ts.isExportSpecifier(parent)) return false;
+  const named = /** @type {{ name?: ts.Node }} */ (/** @type {unknown} */ (parent));
+  return named.name !== node || ts.isShorthandPropertyAssignment(parent);
+}
+
+/**
+ * @param {string} path
+ * @param {ts.SourceFile} source
+ * @param {Finding[]} errors
+ */
+function checkExactMath(path, source, errors) {
+  walk(source, (node) => {
+    if (
+      ts.isPropertyAccessExpression(node) &&
+      node.expression.getText(source) === 'Math' &&
+      INEXACT_MATH.test(node.name.text)
+    ) {
+      const message = `Math.${node.name.text} may differ between engines: placement is integer arithmetic`;
+      errors.push({ path, line: lineOf(source, node), message });
+    } else if (
+      ts.isBinaryExpression(node) &&
+      node.operatorToken.kind === ts.SyntaxKind.AsteriskAsteriskToken &&
+      !/\dn$/.test(node.left.getText(source)) &&
+      !/\dn$/.test(node.right.getText(source))
+    ) {
+      const message = '** on numbers may differ between engines: placement is integer arithmetic';
+      errors.push({ path, line: lineOf(source, node), message });
+    }
+  });
+}
+
+/**
+ * @param {string} path
+ * @param {string} text
+ * @param {ts.SourceFile} source
+ * @param {Finding[]} errors
+ */
+function checkLeftovers(path, text, source, errors) {
+  text.split('\n').forEach((content, index) => {
+    const match = LEFTOVER.exec(content);
+    if (match) errors.push({ path, line: index + 1, message: `${match[1]} left: do it, or write an issue` });
+  });
+  if (!isTest(path) && !path.startsWith('test/')) return;
+  walk(source, (node) => {
+    if (!ts.isPropertyAccessExpression(node) || !['only', 'skip', 'todo', 'fails'].includes(node.name.text)) return;
+    if (!/^(it|test|describe|suite|bench)\b/.test(node.expression.getText(source))) return;
+    const message = `${node.getText(source)} left: every test runs (skipIf and runIf may state what a machine lacks)`;
+    errors.push({ path, line: lineOf(source, node), message });
+  });
+}
+
+/**
+ * Every .ts and .js file of the project.
+ * @param {string} root
+ * @returns {Map<string, string>}
+ */
+export function projectFiles(root) {
+  /** @type {Map<string, string>} */
+  const files = new Map();
+  for (const folder of ['src', 'test', 'scripts', 'bench', 'examples']) {
+    for (const entry of readdirSync(join(root, folder), { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile() || !/\.[jt]s$/.test(entry.name)) continue;
+      const full = join(entry.parentPath, entry.name);
+      files.set(full.slice(root.length + 1).replaceAll('\\', '/'), readFileSync(full, 'utf8'));
+    }
+  }
+  return files;
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const root = dirname(dirname(fileURLToPath(import.meta.url)));
+  const { errors, warnings } = tidy(projectFiles(root));
+  for (const { path, line, message } of warnings) console.log(`${path}:${line}: warning: ${message}`);
+  for (const { path, line, message } of errors) console.error(`${path}:${line}: error: ${message}`);
+  console.log(`tidy: ${errors.length} errors, ${warnings.length} warnings`);
+  if (errors.length > 0) process.exitCode = 1;
+}
