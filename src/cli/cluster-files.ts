@@ -1,0 +1,140 @@
+/**
+ * Files of a one-machine cluster (`tatami up`), and how any command finds its cluster.
+ *
+ * ```
+ * DATA/cluster.json   nodes and their addresses
+ * DATA/cluster.key    see cluster-key.ts, mode 0600
+ * DATA/nodes/ID/      one data directory a node
+ * DATA/run/           one record per running process
+ * DATA/log/           one log a process
+ * ```
+ */
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import type { ClusterKey } from '../cluster-key.ts';
+import { formatClusterKey, parseClusterKey } from '../cluster-key.ts';
+import { FormatError, UsageError } from '../errors.ts';
+
+const clusterFileSchema = z.strictObject({
+  formatVersion: z.literal(1),
+  clusterId: z.string(),
+  nodes: z.array(z.strictObject({ id: z.string(), address: z.string() })).min(1),
+  mountPoint: z.string().optional(),
+});
+
+export type ClusterFile = z.infer<typeof clusterFileSchema>;
+
+export class ClusterFiles {
+  readonly path: string;
+
+  constructor(dataDirectory: string) {
+    this.path = resolve(dataDirectory);
+  }
+
+  get keyPath(): string {
+    return join(this.path, 'cluster.key');
+  }
+  get runPath(): string {
+    return join(this.path, 'run');
+  }
+  get logPath(): string {
+    return join(this.path, 'log');
+  }
+  nodePath(id: string): string {
+    return join(this.path, 'nodes', id);
+  }
+
+  /** Undefined if there is no cluster here. */
+  async load(): Promise<ClusterFile | undefined> {
+    let text: string;
+    try {
+      text = await readFile(join(this.path, 'cluster.json'), 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') {
+        throw new UsageError(`${this.path} is not a directory`, { remedy: 'Give a directory with --data.' });
+      }
+      throw error;
+    }
+    try {
+      return clusterFileSchema.parse(JSON.parse(text));
+    } catch (error) {
+      throw new FormatError(`${this.path}/cluster.json is damaged or of a newer format`, {
+        cause: error,
+        remedy: 'Put the file back as `tatami up` wrote it, or run a newer tatamifs.',
+      });
+    }
+  }
+
+  async require(): Promise<ClusterFile> {
+    const file = await this.load();
+    if (file !== undefined) return file;
+    throw new UsageError(`there is no cluster in ${this.path}`, {
+      remedy: 'Start one with `tatami up`, or say where it is with --data DIR or --connect ADDRESS --key-file FILE.',
+    });
+  }
+
+  async save(file: ClusterFile): Promise<void> {
+    await mkdir(this.path, { recursive: true });
+    await writeFile(join(this.path, 'cluster.json'), `${JSON.stringify(file, undefined, 1)}\n`);
+  }
+}
+
+export async function readKeyFile(path: string): Promise<ClusterKey> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    throw new UsageError(`cannot read the key file ${path}: ${(error as Error).message}`, {
+      remedy: 'Give the cluster key with --key-file; `tatami init` and `tatami up` make it.',
+    });
+  }
+  const key = parseClusterKey(text, path);
+  const { mode } = await stat(path);
+  if ((mode & 0o077) !== 0) {
+    throw new UsageError(`the key file ${path} can be read by other users`, { remedy: `Run: chmod 600 ${path}` });
+  }
+  return key;
+}
+
+/** Fails if the file exists: a key is never overwritten. */
+export async function writeKeyFile(path: string, key: ClusterKey): Promise<void> {
+  try {
+    await writeFile(path, formatClusterKey(key), { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    throw new UsageError(`the key file ${path} exists`, {
+      remedy: 'Choose another --key-file, or remove it if no cluster uses it.',
+    });
+  }
+}
+
+export interface WhereOptions {
+  readonly data?: string;
+  readonly connect?: string;
+  readonly keyFile?: string;
+}
+
+export interface Where {
+  readonly seeds: readonly string[];
+  readonly key: ClusterKey;
+  /** Present when the cluster was found by its data directory. */
+  readonly files?: ClusterFiles;
+}
+
+export const DEFAULT_DATA = './tatami-data';
+
+/** Finds the cluster by --connect and --key-file (or TATAMI_CONNECT, TATAMI_KEY_FILE), else by the data directory. */
+export async function findCluster(options: WhereOptions): Promise<Where> {
+  const connect = options.connect ?? (options.data === undefined ? process.env['TATAMI_CONNECT'] : undefined);
+  if (connect !== undefined) {
+    const keyFile = options.keyFile ?? process.env['TATAMI_KEY_FILE'];
+    if (keyFile === undefined) throw new UsageError('--connect needs --key-file', { remedy: 'Add --key-file FILE.' });
+    const seeds = connect.split(',').map((seed) => seed.trim()).filter((seed) => seed !== '');
+    return { seeds, key: await readKeyFile(keyFile) };
+  }
+  const files = new ClusterFiles(options.data ?? process.env['TATAMI_DATA'] ?? DEFAULT_DATA);
+  const file = await files.require();
+  return { seeds: file.nodes.map((node) => node.address), key: await readKeyFile(files.keyPath), files };
+}

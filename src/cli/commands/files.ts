@@ -1,0 +1,133 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import { rename, rm, stat as statLocal } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { FsError, UsageError } from '../../errors.ts';
+import type { WhereOptions } from '../cluster-files.ts';
+import { bytes, print, printJson, progress } from '../output.ts';
+import { withFileSystem } from '../with-cluster.ts';
+
+/** Copies a local file in, under a temporary name first, so that the path never shows half a file. */
+export async function put(file: string, path: string, options: WhereOptions): Promise<void> {
+  const source = await statLocal(file).catch((error: NodeJS.ErrnoException) => {
+    throw new UsageError(`cannot read ${file}: ${error.message}`, { remedy: 'Give an existing local file.' });
+  });
+  if (!source.isFile()) {
+    throw new UsageError(`${file} is not a file`, { remedy: 'Mount the cluster to copy whole directories.' });
+  }
+  await withFileSystem(options, `tatami put ${path}`, async (fs) => {
+    const target = await targetPath(fs, path, basename(file));
+    const partial = `${target}.tatami-put-${process.pid}`;
+    const bar = progress(`put ${target}`, source.size, bytes);
+    try {
+      await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), counting(bar.update), fs.createWriteStream(partial));
+      await fs.chmod(partial, source.mode & 0o777);
+      await fs.rename(partial, target);
+    } catch (error) {
+      await fs.rm(partial, { force: true }).catch(() => undefined);
+      throw error;
+    } finally {
+      bar.end();
+    }
+    print(`${target} ${bytes(source.size)}`);
+  });
+}
+
+async function targetPath(fs: Parameters<Parameters<typeof withFileSystem>[2]>[0], path: string, name: string) {
+  const existing = await fs.stat(path).catch((error: unknown) => {
+    if ((error as { code?: string }).code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (existing?.isDirectory() === true) return `${path.replace(/\/+$/, '')}/${name}`;
+  if (path.endsWith('/')) throw new FsError('ENOENT', `there is no directory ${path}`);
+  return path;
+}
+
+export async function get(path: string, file: string, options: WhereOptions): Promise<void> {
+  await withFileSystem(options, `tatami get ${path}`, async (fs) => {
+    const { size } = await fs.stat(path);
+    if (file === '-') {
+      await pipeline(fs.createReadStream(path), process.stdout, { end: false });
+      return;
+    }
+    const local = await statLocal(file).catch(() => undefined);
+    const target = local?.isDirectory() === true ? resolve(file, basename(path)) : resolve(file);
+    const partial = `${target}.tatami-get-${process.pid}`;
+    const bar = progress(`get ${path}`, Number(size), bytes);
+    try {
+      await pipeline(fs.createReadStream(path), counting(bar.update), createWriteStream(partial, { flags: 'wx' }));
+      await rename(partial, target);
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw error;
+    } finally {
+      bar.end();
+    }
+    print(`${target} ${bytes(Number(size))}`);
+  });
+}
+
+function counting(update: (done: number) => void): Transform {
+  let done = 0;
+  return new Transform({
+    transform(chunk: Uint8Array, _encoding, callback) {
+      done += chunk.length;
+      update(done);
+      callback(null, chunk);
+    },
+  });
+}
+
+interface Listed {
+  readonly name: string;
+  readonly type: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  readonly mtime: Date;
+}
+
+export async function ls(path: string, options: WhereOptions & { long?: boolean; json?: boolean }): Promise<void> {
+  await withFileSystem(options, 'tatami ls', async (fs) => {
+    const top = await fs.lstat(path);
+    const names = top.isDirectory() ? (await fs.readdir(path)).map(String).sort() : [path];
+    const plain = options.long !== true && options.json !== true;
+    if (plain) {
+      for (const name of names) print(name);
+      return;
+    }
+    const base = path.replace(/\/+$/, '');
+    const listed: Listed[] = [];
+    for (const name of names) {
+      const stats = await fs.lstat(top.isDirectory() ? `${base}/${name}` : path);
+      const { mode, uid, gid, mtime } = stats;
+      listed.push({ name, type: typeName(mode), mode: mode & 0o7777, uid, gid, sizeBytes: Number(stats.size), mtime });
+    }
+    if (options.json === true) printJson(listed.map((item) => ({ ...item, mtime: item.mtime.toISOString() })));
+    else for (const item of listed) print(longLine(item));
+  });
+}
+
+const TYPES: Readonly<Record<number, readonly [string, string]>> = {
+  0o100000: ['file', '-'],
+  0o040000: ['directory', 'd'],
+  0o120000: ['symlink', 'l'],
+  0o010000: ['fifo', 'p'],
+  0o140000: ['socket', 's'],
+  0o020000: ['char', 'c'],
+  0o060000: ['block', 'b'],
+};
+
+function typeName(mode: number): string {
+  return TYPES[mode & 0o170000]?.[0] ?? 'unknown';
+}
+
+function longLine(item: Listed): string {
+  const letter = Object.values(TYPES).find(([name]) => name === item.type)?.[1] ?? '?';
+  const bits = [...'rwxrwxrwx'].map((bit, index) => ((item.mode >> (8 - index)) & 1 ? bit : '-')).join('');
+  const time = item.mtime.toISOString().slice(0, 16).replace('T', ' ');
+  const owner = `${String(item.uid).padStart(5)} ${String(item.gid).padStart(5)}`;
+  return `${letter}${bits} ${owner} ${String(item.sizeBytes).padStart(12)} ${time} ${item.name}`;
+}

@@ -1,0 +1,57 @@
+import { hostname } from 'node:os';
+import { mkdir, statfs } from 'node:fs/promises';
+import { firstCatalog } from '../../catalog/document.ts';
+import { newClusterKey } from '../../cluster-key.ts';
+import { createNodeEnv } from '../../env-node.ts';
+import type { HistoryId, NodeId } from '../../ids.ts';
+import { GiB } from '../../limits.ts';
+import { NodeDirectory } from '../../node-directory.ts';
+import { writeKeyFile } from '../cluster-files.ts';
+import { print } from '../output.ts';
+import { checkAddress, defaultNodeId } from '../node-arguments.ts';
+
+export interface InitOptions {
+  readonly data: string;
+  readonly listen: string;
+  readonly keyFile: string;
+  readonly id?: string;
+  readonly host?: string;
+  readonly rack: string;
+  readonly zone: string;
+  readonly copies?: number;
+}
+
+/** Makes the key and the first node's data directory; starts nothing. */
+export async function init(options: InitOptions): Promise<void> {
+  const env = await createNodeEnv();
+  const address = checkAddress(options.listen, '--listen');
+  const id = (options.id ?? defaultNodeId()) as NodeId;
+  const key = newClusterKey(env.random);
+  const storeId = Buffer.from(env.random.bytes(8)).toString('hex');
+  await mkdir(options.data, { recursive: true });
+  const space = await statfs(options.data);
+  const catalog = firstCatalog({
+    clusterId: key.clusterId,
+    historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,
+    nodes: [
+      {
+        id,
+        storeId,
+        address,
+        weight: Math.max(1, Math.round((space.blocks * space.bsize) / GiB)),
+        host: options.host ?? hostname(),
+        rack: options.rack,
+        zone: options.zone,
+      },
+    ],
+    ...(options.copies === undefined ? {} : { copies: options.copies }),
+  });
+  // The key first: a data directory without its key would be lost.
+  await writeKeyFile(options.keyFile, key);
+  await new NodeDirectory(env.disk, options.data).create({ clusterId: key.clusterId, nodeId: id, storeId }, catalog);
+  print(`cluster ${key.clusterId.slice(0, 8)} made; its key is in ${options.keyFile} (keep it secret)`);
+  print(`start this node:   tatami node --data ${options.data} --key-file ${options.keyFile}`);
+  print(`on other machines, with a copy of the key file:`);
+  print(`  tatami node --data DIR --listen HOST:PORT --join ${address} --key-file ${options.keyFile}`);
+  print(`mount it:          tatami mount DIR --connect ${address} --key-file ${options.keyFile}`);
+}

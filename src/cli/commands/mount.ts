@@ -1,0 +1,105 @@
+import { createHash } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { connectCluster } from '../../client.ts';
+import { createNodeEnv } from '../../env-node.ts';
+import { UsageError } from '../../errors.ts';
+import { mountFuse } from '../../fuse/mount.ts';
+import type { WhereOptions } from '../cluster-files.ts';
+import { findCluster } from '../cluster-files.ts';
+import { note, print } from '../output.ts';
+import { writeRecord } from '../process-record.ts';
+import { spawnBackground, tellParent } from '../spawn.ts';
+
+export interface MountOptions extends WhereOptions {
+  readonly foreground?: boolean;
+  readonly readOnly?: boolean;
+  readonly attrTimeoutMs?: number;
+  readonly binding: 'auto' | 'dev-fuse' | 'fuse-native';
+}
+
+const READY_TIMEOUT_MS = 40_000;
+/** Dirty data that cannot be written in this time is given up and named in the log. */
+const CLOSE_TIMEOUT_MS = 30_000;
+
+/** Mounts in the background, or serves the mount in the foreground. */
+export async function mount(directory: string, options: MountOptions): Promise<void> {
+  const path = resolve(directory);
+  if (options.foreground === true) return serve(path, options);
+  const where = await findCluster(options);
+  const logFile =
+    where.files === undefined ? `/tmp/tatami-mount-${nameOf(path)}.log` : join(where.files.logPath, `mount-${nameOf(path)}.log`);
+  await spawnBackground({
+    args: ['mount', path, '--foreground', ...repeatArguments(options)],
+    logFile,
+    name: 'mount',
+    timeoutMs: READY_TIMEOUT_MS,
+    threadCount: 12,
+  });
+  print(`mounted at ${path}; unmount with \`tatami umount ${directory}\``);
+}
+
+function repeatArguments(options: MountOptions): string[] {
+  return [
+    ...(options.data === undefined ? [] : ['--data', resolve(options.data)]),
+    ...(options.connect === undefined ? [] : ['--connect', options.connect]),
+    ...(options.keyFile === undefined ? [] : ['--key-file', resolve(options.keyFile)]),
+    ...(options.readOnly === true ? ['--read-only'] : []),
+    ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
+    ...['--binding', options.binding],
+  ];
+}
+
+function nameOf(path: string): string {
+  return createHash('sha256').update(path).digest('hex').slice(0, 12);
+}
+
+async function serve(path: string, options: MountOptions): Promise<void> {
+  let signalled = false;
+  const stopped = new Promise<void>((settle) => {
+    const stop = () => {
+      signalled = true;
+      settle();
+    };
+    process.on('SIGINT', stop);
+    process.on('SIGTERM', stop);
+  });
+  const log = (text: string) => note(`${new Date().toISOString()} ${text}`);
+  const where = await findCluster(options);
+  const env = await createNodeEnv({ tlsKey: where.key.secret });
+  const label = `mount ${path} on ${hostname()} pid ${process.pid}`;
+  const client = await connectCluster({ env, ...where, label, log });
+  const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
+  const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${nameOf(path)}.json`);
+  try {
+    const mounted = await mountFuse({
+      ops: vfs,
+      mountPoint: path,
+      options: {
+        binding: options.binding,
+        readOnly: options.readOnly === true,
+        fsName: `tatamifs:${where.key.clusterId.slice(0, 8)}`,
+      },
+      log,
+    });
+    vfs.setNotifier(mounted.notifier);
+    if (record !== undefined) {
+      await mkdir(join(record, '..'), { recursive: true });
+      await writeRecord(record, { role: 'mount', name: path, pid: process.pid, mountPoint: path });
+    }
+    await tellParent({ kind: 'ready', detail: path });
+    log(`mounted at ${path}`);
+    await Promise.race([stopped, mounted.closed]);
+    if (signalled) await mounted.unmount({ force: true });
+    log(`unmounted ${path}`);
+  } finally {
+    const lost = await vfs.close(CLOSE_TIMEOUT_MS);
+    for (const item of lost) log(`NOT WRITTEN: ${item}`);
+    await client.close();
+    if (record !== undefined) await rm(record, { force: true });
+    if (lost.length > 0) {
+      throw new UsageError(`${lost.length} files could not be written when unmounting: ${lost.slice(0, 5).join(', ')}`);
+    }
+  }
+}

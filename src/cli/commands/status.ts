@@ -1,0 +1,83 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import logUpdate from 'log-update';
+import { connectCluster } from '../../client.ts';
+import { createNodeEnv } from '../../env-node.ts';
+import { collectStatus } from '../../upkeep/status.ts';
+import type { ClusterStatus } from '../../upkeep/status.ts';
+import { findCluster } from '../cluster-files.ts';
+import type { WhereOptions } from '../cluster-files.ts';
+import { EXIT } from '../exit-codes.ts';
+import { print, printJson } from '../output.ts';
+import { renderStatus } from '../render-status.ts';
+
+export async function status(options: WhereOptions & { json?: boolean; watch?: boolean }): Promise<void> {
+  const where = await findCluster(options);
+  const client = await connectCluster({ env: await createNodeEnv(), ...where, label: 'tatami status' });
+  try {
+    let latest = await collectStatus(client.network, client.catalog);
+    const stop = new AbortController();
+    process.once('SIGINT', () => stop.abort());
+    while (options.watch === true && !stop.signal.aborted) {
+      if (options.json === true) print(JSON.stringify(statusJson(latest)));
+      else if (process.stdout.isTTY) logUpdate(renderStatus(latest));
+      else print(`${renderStatus(latest)}\n`);
+      await sleep(1_000, undefined, { signal: stop.signal }).catch(() => undefined);
+      if (!stop.signal.aborted) latest = await collectStatus(client.network, client.catalog);
+    }
+    if (options.watch !== true) {
+      if (options.json === true) printJson(statusJson(latest));
+      else print(renderStatus(latest));
+    }
+    process.exitCode = latest.health === 'healthy' ? EXIT.ok : EXIT.unhealthy;
+  } finally {
+    await client.close();
+  }
+}
+
+/** The documented shape of `tatami status --json`. */
+export function statusJson(status: ClusterStatus) {
+  return {
+    clusterId: status.clusterId,
+    epoch: status.epoch,
+    health: status.health,
+    findings: status.findings,
+    nodes: status.nodes.map((node) => ({
+      id: node.id,
+      address: node.address,
+      pid: node.report?.pid ?? null,
+      state: node.state,
+      usedBytes: node.report?.usedBytes ?? null,
+      capacityBytes: node.report?.capacityBytes ?? null,
+      freeBytes: node.report?.freeBytes ?? null,
+      blockCount: node.report?.blockCount ?? null,
+      residentBytes: node.report?.residentBytes ?? null,
+      handoffCount: node.report?.handoffCount ?? null,
+      damage: node.report?.damage ?? [],
+      reason: node.reason ?? null,
+    })),
+    groups: status.groups.map((group) => ({
+      name: group.id,
+      epoch: group.epoch,
+      primary: group.primary,
+      secondary: group.secondary,
+      learners: group.learners,
+      seq: group.seq ?? null,
+      serving: group.serving,
+      detail: group.detail,
+      minReplicas: group.minReplicas,
+    })),
+    pools: status.pools.map((pool) => ({
+      name: pool.name,
+      id: pool.id,
+      kind: pool.kind,
+      copies: pool.copies,
+      blockSizeBytes: pool.blockSizeBytes,
+      pgCount: pool.pgCount,
+      domain: pool.domain,
+    })),
+    mounts: status.mounts,
+    voters: status.voters,
+    usedBytes: status.usedBytes,
+    capacityBytes: status.capacityBytes,
+  };
+}

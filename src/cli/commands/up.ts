@@ -1,0 +1,84 @@
+import { resolve } from 'node:path';
+import { connectCluster } from '../../client.ts';
+import { createNodeEnv } from '../../env-node.ts';
+import { UsageError } from '../../errors.ts';
+import { collectStatus } from '../../upkeep/status.ts';
+import { ClusterFiles, DEFAULT_DATA, findCluster } from '../cluster-files.ts';
+import { createLocalCluster, startMount, startNodes, stopLocalCluster } from '../local-cluster.ts';
+import { runScreen } from '../live-screen.ts';
+import { note, print } from '../output.ts';
+
+export interface UpOptions {
+  readonly data?: string;
+  /** False with --no-mount. */
+  readonly mount?: string | boolean;
+  readonly nodes?: number;
+  readonly copies?: number;
+  readonly detach?: boolean;
+  readonly binding: string;
+}
+
+const DEFAULT_MOUNT = './tatami-mnt';
+const DEFAULT_NODES = 3;
+
+export async function up(options: UpOptions): Promise<void> {
+  const files = new ClusterFiles(options.data ?? process.env['TATAMI_DATA'] ?? DEFAULT_DATA);
+  const env = await createNodeEnv();
+  // Asked to stop while still starting: finish the step, then stop everything that was started.
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    const mountPoint = await start(files, options, stop.signal);
+    if (options.detach === true && !stop.signal.aborted) return;
+    if (!stop.signal.aborted) {
+      const client = await connectCluster({ env, ...(await findCluster({ data: files.path })), label: 'tatami up' });
+      try {
+        await runScreen({
+          read: () => collectStatus(client.network, client.catalog),
+          mountPoint,
+          dataPath: files.path,
+          signal: stop.signal,
+        });
+      } finally {
+        await client.close();
+      }
+    }
+    note('stopping …');
+    const stopped = await stopLocalCluster(files);
+    note(`stopped ${stopped.length} processes; start again with the same command, all files will be there`);
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+async function start(files: ClusterFiles, options: UpOptions, signal: AbortSignal): Promise<string | undefined> {
+  let file = await files.load();
+  if (file === undefined) {
+    file = await createLocalCluster(files, { nodeCount: options.nodes ?? DEFAULT_NODES, copies: options.copies });
+    print(`new cluster of ${file.nodes.length} nodes in ${files.path}`);
+  } else if (options.nodes !== undefined && options.nodes !== file.nodes.length) {
+    throw new UsageError(`the cluster in ${files.path} has ${file.nodes.length} nodes, not ${options.nodes}`, {
+      remedy: 'Leave out --nodes, or choose another --data directory for a new cluster.',
+    });
+  }
+  const { started, alreadyRunning } = await startNodes(files, file);
+  const running = alreadyRunning.length > 0 ? ` (${alreadyRunning.join(', ')} already running)` : '';
+  if (started.length > 0) print(`started ${started.join(', ')}${running}`);
+  else print(`all ${alreadyRunning.length} nodes are running`);
+  if (options.mount === false || signal.aborted) return undefined;
+  const wanted = typeof options.mount === 'string' ? options.mount : (file.mountPoint ?? DEFAULT_MOUNT);
+  const mountPoint = resolve(wanted);
+  try {
+    const mounted = await startMount(files, mountPoint, ['--binding', options.binding]);
+    print(mounted ? `mounted at ${mountPoint}` : `already mounted at ${mountPoint}`);
+  } catch (error) {
+    // A failed start leaves nothing behind, but must not stop what ran before it.
+    if (alreadyRunning.length === 0) await stopLocalCluster(files);
+    throw error;
+  }
+  if (file.mountPoint !== mountPoint) await files.save({ ...file, mountPoint });
+  return mountPoint;
+}

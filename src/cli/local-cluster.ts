@@ -1,0 +1,163 @@
+/**
+ * The one-machine cluster: made, started (whatever part of it does not run), asked and stopped.
+ */
+import { createServer } from 'node:net';
+import { hostname } from 'node:os';
+import { mkdir, statfs } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { firstCatalog } from '../catalog/document.ts';
+import type { CatalogNode } from '../catalog/types.ts';
+import { newClusterKey } from '../cluster-key.ts';
+import { createNodeEnv } from '../env-node.ts';
+import { UsageError } from '../errors.ts';
+import type { HistoryId, NodeId } from '../ids.ts';
+import { GiB } from '../limits.ts';
+import { NodeDirectory } from '../node-directory.ts';
+import { ClusterFiles, readKeyFile, writeKeyFile } from './cluster-files.ts';
+import type { ClusterFile } from './cluster-files.ts';
+import { liveRecords, stopProcesses } from './process-record.ts';
+import type { ProcessRecord } from './process-record.ts';
+import { spawnBackground } from './spawn.ts';
+
+/** A node replays its log and scans its newest pack before it is ready; on a slow disk that takes a while. */
+const NODE_READY_TIMEOUT_MS = 60_000;
+const MOUNT_READY_TIMEOUT_MS = 40_000;
+/** After this a node or mount that was asked to stop is ended by force (Ctrl-C promises 5 s in all). */
+const MOUNT_STOP_MS = 2_500;
+const NODE_STOP_MS = 2_000;
+const FIRST_PORT = 7401;
+
+export interface NewCluster {
+  readonly nodeCount: number;
+  readonly copies: number | undefined;
+  /** Test clusters on tiny disks keep less back. */
+  readonly nodeDirectories?: readonly string[];
+}
+
+/** Makes the files of a new cluster; nothing runs yet. */
+export async function createLocalCluster(files: ClusterFiles, wish: NewCluster): Promise<ClusterFile> {
+  const env = await createNodeEnv();
+  await mkdir(files.path, { recursive: true });
+  const names = (await env.disk.readdir(files.path)).filter((name) => name !== 'lost+found');
+  if (names.length > 0) {
+    throw new UsageError(`${files.path} is not empty and holds no cluster`, {
+      remedy: 'Choose an empty or new directory with --data.',
+    });
+  }
+  const key = newClusterKey(env.random);
+  const ports = await freePorts(wish.nodeCount);
+  const space = await statfs(files.path);
+  const weight = Math.max(1, Math.round((space.blocks * space.bsize) / GiB));
+  const nodes = ports.map(
+    (port, index): CatalogNode => ({
+      id: `n${index + 1}` as NodeId,
+      storeId: Buffer.from(env.random.bytes(8)).toString('hex'),
+      address: `127.0.0.1:${port}`,
+      weight,
+      host: `${hostname()}-n${index + 1}`,
+      rack: 'rack',
+      zone: 'zone',
+    }),
+  );
+  const catalog = firstCatalog({
+    clusterId: key.clusterId,
+    historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,
+    nodes,
+    ...(wish.copies === undefined ? {} : { copies: wish.copies }),
+  });
+  for (const node of nodes) {
+    const directory = new NodeDirectory(env.disk, files.nodePath(node.id));
+    await directory.create({ clusterId: key.clusterId, nodeId: node.id, storeId: node.storeId }, catalog);
+  }
+  await writeKeyFile(files.keyPath, key);
+  const file: ClusterFile = {
+    formatVersion: 1,
+    clusterId: key.clusterId,
+    nodes: nodes.map(({ id, address }) => ({ id, address })),
+  };
+  // Written last: a directory without it holds no cluster.
+  await files.save(file);
+  return file;
+}
+
+/** Ports that are free now, from 7401 on. */
+async function freePorts(wanted: number): Promise<number[]> {
+  const ports: number[] = [];
+  for (let port = FIRST_PORT; ports.length < wanted && port < FIRST_PORT + 2_000; port++) {
+    if (await isFree(port)) ports.push(port);
+  }
+  if (ports.length < wanted) throw new UsageError(`no ${wanted} free ports from ${FIRST_PORT} on`);
+  return ports;
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((settle) => {
+    const server = createServer();
+    server.once('error', () => settle(false));
+    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => settle(true)));
+  });
+}
+
+export interface Started {
+  readonly started: readonly string[];
+  readonly alreadyRunning: readonly string[];
+}
+
+/** Starts the nodes that do not run. If one fails, those started by this call are stopped again. */
+export async function startNodes(files: ClusterFiles, file: ClusterFile): Promise<Started> {
+  await readKeyFile(files.keyPath);
+  const running = new Set((await liveRecords(files.runPath)).filter((r) => r.role === 'node').map((r) => r.name));
+  const missing = file.nodes.filter((node) => !running.has(node.id));
+  const results = await Promise.allSettled(missing.map((node) => startNode(files, node)));
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) {
+    const names = new Set(missing.map((node) => node.id));
+    const mine = (await liveRecords(files.runPath)).filter((record) => names.has(record.name));
+    await stopProcesses(mine, NODE_STOP_MS);
+    throw failed.reason;
+  }
+  return { started: missing.map((node) => node.id), alreadyRunning: [...running] };
+}
+
+async function startNode(files: ClusterFiles, node: { id: string; address: string }): Promise<void> {
+  const record = join(files.runPath, `${node.id}.json`);
+  await spawnBackground({
+    args: [
+      ...['node', '--data', files.nodePath(node.id), '--listen', node.address],
+      ...['--key-file', files.keyPath, '--record', record],
+    ],
+    logFile: join(files.logPath, `${node.id}.log`),
+    name: `node ${node.id}`,
+    timeoutMs: NODE_READY_TIMEOUT_MS,
+    threadCount: 8,
+  });
+}
+
+/** Mounts the cluster unless it is mounted there by us. True if this call mounted it. */
+export async function startMount(files: ClusterFiles, mountPoint: string, extra: readonly string[]): Promise<boolean> {
+  const path = resolve(mountPoint);
+  if ((await liveRecords(files.runPath)).some((record) => record.mountPoint === path)) return false;
+  await mkdir(path, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    // A stale mount answers ENOTCONN to everything; the mount process clears it.
+    if (error.code !== 'EEXIST' && error.code !== 'ENOTCONN') throw error;
+  });
+  await spawnBackground({
+    args: ['mount', path, '--data', files.path, '--foreground', ...extra],
+    logFile: join(files.logPath, 'mount.log'),
+    name: 'mount',
+    timeoutMs: MOUNT_READY_TIMEOUT_MS,
+    threadCount: 12,
+  });
+  return true;
+}
+
+/** Unmounts and stops everything of this cluster that runs; returns what was stopped. */
+export async function stopLocalCluster(files: ClusterFiles): Promise<ProcessRecord[]> {
+  const records = (await liveRecords(files.runPath)).filter((record) => record.pid !== process.pid);
+  const mounts = records.filter((record) => record.role === 'mount');
+  const nodes = records.filter((record) => record.role === 'node');
+  await stopProcesses(mounts, MOUNT_STOP_MS);
+  await stopProcesses(nodes, NODE_STOP_MS);
+  await liveRecords(files.runPath);
+  return [...mounts, ...nodes];
+}

@@ -1,0 +1,171 @@
+#!/usr/bin/env node
+/**
+ * The `tatami` command. Each command's module is loaded only when it runs, so that `tatami --help` is quick.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, Option } from 'commander';
+import { EXIT, exitCodeOf } from './exit-codes.ts';
+import { printError } from './output.ts';
+import { tellParent } from './spawn.ts';
+
+const VERSION = (
+  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
+
+const EXIT_HELP = `
+Exit codes:
+  0  done
+  1  the operation failed; the message says why
+  2  wrong arguments, files or configuration; nothing was changed
+  3  the cluster, or too much of it, cannot be reached
+  4  done, and what it reports is not well (degraded, damaged, missing)
+  130  interrupted
+
+Environment:
+  TATAMI_DATA                      data directory of the one-machine cluster (default ./tatami-data)
+  TATAMI_CONNECT, TATAMI_KEY_FILE  the same as --connect and --key-file
+  TATAMI_DEBUG                     print stack traces with errors`;
+
+function count(name: string, least: number, most: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new CommanderError(EXIT.usage, 'usage', `error: ${name} is a whole number from ${least} to ${most}, not ${text}`);
+  };
+}
+
+function withCluster(command: Command): Command {
+  return command
+    .option('--data <dir>', 'find the cluster by the data directory of `tatami up`')
+    .option('--connect <addresses>', 'find the cluster by addresses of its nodes, host:port,host:port')
+    .option('--key-file <file>', 'cluster key, with --connect');
+}
+
+function buildProgram(): Command {
+  const program = new Command('tatami')
+    .description('tatamifs: a distributed filesystem of replicated metadata and striped blocks')
+    .version(VERSION)
+    .addHelpText('after', EXIT_HELP)
+    .exitOverride()
+    .configureOutput({ writeErr: (text) => process.stderr.write(text) });
+
+  program.commandsGroup('One machine:');
+  program
+    .command('up')
+    .description('start a cluster on this machine and mount it; on one that runs, start again what has died')
+    .option('--data <dir>', 'where its data is kept (default ./tatami-data)')
+    .option('--mount <dir>', 'where to mount it (default ./tatami-mnt)')
+    .option('--no-mount', 'start the nodes only')
+    .option('--nodes <n>', 'nodes of a new cluster', count('--nodes', 1, 64))
+    .option('--copies <n>', 'copies of each block in a new cluster (default 3, or as many as nodes)', count('--copies', 1, 16))
+    .option('--detach', 'return as soon as the mount answers')
+    .addOption(new Option('--binding <name>', 'how to reach the kernel').choices(['auto', 'dev-fuse', 'fuse-native']).default('auto'))
+    .action(async (options) => (await import('./commands/up.ts')).up(options));
+  program
+    .command('down')
+    .description('unmount and stop the cluster on this machine')
+    .option('--data <dir>', 'its data directory (default ./tatami-data)')
+    .action(async (options) => (await import('./commands/down.ts')).down(options));
+
+  program.commandsGroup('Several machines, one process each:');
+  program
+    .command('init')
+    .description('begin a cluster: make the key and the first node')
+    .requiredOption('--data <dir>', 'data directory of the first node; empty or new')
+    .requiredOption('--listen <host:port>', 'address by which the other machines reach it')
+    .requiredOption('--key-file <file>', 'where to write the cluster key; copy it to the other machines')
+    .option('--id <name>', 'name of the node (default: from the host name)')
+    .option('--host <name>', 'failure domain: machine (default: the host name)')
+    .option('--rack <name>', 'failure domain: rack', 'rack')
+    .option('--zone <name>', 'failure domain: zone', 'zone')
+    .option('--copies <n>', 'copies of each block (default 3, or as many as nodes)', count('--copies', 1, 16))
+    .action(async (options) => (await import('./commands/init.ts')).init(options));
+  program
+    .command('node')
+    .description('run a node')
+    .requiredOption('--data <dir>', 'its data directory; new with --join')
+    .requiredOption('--key-file <file>', 'the cluster key')
+    .option('--listen <host:port>', 'own address (default: the one it had before)')
+    .option('--join <host:port>', 'enter the cluster through this node; once')
+    .option('--id <name>', 'name of a new node (default: from the host name)')
+    .option('--host <name>', 'failure domain: machine (default: the host name)')
+    .option('--rack <name>', 'failure domain: rack', 'rack')
+    .option('--zone <name>', 'failure domain: zone', 'zone')
+    .option('--capacity-gib <n>', 'share of data to take, in GiB (default: the size of the disk)', count('--capacity-gib', 1, 1 << 24))
+    .option('--reserve-mib <n>', 'kept free on the disk (default: the larger of 256 MiB and 2%, at most a tenth)', count('--reserve-mib', 1, 1 << 20))
+    .option('--discovery <host:port>', 'answer UDP discovery at this address')
+    .addOption(new Option('--record <file>').hideHelp())
+    .action(async (options) => (await import('./commands/node.ts')).node(options, VERSION));
+  withCluster(
+    program
+      .command('mount')
+      .description('mount the cluster')
+      .argument('<dir>', 'an empty directory')
+      .option('--foreground', 'stay in the foreground')
+      .option('--read-only', 'refuse changes')
+      .option('--attr-timeout-ms <n>', 'how long names and attributes may be cached; 0 turns it off', count('--attr-timeout-ms', 0, 3_600_000))
+      .addOption(new Option('--binding <name>', 'how to reach the kernel').choices(['auto', 'dev-fuse', 'fuse-native']).default('auto')),
+  ).action(async (directory, options) => (await import('./commands/mount.ts')).mount(directory, options));
+  program
+    .command('umount')
+    .description('unmount')
+    .argument('<dir>', 'the mount point')
+    .option('--force', 'even if files are open: they get errors')
+    .action(async (directory, options) => (await import('./commands/umount.ts')).umount(directory, options));
+
+  program.commandsGroup('Files without a mount:');
+  withCluster(
+    program.command('put').description('copy a local file into the cluster').argument('<file>').argument('<path>'),
+  ).action(async (file, path, options) => (await import('./commands/files.ts')).put(file, path, options));
+  withCluster(
+    program.command('get').description('copy a file out of the cluster').argument('<path>').argument('<file>', 'local file, or - for standard output'),
+  ).action(async (path, file, options) => (await import('./commands/files.ts')).get(path, file, options));
+  withCluster(
+    program.command('ls').description('list a directory').argument('[path]', 'a directory or file', '/').option('-l, --long', 'with mode, owner, size and time').option('--json', 'for scripts'),
+  ).action(async (path, options) => (await import('./commands/files.ts')).ls(path, options));
+  withCluster(
+    program.command('stat').description("a file's attributes, its extents and which nodes hold each block").argument('<path>').option('--json', 'for scripts'),
+  ).action(async (path, options) => (await import('./commands/stat.ts')).statFile(path, options));
+
+  program.commandsGroup('Looking after it:');
+  withCluster(
+    program.command('status').description('nodes, groups, pools, mounts, health and what to do').option('--json', 'for scripts').option('--watch', 'go on showing it'),
+  ).action(async (options) => (await import('./commands/status.ts')).status(options));
+  program
+    .command('doctor')
+    .description('what this machine lacks for tatamifs, and how to mend it')
+    .option('--json', 'for scripts')
+    .action(async (options) => (await import('./commands/doctor.ts')).doctor(options));
+  withCluster(
+    program.command('gc').description('give back the space of data that no file uses any more').option('--dry-run', 'only count').option('--json', 'for scripts'),
+  ).action(async (options) => (await import('./commands/gc.ts')).gc(options));
+  withCluster(
+    program.command('fsck').description('check that every file has its blocks; name the files that do not').argument('[path]', 'a file or directory', '/').option('--json', 'for scripts'),
+  ).action(async (path, options) => (await import('./commands/fsck.ts')).fsck(path, options));
+  withCluster(
+    program
+      .command('bench')
+      .description('measure this machine, a mount and the library against each other')
+      .argument('[benchmarks...]', 'which ones (default: all; see bench/README.md)')
+      .option('--mount <dir>', 'an existing mount to measure; without it a cluster is started for the purpose')
+      .option('--size-mib <n>', 'size of the large file', count('--size-mib', 16, 1 << 20))
+      .option('--rounds <n>', 'alternate runs of each pair', count('--rounds', 1, 50))
+      .option('--json', 'for scripts'),
+  ).action(async (names, options) => (await import('./commands/bench.ts')).bench(names, options));
+  return program;
+}
+
+try {
+  await buildProgram().parseAsync(process.argv);
+} catch (error) {
+  if (error instanceof CommanderError) {
+    if (error.code === 'usage') process.stderr.write(`${error.message}\n`);
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  } else {
+    printError(error);
+    const { code = 'ERR_START', remedy } = error as { code?: string; remedy?: string };
+    const message = error instanceof Error ? error.message : String(error);
+    await tellParent({ kind: 'failed', code, message, remedy });
+    process.exitCode = exitCodeOf(error);
+  }
+}

@@ -1,0 +1,105 @@
+/** What the commands print: progress on a terminal, plain lines elsewhere, errors that say what to do next. */
+import cliProgress from 'cli-progress';
+import CliTable from 'cli-table3';
+import pc from 'picocolors';
+import prettyBytes from 'pretty-bytes';
+import { TatamiError } from '../errors.ts';
+
+export function print(line = ''): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** For people, on standard error, so that standard output stays what a script asked for. */
+export function note(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, (_, part: unknown) => jsonable(part), 2)}\n`);
+}
+
+function jsonable(value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8');
+  return value;
+}
+
+export function bytes(count: number): string {
+  return prettyBytes(count, { binary: true });
+}
+
+export function rate(byteCount: number, ms: number): string {
+  return `${bytes(ms > 0 ? (byteCount * 1000) / ms : 0)}/s`;
+}
+
+/** `error: …` and, below it, what to do. */
+export function printError(error: unknown, verbose = process.env['TATAMI_DEBUG'] !== undefined): void {
+  const text = error instanceof Error ? error.message : String(error);
+  note(`${pc.red('error:')} ${text}`);
+  if (error instanceof TatamiError) {
+    if (error.remedy !== undefined) note(`  ${error.remedy}`);
+    if (error.code.startsWith('ERR_')) note(pc.dim(`  (${error.code})`));
+  }
+  if (verbose && error instanceof Error) {
+    note(error.stack ?? '');
+    if (error.cause instanceof Error) note(`caused by: ${error.cause.stack ?? error.cause.message}`);
+  }
+}
+
+/** A table without drawing characters, as `ls` and `df` print theirs. */
+export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  const made = new CliTable({
+    head: head.map((cell) => pc.bold(cell)),
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+    chars: BLANK_BORDERS,
+  });
+  for (const row of rows) made.push(row.map(String));
+  return made
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+const BLANK_BORDERS = Object.fromEntries(
+  [
+    ...['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right'],
+    ...['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle'],
+  ].map((name) => [name, '']),
+);
+
+export interface Progress {
+  /** Absolute position. */
+  update(done: number): void;
+  /** Ends the line or bar. */
+  end(): void;
+}
+
+/** A bar on a terminal; elsewhere a line each tenth of the way. `unit` formats positions. */
+export function progress(label: string, total: number, unit: (count: number) => string = String): Progress {
+  if (process.stderr.isTTY) return progressBar(label, total, unit);
+  let nextTenth = 1;
+  return {
+    update(done) {
+      if (total <= 0 || done < (total * nextTenth) / 10) return;
+      nextTenth = Math.floor((done * 10) / total) + 1;
+      note(`${label}: ${Math.floor((done * 100) / total)}% (${unit(done)} of ${unit(total)})`);
+    },
+    end: () => undefined,
+  };
+}
+
+function progressBar(label: string, total: number, unit: (count: number) => string): Progress {
+  const bar = new cliProgress.SingleBar({
+    format: `${label} {bar} {percentage}% {done} of {all}, {eta_formatted} left`,
+    barsize: 30,
+    hideCursor: true,
+    clearOnComplete: true,
+    stream: process.stderr,
+  });
+  bar.start(Math.max(total, 1), 0, { done: unit(0), all: unit(total) });
+  return {
+    update: (done) => bar.update(done, { done: unit(done) }),
+    end: () => bar.stop(),
+  };
+}

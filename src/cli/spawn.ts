@@ -1,0 +1,107 @@
+/**
+ * Starts one of our own processes in the background and waits until it says that it is ready.
+ *
+ * The child is a session leader of its own, so Ctrl-C in the terminal reaches only the parent, which then stops the
+ * children in order. Ready or failed comes back over Node's IPC channel, closed right after.
+ */
+import { spawn } from 'node:child_process';
+import { mkdir, open, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { TatamiError, TimeoutError } from '../errors.ts';
+
+export type ChildMessage =
+  | { readonly kind: 'ready'; readonly detail: string }
+  | { readonly kind: 'failed'; readonly code: string; readonly message: string; readonly remedy: string | undefined };
+
+/** This program's entry point: works from dist and from an installed package. */
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+
+/** Tells the parent, if there is one that waits. */
+export function tellParent(message: ChildMessage): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.send === undefined || !process.connected) return resolve();
+    process.send(message, () => {
+      if (process.connected) process.disconnect();
+      resolve();
+    });
+  });
+}
+
+export interface SpawnOptions {
+  readonly args: readonly string[];
+  readonly logFile: string;
+  /** What the messages call it. */
+  readonly name: string;
+  readonly timeoutMs: number;
+  /** Threads for blocking reads: see the FUSE device. */
+  readonly threadCount: number;
+  /** V8 settings of the child. */
+  readonly nodeArgs?: readonly string[];
+}
+
+export interface Spawned {
+  readonly pid: number;
+  readonly detail: string;
+}
+
+/** Resolves once ready; rejects with the child's own error, after it has gone. */
+export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
+  await mkdir(dirname(options.logFile), { recursive: true });
+  const log = await open(options.logFile, 'a');
+  try {
+    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), MAIN, ...options.args], {
+      detached: true,
+      stdio: ['ignore', log.fd, log.fd, 'ipc'],
+      env: { ...process.env, UV_THREADPOOL_SIZE: String(options.threadCount), NO_COLOR: '1' },
+    });
+    return await new Promise<Spawned>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        child.kill('SIGKILL');
+        finish(() =>
+          reject(
+            new TimeoutError(`${options.name} was not ready within ${options.timeoutMs / 1000} s`, {
+              remedy: `Look into ${options.logFile}.`,
+            }),
+          ),
+        );
+      }, options.timeoutMs);
+      const finish = (settle: () => void) => {
+        clearTimeout(timer);
+        child.removeAllListeners();
+        if (child.connected) child.disconnect();
+        child.unref();
+        settle();
+      };
+      child.on('message', (message: ChildMessage) => {
+        if (message.kind === 'ready') {
+          finish(() => resolve({ pid: child.pid ?? 0, detail: message.detail }));
+        } else {
+          const remedy = message.remedy ?? `More in ${options.logFile}.`;
+          child.once('exit', () =>
+            finish(() => reject(new TatamiError(message.code, `${options.name}: ${message.message}`, { remedy }))),
+          );
+        }
+      });
+      child.on('error', (error) => finish(() => reject(error)));
+      child.on('exit', (code, signal) => {
+        void lastLines(options.logFile).then((tail) =>
+          finish(() =>
+            reject(
+              new TatamiError('ERR_START', `${options.name} ended at once (${signal ?? `exit code ${code}`})\n${tail}`, {
+                remedy: `More in ${options.logFile}.`,
+              }),
+            ),
+          ),
+        );
+      });
+    });
+  } finally {
+    await log.close();
+  }
+}
+
+async function lastLines(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  return text.trimEnd().split('\n').slice(-5).join('\n');
+}

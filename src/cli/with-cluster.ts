@@ -1,0 +1,36 @@
+/** Connects for the length of one command. */
+import type { ClusterClient } from '../client.ts';
+import { connectCluster } from '../client.ts';
+import { createNodeEnv } from '../env-node.ts';
+import type { FileSystem } from '../vfs/api.ts';
+import { findCluster } from './cluster-files.ts';
+import type { WhereOptions } from './cluster-files.ts';
+
+export async function withClient<T>(
+  options: WhereOptions,
+  label: string,
+  work: (client: ClusterClient) => Promise<T>,
+): Promise<T> {
+  const where = await findCluster(options);
+  const client = await connectCluster({ env: await createNodeEnv(), ...where, label });
+  try {
+    return await work(client);
+  } finally {
+    await client.close();
+  }
+}
+
+export async function withFileSystem<T>(
+  options: WhereOptions,
+  label: string,
+  work: (fs: FileSystem, client: ClusterClient) => Promise<T>,
+): Promise<T> {
+  return withClient(options, label, async (client) => {
+    const fs = await client.openFileSystem({ uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+    try {
+      return await work(fs, client);
+    } finally {
+      await fs.close();
+    }
+  });
+}

@@ -1,0 +1,136 @@
+/**
+ * The cluster's health in words, each finding with what to do about it. Pure.
+ */
+import { NODE_FULL_FRACTION } from '../limits.ts';
+import type { ClusterStatus } from './status.ts';
+
+export type Severity = 'unavailable' | 'degraded' | 'note';
+
+export interface Finding {
+  readonly severity: Severity;
+  readonly text: string;
+  readonly remedy: string;
+}
+
+type Facts = Omit<ClusterStatus, 'findings' | 'health'>;
+
+const ORDER: readonly Severity[] = ['unavailable', 'degraded', 'note'];
+
+/** Findings, worst first; none when all is well. */
+export function assessHealth(facts: Facts): Finding[] {
+  const findings = [
+    ...deadNodes(facts),
+    ...groupTrouble(facts),
+    ...dataTrouble(facts),
+    ...spaceTrouble(facts),
+    ...voterNotes(facts),
+  ];
+  return findings.sort((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));
+}
+
+function deadNodes(facts: Facts): Finding[] {
+  const down = facts.nodes.filter((node) => node.state === 'down');
+  return down.map((node) => ({
+    severity: 'degraded',
+    text: `Node ${node.id} (${node.address}) is down: ${node.reason ?? 'no answer'}. Blocks it holds have one copy less.`,
+    remedy: `Start it again on its machine (\`tatami up\` here, or \`tatami node\` with its data directory).`,
+  }));
+}
+
+function groupTrouble(facts: Facts): Finding[] {
+  const findings: Finding[] = [];
+  for (const group of facts.groups) {
+    if (!group.serving) {
+      findings.push({
+        severity: 'unavailable',
+        text: `Metadata group ${group.id} does not serve: ${group.detail}.`,
+        remedy: `Files cannot be opened or changed until it does; bring node ${group.primary} back.`,
+      });
+    } else if (group.secondary === null && facts.nodes.length > 1) {
+      findings.push({
+        severity: 'degraded',
+        text: `Metadata group ${group.id} has no secondary: its metadata is on ${group.primary} alone.`,
+        remedy: 'Start another node; it becomes the secondary by itself once it has caught up.',
+      });
+    }
+  }
+  return findings;
+}
+
+function dataTrouble(facts: Facts): Finding[] {
+  const findings: Finding[] = [];
+  const alive = facts.nodes.filter((node) => node.state === 'up').length;
+  for (const pool of facts.pools) {
+    const wanted = Math.min(pool.copies, facts.nodes.length);
+    if (alive < wanted && wanted > 1) {
+      findings.push({
+        severity: 'degraded',
+        text: `Pool ${pool.name} keeps ${wanted} copies of each block, but only ${alive} nodes are up.`,
+        remedy: 'New blocks get the missing copies when the nodes are back.',
+      });
+    }
+    if (pool.copies === 1 && facts.nodes.length > 1) {
+      findings.push({
+        severity: 'note',
+        text: `Pool ${pool.name} keeps one copy: the loss of any node loses data.`,
+        remedy: 'Use two copies or more for data that matters.',
+      });
+    }
+  }
+  for (const node of facts.nodes) {
+    const open = (node.report?.damage ?? []).filter((record) => !record.healed);
+    const healed = (node.report?.damage ?? []).length - open.length;
+    if (open.length > 0) {
+      findings.push({
+        severity: 'degraded',
+        text: `Node ${node.id} holds ${open.length} damaged block copies (first: ${open[0]?.id.slice(0, 16)}…).`,
+        remedy: '`tatami fsck` names the files; check the disk of that node.',
+      });
+    }
+    if (healed > 0) {
+      findings.push({
+        severity: 'note',
+        text: `Node ${node.id} found ${healed} damaged block copies and mended them from other nodes.`,
+        remedy: '`tatami fsck` names the files. More of these mean a failing disk.',
+      });
+    }
+    const owed = node.report?.handoffCount ?? 0;
+    if (owed > 0) {
+      findings.push({
+        severity: 'note',
+        text: `Node ${node.id} still has ${owed} further copies to hand on.`,
+        remedy: 'Nothing: it does so by itself as soon as their nodes are up.',
+      });
+    }
+  }
+  return findings;
+}
+
+function spaceTrouble(facts: Facts): Finding[] {
+  const findings: Finding[] = [];
+  for (const node of facts.nodes) {
+    const { report } = node;
+    if (report === undefined || report.capacityBytes <= 0) continue;
+    if (1 - report.freeBytes / report.capacityBytes < NODE_FULL_FRACTION) continue;
+    findings.push({
+      severity: 'degraded',
+      text: `Node ${node.id} is full: it takes no new blocks.`,
+      remedy: 'Delete files and run `tatami gc`, or add a node or a larger disk.',
+    });
+  }
+  return findings;
+}
+
+/** R10. */
+function voterNotes(facts: Facts): Finding[] {
+  if (facts.nodes.length === 1) {
+    return [
+      {
+        severity: 'note',
+        text: 'One node: nothing is replicated.',
+        remedy: 'Add nodes with `tatami node --join`; with three, any one may fail.',
+      },
+    ];
+  }
+  return [];
+}

@@ -1,0 +1,130 @@
+/**
+ * What `tatami status` shows: every node is asked for its own state, and the answers are put beside the catalog.
+ */
+import type { Catalog, CatalogNode, CatalogService, Group, Pool } from '../catalog/types.ts';
+import { TatamiError } from '../errors.ts';
+import type { GroupStatus } from '../meta/types.ts';
+import type { Network } from '../net/types.ts';
+import { assessHealth } from './health.ts';
+import type { Finding } from './health.ts';
+
+/** A copy that was found not to match its hash, and what became of it. */
+export interface DamageRecord {
+  readonly pool: number;
+  /** Hexadecimal block id. */
+  readonly id: string;
+  /** Milliseconds since the Unix epoch. */
+  readonly foundAtMs: number;
+  readonly healed: boolean;
+}
+
+/** Reply of the RPC `node.status`. */
+export interface NodeReport {
+  readonly id: string;
+  readonly storeId: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly uptimeMs: number;
+  readonly catalogEpoch: number;
+  readonly usedBytes: number;
+  readonly fileBytes: number;
+  readonly freeBytes: number;
+  readonly capacityBytes: number;
+  readonly blockCount: number;
+  readonly damage: readonly DamageRecord[];
+  /** Asynchronous copies still owed to other nodes. */
+  readonly handoffCount: number;
+  /** Of file data, since the node's start. */
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  readonly residentBytes: number;
+  readonly groups: readonly GroupStatus[];
+  readonly mounts: readonly MountReport[];
+}
+
+export interface MountReport {
+  readonly instanceId: string;
+  readonly address: string;
+  readonly label: string;
+}
+
+export type NodeState = 'up' | 'down';
+
+export interface NodeStatus extends CatalogNode {
+  readonly state: NodeState;
+  /** Why it is down, in words. */
+  readonly reason?: string;
+  readonly report?: NodeReport;
+}
+
+export interface GroupSummary extends Group {
+  /** The primary's latest log position; undefined if it cannot be asked. */
+  readonly seq: number | undefined;
+  readonly serving: boolean;
+  readonly detail: string;
+}
+
+export interface ClusterStatus {
+  readonly clusterId: string;
+  readonly epoch: number;
+  readonly voters: readonly string[];
+  readonly nodes: readonly NodeStatus[];
+  readonly groups: readonly GroupSummary[];
+  readonly pools: readonly Pool[];
+  readonly mounts: readonly MountReport[];
+  readonly usedBytes: number;
+  readonly capacityBytes: number;
+  /** Worst first; empty when all is well. */
+  readonly findings: readonly Finding[];
+  readonly health: 'healthy' | 'degraded' | 'unavailable';
+}
+
+/** Time for one node to say how it is; a node that needs longer is shown as down, with the reason. */
+const REPORT_TIMEOUT_MS = 2_000;
+
+export async function collectStatus(network: Network, catalogService: CatalogService): Promise<ClusterStatus> {
+  const catalog = catalogService.current();
+  const nodes = await Promise.all(catalog.nodes.map((node) => askNode(network, node)));
+  return assembleStatus(catalog, nodes);
+}
+
+async function askNode(network: Network, node: CatalogNode): Promise<NodeStatus> {
+  try {
+    const reply = await network.call(node.id, 'node.status', {}, { timeoutMs: REPORT_TIMEOUT_MS });
+    return { ...node, state: 'up', report: reply.header as NodeReport };
+  } catch (error) {
+    return { ...node, state: 'down', reason: error instanceof TatamiError ? error.message : String(error) };
+  }
+}
+
+/** Pure: the whole picture from the catalog and the nodes' answers. */
+export function assembleStatus(catalog: Catalog, nodes: readonly NodeStatus[]): ClusterStatus {
+  const groups = catalog.groups.map((group) => summarise(group, nodes));
+  const mounts = new Map<string, MountReport>();
+  for (const node of nodes) for (const mount of node.report?.mounts ?? []) mounts.set(mount.instanceId, mount);
+  const sum = (pick: (report: NodeReport) => number) =>
+    nodes.reduce((total, node) => total + (node.report === undefined ? 0 : pick(node.report)), 0);
+  const partial = {
+    clusterId: catalog.clusterId,
+    epoch: catalog.epoch,
+    voters: catalog.voters,
+    nodes,
+    groups,
+    pools: catalog.pools,
+    mounts: [...mounts.values()],
+    usedBytes: sum((report) => report.usedBytes),
+    capacityBytes: sum((report) => report.capacityBytes),
+  };
+  const findings = assessHealth(partial);
+  const severities = new Set(findings.map((finding) => finding.severity));
+  const health = severities.has('unavailable') ? 'unavailable' : severities.has('degraded') ? 'degraded' : 'healthy';
+  return { ...partial, findings, health };
+}
+
+function summarise(group: Group, nodes: readonly NodeStatus[]): GroupSummary {
+  const report = nodes.find((node) => node.id === group.primary)?.report?.groups.find((own) => own.id === group.id);
+  if (report === undefined) {
+    return { ...group, seq: undefined, serving: false, detail: `its primary ${group.primary} cannot be reached` };
+  }
+  return { ...group, seq: report.committedSeq, serving: report.serving, detail: report.detail };
+}
