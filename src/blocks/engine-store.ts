@@ -1,0 +1,155 @@
+/** BlockStore over one library pool of a BlockEngine: what MemoryStore and PackStore share. */
+import { BlockNotFoundError, CancelledError, CorruptionError, StateError } from '../errors.ts';
+import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
+import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { hashBlock, pageCountOf, verifyPages } from './identity.ts';
+import type { BlockEngine, BlockInfo, BlockStore, GetOptions, WriteOptions } from './types.ts';
+
+/** Bytes that putMany has under way before it waits: enough that each disk sync covers many blocks. */
+const PUT_MANY_BYTES = 8 * BLOCK_MAX_BYTES;
+/** And blocks, for small ones. */
+const PUT_MANY_BLOCKS = 1024;
+/** Blocks that getMany reads at once. */
+const GET_MANY_BLOCKS = 8;
+
+/** A library's pool is never swept, so its blocks need no collection stamp. */
+const GENERATION = 0;
+
+export class EngineStore implements BlockStore {
+  protected readonly engine: BlockEngine;
+  private readonly pool: PoolId;
+
+  constructor(engine: BlockEngine, pool: PoolId) {
+    this.engine = engine;
+    this.pool = pool;
+  }
+
+  async put(data: Uint8Array, options: WriteOptions = {}): Promise<BlockId> {
+    checkSignal(options.signal);
+    const { id, pageHashes } = hashBlock(data);
+    await this.engine.put(this.pool, id, pageHashes, data, GENERATION);
+    return id;
+  }
+
+  async putMany(
+    blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+    options: WriteOptions = {},
+  ): Promise<BlockId[]> {
+    const ids: BlockId[] = [];
+    const underWay = new Set<Promise<unknown>>();
+    let bytes = 0;
+    let failure: { error: unknown } | undefined;
+    for await (const data of blocks) {
+      checkSignal(options.signal);
+      const { id, pageHashes } = hashBlock(data);
+      ids.push(id);
+      bytes += data.length;
+      const put = this.engine
+        .put(this.pool, id, pageHashes, data, GENERATION)
+        .then(
+          () => undefined,
+          (error: unknown) => {
+            failure ??= { error };
+          },
+        )
+        .finally(() => {
+          underWay.delete(put);
+          bytes -= data.length;
+        });
+      underWay.add(put);
+      while (failure === undefined && (bytes >= PUT_MANY_BYTES || underWay.size >= PUT_MANY_BLOCKS))
+        await Promise.race(underWay);
+      if (failure !== undefined) break;
+    }
+    await Promise.all(underWay);
+    if (failure !== undefined) throw failure.error;
+    return ids;
+  }
+
+  async get(id: BlockId, options: GetOptions = {}): Promise<Uint8Array> {
+    checkSignal(options.signal);
+    checkId(id);
+    const offset = options.offset ?? 0;
+    const length = options.length ?? BLOCK_MAX_BYTES;
+    if (!Number.isSafeInteger(offset) || offset < 0) throw new StateError(`not an offset: ${offset}`);
+    if (!Number.isSafeInteger(length) || length < 0) throw new StateError(`not a length: ${length}`);
+    const blockBytes = this.engine.has(this.pool, id);
+    if (blockBytes === undefined) throw this.missing(id);
+    if (offset >= blockBytes || length === 0) return new Uint8Array(0);
+    const end = Math.min(offset + length, blockBytes);
+    const firstPage = Math.floor(offset / PAGE_BYTES);
+    const run = await this.engine.read(this.pool, id, firstPage, pageCountOf(end) - firstPage, true);
+    if (run === undefined) throw this.missing(id);
+    try {
+      verifyPages(id, run.blockBytes, run.pageHashes, firstPage, run.data);
+      const from = offset - firstPage * PAGE_BYTES;
+      const bytes = run.data.slice(from, from + end - offset);
+      if (bytes.length !== end - offset)
+        throw new CorruptionError(`block ${blockIdToHex(id)}: shorter than it should be`);
+      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+    } catch (error) {
+      if (error instanceof CorruptionError) await this.engine.markDamaged(this.pool, id);
+      throw error;
+    } finally {
+      run.release();
+    }
+  }
+
+  async getMany(ids: Iterable<BlockId>, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array[]> {
+    const wanted = [...ids];
+    const found: Uint8Array[] = new Array<Uint8Array>(wanted.length);
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      while (next < wanted.length) {
+        const index = next++;
+        try {
+          found[index] = await this.get(wanted[index] as BlockId, options);
+        } catch (error) {
+          next = wanted.length;
+          throw error;
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(GET_MANY_BLOCKS, wanted.length) }, worker));
+    return found;
+  }
+
+  async has(id: BlockId): Promise<boolean> {
+    checkId(id);
+    return this.engine.has(this.pool, id) !== undefined;
+  }
+
+  async delete(id: BlockId): Promise<boolean> {
+    checkId(id);
+    return await this.engine.delete(this.pool, id);
+  }
+
+  async *list(): AsyncIterable<BlockInfo> {
+    for await (const { id, lengthBytes } of this.engine.list(this.pool)) yield { id, lengthBytes };
+  }
+
+  async close(): Promise<void> {
+    await this.engine.close();
+  }
+
+  private missing(id: BlockId): Error {
+    const damaged = this.engine
+      .usage()
+      .damaged.some((one) => one.pool === this.pool && Buffer.compare(one.id, id) === 0);
+    if (damaged) {
+      return new CorruptionError(`block ${blockIdToHex(id)} is damaged on disk`, {
+        remedy: 'Put the same bytes again: that heals it.',
+      });
+    }
+    return new BlockNotFoundError(`no block ${blockIdToHex(id)} in this store`);
+  }
+}
+
+function checkId(id: BlockId): void {
+  if (!(id instanceof Uint8Array) || id.length !== BLOCK_ID_BYTES)
+    throw new StateError(`a block id has ${BLOCK_ID_BYTES} bytes`);
+}
+
+function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new CancelledError();
+}
