@@ -131,7 +131,10 @@ export async function findCluster(options: WhereOptions): Promise<Where> {
   if (connect !== undefined) {
     const keyFile = options.keyFile ?? process.env['TATAMI_KEY_FILE'];
     if (keyFile === undefined) throw new UsageError('--connect needs --key-file', { remedy: 'Add --key-file FILE.' });
-    const seeds = connect.split(',').map((seed) => seed.trim()).filter((seed) => seed !== '');
+    const seeds = connect
+      .split(',')
+      .map((seed) => seed.trim())
+      .filter((seed) => seed !== '');
     return { seeds, key: await readKeyFile(keyFile) };
   }
   const files = new ClusterFiles(options.data ?? process.env['TATAMI_DATA'] ?? DEFAULT_DATA);

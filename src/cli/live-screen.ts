@@ -71,6 +71,9 @@ function thingsToTry(options: ScreenOptions): string[] {
   const files =
     options.mountPoint === undefined
       ? [`  npx tatami put FILE /name --data ${data}`, `  npx tatami ls -l / --data ${data}`]
-      : [`  cp -r SOME_FOLDER ${options.mountPoint}/`, `  npx tatami stat /FILE --data ${data}      which node holds which block`];
+      : [
+          `  cp -r SOME_FOLDER ${options.mountPoint}/`,
+          `  npx tatami stat /FILE --data ${data}      which node holds which block`,
+        ];
   return [pc.bold('Try, in another terminal:'), ...files, `  npx tatami status --data ${data}`];
 }

@@ -48,17 +48,15 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
   const ports = await freePorts(wish.nodeCount);
   const space = await statfs(files.path);
   const weight = Math.max(1, Math.round((space.blocks * space.bsize) / GiB));
-  const nodes = ports.map(
-    (port, index): CatalogNode => ({
-      id: `n${index + 1}` as NodeId,
-      storeId: Buffer.from(env.random.bytes(8)).toString('hex'),
-      address: `127.0.0.1:${port}`,
-      weight,
-      host: `${hostname()}-n${index + 1}`,
-      rack: 'rack',
-      zone: 'zone',
-    }),
-  );
+  const nodes = ports.map((port, index): CatalogNode => ({
+    id: `n${index + 1}` as NodeId,
+    storeId: Buffer.from(env.random.bytes(8)).toString('hex'),
+    address: `127.0.0.1:${port}`,
+    weight,
+    host: `${hostname()}-n${index + 1}`,
+    rack: 'rack',
+    zone: 'zone',
+  }));
   const catalog = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,

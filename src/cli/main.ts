@@ -30,7 +30,11 @@ function count(name: string, least: number, most: number) {
   return (text: string): number => {
     const value = Number(text);
     if (Number.isInteger(value) && value >= least && value <= most) return value;
-    throw new CommanderError(EXIT.usage, 'usage', `error: ${name} is a whole number from ${least} to ${most}, not ${text}`);
+    throw new CommanderError(
+      EXIT.usage,
+      'usage',
+      `error: ${name} is a whole number from ${least} to ${most}, not ${text}`,
+    );
   };
 }
 
@@ -57,9 +61,17 @@ function buildProgram(): Command {
     .option('--mount <dir>', 'where to mount it (default ./tatami-mnt)')
     .option('--no-mount', 'start the nodes only')
     .option('--nodes <n>', 'nodes of a new cluster', count('--nodes', 1, 64))
-    .option('--copies <n>', 'copies of each block in a new cluster (default 3, or as many as nodes)', count('--copies', 1, 16))
+    .option(
+      '--copies <n>',
+      'copies of each block in a new cluster (default 3, or as many as nodes)',
+      count('--copies', 1, 16),
+    )
     .option('--detach', 'return as soon as the mount answers')
-    .addOption(new Option('--binding <name>', 'how to reach the kernel').choices(['auto', 'dev-fuse', 'fuse-native']).default('auto'))
+    .addOption(
+      new Option('--binding <name>', 'how to reach the kernel')
+        .choices(['auto', 'dev-fuse', 'fuse-native'])
+        .default('auto'),
+    )
     .action(async (options) => (await import('./commands/up.ts')).up(options));
   program
     .command('down')
@@ -91,8 +103,16 @@ function buildProgram(): Command {
     .option('--host <name>', 'failure domain: machine (default: the host name)')
     .option('--rack <name>', 'failure domain: rack', 'rack')
     .option('--zone <name>', 'failure domain: zone', 'zone')
-    .option('--capacity-gib <n>', 'share of data to take, in GiB (default: the size of the disk)', count('--capacity-gib', 1, 1 << 24))
-    .option('--reserve-mib <n>', 'kept free on the disk (default: the larger of 256 MiB and 2%, at most a tenth)', count('--reserve-mib', 1, 1 << 20))
+    .option(
+      '--capacity-gib <n>',
+      'share of data to take, in GiB (default: the size of the disk)',
+      count('--capacity-gib', 1, 1 << 24),
+    )
+    .option(
+      '--reserve-mib <n>',
+      'kept free on the disk (default: the larger of 256 MiB and 2%, at most a tenth)',
+      count('--reserve-mib', 1, 1 << 20),
+    )
     .option('--discovery <host:port>', 'answer UDP discovery at this address')
     .addOption(new Option('--record <file>').hideHelp())
     .action(async (options) => (await import('./commands/node.ts')).node(options, VERSION));
@@ -103,8 +123,16 @@ function buildProgram(): Command {
       .argument('<dir>', 'an empty directory')
       .option('--foreground', 'stay in the foreground')
       .option('--read-only', 'refuse changes')
-      .option('--attr-timeout-ms <n>', 'how long names and attributes may be cached; 0 turns it off', count('--attr-timeout-ms', 0, 3_600_000))
-      .addOption(new Option('--binding <name>', 'how to reach the kernel').choices(['auto', 'dev-fuse', 'fuse-native']).default('auto')),
+      .option(
+        '--attr-timeout-ms <n>',
+        'how long names and attributes may be cached; 0 turns it off',
+        count('--attr-timeout-ms', 0, 3_600_000),
+      )
+      .addOption(
+        new Option('--binding <name>', 'how to reach the kernel')
+          .choices(['auto', 'dev-fuse', 'fuse-native'])
+          .default('auto'),
+      ),
   ).action(async (directory, options) => (await import('./commands/mount.ts')).mount(directory, options));
   program
     .command('umount')
@@ -118,18 +146,35 @@ function buildProgram(): Command {
     program.command('put').description('copy a local file into the cluster').argument('<file>').argument('<path>'),
   ).action(async (file, path, options) => (await import('./commands/files.ts')).put(file, path, options));
   withCluster(
-    program.command('get').description('copy a file out of the cluster').argument('<path>').argument('<file>', 'local file, or - for standard output'),
+    program
+      .command('get')
+      .description('copy a file out of the cluster')
+      .argument('<path>')
+      .argument('<file>', 'local file, or - for standard output'),
   ).action(async (path, file, options) => (await import('./commands/files.ts')).get(path, file, options));
   withCluster(
-    program.command('ls').description('list a directory').argument('[path]', 'a directory or file', '/').option('-l, --long', 'with mode, owner, size and time').option('--json', 'for scripts'),
+    program
+      .command('ls')
+      .description('list a directory')
+      .argument('[path]', 'a directory or file', '/')
+      .option('-l, --long', 'with mode, owner, size and time')
+      .option('--json', 'for scripts'),
   ).action(async (path, options) => (await import('./commands/files.ts')).ls(path, options));
   withCluster(
-    program.command('stat').description("a file's attributes, its extents and which nodes hold each block").argument('<path>').option('--json', 'for scripts'),
+    program
+      .command('stat')
+      .description("a file's attributes, its extents and which nodes hold each block")
+      .argument('<path>')
+      .option('--json', 'for scripts'),
   ).action(async (path, options) => (await import('./commands/stat.ts')).statFile(path, options));
 
   program.commandsGroup('Looking after it:');
   withCluster(
-    program.command('status').description('nodes, groups, pools, mounts, health and what to do').option('--json', 'for scripts').option('--watch', 'go on showing it'),
+    program
+      .command('status')
+      .description('nodes, groups, pools, mounts, health and what to do')
+      .option('--json', 'for scripts')
+      .option('--watch', 'go on showing it'),
   ).action(async (options) => (await import('./commands/status.ts')).status(options));
   program
     .command('doctor')
@@ -137,10 +182,18 @@ function buildProgram(): Command {
     .option('--json', 'for scripts')
     .action(async (options) => (await import('./commands/doctor.ts')).doctor(options));
   withCluster(
-    program.command('gc').description('give back the space of data that no file uses any more').option('--dry-run', 'only count').option('--json', 'for scripts'),
+    program
+      .command('gc')
+      .description('give back the space of data that no file uses any more')
+      .option('--dry-run', 'only count')
+      .option('--json', 'for scripts'),
   ).action(async (options) => (await import('./commands/gc.ts')).gc(options));
   withCluster(
-    program.command('fsck').description('check that every file has its blocks; name the files that do not').argument('[path]', 'a file or directory', '/').option('--json', 'for scripts'),
+    program
+      .command('fsck')
+      .description('check that every file has its blocks; name the files that do not')
+      .argument('[path]', 'a file or directory', '/')
+      .option('--json', 'for scripts'),
   ).action(async (path, options) => (await import('./commands/fsck.ts')).fsck(path, options));
   withCluster(
     program

@@ -40,7 +40,13 @@ export function renderStatus(status: ClusterStatus): string {
     ),
   ];
   if (status.mounts.length > 0) {
-    lines.push('', table(['client', 'from'], status.mounts.map((mount) => [mount.label, mount.address])));
+    lines.push(
+      '',
+      table(
+        ['client', 'from'],
+        status.mounts.map((mount) => [mount.label, mount.address]),
+      ),
+    );
   }
   if (status.findings.length > 0) lines.push('');
   for (const finding of status.findings) {

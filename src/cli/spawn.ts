@@ -88,9 +88,13 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
         void lastLines(options.logFile).then((tail) =>
           finish(() =>
             reject(
-              new TatamiError('ERR_START', `${options.name} ended at once (${signal ?? `exit code ${code}`})\n${tail}`, {
-                remedy: `More in ${options.logFile}.`,
-              }),
+              new TatamiError(
+                'ERR_START',
+                `${options.name} ended at once (${signal ?? `exit code ${code}`})\n${tail}`,
+                {
+                  remedy: `More in ${options.logFile}.`,
+                },
+              ),
             ),
           ),
         );

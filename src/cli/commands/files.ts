@@ -21,7 +21,11 @@ export async function put(file: string, path: string, options: WhereOptions): Pr
     const partial = `${target}.tatami-put-${process.pid}`;
     const bar = progress(`put ${target}`, source.size, bytes);
     try {
-      await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), counting(bar.update), fs.createWriteStream(partial));
+      await pipeline(
+        createReadStream(file, { highWaterMark: 1 << 20 }),
+        counting(bar.update),
+        fs.createWriteStream(partial),
+      );
       await fs.chmod(partial, source.mode & 0o777);
       await fs.rename(partial, target);
     } catch (error) {

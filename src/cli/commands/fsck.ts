@@ -26,7 +26,9 @@ export async function fsck(path: string, options: WhereOptions & { json?: boolea
     if (options.json === true) printJson(result);
     else {
       for (const trouble of result.troubles) {
-        print(`${trouble.kind}: ${trouble.paths.join(' = ')} at ${trouble.offset}: ${trouble.text} (block ${trouble.block.slice(0, 16)}…)`);
+        print(
+          `${trouble.kind}: ${trouble.paths.join(' = ')} at ${trouble.offset}: ${trouble.text} (block ${trouble.block.slice(0, 16)}…)`,
+        );
       }
       print(`${result.blockCount} blocks of ${result.fileCount} files checked, ${result.troubles.length} findings`);
     }

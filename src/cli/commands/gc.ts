@@ -23,7 +23,9 @@ export async function gc(options: WhereOptions & { dryRun?: boolean; json?: bool
     print(`${result.scannedCount} block copies looked at, ${result.liveCount} blocks in use`);
     print(`${result.reclaimedCount} copies ${dryRun ? 'would be' : 'were'} deleted: ${bytes(result.reclaimedBytes)}`);
     if (result.skippedNodes.length > 0) {
-      print(`not swept, as they could not be reached: ${result.skippedNodes.join(', ')}; run it again when they are back`);
+      print(
+        `not swept, as they could not be reached: ${result.skippedNodes.join(', ')}; run it again when they are back`,
+      );
     }
   });
 }

@@ -29,7 +29,9 @@ export async function mount(directory: string, options: MountOptions): Promise<v
   if (options.foreground === true) return serve(path, options);
   const where = await findCluster(options);
   const logFile =
-    where.files === undefined ? `/tmp/tatami-mount-${nameOf(path)}.log` : join(where.files.logPath, `mount-${nameOf(path)}.log`);
+    where.files === undefined
+      ? `/tmp/tatami-mount-${nameOf(path)}.log`
+      : join(where.files.logPath, `mount-${nameOf(path)}.log`);
   await spawnBackground({
     args: ['mount', path, '--foreground', ...repeatArguments(options)],
     logFile,

@@ -24,7 +24,7 @@ export async function statFile(path: string, options: WhereOptions & { json?: bo
     const stats = await fs.lstat(path);
     const ino = Number(stats.ino) as Ino;
     const pieces: Piece[] = [];
-    for (let offset = 0; ; ) {
+    for (let offset = 0; ;) {
       const found = await client.meta.query<'extents'>({
         op: 'extents',
         ino,
@@ -43,7 +43,9 @@ export async function statFile(path: string, options: WhereOptions & { json?: bo
       const { size, mode, uid, gid, nlink } = stats;
       printJson({ path, ino, sizeBytes: Number(size), mode, uid, gid, nlink, extents: pieces, blocksPerNode: perNode });
     } else {
-      print(`${path}: inode ${ino}, ${stats.size} bytes (${bytes(Number(stats.size))}), mode ${(stats.mode & 0o7777).toString(8)}, owner ${stats.uid}:${stats.gid}, ${stats.nlink} links`);
+      print(
+        `${path}: inode ${ino}, ${stats.size} bytes (${bytes(Number(stats.size))}), mode ${(stats.mode & 0o7777).toString(8)}, owner ${stats.uid}:${stats.gid}, ${stats.nlink} links`,
+      );
       print(`modified ${stats.mtime.toISOString()}, ${pieces.length} extents`);
       if (pieces.length > 0) print(extentTable(pieces));
       for (const [node, count] of Object.entries(perNode)) print(`${node}: ${count} block copies`);
@@ -55,7 +57,13 @@ export async function statFile(path: string, options: WhereOptions & { json?: bo
 async function locate(blocks: Pick<BlockClient, 'locate'>, extent: Extent): Promise<Piece> {
   const { offset, lengthBytes, kind } = extent;
   if (extent.kind === 'inline') return { offset, lengthBytes, kind };
-  return { offset, lengthBytes, kind, block: blockIdToHex(extent.id), nodes: await blocks.locate(extent.pool, extent.id) };
+  return {
+    offset,
+    lengthBytes,
+    kind,
+    block: blockIdToHex(extent.id),
+    nodes: await blocks.locate(extent.pool, extent.id),
+  };
 }
 
 function countPerNode(pieces: readonly Piece[]): Record<string, number> {

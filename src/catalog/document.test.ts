@@ -1,0 +1,134 @@
+import { describe, expect, it } from 'vitest';
+import { ConflictError, FormatError, UsageError } from '../errors.ts';
+import type { Epoch, GroupId, HistoryId, NodeId, PoolId } from '../ids.ts';
+import { applyChange, decodeCatalog, encodeCatalog, firstCatalog, groupOfIno } from './document.ts';
+import type { Catalog, CatalogNode, Group } from './types.ts';
+
+function node(number: number, changes: Partial<CatalogNode> = {}): CatalogNode {
+  return {
+    id: `n${number}` as NodeId,
+    storeId: `${number}`.padStart(16, '0'),
+    address: `127.0.0.1:${7400 + number}`,
+    weight: 100,
+    host: `h${number}`,
+    rack: 'rack',
+    zone: 'zone',
+    ...changes,
+  };
+}
+
+function catalogOf(count: number): Catalog {
+  return firstCatalog({
+    clusterId: 'ab'.repeat(16),
+    historyId: '0123456789abcdef' as HistoryId,
+    nodes: Array.from({ length: count }, (_, index) => node(index + 1)),
+  });
+}
+
+function onlyGroup(catalog: Catalog): Group {
+  const [group] = catalog.groups;
+  if (group === undefined) throw new Error('no group');
+  return group;
+}
+
+describe('the first catalog', () => {
+  it('puts primary and secondary on different nodes, both activated', () => {
+    const group = onlyGroup(catalogOf(3));
+    expect(group).toMatchObject({ primary: 'n1', secondary: 'n2', learners: ['n3'], minReplicas: 2 });
+    expect(group.lastActivated).toEqual({ epoch: 1, members: ['n1', 'n2'] });
+  });
+
+  it('serves alone on one node', () => {
+    expect(onlyGroup(catalogOf(1))).toMatchObject({ primary: 'n1', secondary: null, minReplicas: 1 });
+  });
+
+  it('survives being written and read', () => {
+    const catalog = catalogOf(3);
+    expect(decodeCatalog(encodeCatalog(catalog))).toEqual(catalog);
+  });
+});
+
+describe('changes', () => {
+  it('let a node join as a learner of every group, with the activated members carried over', () => {
+    const next = applyChange(catalogOf(1), { kind: 'putNode', node: node(2) });
+    expect(next.epoch).toBe(2);
+    expect(onlyGroup(next)).toMatchObject({ epoch: 2, learners: ['n2'], lastActivated: { epoch: 2, members: ['n1'] } });
+    expect(next.pools.every((pool) => pool.placementEpoch === 2)).toBe(true);
+  });
+
+  it('refuse another store under an old name', () => {
+    const change = { kind: 'putNode', node: node(1, { storeId: 'f'.repeat(16) }) } as const;
+    expect(() => applyChange(catalogOf(1), change)).toThrow(ConflictError);
+  });
+
+  it('refuse two nodes at one address', () => {
+    const change = { kind: 'putNode', node: node(2, { address: '127.0.0.1:7401' }) } as const;
+    expect(() => applyChange(catalogOf(1), change)).toThrow(FormatError);
+  });
+
+  it('keep placement where it is when only an address changes', () => {
+    const next = applyChange(catalogOf(2), { kind: 'putNode', node: node(2, { address: '127.0.0.1:9' }) });
+    expect(next.pools.every((pool) => pool.placementEpoch === 1)).toBe(true);
+  });
+
+  it('R1: are compared with the group epoch', () => {
+    const catalog = catalogOf(3);
+    const group = { ...onlyGroup(catalog), epoch: 2 as Epoch, secondary: null };
+    const change = { kind: 'putGroup', group, expectedGroupEpoch: 1 as Epoch } as const;
+    const next = applyChange(catalog, change);
+    expect(onlyGroup(next).secondary).toBeNull();
+    expect(() => applyChange(next, change)).toThrow(ConflictError);
+  });
+
+  it('R2: promote only members of the last activation', () => {
+    const catalog = catalogOf(3);
+    const group: Group = {
+      ...onlyGroup(catalog),
+      epoch: 2 as Epoch,
+      primary: 'n3' as NodeId,
+      learners: ['n1' as NodeId],
+    };
+    expect(() => applyChange(catalog, { kind: 'putGroup', group, expectedGroupEpoch: 1 as Epoch })).toThrow(/R2/);
+  });
+
+  it('never remove a serving node', () => {
+    expect(() => applyChange(catalogOf(3), { kind: 'removeNode', id: 'n1' as NodeId })).toThrow(UsageError);
+    expect(applyChange(catalogOf(3), { kind: 'removeNode', id: 'n3' as NodeId }).nodes).toHaveLength(2);
+  });
+
+  it('stamp a changed pool with the epoch', () => {
+    const catalog = catalogOf(3);
+    const [pool] = catalog.pools;
+    if (pool === undefined) throw new Error('no pool');
+    const next = applyChange(catalog, { kind: 'putPool', pool: { ...pool, copies: 2 } });
+    expect(next.pools.find((other) => other.id === (1 as PoolId))).toMatchObject({ copies: 2, placementEpoch: 2 });
+  });
+});
+
+describe('reading a catalog', () => {
+  it('refuses a newer format with a remedy', () => {
+    const bytes = new TextEncoder().encode(JSON.stringify({ ...catalogOf(1), formatVersion: 99 }));
+    expect(() => decodeCatalog(bytes)).toThrow(/format 99/);
+  });
+
+  it.each([
+    ['not JSON', 'x'],
+    ['an unknown voter', JSON.stringify({ ...catalogOf(1), voters: ['n9'] })],
+    ['a missing part', JSON.stringify({ ...catalogOf(1), pools: undefined })],
+    ['tablets that leave out inode 1', JSON.stringify({ ...catalogOf(1), tablets: [{ firstIno: 2, group: 'g0' }] })],
+  ])('refuses %s', (_, text) => {
+    expect(() => decodeCatalog(new TextEncoder().encode(text))).toThrow(FormatError);
+  });
+
+  it('routes an inode by the tablets', () => {
+    const catalog = catalogOf(1);
+    const second = { ...onlyGroup(catalog), id: 'g1' as GroupId };
+    const split = {
+      ...catalog,
+      groups: [...catalog.groups, second],
+      tablets: [...catalog.tablets, { firstIno: 1000, group: 'g1' }],
+    } as Catalog;
+    expect(groupOfIno(split, 999).id).toBe('g0');
+    expect(groupOfIno(split, 1000).id).toBe('g1');
+  });
+});
