@@ -86,6 +86,8 @@ export interface BlockEngine {
   has(pool: PoolId, id: BlockId): number | undefined;
   /** Raises the stamp if present (a `has` for writing); durable on return. */
   renew(pool: PoolId, id: BlockId, generation: number): Promise<boolean>;
+  /** The stamp if present. An engine without it makes each sweep walk the whole list (upkeep only). */
+  stampOf?(pool: PoolId, id: BlockId): number | undefined;
   /** Durable on return. True if it was there. */
   delete(pool: PoolId, id: BlockId): Promise<boolean>;
   list(pool: PoolId): AsyncIterable<BlockInfo & { readonly generation: number }>;
@@ -138,6 +140,16 @@ export interface BlockClient {
     target: Uint8Array,
     options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<void>;
+  /**
+   * The whole block, verified, in the buffer in which it arrived: no copy. Owned by the caller. For callers that keep
+   * whole blocks (a cache); otherwise as {@link BlockClient.read}.
+   */
+  readBlock(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
+  ): Promise<Uint8Array>;
   /** Nodes that should hold the block, in order, and whether they are up and have it (for `tatami stat`). */
   locate(
     pool: PoolId,

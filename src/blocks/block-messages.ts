@@ -1,0 +1,269 @@
+/**
+ * The block service's messages: method names, shapes, and the checks that whatever arrives from the wire passes before
+ * it is used. Described in docs/protocol.md, "Blocks".
+ */
+import { FormatError, TatamiError } from '../errors.ts';
+import { asBlockId, BLOCK_ID_BYTES, type BlockId, type NodeId, type PoolId } from '../ids.ts';
+import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+
+export const blockMethods = {
+  put: 'block.put',
+  push: 'block.push',
+  get: 'block.get',
+  has: 'block.has',
+  renew: 'block.renew',
+  delete: 'block.delete',
+  list: 'block.list',
+  usage: 'block.usage',
+  reportDamage: 'block.reportDamage',
+  damageLog: 'block.damageLog',
+  gcBegin: 'block.gcBegin',
+  listOld: 'block.listOld',
+  sweepOld: 'block.sweepOld',
+} as const;
+
+/** Ids in one `block.has`, `block.renew`, `block.sweepOld`, and items in one page of a list: a header of some 200 KiB. */
+export const IDS_PER_MESSAGE_MAX = 4096;
+/** Nodes one put may name: more synchronous or later copies than anyone keeps. */
+const NODES_PER_PUT_MAX = 32;
+const PAGES_PER_BLOCK_MAX = BLOCK_MAX_BYTES / PAGE_BYTES;
+
+/** Payload: the block. */
+export interface PutRequest {
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  readonly lengthBytes: number;
+  /** Of the pool, in the sender's catalog. */
+  readonly placementEpoch: number;
+  /** The stamp is at least this. */
+  readonly minGeneration: number;
+  /** Further nodes that must have it before the reply, in forwarding order. */
+  readonly chain: readonly NodeId[];
+  /** Nodes that get it from the receiver after the reply. */
+  readonly later: readonly NodeId[];
+}
+
+/** Reply to `block.put` and `block.push`. A put that reached some of its nodes is no error: the sender goes on from there. */
+export interface PutReply {
+  /** Who has it on disk, and under which stamp. */
+  readonly holders: readonly { readonly node: NodeId; readonly generation: number }[];
+  readonly failures: readonly { readonly node: NodeId; readonly code: string; readonly message: string }[];
+  /** The later copies are remembered on disk. */
+  readonly laterAccepted: boolean;
+}
+
+/** Asks a holder to send its copy to other nodes: now (the reply waits for them), or later (remembered on disk). */
+export interface PushRequest {
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  readonly placementEpoch: number;
+  readonly minGeneration: number;
+  readonly to: readonly NodeId[];
+  readonly mode: 'now' | 'later';
+}
+
+export interface GetRequest {
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  readonly firstPage: number;
+  readonly pageCount: number;
+  readonly wantHashes: boolean;
+}
+
+/** Payload: `hashBytes` of page hashes, then the pages. */
+export interface GetReply {
+  readonly blockBytes: number;
+  readonly firstPage: number;
+  readonly hashBytes: number;
+}
+
+export interface IdsRequest {
+  readonly pool: PoolId;
+  readonly ids: readonly BlockId[];
+}
+
+export interface ListRequest {
+  readonly pool: PoolId;
+  /** From the previous page's reply; null to begin. */
+  readonly cursor: string | null;
+  readonly limit: number;
+  /** Only blocks stamped below this. */
+  readonly belowGeneration: number;
+}
+
+export interface ListReply {
+  readonly items: readonly (readonly [BlockId, number, number])[];
+  readonly cursor: string | null;
+}
+
+export interface SweepRequest extends IdsRequest {
+  readonly generation: number;
+}
+
+export interface DamageRecord {
+  readonly node: NodeId;
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  /** Nanoseconds since the Unix epoch. */
+  readonly foundAtNs: bigint;
+  readonly healed: boolean;
+}
+
+// Parsing
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function fields(header: unknown, what: string): Fields {
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) throw new FormatError(`${what}: the header is not an object`);
+  return header as Fields;
+}
+
+function count(value: unknown, name: string, most: number = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > most) {
+    throw new FormatError(`${name} must be an integer from 0 to ${most}`);
+  }
+  return value;
+}
+
+function poolId(value: unknown): PoolId {
+  const pool = count(value, 'pool', 2 ** 32 - 1);
+  if (pool === 0) throw new FormatError('pool must be at least 1');
+  return pool as PoolId;
+}
+
+/** Copies: what arrives is a view into a receive buffer. */
+function blockId(value: unknown): BlockId {
+  if (!(value instanceof Uint8Array) || value.length !== BLOCK_ID_BYTES) throw new FormatError(`a block id must have ${BLOCK_ID_BYTES} bytes`);
+  return asBlockId(Uint8Array.prototype.slice.call(value));
+}
+
+function list(value: unknown, name: string, most: number): readonly unknown[] {
+  if (!Array.isArray(value) || value.length > most) throw new FormatError(`${name} must be a list of at most ${most}`);
+  return value as readonly unknown[];
+}
+
+function nodeId(value: unknown): NodeId {
+  if (typeof value !== 'string' || !/^[a-z0-9-]{1,64}$/.test(value)) throw new FormatError('a node id has 1 to 64 of a-z, 0-9 and -');
+  return value as NodeId;
+}
+
+function nodeIds(value: unknown, name: string): readonly NodeId[] {
+  return list(value, name, NODES_PER_PUT_MAX).map(nodeId);
+}
+
+export function parsePut(header: unknown): PutRequest {
+  const h = fields(header, 'block.put');
+  return {
+    pool: poolId(h['pool']),
+    id: blockId(h['id']),
+    lengthBytes: count(h['lengthBytes'], 'lengthBytes'),
+    placementEpoch: count(h['placementEpoch'], 'placementEpoch'),
+    minGeneration: count(h['minGeneration'], 'minGeneration'),
+    chain: nodeIds(h['chain'], 'chain'),
+    later: nodeIds(h['later'], 'later'),
+  };
+}
+
+export function parsePutReply(header: unknown): PutReply {
+  const h = fields(header, 'reply to block.put');
+  return {
+    holders: list(h['holders'], 'holders', NODES_PER_PUT_MAX).map((holder) => {
+      const f = fields(holder, 'holder');
+      return { node: nodeId(f['node']), generation: count(f['generation'], 'generation') };
+    }),
+    failures: list(h['failures'], 'failures', NODES_PER_PUT_MAX).map((failure) => {
+      const f = fields(failure, 'failure');
+      return { node: nodeId(f['node']), code: String(f['code']), message: String(f['message']) };
+    }),
+    laterAccepted: h['laterAccepted'] === true,
+  };
+}
+
+export function parsePush(header: unknown): PushRequest {
+  const h = fields(header, 'block.push');
+  const mode = h['mode'];
+  if (mode !== 'now' && mode !== 'later') throw new FormatError('mode must be now or later');
+  return {
+    pool: poolId(h['pool']),
+    id: blockId(h['id']),
+    placementEpoch: count(h['placementEpoch'], 'placementEpoch'),
+    minGeneration: count(h['minGeneration'], 'minGeneration'),
+    to: nodeIds(h['to'], 'to'),
+    mode,
+  };
+}
+
+export function parseGet(header: unknown): GetRequest {
+  const h = fields(header, 'block.get');
+  return {
+    pool: poolId(h['pool']),
+    id: blockId(h['id']),
+    firstPage: count(h['firstPage'], 'firstPage', PAGES_PER_BLOCK_MAX),
+    pageCount: count(h['pageCount'], 'pageCount', PAGES_PER_BLOCK_MAX),
+    wantHashes: h['wantHashes'] === true,
+  };
+}
+
+export function parseGetReply(header: unknown, payloadBytes: number): GetReply {
+  const h = fields(header, 'reply to block.get');
+  return {
+    blockBytes: count(h['blockBytes'], 'blockBytes', BLOCK_MAX_BYTES),
+    firstPage: count(h['firstPage'], 'firstPage', PAGES_PER_BLOCK_MAX),
+    hashBytes: count(h['hashBytes'], 'hashBytes', Math.min(payloadBytes, PAGES_PER_BLOCK_MAX * 32)),
+  };
+}
+
+export function parseBlock(header: unknown): { readonly pool: PoolId; readonly id: BlockId } {
+  const h = fields(header, 'block');
+  return { pool: poolId(h['pool']), id: blockId(h['id']) };
+}
+
+export function parseIds(header: unknown): IdsRequest {
+  const h = fields(header, 'block ids');
+  return { pool: poolId(h['pool']), ids: list(h['ids'], 'ids', IDS_PER_MESSAGE_MAX).map(blockId) };
+}
+
+export function parseGeneration(header: unknown): number {
+  return count(fields(header, 'generation')['generation'], 'generation');
+}
+
+export function parseSweep(header: unknown): SweepRequest {
+  return { ...parseIds(header), generation: parseGeneration(header) };
+}
+
+/** `block.listOld` gives its bound as `generation`; `block.list` has none. */
+export function parseList(header: unknown): ListRequest {
+  const h = fields(header, 'block.list');
+  const cursor = h['cursor'] ?? null;
+  if (cursor !== null && typeof cursor !== 'string') throw new FormatError('cursor must be text or null');
+  return {
+    pool: poolId(h['pool']),
+    cursor,
+    limit: Math.max(1, count(h['limit'], 'limit', IDS_PER_MESSAGE_MAX)),
+    belowGeneration: h['generation'] === undefined ? Number.MAX_SAFE_INTEGER : count(h['generation'], 'generation'),
+  };
+}
+
+export function parseListReply(header: unknown): ListReply {
+  const h = fields(header, 'reply to block.list');
+  const cursor = h['cursor'] ?? null;
+  if (cursor !== null && typeof cursor !== 'string') throw new FormatError('cursor must be text or null');
+  const items = list(h['items'], 'items', IDS_PER_MESSAGE_MAX).map((item) => {
+    const [id, lengthBytes, generation] = list(item, 'item', 3);
+    return [blockId(id), count(lengthBytes, 'lengthBytes', BLOCK_MAX_BYTES), count(generation, 'generation')] as const;
+  });
+  return { items, cursor };
+}
+
+/** Lengths in the order of the ids asked for, null where absent. */
+export function parseHasReply(header: unknown, asked: number): readonly (number | null)[] {
+  const lengths = list(fields(header, 'reply to block.has')['lengths'], 'lengths', asked);
+  if (lengths.length !== asked) throw new FormatError(`block.has was asked for ${asked} blocks and answered for ${lengths.length}`);
+  return lengths.map((length) => (length === null ? null : count(length, 'length', BLOCK_MAX_BYTES)));
+}
+
+/** What goes into {@link PutReply.failures}. */
+export function describeFailure(node: NodeId, error: unknown): PutReply['failures'][number] {
+  const code = error instanceof TatamiError ? error.code : 'ERR_UNAVAILABLE';
+  return { node, code, message: error instanceof Error ? error.message : String(error) };
+}

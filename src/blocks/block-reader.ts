@@ -1,0 +1,226 @@
+/**
+ * Reads blocks from whichever nodes hold them, verified: whatever a node, its index or the network did, the bytes that
+ * come out hash to the id that was asked for. A miss, a mismatch, an error or a slow answer goes to the next holder,
+ * past the end of the placement list through every node of the cluster.
+ */
+import { BlockNotFoundError, CorruptionError, TatamiError, UnavailableError } from '../errors.ts';
+import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
+import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
+import { blockMethods, parseGetReply, type GetRequest } from './block-messages.ts';
+import { HolderStats, readOrder } from './holder-choice.ts';
+import { raceHolders } from './holder-race.ts';
+import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
+import { findPool } from './placement.ts';
+import type { CatalogService } from '../catalog/types.ts';
+import type { Clock } from '../env.ts';
+import type { Network } from '../net/types.ts';
+
+/** A holder is given up on for a while (a second one is asked) after this, or four times what it usually takes. */
+const HEDGE_MIN_MS = 150;
+const HEDGE_LATENCY_FACTOR = 4;
+/** Hedges may be at most this share of reads over time, so that a cluster slow from load is not given twice the load. */
+const HEDGE_SHARE = 0.1;
+const HEDGE_BURST = 8;
+/** Verified page lists kept: 2 KiB each for full blocks, so 4 MiB, enough for random reads within 8 GiB. */
+const PAGE_LISTS_MAX = 2048;
+const RETRY_MIN_MS = 100;
+const RETRY_MAX_MS = 2_000;
+/** A node may read a whole block and heal it before it answers a damage report; nobody waits for it. */
+const REPORT_TIMEOUT_MS = 10_000;
+
+export interface BlockReaderOptions {
+  readonly network: Network;
+  readonly catalog: Pick<CatalogService, 'current'>;
+  readonly clock: Clock;
+  /** Not asked: the node itself, when it looks for a copy to heal its own. */
+  readonly exceptNode?: NodeId | undefined;
+}
+
+export interface ReadOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** For all attempts together, default DATA_TIMEOUT_MS. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Verified pages. `data` is owned by the caller. */
+export interface VerifiedPages {
+  readonly firstPage: number;
+  readonly data: Uint8Array;
+}
+
+export class BlockReader {
+  readonly #network: Network;
+  readonly #catalog: Pick<CatalogService, 'current'>;
+  readonly #clock: Clock;
+  readonly #exceptNode: NodeId | undefined;
+  readonly #stats = new HolderStats();
+  /** By id (content names content, whatever the pool). Invariant: each was verified against its key. */
+  readonly #pageLists = new Map<string, Uint8Array>();
+  #hedgeTokens = HEDGE_BURST;
+
+  constructor(options: BlockReaderOptions) {
+    this.#network = options.network;
+    this.#catalog = options.catalog;
+    this.#clock = options.clock;
+    this.#exceptNode = options.exceptNode;
+  }
+
+  /** The whole block; the result is the buffer in which it arrived, owned by the caller. */
+  readWhole(pool: PoolId, id: BlockId, options: ReadOptions = {}): Promise<Uint8Array> {
+    return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
+      const request: GetRequest = { pool, id, firstPage: 0, pageCount: BLOCK_MAX_BYTES / PAGE_BYTES, wantHashes: false };
+      const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal });
+      this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
+      return reply.payload;
+    });
+  }
+
+  /**
+   * Pages [firstPage, firstPage + pageCount), less what is past the block's end. `blockBytes` if the caller knows it
+   * from a source it trusts; a holder that says otherwise is taken for damaged.
+   */
+  readPages(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number | undefined,
+    firstPage: number,
+    pageCount: number,
+    options: ReadOptions = {},
+  ): Promise<VerifiedPages> {
+    const key = Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
+    return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
+      const known = blockBytes === undefined ? undefined : this.#pageList(key);
+      const request: GetRequest = { pool, id, firstPage, pageCount, wantHashes: known === undefined };
+      const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal });
+      const data = this.#verify(node, pool, id, () => {
+        const header = parseGetReply(reply.header, reply.payload.length);
+        const length = blockBytes ?? header.blockBytes;
+        const hashes = known ?? reply.payload.subarray(0, header.hashBytes);
+        const pages = reply.payload.subarray(header.hashBytes);
+        if (known === undefined) verifyPageList(id, hashes, length);
+        const expectedBytes = Math.max(0, Math.min(pageCount * PAGE_BYTES, length - firstPage * PAGE_BYTES));
+        if (header.firstPage !== firstPage || header.blockBytes !== length || pages.length !== expectedBytes) {
+          throw new CorruptionError(`block ${blockIdToHex(id)}: ${node} sent other pages than were asked for`);
+        }
+        verifyPageData(id, length, hashes, firstPage, pages);
+        // Without a trusted length the list may not be kept: a wrong one would make good nodes look damaged later.
+        if (known === undefined && blockBytes !== undefined) this.#keepPageList(key, new Uint8Array(hashes));
+        return pages;
+      });
+      return { firstPage, data };
+    });
+  }
+
+  #pageList(key: string): Uint8Array | undefined {
+    const found = this.#pageLists.get(key);
+    if (found !== undefined) {
+      this.#pageLists.delete(key);
+      this.#pageLists.set(key, found);
+    }
+    return found;
+  }
+
+  #keepPageList(key: string, hashes: Uint8Array): void {
+    this.#pageLists.set(key, hashes);
+    if (this.#pageLists.size <= PAGE_LISTS_MAX) return;
+    for (const oldest of this.#pageLists.keys()) {
+      this.#pageLists.delete(oldest);
+      return;
+    }
+  }
+
+  /** Runs a check of what `node` sent; tells the node when it fails, so that it looks at its copy and heals it. */
+  #verify<T>(node: NodeId, pool: PoolId, id: BlockId, check: () => T): T {
+    try {
+      return check();
+    } catch (error) {
+      this.#network.call(node, blockMethods.reportDamage, { pool, id }, { timeoutMs: REPORT_TIMEOUT_MS }).catch(() => undefined);
+      if (error instanceof CorruptionError) throw error;
+      throw new CorruptionError(`block ${blockIdToHex(id)}: ${node} sent a malformed reply`, { cause: error });
+    }
+  }
+
+  async #read<T>(
+    poolId: PoolId,
+    id: BlockId,
+    options: ReadOptions,
+    attempt: (node: NodeId, signal: AbortSignal, timeoutMs: number) => Promise<T>,
+  ): Promise<T> {
+    const deadlineMs = this.#clock.monotonicMs() + (options.timeoutMs ?? DATA_TIMEOUT_MS);
+    for (let retryMs = RETRY_MIN_MS; ; retryMs = Math.min(RETRY_MAX_MS, retryMs * 2)) {
+      options.signal?.throwIfAborted();
+      const nodes = this.#nodesToAsk(poolId, id);
+      const result = await raceHolders<T>({
+        clock: this.#clock,
+        nodes,
+        signal: options.signal,
+        hedgeAfterMs: (node) => Math.max(HEDGE_MIN_MS, HEDGE_LATENCY_FACTOR * (this.#stats.latencyMs(node) ?? 0)),
+        mayHedge: (node) => this.#takeHedge(node),
+        attempt: async (node, signal) => {
+          const startedMs = this.#clock.monotonicMs();
+          const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - startedMs));
+          const value = await attempt(node, signal, timeoutMs);
+          this.#stats.answered(node, this.#clock.monotonicMs() - startedMs);
+          return value;
+        },
+      });
+      if (result.ok) {
+        this.#hedgeTokens = Math.min(HEDGE_BURST, this.#hedgeTokens + HEDGE_SHARE);
+        return result.value;
+      }
+      const failure = describeReadFailure(id, result.errors);
+      const leftMs = deadlineMs - this.#clock.monotonicMs();
+      if (!(failure instanceof UnavailableError) || leftMs <= retryMs) throw failure;
+      await this.#clock.sleep(retryMs, options.signal);
+    }
+  }
+
+  #nodesToAsk(poolId: PoolId, id: BlockId): readonly NodeId[] {
+    const catalog = this.#catalog.current();
+    const pool = findPool(catalog, poolId);
+    // A pool of a newer catalog than ours: its blocks are still found by asking everyone.
+    const nodes =
+      pool === undefined
+        ? catalog.nodes.map((node) => node.id)
+        : readOrder(catalog, pool, id, this.#network, this.#stats, this.#clock.monotonicMs());
+    return this.#exceptNode === undefined ? nodes : nodes.filter((node) => node !== this.#exceptNode);
+  }
+
+  #takeHedge(node: NodeId): boolean {
+    this.#stats.wasSlow(node, this.#clock.monotonicMs());
+    if (this.#hedgeTokens < 1) return false;
+    this.#hedgeTokens -= 1;
+    return true;
+  }
+}
+
+/** What it means that no node gave the block: some could not be asked; else some copy is damaged; else there is none. */
+function describeReadFailure(id: BlockId, errors: ReadonlyMap<NodeId, unknown>): TatamiError {
+  const damaged: NodeId[] = [];
+  const unreachable: NodeId[] = [];
+  let cause: unknown;
+  for (const [node, error] of errors) {
+    if (error instanceof BlockNotFoundError) continue;
+    if (error instanceof CorruptionError) damaged.push(node);
+    else {
+      unreachable.push(node);
+      cause ??= error;
+    }
+  }
+  const name = `block ${blockIdToHex(id)}`;
+  const info = { damaged, unreachable, asked: [...errors.keys()] };
+  if (unreachable.length > 0) {
+    return new UnavailableError(`${name}: no intact copy on the nodes that answer; not reached: ${unreachable.join(', ')}`, {
+      cause,
+      info,
+      remedy: 'Start the nodes that are down; `tatami status` names them.',
+    });
+  }
+  if (damaged.length > 0) {
+    return new CorruptionError(`${name}: every copy that is left is damaged (${damaged.join(', ')})`, {
+      info,
+      remedy: 'Restore the file from a backup; `tatami status` names the damaged files.',
+    });
+  }
+  return new BlockNotFoundError(`${name} is on none of the ${errors.size} nodes`, { info });
+}

@@ -1,0 +1,67 @@
+/**
+ * Bounds the memory of things in progress: each takes its bytes before it starts and gives them back at the end;
+ * those that do not fit wait in order of arrival.
+ */
+export class ByteBudget {
+  readonly #capacityBytes: number;
+  #usedBytes = 0;
+  readonly #queue: { readonly bytes: number; readonly start: () => void; cancelled: boolean }[] = [];
+
+  constructor(capacityBytes: number) {
+    this.#capacityBytes = capacityBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /**
+   * Resolves with the function that gives the bytes back (idempotent). One that is larger than the whole budget gets
+   * it alone. Rejects with the signal's reason if it fires while waiting.
+   */
+  async take(bytes: number, signal?: AbortSignal): Promise<() => void> {
+    signal?.throwIfAborted();
+    const wanted = Math.min(bytes, this.#capacityBytes);
+    if (this.#queue.length > 0 || this.#usedBytes + wanted > this.#capacityBytes) await this.#wait(wanted, signal);
+    else this.#usedBytes += wanted;
+    let taken = true;
+    return () => {
+      if (!taken) return;
+      taken = false;
+      this.#usedBytes -= wanted;
+      this.#admit();
+    };
+  }
+
+  /** Resolves when the bytes have been set aside for the caller. */
+  #wait(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const entry = {
+        bytes,
+        cancelled: false,
+        start: () => {
+          signal?.removeEventListener('abort', onAbort);
+          resolve();
+        },
+      };
+      const onAbort = (): void => {
+        entry.cancelled = true;
+        this.#admit();
+        reject(signal?.reason as Error);
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#queue.push(entry);
+    });
+  }
+
+  #admit(): void {
+    for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
+      if (!next.cancelled) {
+        if (this.#usedBytes + next.bytes > this.#capacityBytes) return;
+        this.#usedBytes += next.bytes;
+        next.start();
+      }
+      this.#queue.shift();
+    }
+  }
+}
