@@ -1,29 +1,11 @@
-/**
- * Files of a one-machine cluster (`tatami up`), and how any command finds its cluster.
- *
- * ```
- * DATA/cluster.json   nodes and their addresses
- * DATA/cluster.key    see cluster-key.ts, mode 0600
- * DATA/nodes/ID/      one data directory a node
- * DATA/run/           one record per running process
- * DATA/log/           one log a process
- * ```
- */
+/** The files of a one-machine cluster (cluster-location.ts), and how any command finds its cluster. */
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { z } from 'zod';
 import type { ClusterKey } from '../cluster-key.ts';
 import { formatClusterKey, parseClusterKey } from '../cluster-key.ts';
-import { FormatError, UsageError } from '../errors.ts';
-
-const clusterFileSchema = z.strictObject({
-  formatVersion: z.literal(1),
-  clusterId: z.string(),
-  nodes: z.array(z.strictObject({ id: z.string(), address: z.string() })).min(1),
-  mountPoint: z.string().optional(),
-});
-
-export type ClusterFile = z.infer<typeof clusterFileSchema>;
+import { CLUSTER_FILE, KEY_FILE, parseClusterFile } from '../cluster-location.ts';
+import type { ClusterFile } from '../cluster-location.ts';
+import { UsageError } from '../errors.ts';
 
 export class ClusterFiles {
   readonly path: string;
@@ -33,7 +15,7 @@ export class ClusterFiles {
   }
 
   get keyPath(): string {
-    return join(this.path, 'cluster.key');
+    return join(this.path, KEY_FILE);
   }
   get runPath(): string {
     return join(this.path, 'run');
@@ -49,7 +31,7 @@ export class ClusterFiles {
   async load(): Promise<ClusterFile | undefined> {
     let text: string;
     try {
-      text = await readFile(join(this.path, 'cluster.json'), 'utf8');
+      text = await readFile(join(this.path, CLUSTER_FILE), 'utf8');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') {
@@ -57,14 +39,7 @@ export class ClusterFiles {
       }
       throw error;
     }
-    try {
-      return clusterFileSchema.parse(JSON.parse(text));
-    } catch (error) {
-      throw new FormatError(`${this.path}/cluster.json is damaged or of a newer format`, {
-        cause: error,
-        remedy: 'Put the file back as `tatami up` wrote it, or run a newer tatamifs.',
-      });
-    }
+    return parseClusterFile(text, join(this.path, CLUSTER_FILE));
   }
 
   async require(): Promise<ClusterFile> {
@@ -77,7 +52,7 @@ export class ClusterFiles {
 
   async save(file: ClusterFile): Promise<void> {
     await mkdir(this.path, { recursive: true });
-    await writeFile(join(this.path, 'cluster.json'), `${JSON.stringify(file, undefined, 1)}\n`);
+    await writeFile(join(this.path, CLUSTER_FILE), `${JSON.stringify(file, undefined, 1)}\n`);
   }
 }
 
