@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * `npm run build`: compiles src/ to dist/ and makes the command executable. What an earlier build left of a source
+ * `npm run build`: compiles src/ and bench/ to dist/ and makes the command executable. What an earlier build left of a source
  * that is gone now is removed first, so that a package never ships it.
  */
 import { spawnSync } from 'node:child_process';
@@ -18,6 +18,6 @@ const { status, error } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.buil
   stdio: 'inherit',
 });
 if (error) throw error;
-const main = join(root, 'dist', 'cli', 'main.js');
+const main = join(root, 'dist', 'src', 'cli', 'main.js');
 if (existsSync(main)) chmodSync(main, 0o755);
 process.exitCode = status ?? 1;

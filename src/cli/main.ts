@@ -9,7 +9,7 @@ import { printError } from './output.ts';
 import { tellParent } from './spawn.ts';
 
 const VERSION = (
-  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+  JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version;
 
 const EXIT_HELP = `
