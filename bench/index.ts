@@ -1,0 +1,16 @@
+/** All benchmarks, and what runs them: sets up, measures in alternate runs, prints one table. */
+import { libraryRead } from './library-read.ts';
+import { memoryWhileStreaming } from './memory.ts';
+import { coldRead, sequentialWrite } from './sequential.ts';
+import { smallFilesBenchmark } from './small-files.ts';
+import type { Benchmark } from './types.ts';
+
+export type { BenchContext, Benchmark, Row } from './types.ts';
+
+export const BENCHMARKS: readonly Benchmark[] = [
+  sequentialWrite,
+  coldRead,
+  smallFilesBenchmark,
+  libraryRead,
+  memoryWhileStreaming,
+];

@@ -1,0 +1,163 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { BENCHMARKS } from '../../../bench/index.ts';
+import type { BenchContext, Row } from '../../../bench/index.ts';
+import { dropPageCache } from '../../../bench/measure.ts';
+import { UsageError } from '../../errors.ts';
+import { GiB, MiB } from '../../limits.ts';
+import type { WhereOptions } from '../cluster-files.ts';
+import { note, print, printJson, table } from '../output.ts';
+
+export interface BenchOptions extends WhereOptions {
+  readonly mount?: string;
+  readonly sizeMib?: number;
+  readonly rounds?: number;
+  readonly json?: boolean;
+}
+
+const DEFAULT_SIZE_MIB = 1024;
+const DEFAULT_ROUNDS = 3;
+const SMALL_FILES = 1_000;
+const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
+
+/** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
+export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
+  const wanted = names.length === 0 ? BENCHMARKS : names.map(findBenchmark);
+  const setUp = options.mount === undefined ? ownCluster() : givenMount(options.mount, options.data);
+  const stop = () => setUp.end();
+  process.once('SIGINT', () => {
+    stop();
+    process.exit(130);
+  });
+  try {
+    const rows: Row[] = [];
+    const context: BenchContext = {
+      ...setUp.places,
+      sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
+      rounds: options.rounds ?? DEFAULT_ROUNDS,
+      smallFileCount: SMALL_FILES,
+      restartCold: setUp.restartCold,
+      note,
+    };
+    for (const benchmark of wanted) {
+      note(`${benchmark.name}: ${benchmark.about}`);
+      rows.push(...(await benchmark.run(context)));
+    }
+    const [cpu] = cpus();
+    const machine = `${cpus().length} x ${cpu?.model.trim() ?? 'CPU'}, ${(totalmem() / GiB).toFixed(0)} GiB, Node ${process.versions.node}`;
+    if (options.json === true) {
+      printJson({
+        machine,
+        date: new Date().toISOString(),
+        sizeBytes: context.sizeBytes,
+        rounds: context.rounds,
+        rows,
+      });
+    } else {
+      print(`\n${machine}; ${context.rounds} rounds, medians, large file ${context.sizeBytes / MiB} MiB\n`);
+      print(renderRows(rows));
+    }
+  } finally {
+    stop();
+  }
+}
+
+function findBenchmark(name: string) {
+  const found = BENCHMARKS.find((benchmark) => benchmark.name === name);
+  if (found !== undefined) return found;
+  throw new UsageError(`there is no benchmark ${name}`, {
+    remedy: `Choose from: ${BENCHMARKS.map((benchmark) => `${benchmark.name} (${benchmark.about})`).join('; ')}.`,
+  });
+}
+
+interface SetUp {
+  readonly places: Pick<BenchContext, 'workDirectory' | 'mountDirectory' | 'dataDirectory'>;
+  restartCold(): Promise<void>;
+  end(): void;
+}
+
+function tatami(...args: string[]): void {
+  execFileSync(process.execPath, [TATAMI, ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
+function ownCluster(): SetUp {
+  const workDirectory = mkdtempSync(resolve('tatami-bench-'));
+  const data = join(workDirectory, 'data');
+  const mount = join(workDirectory, 'mnt');
+  const up = () => tatami('up', '--data', data, '--mount', mount, '--detach');
+  note(`starting three nodes with two copies in ${workDirectory}`);
+  tatami('up', '--data', data, '--mount', mount, '--nodes', '3', '--copies', '2', '--detach');
+  const mountDirectory = join(mount, `bench-${process.pid}`);
+  mkdirSync(mountDirectory);
+  return {
+    places: { workDirectory, mountDirectory, dataDirectory: data },
+    async restartCold() {
+      tatami('down', '--data', data);
+      dropPageCache();
+      up();
+    },
+    end() {
+      tatami('down', '--data', data);
+      rmSync(workDirectory, { recursive: true, force: true });
+    },
+  };
+}
+
+function givenMount(mount: string, data: string | undefined): SetUp {
+  const workDirectory = mkdtempSync(resolve('tatami-bench-'));
+  const mountDirectory = join(resolve(mount), `bench-${process.pid}`);
+  mkdirSync(mountDirectory);
+  return {
+    places: { workDirectory, mountDirectory, dataDirectory: data === undefined ? undefined : resolve(data) },
+    async restartCold() {
+      if (data === undefined) {
+        throw new UsageError('a cold read restarts nodes and mount', {
+          remedy: 'Give --data DIR of a one-machine cluster, or leave out --mount.',
+        });
+      }
+      tatami('down', '--data', data);
+      dropPageCache();
+      tatami('up', '--data', data, '--mount', resolve(mount), '--detach');
+    },
+    end() {
+      rmSync(mountDirectory, { recursive: true, force: true });
+      rmSync(workDirectory, { recursive: true, force: true });
+    },
+  };
+}
+
+function renderRows(rows: readonly Row[]): string {
+  return table(
+    ['measure', 'tatamifs', 'unit', 'range', 'against', 'its figure', 'ratio', 'goal', ''],
+    rows.map((row) => [
+      row.name,
+      figure(row.value),
+      row.unit,
+      `${figure(row.spread[0])}-${figure(row.spread[1])}`,
+      row.yardstick?.name ?? '',
+      row.yardstick === undefined ? '' : figure(row.yardstick.value),
+      row.ratio === undefined ? '' : row.ratio.toFixed(2),
+      goalText(row),
+      verdict(row),
+    ]),
+  );
+}
+
+function goalText(row: Row): string {
+  if (row.goal?.atLeast !== undefined) return `>= ${row.goal.atLeast}`;
+  return row.goal?.atMost === undefined ? '' : `<= ${row.goal.atMost}`;
+}
+
+function verdict(row: Row): string {
+  if (row.goal === undefined) return '';
+  const value = row.ratio ?? row.value;
+  const { atLeast = -Infinity, atMost = Infinity } = row.goal;
+  return value >= atLeast && value <= atMost ? 'reached' : 'not reached';
+}
+
+function figure(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
