@@ -1,0 +1,188 @@
+/**
+ * The open /dev/fuse: the only shell of the kernel binding. Requests are read by a few fs.read calls that wait in
+ * libuv's thread pool; replies are written synchronously, because a reply never blocks and a hop to a thread would
+ * cost more than the copy. Notifications can block on locks whose holders wait for our replies, so they go through
+ * the thread pool, one at a time.
+ */
+import { closeSync, openSync, read, write, writeSync, writevSync } from 'node:fs';
+import { FsError, UsageError } from '../errors.ts';
+import type { RequestBytes } from './codec-request.ts';
+import { IN_HEADER_BYTES, REQUEST_BUFFER_BYTES } from './protocol.ts';
+import type { ReplySink } from './session.ts';
+import { withCause, type FuseLog, type MountEnd } from './types.ts';
+
+export const DEVICE_PATH = '/dev/fuse';
+/** Two: one thread fetches the next request while the other's is on its way to the event loop. */
+export const DEFAULT_OUTSTANDING_READS = 2;
+/** One writev takes at most so many pieces (IOV_MAX); more are joined first. */
+const IOV_MAX = 1024;
+/** Notifications waiting to be sent; beyond it the oldest are dropped, as caches time out anyway. */
+const NOTIFICATIONS_MAX = 4096;
+
+export class FuseDevice implements ReplySink {
+  readonly fd: number;
+  readonly closed: Promise<MountEnd>;
+  readonly #log: FuseLog;
+  #resolveClosed!: (end: MountEnd) => void;
+  #waitingReads = 0;
+  #end: MountEnd | undefined;
+  #notifications: Buffer[] = [];
+  #notifying = false;
+  #fdOpen = true;
+  #closing = false;
+
+  private constructor(fd: number, log: FuseLog) {
+    this.fd = fd;
+    this.#log = log;
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+  }
+
+  /** Throws UsageError with a remedy if the device is missing or may not be opened. */
+  static open(log: FuseLog): FuseDevice {
+    try {
+      return new FuseDevice(openSync(DEVICE_PATH, 'r+'), log);
+    } catch (cause) {
+      throw deviceError(cause);
+    }
+  }
+
+  /** Begins to read requests, which are given to `handle` one at a time. Only after the descriptor was mounted. */
+  start(handle: (message: RequestBytes) => void, outstandingReads: number): void {
+    for (let i = 0; i < outstandingReads; i++) {
+      const bytes = Buffer.allocUnsafeSlow(REQUEST_BUFFER_BYTES);
+      this.#readInto(new RequestBuffer(bytes), handle);
+    }
+  }
+
+  #readInto(buffer: RequestBuffer, handle: (message: RequestBytes) => void): void {
+    this.#waitingReads++;
+    const arrived = (error: NodeJS.ErrnoException | null, length: number): void => {
+      if (error === null) {
+        buffer.length = length;
+        if (length >= IN_HEADER_BYTES) {
+          try {
+            handle(buffer);
+          } catch (failure) {
+            this.#log(withCause('A FUSE request could not be handled.', failure));
+          }
+        }
+      } else if (!isPassing(error)) {
+        this.#waitingReads--;
+        this.#stop(error);
+        return;
+      }
+      if (this.#end !== undefined) {
+        this.#waitingReads--;
+        this.#stop(null);
+        return;
+      }
+      read(this.fd, buffer.bytes, 0, REQUEST_BUFFER_BYTES, null, arrived);
+    };
+    read(this.fd, buffer.bytes, 0, REQUEST_BUFFER_BYTES, null, arrived);
+  }
+
+  #stop(error: NodeJS.ErrnoException | null): void {
+    if (this.#end === undefined) {
+      const code = error?.code;
+      if (code === 'ENODEV') this.#end = { reason: 'unmounted' };
+      else if (code === 'ECONNABORTED') this.#end = { reason: 'aborted' };
+      else this.#end = { reason: 'failed', error };
+    }
+    if (this.#waitingReads === 0) this.close();
+  }
+
+  send(bytes: Buffer, length: number): boolean {
+    if (!this.#fdOpen) return false;
+    try {
+      writeSync(this.fd, bytes, 0, length);
+      return true;
+    } catch (error) {
+      this.#replyFailed(error);
+      return false;
+    }
+  }
+
+  sendData(header: Buffer, chunks: readonly Uint8Array[], dataBytes: number, done: (() => void) | undefined): void {
+    try {
+      if (!this.#fdOpen) return;
+      const pieces = chunks.length < IOV_MAX ? [header, ...chunks] : [header, Buffer.concat(chunks, dataBytes)];
+      writevSync(this.fd, pieces);
+    } catch (error) {
+      this.#replyFailed(error);
+    } finally {
+      done?.();
+    }
+  }
+
+  /** ENOENT: the request was aborted meanwhile. The others come with the end of the connection. */
+  #replyFailed(error: unknown): void {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code !== 'ENOENT' && code !== 'ENODEV' && code !== 'ECONNABORTED' && code !== 'EPERM') {
+      this.#log(withCause('The kernel refused a FUSE reply.', error));
+    }
+  }
+
+  /** Queues a notification; never waits and never fails. */
+  notify(message: Buffer): void {
+    if (this.#end !== undefined || this.#closing) return;
+    if (this.#notifications.length >= NOTIFICATIONS_MAX) this.#notifications.shift();
+    this.#notifications.push(message);
+    if (!this.#notifying) this.#sendNotification();
+  }
+
+  #sendNotification(): void {
+    const next = this.#notifications.shift();
+    this.#notifying = next !== undefined;
+    if (next === undefined) return;
+    write(this.fd, next, 0, next.length, null, (error) => {
+      // ENOENT: the kernel does not have the inode or name, so there is nothing to drop.
+      if (error !== null && error.code !== 'ENOENT' && error.code !== 'ENOTDIR') this.#replyFailed(error);
+      this.#notifying = false;
+      if (this.#closing) this.close();
+      else if (this.#end === undefined) this.#sendNotification();
+    });
+  }
+
+  /** Closes the descriptor, after a notification that is under way: its number may be somebody else's file a moment later. Idempotent. */
+  close(): void {
+    this.#closing = true;
+    this.#notifications = [];
+    if (!this.#fdOpen || this.#notifying) return;
+    this.#fdOpen = false;
+    closeSync(this.fd);
+    this.#resolveClosed(this.#end ?? { reason: 'unmounted' });
+  }
+}
+
+class RequestBuffer implements RequestBytes {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  length = 0;
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+}
+
+/** ENOENT: the request was interrupted before we got it. The others: try again. */
+function isPassing(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'ENOENT' || error.code === 'EINTR' || error.code === 'EAGAIN';
+}
+
+function deviceError(cause: unknown): Error {
+  const code = (cause as NodeJS.ErrnoException).code;
+  if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO') {
+    return new UsageError(`${DEVICE_PATH} does not exist.`, {
+      remedy: 'Load the kernel module with "modprobe fuse"; in a container, start it with "--device /dev/fuse --cap-add SYS_ADMIN".',
+      cause,
+    });
+  }
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new UsageError(`${DEVICE_PATH} may not be opened by this user.`, {
+      remedy: `Mount as root, or let this user open the device ("chmod 666 ${DEVICE_PATH}") and use the fuse-native binding.`,
+      cause,
+    });
+  }
+  return new FsError('EIO', `${DEVICE_PATH} cannot be opened: ${String(cause)}`, { cause });
+}

@@ -1,0 +1,1 @@
+export function mountNative(_a: unknown): never { throw new Error('not yet'); }

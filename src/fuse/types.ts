@@ -1,0 +1,46 @@
+/** What the parts of the kernel binding share. */
+import type { KernelNotifier } from '../vfs/ops.ts';
+
+/** Where the binding reports what nobody waits for: whole sentences. */
+export type FuseLog = (text: string) => void;
+
+/** A sentence and the error behind it, with its stack: for errors that point to a bug. */
+export function withCause(sentence: string, error: unknown): string {
+  return `${sentence} ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
+}
+
+export type BindingName = 'dev-fuse' | 'fuse-native';
+
+/** Why a mount ended: somebody unmounted it, its connection was aborted (umount -f), or the binding failed. */
+export interface MountEnd {
+  readonly reason: 'unmounted' | 'aborted' | 'failed';
+  readonly error?: unknown;
+}
+
+export interface FuseMount {
+  readonly binding: BindingName;
+  /** Absolute, symbolic links resolved. */
+  readonly mountPoint: string;
+  readonly notifier: KernelNotifier;
+  /** Resolves, never rejects, once the kernel asks nothing any more. */
+  readonly closed: Promise<MountEnd>;
+  /**
+   * Unmounts and waits for {@link FuseMount.closed}. Without `force` it fails with FsError EBUSY while programs use
+   * the mount, and nothing has changed then. With it their open files end in errors and the mount is gone.
+   */
+  unmount(options?: { readonly force?: boolean }): Promise<void>;
+}
+
+export interface FuseMountOptions {
+  /** `auto`: dev-fuse as root, else fuse-native. */
+  readonly binding?: 'auto' | BindingName;
+  readonly readOnly?: boolean;
+  /** Whether users other than the one who mounts may use it; access is checked by mode bits either way. Default true as root, else false. */
+  readonly allowOther?: boolean;
+  /** Shown as the source in /proc/mounts and df. */
+  readonly fsName: string;
+  /** How far the kernel reads ahead of a sequential reader. Default 4 MiB; 0 leaves the system's own setting. */
+  readonly maxReadAheadBytes?: number;
+  /** Reads of the device waiting in the thread pool at once (dev-fuse). Default 2. */
+  readonly outstandingReads?: number;
+}

@@ -1,0 +1,54 @@
+/**
+ * Mounts a MemoryFs in a process of its own, for tests and benchmarks that must not touch a mount of their own
+ * process: `node --import ... memory-mount.ts MOUNTPOINT [binding]`. Prints `ready` when it is mounted; SIGTERM unmounts.
+ * Special files: `zeros` (4 GiB), `slow` (reads wait for an interrupt), `stuck` (reads wait for ever).
+ */
+import { FsError } from '../../src/errors.ts';
+import type { Ino } from '../../src/ids.ts';
+import { mountFuse, type FuseMountOptions } from '../../src/fuse/mount.ts';
+import type { Caller } from '../../src/vfs/ops.ts';
+import { MemoryFs } from './memory-fs.ts';
+
+const [mountPoint, binding = 'dev-fuse', timeoutMs = '1000', outstandingReads = '2'] = process.argv.slice(2);
+if (mountPoint === undefined) throw new Error('usage: memory-mount.ts MOUNTPOINT [BINDING] [TIMEOUT_MS] [OUTSTANDING_READS]');
+
+const slow = new Set<Ino>();
+const stuck = new Set<Ino>();
+const fs = new MemoryFs({
+  timeoutMs: Number(timeoutMs),
+  beforeRead(caller: Caller, ino: Ino) {
+    if (stuck.has(ino)) return new Promise<void>(() => undefined);
+    if (!slow.has(ino)) return undefined;
+    return new Promise<void>((_, reject) => caller.signal?.addEventListener('abort', () => reject(new FsError('EINTR'))));
+  },
+});
+fs.addZeros('zeros', 4 * 1024 ** 3);
+slow.add(fs.addZeros('slow', 1024 ** 2));
+stuck.add(fs.addZeros('stuck', 1024 ** 2));
+
+try {
+  const mount = await mountFuse({
+    ops: fs,
+    mountPoint,
+    options: { binding: binding as NonNullable<FuseMountOptions['binding']>, fsName: 'memory', outstandingReads: Number(outstandingReads) },
+    log: (text) => console.error(text),
+  });
+  process.on('SIGTERM', () => void mount.unmount({ force: true }));
+  process.on('SIGUSR2', () => {
+    mount.unmount().then(
+      () => console.log('unmounted'),
+      (error: unknown) => console.log(`refused ${(error as FsError).code}`),
+    );
+  });
+  process.on('SIGHUP', () => process.exit(3));
+  process.on('SIGUSR1', () => {
+    console.log(JSON.stringify(fs.counts));
+  });
+  console.log('ready');
+  const end = await mount.closed;
+  console.log(`closed ${end.reason}`);
+} catch (error) {
+  const { code, message, remedy } = error as FsError;
+  console.log(`failed ${code} ${message} | ${remedy ?? ''}`);
+  process.exitCode = 1;
+}
