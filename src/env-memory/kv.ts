@@ -1,0 +1,63 @@
+/**
+ * The key-value store of a MemoryDisk: what it holds, and how to go back to what was synced.
+ */
+import type { KvOp, Random } from '../env.ts';
+import { SortedMap, toKey, type SortedMapKey } from './sorted-map.ts';
+
+interface Change {
+  readonly key: SortedMapKey;
+  readonly before: Uint8Array | undefined;
+  readonly after: Uint8Array | undefined;
+}
+
+export class MemoryKvState {
+  readonly map = new SortedMap();
+  /** Batches not yet synced, oldest first, each with what undoes it. */
+  #unsynced: Change[][] = [];
+  /** Batches ever applied. Invariant: the oldest unsynced one has the number #appliedCount - #unsynced.length. */
+  #appliedCount = 0;
+
+  /** Bytes by which the batch would make the store grow. */
+  growthBytes(ops: readonly KvOp[]): number {
+    let growth = 0;
+    for (const { key, value } of ops) {
+      if (value === undefined) continue;
+      const before = this.map.get(toKey(key));
+      growth += before === undefined ? key.length + value.length : value.length - before.length;
+    }
+    return growth;
+  }
+
+  /** Applies a batch; its number is what `sync` takes. */
+  apply(ops: readonly KvOp[]): number {
+    const changes: Change[] = [];
+    for (const { key: bytes, value } of ops) {
+      const key = toKey(bytes);
+      const after = value === undefined ? undefined : new Uint8Array(value);
+      changes.push({ key, before: this.map.put(key, after), after });
+    }
+    this.#unsynced.push(changes);
+    return ++this.#appliedCount;
+  }
+
+  /** Makes the batches up to this number durable. */
+  sync(upTo: number): void {
+    const oldest = this.#appliedCount - this.#unsynced.length;
+    if (upTo > oldest) this.#unsynced.splice(0, upTo - oldest);
+  }
+
+  /**
+   * Power loss. With `random`, some of the unsynced batches survive: the first few of them, or with `anyOrder` any of
+   * them. (LevelDB's log survives as a prefix unless its unsynced pages reached the disk out of order.)
+   */
+  crash(random: Random | undefined, anyOrder: boolean): void {
+    const lost = this.#unsynced;
+    this.#unsynced = [];
+    for (const changes of lost.toReversed()) {
+      for (const { key, before } of changes.toReversed()) this.map.put(key, before);
+    }
+    if (!random || lost.length === 0) return;
+    const kept = anyOrder ? lost.filter(() => random.below(2) === 1) : lost.slice(0, random.below(lost.length + 1));
+    for (const changes of kept) for (const { key, after } of changes) this.map.put(key, after);
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * Disk over node:fs. Files are used by descriptor and callback: a FileHandle costs a second promise for each operation.
+ */
+import fs from 'node:fs';
+import { promises as fsp } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Disk, DiskFile, Kv, KvOptions } from '../env.ts';
+import { StateError } from '../errors.ts';
+import { openLevelKv } from './kv.ts';
+import { takeLock } from './lock.ts';
+
+const OPEN_FLAGS = {
+  read: fs.constants.O_RDONLY,
+  write: fs.constants.O_RDWR,
+  create: fs.constants.O_RDWR | fs.constants.O_CREAT,
+  exclusive: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
+} as const;
+
+/** Most buffers of one writev (Linux IOV_MAX). */
+const IOV_MAX = 1024;
+
+export class NodeDisk implements Disk {
+  /** Ends of the chains of atomic writes under way, by path: two to one path would share its `.tmp`. */
+  readonly #atomicWrites = new Map<string, Promise<void>>();
+
+  open(path: string, mode: 'read' | 'write' | 'create' | 'exclusive'): Promise<DiskFile> {
+    return new Promise((resolve, reject) => {
+      fs.open(path, OPEN_FLAGS[mode], 0o644, (error, fd) => {
+        if (error) reject(error);
+        else resolve(new NodeFile(path, fd));
+      });
+    });
+  }
+
+  async readFile(path: string): Promise<Uint8Array> {
+    return fsp.readFile(path);
+  }
+
+  writeFileAtomic(path: string, data: Uint8Array, mode = 0o644): Promise<void> {
+    const write = (this.#atomicWrites.get(path) ?? Promise.resolve()).then(
+      () => writeAtomic(path, data, mode),
+      () => writeAtomic(path, data, mode),
+    );
+    this.#atomicWrites.set(path, write);
+    const forget = (): void => {
+      if (this.#atomicWrites.get(path) === write) this.#atomicWrites.delete(path);
+    };
+    write.then(forget, forget);
+    return write;
+  }
+
+  async readdir(path: string): Promise<string[]> {
+    return (await fsp.readdir(path)).sort(byCodeUnit);
+  }
+
+  async exists(path: string): Promise<boolean> {
+    try {
+      await fsp.access(path);
+      return true;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return false;
+      throw error;
+    }
+  }
+
+  /** The directories made are durable on return: it happens seldom, and a lost directory takes all below it along. */
+  async mkdir(path: string): Promise<void> {
+    const first = await fsp.mkdir(path, { recursive: true });
+    if (first === undefined) return;
+    const above = dirname(first);
+    for (let made = path.replace(/(?<=.)\/+$/, ''); made !== above && made !== dirname(made); made = dirname(made)) {
+      await syncDirectory(dirname(made));
+    }
+  }
+
+  unlink(path: string): Promise<void> {
+    return fsp.unlink(path);
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return fsp.rename(from, to);
+  }
+
+  remove(path: string): Promise<void> {
+    return fsp.rm(path, { recursive: true, force: true });
+  }
+
+  syncDir(path: string): Promise<void> {
+    return syncDirectory(path);
+  }
+
+  async space(path: string): Promise<{ totalBytes: number; freeBytes: number }> {
+    const { bsize, blocks, bfree, bavail } = await fsp.statfs(path);
+    // What is kept for root counts as not there, as df shows it.
+    return { totalBytes: (blocks - (bfree - bavail)) * bsize, freeBytes: bavail * bsize };
+  }
+
+  lock(path: string): Promise<{ release(): Promise<void> }> {
+    return takeLock(path);
+  }
+
+  async openKv(path: string, options: KvOptions = {}): Promise<Kv> {
+    await this.mkdir(path);
+    return openLevelKv(path, options);
+  }
+}
+
+class NodeFile implements DiskFile {
+  readonly #path: string;
+  readonly #fd: number;
+  #closing: Promise<void> | undefined;
+  /**
+   * Operations given to the thread pool. Invariant: the descriptor is closed only when this is 0; it could otherwise
+   * be another file's by the time a late operation uses it.
+   */
+  #pendingCount = 0;
+  #onIdle: (() => void) | undefined;
+
+  constructor(path: string, fd: number) {
+    this.#path = path;
+    this.#fd = fd;
+  }
+
+  read(buffer: Uint8Array, position: number): Promise<number> {
+    return this.#run((resolve, reject) => {
+      let filled = 0;
+      const more = (): void => {
+        fs.read(this.#fd, buffer, filled, buffer.length - filled, position + filled, (error, count) => {
+          if (error) return reject(error);
+          filled += count;
+          if (count === 0 || filled === buffer.length) return resolve(filled);
+          more();
+        });
+      };
+      if (buffer.length === 0) resolve(0);
+      else more();
+    });
+  }
+
+  write(buffers: readonly Uint8Array[], position: number): Promise<void> {
+    return this.#run((resolve, reject) => {
+      let rest = buffers.filter((buffer) => buffer.length > 0);
+      let at = position;
+      const more = (): void => {
+        const first = rest[0];
+        if (first === undefined) return resolve();
+        if (rest.length === 1) fs.write(this.#fd, first, 0, first.length, at, wrote);
+        else fs.writev(this.#fd, rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest, at, wrote);
+      };
+      const wrote = (error: Error | null, count: number): void => {
+        if (error) return reject(error);
+        at += count;
+        rest = withoutFirstBytes(rest, count);
+        more();
+      };
+      more();
+    });
+  }
+
+  datasync(): Promise<void> {
+    return this.#run((resolve, reject) => {
+      fs.fdatasync(this.#fd, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  truncate(sizeBytes: number): Promise<void> {
+    return this.#run((resolve, reject) => {
+      fs.ftruncate(this.#fd, sizeBytes, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  sizeBytes(): Promise<number> {
+    return this.#run((resolve, reject) => {
+      fs.fstat(this.#fd, (error, stats) => (error ? reject(error) : resolve(stats.size)));
+    });
+  }
+
+  /** Waits for what is under way. Closing again does nothing. */
+  close(): Promise<void> {
+    this.#closing ??= new Promise((resolve, reject) => {
+      const close = (): void => fs.close(this.#fd, (error) => (error ? reject(error) : resolve()));
+      if (this.#pendingCount === 0) close();
+      else this.#onIdle = close;
+    });
+    return this.#closing;
+  }
+
+  #run<T>(start: (resolve: (value: T) => void, reject: (error: Error) => void) => void): Promise<T> {
+    if (this.#closing) return Promise.reject(new StateError(`${this.#path} is used after it was closed`));
+    this.#pendingCount++;
+    return new Promise<T>((resolve, reject) => {
+      const settled = (): void => {
+        if (--this.#pendingCount === 0) this.#onIdle?.();
+      };
+      start(
+        (value) => {
+          settled();
+          resolve(value);
+        },
+        (error) => {
+          settled();
+          reject(error);
+        },
+      );
+    });
+  }
+}
+
+function withoutFirstBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
+  let left = count;
+  let index = 0;
+  while (index < buffers.length && left >= (buffers[index] as Uint8Array).length) {
+    left -= (buffers[index] as Uint8Array).length;
+    index++;
+  }
+  const rest = buffers.slice(index);
+  if (left > 0) rest[0] = (rest[0] as Uint8Array).subarray(left);
+  return rest;
+}
+
+async function writeAtomic(path: string, data: Uint8Array, mode: number): Promise<void> {
+  const temporary = `${path}.tmp`;
+  // One that a crash left may have another mode.
+  await fsp.rm(temporary, { force: true });
+  const handle = await fsp.open(temporary, 'wx', mode);
+  try {
+    await handle.writeFile(data);
+    await handle.datasync();
+  } catch (error) {
+    await handle.close();
+    await fsp.rm(temporary, { force: true });
+    throw error;
+  }
+  await handle.close();
+  await fsp.rename(temporary, path);
+  await syncDirectory(dirname(path));
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await fsp.open(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function byCodeUnit(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
+}

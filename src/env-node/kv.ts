@@ -1,0 +1,150 @@
+/**
+ * Kv over LevelDB.
+ */
+import { promises as fsp } from 'node:fs';
+import { join } from 'node:path';
+import { Level } from 'level';
+import type { Kv, KvOp, KvOptions } from '../env.ts';
+import { CorruptionError, FsError, TatamiError } from '../errors.ts';
+
+const DEFAULT_CACHE_BYTES = 8 * 1024 * 1024;
+const DEFAULT_WRITE_BUFFER_BYTES = 4 * 1024 * 1024;
+/** Entries fetched by one hop to the thread pool: the first few at once, many when the scan turns out to be long. */
+const FIRST_CHUNK_ENTRIES = 32;
+const CHUNK_ENTRIES = 1000;
+
+type Database = Level<Uint8Array, Uint8Array>;
+
+export async function openLevelKv(path: string, options: KvOptions): Promise<Kv> {
+  const database: Database = new Level<Uint8Array, Uint8Array>(path, {
+    keyEncoding: 'view',
+    valueEncoding: 'view',
+    cacheSize: options.cacheBytes ?? DEFAULT_CACHE_BYTES,
+    writeBufferSize: options.writeBufferBytes ?? DEFAULT_WRITE_BUFFER_BYTES,
+  });
+  try {
+    await database.open();
+  } catch (error) {
+    throw openError(path, error);
+  }
+  return new LevelKv(path, database);
+}
+
+class LevelKv implements Kv {
+  readonly #path: string;
+  readonly #database: Database;
+  /** Whether batches without sync were written since the last one with. */
+  #unsynced = false;
+
+  constructor(path: string, database: Database) {
+    this.#path = path;
+    this.#database = database;
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.#database.getSync(key);
+  }
+
+  async batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void> {
+    const operations = ops.map((op) =>
+      op.value === undefined
+        ? ({ type: 'del', key: op.key } as const)
+        : ({ type: 'put', key: op.key, value: op.value } as const),
+    );
+    if (!options.sync) {
+      this.#unsynced = true;
+      await this.#database.batch(operations);
+      return;
+    }
+    const unsyncedBefore = this.#unsynced;
+    this.#unsynced = false;
+    try {
+      // LevelDB writes nothing at all for an empty batch, so it would sync nothing either.
+      await this.#database.batch(operations.length > 0 ? operations : [{ type: 'del', key: NEVER_USED_KEY }], {
+        sync: true,
+      });
+      if (unsyncedBefore) await this.#syncOlderLogs();
+    } catch (error) {
+      this.#unsynced = true;
+      throw error;
+    }
+  }
+
+  /**
+   * When its memtable is full, LevelDB goes on in a new log file and does not sync the old one: until the old memtable
+   * has become a table, a synced batch may be on disk and an earlier unsynced one not. Our contract is stricter.
+   */
+  async #syncOlderLogs(): Promise<void> {
+    const logs = (await fsp.readdir(this.#path)).filter((name) => /^\d+\.log$/.test(name));
+    if (logs.length < 2) return;
+    logs.sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
+    for (const name of logs.slice(0, -1)) {
+      let handle;
+      try {
+        handle = await fsp.open(join(this.#path, name), 'r');
+      } catch (error) {
+        // Gone means that its table is synced.
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+        throw error;
+      }
+      try {
+        await handle.datasync();
+      } finally {
+        await handle.close();
+      }
+    }
+  }
+
+  async *scan(range: {
+    gte: Uint8Array;
+    lt: Uint8Array;
+    limit?: number;
+    reverse?: boolean;
+  }): AsyncGenerator<readonly [Uint8Array, Uint8Array]> {
+    if (range.limit !== undefined && range.limit <= 0) return;
+    const iterator = this.#database.iterator({
+      gte: range.gte,
+      lt: range.lt,
+      reverse: range.reverse ?? false,
+      limit: range.limit ?? -1,
+    });
+    try {
+      for (let size = FIRST_CHUNK_ENTRIES; ; size = CHUNK_ENTRIES) {
+        const entries = await iterator.nextv(size);
+        if (entries.length === 0) return;
+        yield* entries;
+      }
+    } finally {
+      await iterator.close();
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#database.close();
+  }
+}
+
+/** Longer than any key of ours, so that deleting it harms nobody. */
+const NEVER_USED_KEY = new Uint8Array(300).fill(0xff);
+
+function openError(path: string, error: unknown): Error {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const code = (cause as { code?: unknown } | undefined)?.code;
+  const message = cause instanceof Error ? cause.message : String(cause);
+  if (code === 'LEVEL_LOCKED') {
+    return new FsError('EBUSY', `the database ${path} is in use by another process`, {
+      cause: error,
+      remedy: 'Stop that process first.',
+    });
+  }
+  if (code === 'LEVEL_CORRUPTION') {
+    return new CorruptionError(`the database ${path} is damaged: ${message}`, {
+      cause: error,
+      remedy: 'Set the directory aside and let this node be filled from the others.',
+    });
+  }
+  return new TatamiError('ERR_KV_OPEN', `the database ${path} cannot be opened: ${message}`, {
+    cause: error,
+    remedy: 'Check that the directory can be written and that the disk is not full.',
+  });
+}
