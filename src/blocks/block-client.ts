@@ -1,0 +1,196 @@
+/**
+ * What vfs (and ReplicatedStore) see of the cluster's blocks: put on two nodes, read verified from the best holder.
+ * Bounds how much is under way, so that a thousand callers do not become a thousand blocks in memory.
+ */
+import PQueue from 'p-queue';
+import { BlockNotFoundError, CancelledError, CorruptionError, StateError, UnavailableError } from '../errors.ts';
+import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
+import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { blockMethods, parseHasReply } from './block-messages.ts';
+import { BlockReader } from './block-reader.ts';
+import { BlockWriter } from './block-writer.ts';
+import { checkBlockBytes } from './identity.ts';
+import { findPool, placementOf } from './placement.ts';
+import type { CatalogService } from '../catalog/types.ts';
+import type { Env } from '../env.ts';
+import type { Network } from '../net/types.ts';
+import type { BlockClient, PutReceipt } from './types.ts';
+
+/** Whole blocks under way: 32 MiB, more than the bandwidth-delay product of a 10 Gbit/s room. */
+const BLOCK_READS_AT_ONCE = 8;
+/** Range reads under way: 64 KiB to some pages each, so latency is what counts. */
+const RANGE_READS_AT_ONCE = 32;
+const PUTS_AT_ONCE = 8;
+const PRIORITY = { foreground: 1, readahead: 0 } as const;
+
+export interface BlockClientOptions {
+  readonly network: Network;
+  readonly catalog: Pick<CatalogService, 'current'>;
+  readonly env: Pick<Env, 'clock'>;
+  /** Of one operation, all retries included; default DATA_TIMEOUT_MS. */
+  readonly timeoutMs?: number;
+}
+
+interface ReadOptions {
+  readonly signal?: AbortSignal;
+  readonly priority?: 'foreground' | 'readahead';
+}
+
+export type BlockState = 'held' | 'missing' | 'unreachable';
+
+export class ClusterBlockClient implements BlockClient {
+  readonly #network: Network;
+  readonly #catalog: Pick<CatalogService, 'current'>;
+  readonly #reader: BlockReader;
+  readonly #writer: BlockWriter;
+  readonly #timeoutMs: number | undefined;
+  readonly #blockReads = new PQueue({ concurrency: BLOCK_READS_AT_ONCE });
+  readonly #rangeReads = new PQueue({ concurrency: RANGE_READS_AT_ONCE });
+  readonly #puts = new PQueue({ concurrency: PUTS_AT_ONCE });
+  readonly #closing = new AbortController();
+
+  constructor(options: BlockClientOptions) {
+    this.#network = options.network;
+    this.#catalog = options.catalog;
+    this.#timeoutMs = options.timeoutMs;
+    const { clock } = options.env;
+    this.#reader = new BlockReader({ ...options, clock });
+    this.#writer = new BlockWriter({ ...options, clock });
+  }
+
+  async put(
+    pool: PoolId,
+    data: Uint8Array,
+    options: { readonly signal?: AbortSignal; readonly minGeneration?: number } = {},
+  ): Promise<PutReceipt> {
+    checkBlockBytes(data.length);
+    const { minGeneration } = options;
+    return await this.#run(this.#puts, options, (signal) =>
+      this.#writer.put(pool, data, { signal, minGeneration, timeoutMs: this.#timeoutMs }),
+    );
+  }
+
+  async readBlock(pool: PoolId, id: BlockId, blockBytes: number, options: ReadOptions = {}): Promise<Uint8Array> {
+    const data = await this.readUnknown(pool, id, options);
+    if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
+    return data;
+  }
+
+  /** A whole block whose length the caller does not know. */
+  async readUnknown(pool: PoolId, id: BlockId, options: ReadOptions = {}): Promise<Uint8Array> {
+    return await this.#run(this.#blockReads, options, (signal) =>
+      this.#reader.readWhole(pool, id, { signal, timeoutMs: this.#timeoutMs }),
+    );
+  }
+
+  async read(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    offset: number,
+    target: Uint8Array,
+    options: ReadOptions = {},
+  ): Promise<void> {
+    checkBlockBytes(blockBytes);
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset + target.length > blockBytes) {
+      throw new StateError(`bytes ${offset} to ${offset + target.length} are not within a block of ${blockBytes}`);
+    }
+    if (target.length === 0) return;
+    if (target.length === blockBytes) {
+      target.set(await this.readBlock(pool, id, blockBytes, options));
+      return;
+    }
+    target.set(await this.readRange(pool, id, blockBytes, offset, target.length, options));
+  }
+
+  /**
+   * Verified bytes [offset, offset + length) of a block, less what is past its end; `blockBytes` undefined if the
+   * caller does not know it. The result is part of a larger buffer of its own.
+   */
+  async readRange(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number | undefined,
+    offset: number,
+    length: number,
+    options: ReadOptions = {},
+  ): Promise<Uint8Array> {
+    const end = Math.min(offset + length, blockBytes ?? BLOCK_MAX_BYTES);
+    if (end <= offset) return new Uint8Array(0);
+    const firstPage = Math.floor(offset / PAGE_BYTES);
+    const pageCount = Math.ceil(end / PAGE_BYTES) - firstPage;
+    const { data } = await this.#run(this.#rangeReads, options, (signal) =>
+      this.#reader.readPages(pool, id, blockBytes, firstPage, pageCount, { signal, timeoutMs: this.#timeoutMs }),
+    );
+    const start = firstPage * PAGE_BYTES;
+    return data.subarray(offset - start, end - start);
+  }
+
+  async locate(pool: PoolId, id: BlockId): Promise<readonly { readonly node: NodeId; readonly state: BlockState }[]> {
+    const catalog = this.#catalog.current();
+    const known = findPool(catalog, pool);
+    if (known === undefined) throw new UnavailableError(`pool ${pool} is not in the catalog (epoch ${catalog.epoch})`);
+    const order = placementOf(catalog, known, id);
+    const found = await this.#ask(order.slice(0, known.copies), pool, id);
+    // Substitutes for nodes that were down or full stand further on in the order: look until all copies are found.
+    let next = known.copies;
+    while (next < order.length && found.filter(({ state }) => state === 'held').length < known.copies) {
+      const more = await this.#ask(order.slice(next, next + known.copies), pool, id);
+      found.push(...more.filter(({ state }) => state === 'held'));
+      next += known.copies;
+    }
+    return found;
+  }
+
+  #ask(nodes: readonly NodeId[], pool: PoolId, id: BlockId): Promise<{ node: NodeId; state: BlockState }[]> {
+    return Promise.all(nodes.map(async (node) => ({ node, state: await this.stateAt(node, pool, id) })));
+  }
+
+  /** Whether one node has the block. Never rejects. */
+  async stateAt(node: NodeId, pool: PoolId, id: BlockId): Promise<BlockState> {
+    try {
+      const options = { timeoutMs: ATTEMPT_TIMEOUT_MS, signal: this.#closing.signal };
+      const reply = await this.#network.call(node, blockMethods.has, { pool, ids: [id] }, options);
+      return parseHasReply(reply.header, 1)[0] === null ? 'missing' : 'held';
+    } catch (error) {
+      return error instanceof BlockNotFoundError ? 'missing' : 'unreachable';
+    }
+  }
+
+  /** Cancels what is under way and waits for it to end. The network is the caller's to close. */
+  async close(): Promise<void> {
+    this.#closing.abort(new StateError('the block client is closed'));
+    await Promise.all([this.#puts.onIdle(), this.#blockReads.onIdle(), this.#rangeReads.onIdle()]);
+  }
+
+  /** Runs the work when there is room, under a signal that fires when the caller gives up or the client closes. */
+  async #run<T>(queue: PQueue, options: ReadOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const closing = this.#closing.signal;
+    closing.throwIfAborted();
+    const priority = PRIORITY[options.priority ?? 'foreground'];
+    const { signal } = options;
+    if (signal === undefined) return await queue.add(() => work(closing), { priority });
+    if (signal.aborted) throw new CancelledError();
+    // Not AbortSignal.any: its links to a long-lived signal stay for the life of that signal.
+    const either = new AbortController();
+    const cancel = (): void => either.abort(new CancelledError());
+    const close = (): void => either.abort(closing.reason);
+    signal.addEventListener('abort', cancel);
+    closing.addEventListener('abort', close);
+    try {
+      return await queue.add(() => work(either.signal), { priority, signal: either.signal });
+    } finally {
+      signal.removeEventListener('abort', cancel);
+      closing.removeEventListener('abort', close);
+    }
+  }
+}
+
+/** The block client of one process. */
+export function createBlockClient(options: BlockClientOptions): ClusterBlockClient {
+  return new ClusterBlockClient(options);
+}
+
+function wrongLength(id: BlockId, expected: number, actual: number): CorruptionError {
+  return new CorruptionError(`block ${blockIdToHex(id)} has ${actual} bytes, its extent says ${expected}`);
+}

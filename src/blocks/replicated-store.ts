@@ -1,0 +1,200 @@
+/**
+ * A library's block store spread over the nodes of a cluster: put returns when the block is on disk on two of them, get
+ * reads it verified from any.
+ */
+import { CancelledError, FsError, StateError, UnavailableError } from '../errors.ts';
+import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
+import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES } from '../limits.ts';
+import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply } from './block-messages.ts';
+import { findPool, placementOf } from './placement.ts';
+import type { CatalogService, Pool } from '../catalog/types.ts';
+import type { Network } from '../net/types.ts';
+import type { ClusterBlockClient } from './block-client.ts';
+import type { BlockInfo, BlockStore, GetOptions, WriteOptions } from './types.ts';
+
+/** Blocks that putMany and getMany have under way; the client below bounds what is on the wire. */
+const MANY_AT_ONCE = 16;
+
+export interface ReplicatedStoreOptions {
+  readonly client: ClusterBlockClient;
+  readonly network: Network;
+  readonly catalog: Pick<CatalogService, 'current'>;
+  /** A pool of kind `library`. */
+  readonly pool: PoolId;
+  /** Called by close(): whoever made client and network for this store alone ends them here. */
+  readonly onClose?: () => Promise<void>;
+}
+
+export class ReplicatedStore implements BlockStore {
+  readonly #options: ReplicatedStoreOptions;
+  #closed = false;
+
+  constructor(options: ReplicatedStoreOptions) {
+    this.#options = options;
+  }
+
+  async put(data: Uint8Array, options: WriteOptions = {}): Promise<BlockId> {
+    this.#checkOpen(options.signal);
+    const pool = this.#pool();
+    if (pool.kind !== 'library') throw this.#refused();
+    const receipt = await this.#options.client.put(pool.id, data, options);
+    return receipt.id;
+  }
+
+  async putMany(blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>, options: WriteOptions = {}): Promise<BlockId[]> {
+    this.#checkOpen(options.signal);
+    const ids: BlockId[] = [];
+    const underWay = new Set<Promise<void>>();
+    let failure: { readonly error: unknown } | undefined;
+    let index = 0;
+    for await (const data of blocks) {
+      const at = index++;
+      const put: Promise<void> = this.put(data, options)
+        .then((id) => void (ids[at] = id))
+        .catch((error: unknown) => void (failure ??= { error }))
+        .finally(() => underWay.delete(put));
+      underWay.add(put);
+      if (underWay.size >= MANY_AT_ONCE) await Promise.race(underWay);
+      if (failure !== undefined) break;
+    }
+    await Promise.all(underWay);
+    if (failure !== undefined) throw failure.error;
+    return ids;
+  }
+
+  async get(id: BlockId, options: GetOptions = {}): Promise<Uint8Array> {
+    this.#checkOpen(options.signal);
+    checkId(id);
+    const { client, pool } = this.#options;
+    const offset = options.offset ?? 0;
+    const length = options.length ?? BLOCK_MAX_BYTES;
+    if (!Number.isSafeInteger(offset) || offset < 0) throw new StateError(`not an offset: ${offset}`);
+    if (!Number.isSafeInteger(length) || length < 0) throw new StateError(`not a length: ${length}`);
+    const signal = options.signal === undefined ? {} : { signal: options.signal };
+    if (offset === 0 && length >= BLOCK_MAX_BYTES) return await client.readUnknown(pool, id, signal);
+    // A range that is empty still fails for a block that is not there: at least one page is asked for.
+    const bytes = await client.readRange(pool, id, undefined, Math.min(offset, BLOCK_MAX_BYTES - 1), Math.max(1, length), signal);
+    return offset >= BLOCK_MAX_BYTES || length === 0 ? new Uint8Array(0) : bytes.slice();
+  }
+
+  async getMany(ids: Iterable<BlockId>, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array[]> {
+    const wanted = [...ids];
+    const found: Uint8Array[] = [];
+    let next = 0;
+    let failed = false;
+    const lane = async (): Promise<void> => {
+      for (let index = next++; index < wanted.length && !failed; index = next++) {
+        try {
+          found[index] = await this.get(wanted[index] as BlockId, options);
+        } catch (error) {
+          failed = true;
+          throw error;
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(MANY_AT_ONCE, wanted.length) }, lane));
+    return found;
+  }
+
+  /** UnavailableError if no node that answers has it and some node does not answer. */
+  async has(id: BlockId): Promise<boolean> {
+    this.#checkOpen();
+    checkId(id);
+    const pool = this.#pool();
+    const order = placementOf(this.#options.catalog.current(), pool, id);
+    const unreachable: NodeId[] = [];
+    for (const nodes of [order.slice(0, pool.copies), order.slice(pool.copies)]) {
+      const states = await Promise.all(nodes.map((node) => this.#options.client.stateAt(node, pool.id, id)));
+      if (states.includes('held')) return true;
+      states.forEach((state, index) => {
+        const node = nodes[index];
+        if (state === 'unreachable' && node !== undefined) unreachable.push(node);
+      });
+    }
+    if (unreachable.length > 0) throw new UnavailableError(`block ${blockIdToHex(id)}: not reached: ${unreachable.join(', ')}`);
+    return false;
+  }
+
+  /**
+   * Deletes every copy on the nodes that answer. A node that is down keeps its copy: until deletes are remembered for
+   * absent nodes, delete again when it is back, or the block can reappear.
+   */
+  async delete(id: BlockId): Promise<boolean> {
+    this.#checkOpen();
+    checkId(id);
+    const pool = this.#pool();
+    if (pool.kind !== 'library') throw this.#refused();
+    const { network, catalog } = this.#options;
+    const nodes = catalog.current().nodes;
+    const answers = await Promise.allSettled(
+      nodes.map((node) =>
+        network.call(node.id, blockMethods.delete, { pool: pool.id, ids: [id] }, { timeoutMs: ATTEMPT_TIMEOUT_MS }),
+      ),
+    );
+    let answered = false;
+    let existed = false;
+    for (const answer of answers) {
+      if (answer.status === 'rejected') continue;
+      answered = true;
+      const deleted = (answer.value.header as { readonly deleted?: unknown } | null)?.deleted;
+      if (Array.isArray(deleted) && deleted[0] === true) existed = true;
+    }
+    if (!answered) throw new UnavailableError(`block ${blockIdToHex(id)} could not be deleted: no node answers`);
+    return existed;
+  }
+
+  /**
+   * Every block that some node has. UnavailableError when a node does not answer: a list that leaves blocks out would
+   * be taken for complete. Remembers the ids it gave: some 100 bytes a block.
+   */
+  async *list(): AsyncIterable<BlockInfo> {
+    this.#checkOpen();
+    const { network, catalog, pool } = this.#options;
+    const seen = new Set<string>();
+    for (const node of catalog.current().nodes) {
+      let cursor: string | null = null;
+      do {
+        const request = { pool, cursor, limit: IDS_PER_MESSAGE_MAX };
+        const reply = await network.call(node.id, blockMethods.list, request, { timeoutMs: ATTEMPT_TIMEOUT_MS });
+        const page = parseListReply(reply.header);
+        for (const [id, lengthBytes] of page.items) {
+          const key = Buffer.from(id).toString('latin1');
+          if (seen.has(key)) continue;
+          seen.add(key);
+          yield { id, lengthBytes };
+        }
+        cursor = page.cursor;
+      } while (cursor !== null);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#options.onClose?.();
+  }
+
+  #pool(): Pool {
+    const catalog = this.#options.catalog.current();
+    const pool = findPool(catalog, this.#options.pool);
+    if (pool === undefined) {
+      throw new UnavailableError(`pool ${this.#options.pool} is not in the catalog (epoch ${catalog.epoch})`);
+    }
+    return pool;
+  }
+
+  #refused(): FsError {
+    return new FsError('EPERM', `pool ${this.#options.pool} belongs to a filesystem: use a library's pool for a block store`);
+  }
+
+  #checkOpen(signal?: AbortSignal): void {
+    if (this.#closed) throw new StateError('the store is closed');
+    if (signal?.aborted === true) throw new CancelledError();
+  }
+}
+
+function checkId(id: BlockId): void {
+  if (!(id instanceof Uint8Array) || id.length !== BLOCK_ID_BYTES) {
+    throw new StateError(`a block id has ${BLOCK_ID_BYTES} bytes`);
+  }
+}
