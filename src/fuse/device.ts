@@ -1,19 +1,20 @@
 /**
- * The open /dev/fuse: the only shell of the kernel binding. Requests are read by a few fs.read calls that wait in
- * libuv's thread pool; replies are written synchronously, because a reply never blocks and a hop to a thread would
- * cost more than the copy. Notifications can block on locks whose holders wait for our replies, so they go through
- * the thread pool, one at a time.
+ * The open /dev/fuse: the only shell of the kernel binding. Requests are read by the event loop itself when it polls
+ * (device-poll.ts) or, should that not be possible, by a few fs.read calls that wait in libuv's thread pool. Replies
+ * are written synchronously, because a reply never blocks and a hop to a thread would cost more than the copy.
+ * Notifications can block on locks whose holders wait for our replies, so they go through the thread pool, one at a time.
  */
 import { closeSync, openSync, read, write, writeSync, writevSync } from 'node:fs';
 import { FsError, UsageError } from '../errors.ts';
 import type { RequestBytes } from './codec-request.ts';
+import { pollDevice, type DevicePoller } from './device-poll.ts';
 import { IN_HEADER_BYTES, REQUEST_BUFFER_BYTES } from './protocol.ts';
 import type { ReplySink } from './session.ts';
 import { withCause, type FuseLog, type MountEnd } from './types.ts';
 
 export const DEVICE_PATH = '/dev/fuse';
-/** Two: one thread fetches the next request while the other's is on its way to the event loop. */
-export const DEFAULT_OUTSTANDING_READS = 2;
+/** With threads: one fetches the next request while the other's is on its way to the event loop. */
+const FALLBACK_OUTSTANDING_READS = 2;
 /** One writev takes at most so many pieces (IOV_MAX); more are joined first. */
 const IOV_MAX = 1024;
 /** Notifications waiting to be sent; beyond it the oldest are dropped, as caches time out anyway. */
@@ -28,7 +29,11 @@ export class FuseDevice implements ReplySink {
   #end: MountEnd | undefined;
   #notifications: Buffer[] = [];
   #notifying = false;
+  /** Replies can be written. */
   #fdOpen = true;
+  #released = false;
+  #poller: DevicePoller | undefined;
+  #releaseFd: (() => void) | undefined;
   #closing = false;
 
   private constructor(fd: number, log: FuseLog) {
@@ -46,8 +51,26 @@ export class FuseDevice implements ReplySink {
     }
   }
 
-  /** Begins to read requests, which are given to `handle` one at a time. Only after the descriptor was mounted. */
+  /**
+   * Begins to read requests, which are given to `handle` one at a time. Only after the descriptor was mounted.
+   * outstandingReads 0: the event loop polls the device (measured 1.6 times faster on small requests).
+   */
   start(handle: (message: RequestBytes) => void, outstandingReads: number): void {
+    if (outstandingReads === 0) {
+      const buffer = new RequestBuffer(Buffer.allocUnsafeSlow(REQUEST_BUFFER_BYTES));
+      this.#poller = pollDevice(this.fd, buffer.bytes, {
+        message: (length) => this.#take(buffer, length, handle),
+        // The descriptor is the poller's: it closes it after a notification that is under way.
+        ending: (error, close) => {
+          this.#fdOpen = false;
+          this.#releaseFd = close;
+          this.#stop(error);
+        },
+      });
+      if (this.#poller !== undefined) return;
+      this.#log('This version of Node cannot poll the FUSE device; it is read by threads, which is slower.');
+      outstandingReads = FALLBACK_OUTSTANDING_READS;
+    }
     for (let i = 0; i < outstandingReads; i++) {
       const bytes = Buffer.allocUnsafeSlow(REQUEST_BUFFER_BYTES);
       this.#readInto(new RequestBuffer(bytes), handle);
@@ -58,14 +81,7 @@ export class FuseDevice implements ReplySink {
     this.#waitingReads++;
     const arrived = (error: NodeJS.ErrnoException | null, length: number): void => {
       if (error === null) {
-        buffer.length = length;
-        if (length >= IN_HEADER_BYTES) {
-          try {
-            handle(buffer);
-          } catch (failure) {
-            this.#log(withCause('A FUSE request could not be handled.', failure));
-          }
-        }
+        this.#take(buffer, length, handle);
       } else if (!isPassing(error)) {
         this.#waitingReads--;
         this.#stop(error);
@@ -79,6 +95,16 @@ export class FuseDevice implements ReplySink {
       read(this.fd, buffer.bytes, 0, REQUEST_BUFFER_BYTES, null, arrived);
     };
     read(this.fd, buffer.bytes, 0, REQUEST_BUFFER_BYTES, null, arrived);
+  }
+
+  #take(buffer: RequestBuffer, length: number, handle: (message: RequestBytes) => void): void {
+    buffer.length = length;
+    if (length < IN_HEADER_BYTES) return;
+    try {
+      handle(buffer);
+    } catch (failure) {
+      this.#log(withCause('A FUSE request could not be handled.', failure));
+    }
   }
 
   #stop(error: NodeJS.ErrnoException | null): void {
@@ -147,9 +173,15 @@ export class FuseDevice implements ReplySink {
   close(): void {
     this.#closing = true;
     this.#notifications = [];
-    if (!this.#fdOpen || this.#notifying) return;
+    if (this.#notifying || this.#released) return;
+    if (this.#poller !== undefined && this.#releaseFd === undefined) {
+      this.#poller.stop();
+      return;
+    }
+    this.#released = true;
     this.#fdOpen = false;
-    closeSync(this.fd);
+    if (this.#releaseFd === undefined) closeSync(this.fd);
+    else this.#releaseFd();
     this.#resolveClosed(this.#end ?? { reason: 'unmounted' });
   }
 }

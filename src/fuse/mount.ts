@@ -5,7 +5,7 @@ import { FsError, TimeoutError, UsageError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import type { KernelNotifier, VfsOps } from '../vfs/ops.ts';
 import { encodeInvalidateEntry, encodeInvalidateInode } from './codec-notify.ts';
-import { DEFAULT_OUTSTANDING_READS, DEVICE_PATH, FuseDevice } from './device.ts';
+import { DEVICE_PATH, FuseDevice } from './device.ts';
 import { findMount, type MountEntry } from './mount-table.ts';
 import { FS_TYPE, prepareMountPoint, readMountTable } from './mount-point.ts';
 import { MAX_IO_BYTES } from './protocol.ts';
@@ -17,8 +17,8 @@ export { inspectMountPoint, type MountPointState } from './mount-point.ts';
 export type { BindingName, FuseLog, FuseMount, FuseMountOptions, MountEnd } from './types.ts';
 
 /**
- * Size of libuv's thread pool that a mount process wants: two reads of the device and one notification may wait in
- * it, the rest is for disk and name look-ups. It must be in the environment when the process starts
+ * Size of libuv's thread pool that a mount process wants: a notification (and, without polling, two reads of the
+ * device) may wait in it, the rest is for hashing and the sockets' name look-ups. It must be in the environment when the process starts
  * (`UV_THREADPOOL_SIZE`): the ES module loader of Node 20 uses the pool before the first line of a program runs, so
  * setting process.env there is too late (measured); only a CommonJS entry file, or a parent, can set it.
  */
@@ -75,7 +75,7 @@ async function mountDevice(ops: VfsOps, mountPoint: string, options: FuseMountOp
   const ready = new Promise<void>((resolve) => {
     session = new FuseSession(ops, device, { maxReadAheadBytes, log, onReady: resolve });
   });
-  device.start((message) => session.handle(message), options.outstandingReads ?? DEFAULT_OUTSTANDING_READS);
+  device.start((message) => session.handle(message), options.outstandingReads ?? 0);
   const closed = device.closed.then((end) => {
     session.end();
     return end;

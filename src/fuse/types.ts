@@ -41,6 +41,6 @@ export interface FuseMountOptions {
   readonly fsName: string;
   /** How far the kernel reads ahead of a sequential reader. Default 4 MiB; 0 leaves the system's own setting. */
   readonly maxReadAheadBytes?: number;
-  /** Reads of the device waiting in the thread pool at once (dev-fuse). Default 2. */
+  /** dev-fuse: reads of the device waiting in the thread pool at once; default 0: the event loop polls the device instead. */
   readonly outstandingReads?: number;
 }

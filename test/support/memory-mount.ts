@@ -9,7 +9,7 @@ import { mountFuse, type FuseMountOptions } from '../../src/fuse/mount.ts';
 import type { Caller } from '../../src/vfs/ops.ts';
 import { MemoryFs } from './memory-fs.ts';
 
-const [mountPoint, binding = 'dev-fuse', timeoutMs = '1000', outstandingReads = '2'] = process.argv.slice(2);
+const [mountPoint, binding = 'dev-fuse', timeoutMs = '1000', outstandingReads = '0'] = process.argv.slice(2);
 if (mountPoint === undefined) throw new Error('usage: memory-mount.ts MOUNTPOINT [BINDING] [TIMEOUT_MS] [OUTSTANDING_READS]');
 
 const slow = new Set<Ino>();
