@@ -2,31 +2,31 @@
  * A program's (or a mount's) connection to a cluster: catalog, metadata and blocks, and filesystems opened over them.
  * The composition root of the client side; src/node.ts is that of a node.
  */
-import { createBlockClient } from './blocks/block-client.ts';
+import { ReplicatedBlockClient } from './blocks/block-client.ts';
 import type { BlockClient } from './blocks/types.ts';
+import { fetchCatalog } from './catalog/fetch.ts';
 import { CatalogReplica } from './catalog/replica.ts';
-import { parseCatalog } from './catalog/schema.ts';
-import type { Catalog } from './catalog/types.ts';
 import type { ClusterKey } from './cluster-key.ts';
 import type { Env } from './env.ts';
-import { AuthError, FormatError, TatamiError, UnavailableError } from './errors.ts';
-import { ATTEMPT_TIMEOUT_MS, CONNECT_TIMEOUT_MS } from './limits.ts';
+import { SILENT_LOGGER, sentences } from './log.ts';
+import type { Logger } from './log.ts';
 import { connectMeta } from './meta/meta-client.ts';
 import type { RemoteMetaClient } from './meta/meta-client.ts';
 import { createNetwork } from './net/network.ts';
 import type { Network } from './net/types.ts';
+import { collectStatus } from './upkeep/status.ts';
 import { FileSystem } from './vfs/api.ts';
+import type { VfsLimits } from './vfs/options.ts';
 import { Vfs } from './vfs/vfs.ts';
-import type { VfsLimits } from './vfs/vfs.ts';
 
-export interface ConnectOptions {
+export interface ConnectClusterOptions {
   readonly env: Env;
   /** Addresses of some nodes; one that answers is enough. */
   readonly seeds: readonly string[];
   readonly key: ClusterKey;
   /** What `tatami status` shows for this client. */
   readonly label: string;
-  readonly log?: (text: string) => void;
+  readonly log?: Logger;
 }
 
 export interface ClusterClient {
@@ -37,6 +37,57 @@ export interface ClusterClient {
   /** A POSIX view for a kernel binding. Closed by whoever opened it, before the client. */
   openVfs(limits?: Partial<VfsLimits>): Vfs;
   /** A view with the manners of node:fs/promises, as the given user. */
-  openFileSystem(user: { readonly uid: number; readonly gid: number }): Promise<FileSystem>;
+  openFileSystem(user: { readonly uid: number; readonly gid: number }): FileSystem;
   close(): Promise<void>;
+}
+
+/** Connects to a cluster; rejects if no seed answers (UnavailableError) or the key is wrong (AuthError). */
+export async function connectCluster(options: ConnectClusterOptions): Promise<ClusterClient> {
+  const { env, key, label, log = SILENT_LOGGER } = options;
+  const initial = await fetchCatalog(env, key, options.seeds, label, log);
+  const network = createNetwork({
+    env,
+    identity: { kind: 'client', clusterId: key.clusterId, label },
+    key: key.secret,
+    log: (level, message, facts) => log[level](facts ?? {}, message),
+  });
+  try {
+    const catalog = new CatalogReplica({ env, network, initial, log: sentences(log, 'debug') });
+    network.setNews(
+      () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
+      (news, _from, channel) => catalog.heard(news, channel),
+    );
+    const blocks = new ReplicatedBlockClient({ env, network, catalog, log });
+    const meta = await connectMeta({ env, network, catalog, log, label });
+    const openVfs = (limits: Partial<VfsLimits> = {}) =>
+      new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(network, catalog) });
+    return {
+      network,
+      catalog,
+      meta,
+      blocks,
+      openVfs,
+      openFileSystem: (user) => new FileSystem(openVfs(), user),
+      async close() {
+        await meta.close();
+        await blocks.close();
+        await network.close();
+      },
+    };
+  } catch (error) {
+    await network.close();
+    throw error;
+  }
+}
+
+/** Raw bytes over all nodes that answer. */
+async function clusterSpace(network: Network, catalog: CatalogReplica) {
+  const { nodes } = await collectStatus(network, catalog);
+  let totalBytes = 0;
+  let freeBytes = 0;
+  for (const { report } of nodes) {
+    totalBytes += report?.capacityBytes ?? 0;
+    freeBytes += report?.freeBytes ?? 0;
+  }
+  return { totalBytes, freeBytes };
 }

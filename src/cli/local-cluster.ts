@@ -36,7 +36,7 @@ export interface NewCluster {
 
 /** Makes the files of a new cluster; nothing runs yet. */
 export async function createLocalCluster(files: ClusterFiles, wish: NewCluster): Promise<ClusterFile> {
-  const env = await createNodeEnv();
+  const env = createNodeEnv();
   await mkdir(files.path, { recursive: true });
   const names = (await env.disk.readdir(files.path)).filter((name) => name !== 'lost+found');
   if (names.length > 0) {

@@ -1,10 +1,10 @@
 /** Connects for the length of one command. */
 import type { ClusterClient } from '../client.ts';
 import { connectCluster } from '../client.ts';
-import { createNodeEnv } from '../env-node.ts';
 import type { FileSystem } from '../vfs/api.ts';
 import { findCluster } from './cluster-files.ts';
 import type { WhereOptions } from './cluster-files.ts';
+import { realEnv } from './real-env.ts';
 
 export async function withClient<T>(
   options: WhereOptions,
@@ -12,7 +12,7 @@ export async function withClient<T>(
   work: (client: ClusterClient) => Promise<T>,
 ): Promise<T> {
   const where = await findCluster(options);
-  const client = await connectCluster({ env: await createNodeEnv(), ...where, label });
+  const client = await connectCluster({ env: realEnv(where.key), ...where, label });
   try {
     return await work(client);
   } finally {
@@ -26,7 +26,7 @@ export async function withFileSystem<T>(
   work: (fs: FileSystem, client: ClusterClient) => Promise<T>,
 ): Promise<T> {
   return withClient(options, label, async (client) => {
-    const fs = await client.openFileSystem({ uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+    const fs = client.openFileSystem({ uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
     try {
       return await work(fs, client);
     } finally {

@@ -23,7 +23,7 @@ export interface InitOptions {
 
 /** Makes the key and the first node's data directory; starts nothing. */
 export async function init(options: InitOptions): Promise<void> {
-  const env = await createNodeEnv();
+  const env = createNodeEnv();
   const address = checkAddress(options.listen, '--listen');
   const id = (options.id ?? defaultNodeId()) as NodeId;
   const key = newClusterKey(env.random);

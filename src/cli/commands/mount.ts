@@ -3,13 +3,15 @@ import { mkdir, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
-import { createNodeEnv } from '../../env-node.ts';
 import { UsageError } from '../../errors.ts';
-import { mountFuse } from '../../fuse/mount.ts';
+import { MOUNT_THREAD_COUNT, mountFuse } from '../../fuse/mount.ts';
+import { sentences } from '../../log.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { findCluster } from '../cluster-files.ts';
-import { note, print } from '../output.ts';
+import { processLogger } from '../logger.ts';
+import { print } from '../output.ts';
 import { writeRecord } from '../process-record.ts';
+import { realEnv } from '../real-env.ts';
 import { spawnBackground, tellParent } from '../spawn.ts';
 
 export interface MountOptions extends WhereOptions {
@@ -37,7 +39,7 @@ export async function mount(directory: string, options: MountOptions): Promise<v
     logFile,
     name: 'mount',
     timeoutMs: READY_TIMEOUT_MS,
-    threadCount: 12,
+    threadCount: MOUNT_THREAD_COUNT,
   });
   print(`mounted at ${path}; unmount with \`tatami umount ${directory}\``);
 }
@@ -67,9 +69,9 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     process.on('SIGINT', stop);
     process.on('SIGTERM', stop);
   });
-  const log = (text: string) => note(`${new Date().toISOString()} ${text}`);
+  const log = processLogger('tatami-mount');
   const where = await findCluster(options);
-  const env = await createNodeEnv({ tlsKey: where.key.secret });
+  const env = realEnv(where.key);
   const label = `mount ${path} on ${hostname()} pid ${process.pid}`;
   const client = await connectCluster({ env, ...where, label, log });
   const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
@@ -83,7 +85,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
         readOnly: options.readOnly === true,
         fsName: `tatamifs:${where.key.clusterId.slice(0, 8)}`,
       },
-      log,
+      log: sentences(log),
     });
     vfs.setNotifier(mounted.notifier);
     if (record !== undefined) {
@@ -91,13 +93,13 @@ async function serve(path: string, options: MountOptions): Promise<void> {
       await writeRecord(record, { role: 'mount', name: path, pid: process.pid, mountPoint: path });
     }
     await tellParent({ kind: 'ready', detail: path });
-    log(`mounted at ${path}`);
+    log.info({ path }, 'mounted');
     await Promise.race([stopped, mounted.closed]);
     if (signalled) await mounted.unmount({ force: true });
-    log(`unmounted ${path}`);
+    log.info({ path }, 'unmounted');
   } finally {
     const lost = await vfs.close(CLOSE_TIMEOUT_MS);
-    for (const item of lost) log(`NOT WRITTEN: ${item}`);
+    for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
     await client.close();
     if (record !== undefined) await rm(record, { force: true });
     if (lost.length > 0) {

@@ -1,15 +1,16 @@
+import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { createNodeEnv } from '../../env-node.ts';
 import type { NodeId } from '../../ids.ts';
 import { MiB } from '../../limits.ts';
 import { NodeDirectory } from '../../node-directory.ts';
 import { joinCluster, startNode } from '../../node.ts';
 import { readKeyFile } from '../cluster-files.ts';
-import { note, print } from '../output.ts';
+import { processLogger } from '../logger.ts';
+import { print } from '../output.ts';
+import { realEnv } from '../real-env.ts';
 import { checkAddress, defaultNodeId } from '../node-arguments.ts';
 import { writeRecord } from '../process-record.ts';
 import { tellParent } from '../spawn.ts';
-import { rm } from 'node:fs/promises';
 
 export interface NodeOptions {
   readonly data: string;
@@ -33,8 +34,8 @@ export async function node(options: NodeOptions, version: string): Promise<void>
     process.once('SIGTERM', () => resolve());
   });
   const key = await readKeyFile(options.keyFile);
-  const env = await createNodeEnv({ tlsKey: key.secret });
-  const log = (text: string) => note(`${new Date().toISOString()} ${text}`);
+  const env = realEnv(key);
+  const log = processLogger('tatami-node');
   const listen = options.listen === undefined ? undefined : checkAddress(options.listen, '--listen');
   const directory = new NodeDirectory(env.disk, options.data);
   if (options.join !== undefined && !(await directory.isInitialised())) {
@@ -44,14 +45,7 @@ export async function node(options: NodeOptions, version: string): Promise<void>
       directory,
       seeds: [checkAddress(options.join, '--join')],
       log,
-      node: {
-        id: (options.id ?? defaultNodeId()) as NodeId,
-        address: listen ?? '',
-        host: options.host ?? hostname(),
-        rack: options.rack,
-        zone: options.zone,
-        ...(options.capacityGib === undefined ? {} : { weight: options.capacityGib }),
-      },
+      id: (options.id ?? defaultNodeId()) as NodeId,
     });
   }
   const running = await startNode({
@@ -61,6 +55,12 @@ export async function node(options: NodeOptions, version: string): Promise<void>
     log,
     version,
     pid: process.pid,
+    describe: {
+      host: options.host ?? hostname(),
+      rack: options.rack,
+      zone: options.zone,
+      ...(options.capacityGib === undefined ? {} : { weight: options.capacityGib }),
+    },
     residentBytes: () => process.memoryUsage.rss(),
     ...(listen === undefined ? {} : { listen }),
     ...(options.reserveMib === undefined ? {} : { reserveBytes: options.reserveMib * MiB }),

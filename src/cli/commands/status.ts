@@ -1,18 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import logUpdate from 'log-update';
 import { connectCluster } from '../../client.ts';
-import { createNodeEnv } from '../../env-node.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import type { ClusterStatus } from '../../upkeep/status.ts';
 import { findCluster } from '../cluster-files.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
 import { print, printJson } from '../output.ts';
+import { realEnv } from '../real-env.ts';
 import { renderStatus } from '../render-status.ts';
 
 export async function status(options: WhereOptions & { json?: boolean; watch?: boolean }): Promise<void> {
   const where = await findCluster(options);
-  const client = await connectCluster({ env: await createNodeEnv(), ...where, label: 'tatami status' });
+  const client = await connectCluster({ env: realEnv(where.key), ...where, label: 'tatami status' });
   try {
     let latest = await collectStatus(client.network, client.catalog);
     const stop = new AbortController();

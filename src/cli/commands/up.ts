@@ -1,12 +1,12 @@
 import { resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
-import { createNodeEnv } from '../../env-node.ts';
 import { UsageError } from '../../errors.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import { ClusterFiles, DEFAULT_DATA, findCluster } from '../cluster-files.ts';
 import { createLocalCluster, startMount, startNodes, stopLocalCluster } from '../local-cluster.ts';
 import { runScreen } from '../live-screen.ts';
 import { note, print } from '../output.ts';
+import { realEnv } from '../real-env.ts';
 
 export interface UpOptions {
   readonly data?: string;
@@ -23,7 +23,6 @@ const DEFAULT_NODES = 3;
 
 export async function up(options: UpOptions): Promise<void> {
   const files = new ClusterFiles(options.data ?? process.env['TATAMI_DATA'] ?? DEFAULT_DATA);
-  const env = await createNodeEnv();
   // Asked to stop while still starting: finish the step, then stop everything that was started.
   const stop = new AbortController();
   const onSignal = () => stop.abort();
@@ -33,7 +32,8 @@ export async function up(options: UpOptions): Promise<void> {
     const mountPoint = await start(files, options, stop.signal);
     if (options.detach === true && !stop.signal.aborted) return;
     if (!stop.signal.aborted) {
-      const client = await connectCluster({ env, ...(await findCluster({ data: files.path })), label: 'tatami up' });
+      const where = await findCluster({ data: files.path });
+      const client = await connectCluster({ env: realEnv(where.key), ...where, label: 'tatami up' });
       try {
         await runScreen({
           read: () => collectStatus(client.network, client.catalog),

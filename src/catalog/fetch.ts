@@ -1,0 +1,52 @@
+/** How a process that has only addresses and the key comes by its first catalog. */
+import type { ClusterKey } from '../cluster-key.ts';
+import type { Env } from '../env.ts';
+import { TatamiError, UnavailableError } from '../errors.ts';
+import { ATTEMPT_TIMEOUT_MS, CONNECT_TIMEOUT_MS } from '../limits.ts';
+import type { Logger } from '../log.ts';
+import { createNetwork } from '../net/network.ts';
+import type { Network } from '../net/types.ts';
+import { parseCatalog } from './schema.ts';
+import type { Catalog } from './types.ts';
+
+/** The newest catalog of those that the seeds which answer have. Throws the first failure if none answers. */
+export async function fetchCatalog(
+  env: Env,
+  key: ClusterKey,
+  seeds: readonly string[],
+  label: string,
+  log: Logger,
+): Promise<Catalog> {
+  const network = createNetwork({
+    env,
+    identity: { kind: 'client', clusterId: key.clusterId, label },
+    key: key.secret,
+    log: (level, message, facts) => log[level](facts ?? {}, message),
+  });
+  try {
+    const results = await Promise.allSettled(seeds.map((seed) => askCatalog(network, seed)));
+    const found = results.filter((result) => result.status === 'fulfilled').map((result) => result.value);
+    const newest = found.sort((a, b) => b.epoch - a.epoch)[0];
+    if (newest !== undefined) return newest;
+    const failures = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown);
+    // What a node said (wrong key, other cluster) tells more than that another one is down.
+    const telling = failures.find((error) => error instanceof TatamiError && error.code !== 'ERR_PEER_UNREACHABLE');
+    if (telling !== undefined) throw telling;
+    throw new UnavailableError(`no node answers at ${seeds.join(', ')}`, {
+      cause: failures[0],
+      remedy: 'Start the cluster (`tatami up`), or give the address of a node that runs.',
+    });
+  } finally {
+    await network.close();
+  }
+}
+
+async function askCatalog(network: Network, seed: string): Promise<Catalog> {
+  const channel = await network.dial(seed, CONNECT_TIMEOUT_MS);
+  try {
+    const reply = await channel.call('catalog.get', { known: 0 }, { timeoutMs: ATTEMPT_TIMEOUT_MS });
+    return parseCatalog((reply.header as { catalog?: unknown }).catalog);
+  } finally {
+    channel.close();
+  }
+}

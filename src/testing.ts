@@ -1,0 +1,140 @@
+/**
+ * A whole cluster inside the calling process, for tests of programs that use tatamifs: real protocol, real formats,
+ * memory instead of disks and sockets, nothing left behind.
+ *
+ * ```ts
+ * import { startCluster } from 'tatamifs/testing';
+ * const cluster = await startCluster({ nodes: 3 });
+ * const fs = await cluster.connect();
+ * await fs.writeFile('/a', 'b');
+ * await cluster.close();
+ * ```
+ *
+ * @packageDocumentation
+ */
+import { firstCatalog } from './catalog/document.ts';
+import type { CatalogNode } from './catalog/types.ts';
+import { connectCluster } from './client.ts';
+import type { ClusterClient } from './client.ts';
+import { newClusterKey } from './cluster-key.ts';
+import { createMemoryWorld } from './env-memory.ts';
+import type { Env } from './env.ts';
+import { StateError } from './errors.ts';
+import type { HistoryId, NodeId } from './ids.ts';
+import { SILENT_LOGGER } from './log.ts';
+import type { Logger } from './log.ts';
+import { NodeDirectory } from './node-directory.ts';
+import { startNode } from './node.ts';
+import type { RunningNode } from './node.ts';
+import type { FileSystem } from './vfs/api.ts';
+
+export interface StartClusterOptions {
+  /** Default 3. */
+  readonly nodes?: number;
+  /** Copies of each block; default 3, or as many as nodes. */
+  readonly copies?: number;
+  /** One world a node; default: memory. The simulator gives its own. */
+  readonly envOf?: (id: string) => Env;
+  readonly log?: Logger;
+}
+
+export interface TestCluster {
+  readonly nodeIds: readonly string[];
+  /** A filesystem over a connection of its own; closed with the cluster at the latest. */
+  connect(user?: { readonly uid: number; readonly gid: number }): Promise<FileSystem>;
+  /** The layers below, for tests of tatamifs itself. */
+  client(): Promise<ClusterClient>;
+  /** Stops a node in order. */
+  stopNode(id: string): Promise<void>;
+  /** Starts it again, with what it had. */
+  startNode(id: string): Promise<void>;
+  node(id: string): RunningNode | undefined;
+  close(): Promise<void>;
+}
+
+const DEFAULT_NODES = 3;
+
+export async function startCluster(options: StartClusterOptions = {}): Promise<TestCluster> {
+  const count = options.nodes ?? DEFAULT_NODES;
+  if (!Number.isInteger(count) || count < 1 || count > 64) throw new StateError(`nodes: 1 to 64, not ${count}`);
+  const log = options.log ?? SILENT_LOGGER;
+  const world = createMemoryWorld();
+  const envs = new Map<string, Env>();
+  const envOf = (id: string): Env => {
+    const env = envs.get(id) ?? (options.envOf ?? world.envOf)(id);
+    envs.set(id, env);
+    return env;
+  };
+  const ids = Array.from({ length: count }, (_, index) => `n${index + 1}`);
+  const first = envOf('n1');
+  const key = newClusterKey(first.random);
+  const nodes = ids.map(
+    (id, index): CatalogNode => ({
+      id: id as NodeId,
+      storeId: Buffer.from(first.random.bytes(8)).toString('hex'),
+      address: `10.0.0.${index + 1}:7400`,
+      weight: 100,
+      host: `host-${id}`,
+      rack: 'rack',
+      zone: 'zone',
+    }),
+  );
+  const catalog = firstCatalog({
+    clusterId: key.clusterId,
+    historyId: Buffer.from(first.random.bytes(8)).toString('hex') as HistoryId,
+    nodes,
+    ...(options.copies === undefined ? {} : { copies: options.copies }),
+  });
+  const directoryOf = (id: string) => new NodeDirectory(envOf(id).disk, '/node');
+  for (const { id, storeId } of nodes) {
+    await directoryOf(id).create({ clusterId: key.clusterId, nodeId: id, storeId }, catalog);
+  }
+
+  const running = new Map<string, RunningNode>();
+  const clients = new Set<ClusterClient>();
+  const start = async (id: string) => {
+    if (!ids.includes(id)) throw new StateError(`there is no node ${id}`);
+    if (running.has(id)) return;
+    const node = await startNode({
+      env: envOf(id),
+      key,
+      directory: directoryOf(id),
+      log,
+      version: 'testing',
+      pid: 0,
+      residentBytes: () => 0,
+    });
+    running.set(id, node);
+  };
+  const client = async () => {
+    const seeds = nodes.map((node) => node.address);
+    const made = await connectCluster({ env: envOf(`client-${clients.size + 1}`), seeds, key, label: 'test', log });
+    clients.add(made);
+    return made;
+  };
+  await Promise.all(ids.map(start));
+  return {
+    nodeIds: ids,
+    client,
+    async connect(user = { uid: 0, gid: 0 }) {
+      const made = await client();
+      return made.openFileSystem(user, async () => {
+        clients.delete(made);
+        await made.close();
+      });
+    },
+    startNode: start,
+    async stopNode(id) {
+      const node = running.get(id);
+      running.delete(id);
+      await node?.close();
+    },
+    node: (id) => running.get(id),
+    async close() {
+      await Promise.all([...clients].map((made) => made.close()));
+      clients.clear();
+      await Promise.all([...running.values()].map((node) => node.close()));
+      running.clear();
+    },
+  };
+}
