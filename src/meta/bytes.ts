@@ -1,0 +1,169 @@
+/**
+ * Reading and writing of fixed-layout bytes (little endian) for values, commands and outcomes. The reader checks every
+ * length and range: what it reads comes from a disk or a network.
+ */
+import { FormatError, StateError } from '../errors.ts';
+
+const GROW_FROM_BYTES = 1024;
+
+/** Collects bytes in one reused buffer; {@link ByteWriter.finish} copies them out. */
+export class ByteWriter {
+  #buffer: Buffer = Buffer.allocUnsafeSlow(GROW_FROM_BYTES);
+  #length = 0;
+
+  #reserve(byteCount: number): number {
+    const at = this.#length;
+    const needed = at + byteCount;
+    if (needed > this.#buffer.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2));
+      this.#buffer.copy(grown, 0, 0, at);
+      this.#buffer = grown;
+    }
+    this.#length = needed;
+    return at;
+  }
+
+  u8(value: number): this {
+    const at = this.#reserve(1);
+    this.#buffer[at] = value;
+    return this;
+  }
+  u16(value: number): this {
+    const at = this.#reserve(2);
+    this.#buffer.writeUInt16LE(value, at);
+    return this;
+  }
+  u32(value: number): this {
+    const at = this.#reserve(4);
+    this.#buffer.writeUInt32LE(value, at);
+    return this;
+  }
+  /** An integer up to 2^53-1 in eight bytes. */
+  u53(value: number): this {
+    if (!Number.isSafeInteger(value) || value < 0) throw new StateError(`not an integer from 0 to 2^53-1: ${value}`);
+    const at = this.#reserve(8);
+    const high = Math.floor(value / 0x1_0000_0000);
+    this.#buffer.writeUInt32LE(value - high * 0x1_0000_0000, at);
+    this.#buffer.writeUInt32LE(high, at + 4);
+    return this;
+  }
+  i64(value: bigint): this {
+    const at = this.#reserve(8);
+    this.#buffer.writeBigInt64LE(value, at);
+    return this;
+  }
+  raw(bytes: Uint8Array): this {
+    const at = this.#reserve(bytes.length);
+    this.#buffer.set(bytes, at);
+    return this;
+  }
+  /** Length (u16), then the bytes. */
+  bytes16(bytes: Uint8Array): this {
+    return this.u16(bytes.length).raw(bytes);
+  }
+  /** Length (u32), then the bytes. */
+  bytes32(bytes: Uint8Array): this {
+    return this.u32(bytes.length).raw(bytes);
+  }
+  /** Length (u16), then UTF-8. */
+  text(text: string): this {
+    return this.bytes16(Buffer.from(text, 'utf8'));
+  }
+
+  /** A copy of what was written; the writer starts anew. */
+  finish(): Uint8Array {
+    const copy = Buffer.allocUnsafe(this.#length);
+    this.#buffer.copy(copy, 0, 0, this.#length);
+    this.#length = 0;
+    return copy;
+  }
+
+  /** Drops what was written, for example after an error half-way. */
+  reset(): this {
+    this.#length = 0;
+    return this;
+  }
+}
+
+/** Throws FormatError when the bytes end too early, are too many, or a number is out of range. */
+export class ByteReader {
+  readonly #what: string;
+  readonly #buffer: Buffer;
+  #at = 0;
+
+  /** `what` names the bytes in errors. */
+  constructor(bytes: Uint8Array, what: string) {
+    this.#buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#what = what;
+  }
+
+  #take(byteCount: number): number {
+    const at = this.#at;
+    if (at + byteCount > this.#buffer.length) this.fail('it ends too early');
+    this.#at = at + byteCount;
+    return at;
+  }
+
+  fail(why: string): never {
+    throw new FormatError(`${this.#what} cannot be read: ${why}`);
+  }
+
+  u8(): number {
+    return this.#buffer[this.#take(1)]!;
+  }
+  u16(): number {
+    return this.#buffer.readUInt16LE(this.#take(2));
+  }
+  u32(): number {
+    return this.#buffer.readUInt32LE(this.#take(4));
+  }
+  u53(): number {
+    const at = this.#take(8);
+    const high = this.#buffer.readUInt32LE(at + 4);
+    if (high > 0x1f_ffff) this.fail('a number exceeds 2^53');
+    return high * 0x1_0000_0000 + this.#buffer.readUInt32LE(at);
+  }
+  i64(): bigint {
+    return this.#buffer.readBigInt64LE(this.#take(8));
+  }
+  flag(): boolean {
+    const value = this.u8();
+    if (value > 1) this.fail('a flag is neither 0 nor 1');
+    return value === 1;
+  }
+  /** A view, not a copy. */
+  raw(byteCount: number): Uint8Array {
+    const at = this.#take(byteCount);
+    return this.#buffer.subarray(at, at + byteCount);
+  }
+  bytes16(): Uint8Array {
+    return this.raw(this.u16());
+  }
+  bytes32(): Uint8Array {
+    return this.raw(this.u32());
+  }
+  text(): string {
+    return Buffer.from(this.bytes16()).toString('utf8');
+  }
+  /** All that is left. */
+  rest(): Uint8Array {
+    return this.raw(this.#buffer.length - this.#at);
+  }
+  get done(): boolean {
+    return this.#at === this.#buffer.length;
+  }
+  /** Asserts that nothing is left. */
+  end(): void {
+    if (!this.done) this.fail('there are bytes after its end');
+  }
+  /** The format version, which must be one this program knows. */
+  version(known: number): number {
+    const version = this.u8();
+    if (version > known || version === 0) {
+      throw new FormatError(`${this.#what} has format version ${version}; this program knows up to ${known}`, {
+        remedy: 'Run a newer tatamifs on this node.',
+      });
+    }
+    return version;
+  }
+}

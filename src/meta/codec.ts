@@ -1,0 +1,313 @@
+/**
+ * Values of the metadata table as bytes; the layouts are in docs/formats.md, "Metadata table". Each value starts with
+ * its format version. A replica refuses what is newer (FormatError) instead of guessing.
+ */
+import { CorruptionError } from '../errors.ts';
+import { asBlockId, type Ino, type PoolId, type SessionId } from '../ids.ts';
+import { ByteReader, ByteWriter } from './bytes.ts';
+import type { Attr, Extent, FileType } from './types.ts';
+
+const VALUE_VERSION = 1;
+
+/** Index = number on disk; only grows. */
+const FILE_TYPES: readonly FileType[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'char', 'block'];
+const FILE_TYPE_NUMBERS = new Map(FILE_TYPES.map((type, number) => [type, number]));
+
+export const EMPTY_BYTES = new Uint8Array(0);
+
+/** A row of kind `i`: the attributes and what finds the data. Mutable: a command changes its own decoded copy. */
+export interface Inode {
+  ino: Ino;
+  type: FileType;
+  mode: number;
+  uid: number;
+  gid: number;
+  nlink: number;
+  sizeBytes: number;
+  storedBytes: number;
+  atimeNs: bigint;
+  mtimeNs: bigint;
+  ctimeNs: bigint;
+  rdev: number;
+  version: number;
+  generation: number;
+  pool: PoolId;
+  parent: Ino | 0;
+  /** Number under which the extents are kept. Truncation to nothing takes a new one and leaves the old to `reclaim`. */
+  dataIno: Ino;
+  /** Invariant: exactly the number of rows under `e` dataIno. */
+  extentCount: number;
+  /** How many of them name blocks. */
+  blockExtentCount: number;
+  /** Invariant: no extent ends beyond it (it may be too large after a punch). */
+  extentEnd: number;
+  /** Invariant: exactly the number of rows under `x` ino. */
+  xattrCount: number;
+  /** Symlinks: where to; else empty. */
+  target: Uint8Array;
+}
+
+const INODE_FIXED_BYTES = 124;
+const scratch = Buffer.alloc(INODE_FIXED_BYTES);
+
+function putU53(buffer: Buffer, value: number, at: number): void {
+  const high = Math.floor(value / 0x1_0000_0000);
+  buffer.writeUInt32LE(value - high * 0x1_0000_0000, at);
+  buffer.writeUInt32LE(high, at + 4);
+}
+
+function getU53(buffer: Buffer, at: number): number {
+  return buffer.readUInt32LE(at + 4) * 0x1_0000_0000 + buffer.readUInt32LE(at);
+}
+
+/** Written by fixed offsets: this is the row that every command touches. */
+export function encodeInode(inode: Inode): Uint8Array {
+  const b = scratch;
+  b[0] = VALUE_VERSION;
+  b[1] = FILE_TYPE_NUMBERS.get(inode.type)!;
+  b.writeUInt16LE(inode.mode, 2);
+  b.writeUInt32LE(inode.uid, 4);
+  b.writeUInt32LE(inode.gid, 8);
+  b.writeUInt32LE(inode.nlink, 12);
+  putU53(b, inode.sizeBytes, 16);
+  putU53(b, inode.storedBytes, 24);
+  b.writeBigInt64LE(inode.atimeNs, 32);
+  b.writeBigInt64LE(inode.mtimeNs, 40);
+  b.writeBigInt64LE(inode.ctimeNs, 48);
+  b.writeUInt32LE(inode.rdev, 56);
+  putU53(b, inode.version, 60);
+  b.writeUInt32LE(inode.generation, 68);
+  b.writeUInt32LE(inode.pool, 72);
+  putU53(b, inode.parent, 76);
+  putU53(b, inode.dataIno, 84);
+  putU53(b, inode.extentCount, 92);
+  putU53(b, inode.blockExtentCount, 100);
+  putU53(b, inode.extentEnd, 108);
+  putU53(b, inode.xattrCount, 116);
+  const value = Buffer.allocUnsafe(INODE_FIXED_BYTES + inode.target.length);
+  b.copy(value, 0);
+  if (inode.target.length > 0) value.set(inode.target, INODE_FIXED_BYTES);
+  return value;
+}
+
+export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
+  const b = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (b[0] !== VALUE_VERSION) new ByteReader(bytes, `inode ${ino}`).version(VALUE_VERSION);
+  const type = FILE_TYPES[b[1]!];
+  if (b.length < INODE_FIXED_BYTES || type === undefined)
+    throw new CorruptionError(`inode ${ino} in the table is damaged`);
+  return {
+    ino,
+    type,
+    mode: b.readUInt16LE(2),
+    uid: b.readUInt32LE(4),
+    gid: b.readUInt32LE(8),
+    nlink: b.readUInt32LE(12),
+    sizeBytes: getU53(b, 16),
+    storedBytes: getU53(b, 24),
+    atimeNs: b.readBigInt64LE(32),
+    mtimeNs: b.readBigInt64LE(40),
+    ctimeNs: b.readBigInt64LE(48),
+    rdev: b.readUInt32LE(56),
+    version: getU53(b, 60),
+    generation: b.readUInt32LE(68),
+    pool: b.readUInt32LE(72) as PoolId,
+    parent: getU53(b, 76) as Ino | 0,
+    dataIno: getU53(b, 84) as Ino,
+    extentCount: getU53(b, 92),
+    blockExtentCount: getU53(b, 100),
+    extentEnd: getU53(b, 108),
+    xattrCount: getU53(b, 116),
+    target: b.length === INODE_FIXED_BYTES ? EMPTY_BYTES : b.subarray(INODE_FIXED_BYTES),
+  };
+}
+
+/** What others may see of an inode; independent of later changes to it. */
+export function attrOf(inode: Inode): Attr {
+  return {
+    ino: inode.ino,
+    type: inode.type,
+    mode: inode.mode,
+    uid: inode.uid,
+    gid: inode.gid,
+    nlink: inode.nlink,
+    sizeBytes: inode.sizeBytes,
+    storedBytes: inode.storedBytes,
+    atimeNs: inode.atimeNs,
+    mtimeNs: inode.mtimeNs,
+    ctimeNs: inode.ctimeNs,
+    rdev: inode.rdev,
+    version: inode.version,
+    generation: inode.generation,
+    pool: inode.pool,
+    parent: inode.parent,
+  };
+}
+
+export function writeFileType(w: ByteWriter, type: FileType): void {
+  w.u8(FILE_TYPE_NUMBERS.get(type)!);
+}
+
+export function readFileType(r: ByteReader): FileType {
+  return FILE_TYPES[r.u8()] ?? r.fail('it has an unknown file type');
+}
+
+export function writeAttr(w: ByteWriter, attr: Attr): void {
+  w.u53(attr.ino);
+  writeFileType(w, attr.type);
+  w.u16(attr.mode).u32(attr.uid).u32(attr.gid).u32(attr.nlink).u53(attr.sizeBytes).u53(attr.storedBytes);
+  w.i64(attr.atimeNs).i64(attr.mtimeNs).i64(attr.ctimeNs);
+  w.u32(attr.rdev).u53(attr.version).u32(attr.generation).u32(attr.pool).u53(attr.parent);
+}
+
+export function readAttr(r: ByteReader): Attr {
+  return {
+    ino: r.u53() as Ino,
+    type: readFileType(r),
+    mode: r.u16(),
+    uid: r.u32(),
+    gid: r.u32(),
+    nlink: r.u32(),
+    sizeBytes: r.u53(),
+    storedBytes: r.u53(),
+    atimeNs: r.i64(),
+    mtimeNs: r.i64(),
+    ctimeNs: r.i64(),
+    rdev: r.u32(),
+    version: r.u53(),
+    generation: r.u32(),
+    pool: r.u32() as PoolId,
+    parent: r.u53() as Ino | 0,
+  };
+}
+
+export interface DirentValue {
+  readonly ino: Ino;
+  readonly type: FileType;
+}
+
+const writer = new ByteWriter();
+
+export function encodeDirent(dirent: DirentValue): Uint8Array {
+  writer.reset().u8(VALUE_VERSION);
+  writeFileType(writer, dirent.type);
+  return writer.u53(dirent.ino).finish();
+}
+
+export function decodeDirent(bytes: Uint8Array): DirentValue {
+  const r = new ByteReader(bytes, 'a directory entry in the table');
+  r.version(VALUE_VERSION);
+  const type = readFileType(r);
+  return { type, ino: r.u53() as Ino };
+}
+
+const EXTENT_BLOCK = 0;
+const EXTENT_INLINE = 1;
+
+/** An extent with its offset, as commands carry it; {@link encodeExtent} leaves the offset to the key. */
+export function writeExtent(w: ByteWriter, extent: Extent): void {
+  w.u53(extent.offset);
+  writeExtentBody(w, extent);
+}
+
+export function readExtent(r: ByteReader): Extent {
+  return readExtentBody(r, r.u53());
+}
+
+function writeExtentBody(w: ByteWriter, extent: Extent): void {
+  if (extent.kind === 'inline') {
+    w.u8(EXTENT_INLINE).bytes32(extent.data);
+  } else {
+    w.u8(EXTENT_BLOCK)
+      .u32(extent.lengthBytes)
+      .u32(extent.pool)
+      .raw(extent.id)
+      .u32(extent.blockOffset)
+      .u32(extent.blockBytes);
+  }
+}
+
+function readExtentBody(r: ByteReader, offset: number): Extent {
+  const kind = r.u8();
+  if (kind === EXTENT_INLINE) {
+    const data = r.bytes32();
+    return { kind: 'inline', offset, lengthBytes: data.length, data };
+  }
+  if (kind !== EXTENT_BLOCK) r.fail('it has an unknown kind of extent');
+  const lengthBytes = r.u32();
+  const pool = r.u32() as PoolId;
+  const id = asBlockId(r.raw(32));
+  const blockOffset = r.u32();
+  const blockBytes = r.u32();
+  if (blockOffset + lengthBytes > blockBytes) r.fail('an extent reaches beyond its block');
+  return { kind: 'block', offset, lengthBytes, pool, id, blockOffset, blockBytes };
+}
+
+export function encodeExtent(extent: Extent): Uint8Array {
+  writer.reset().u8(VALUE_VERSION);
+  writeExtentBody(writer, extent);
+  return writer.finish();
+}
+
+export function decodeExtent(offset: number, bytes: Uint8Array): Extent {
+  const r = new ByteReader(bytes, 'an extent in the table');
+  r.version(VALUE_VERSION);
+  return readExtentBody(r, offset);
+}
+
+export function encodeOrphan(sessions: readonly SessionId[]): Uint8Array {
+  writer.reset().u8(VALUE_VERSION).u16(sessions.length);
+  for (const session of sessions) writer.raw(Buffer.from(session, 'hex'));
+  return writer.finish();
+}
+
+export function decodeOrphan(bytes: Uint8Array): SessionId[] {
+  const r = new ByteReader(bytes, 'an orphan record in the table');
+  r.version(VALUE_VERSION);
+  return Array.from({ length: r.u16() }, () => readSessionId(r));
+}
+
+export function readSessionId(r: ByteReader): SessionId {
+  return Buffer.from(r.raw(16)).toString('hex') as SessionId;
+}
+
+/** What a dead number still has rows of. */
+export interface Dead {
+  readonly extents: boolean;
+  readonly xattrs: boolean;
+}
+
+export function encodeDead(dead: Dead): Uint8Array {
+  return Uint8Array.of(VALUE_VERSION, (dead.extents ? 1 : 0) | (dead.xattrs ? 2 : 0));
+}
+
+export function decodeDead(bytes: Uint8Array): Dead {
+  const r = new ByteReader(bytes, 'a dead record in the table');
+  r.version(VALUE_VERSION);
+  const flags = r.u8();
+  return { extents: (flags & 1) !== 0, xattrs: (flags & 2) !== 0 };
+}
+
+/** The row `c`: numbers about the whole table, kept exact by every command. */
+export interface Counters {
+  /** Next inode (or data) number to give. */
+  nextIno: number;
+  inodeCount: number;
+  storedBytes: number;
+  /** Rows of kind `r`. */
+  deadCount: number;
+  /** Blocks put under an older collection generation than this may be gone. */
+  gcGeneration: number;
+}
+
+export function encodeCounters(counters: Counters): Uint8Array {
+  writer.reset().u8(VALUE_VERSION);
+  writer.u53(counters.nextIno).u53(counters.inodeCount).u53(counters.storedBytes);
+  return writer.u53(counters.deadCount).u53(counters.gcGeneration).finish();
+}
+
+export function decodeCounters(bytes: Uint8Array): Counters {
+  const r = new ByteReader(bytes, 'the counters in the table');
+  r.version(VALUE_VERSION);
+  return { nextIno: r.u53(), inodeCount: r.u53(), storedBytes: r.u53(), deadCount: r.u53(), gcGeneration: r.u53() };
+}

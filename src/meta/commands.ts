@@ -1,0 +1,118 @@
+/**
+ * Commands: what the group's log holds. A client's mutation is wrapped by the primary with the time; inode numbers come
+ * from the table's counter. As bytes: version, kind, fields. The client's mutation bytes go into the log entry as they
+ * came, so the primary need not encode them again.
+ */
+import type { SessionId } from '../ids.ts';
+import { ByteReader, ByteWriter } from './bytes.ts';
+import { readSessionId } from './codec.ts';
+import { readMutation, writeMutation } from './mutation-codec.ts';
+import type { Mutation } from './types.ts';
+
+export interface ClientCommand {
+  readonly kind: 'client';
+  readonly session: SessionId;
+  /** Unique in the session, grows from 1. */
+  readonly requestId: number;
+  /** The client has the answers of all requests below. */
+  readonly ackedBelow: number;
+  /** The primary's wall clock. */
+  readonly nowNs: bigint;
+  readonly mutation: Mutation;
+}
+
+export type Command =
+  | ClientCommand
+  /** Opening a session that is open changes nothing. */
+  | {
+      readonly kind: 'openSession';
+      readonly session: SessionId;
+      readonly nowNs: bigint;
+      readonly leaseMs: number;
+      readonly label: string;
+    }
+  /** Ends the session: its orphans are destroyed, its results forgotten. */
+  | { readonly kind: 'expireSession'; readonly session: SessionId }
+  /** From here on, commits of blocks put under an older collection generation are refused. */
+  | { readonly kind: 'gcBarrier'; readonly generation: number }
+  /** Removes up to `maxRows` rows that no inode owns any more; proposed by the primary while MetaStore.deadCount > 0. */
+  | { readonly kind: 'reclaim'; readonly maxRows: number }
+  | { readonly kind: 'noop' };
+
+const COMMAND_VERSION = 1;
+const KINDS = ['client', 'openSession', 'expireSession', 'gcBarrier', 'reclaim', 'noop'] as const;
+
+const writer = new ByteWriter();
+
+function start(kind: Command['kind']): ByteWriter {
+  return writer.reset().u8(COMMAND_VERSION).u8(KINDS.indexOf(kind));
+}
+
+function session(w: ByteWriter, id: SessionId): ByteWriter {
+  return w.raw(Buffer.from(id, 'hex'));
+}
+
+export function encodeCommand(command: Command): Uint8Array {
+  const w = start(command.kind);
+  switch (command.kind) {
+    case 'client':
+      session(w, command.session).u53(command.requestId).u53(command.ackedBelow).i64(command.nowNs);
+      writeMutation(w, command.mutation);
+      break;
+    case 'openSession':
+      session(w, command.session).i64(command.nowNs).u53(command.leaseMs).text(command.label);
+      break;
+    case 'expireSession':
+      session(w, command.session);
+      break;
+    case 'gcBarrier':
+      w.u53(command.generation);
+      break;
+    case 'reclaim':
+      w.u32(command.maxRows);
+      break;
+    case 'noop':
+      break;
+  }
+  return w.finish();
+}
+
+/** As encodeCommand of a client command, from a mutation's own bytes (encodeMutation), which are not checked here. */
+export function encodeClientCommand(head: Omit<ClientCommand, 'kind' | 'mutation'>, mutation: Uint8Array): Uint8Array {
+  const w = session(start('client'), head.session).u53(head.requestId).u53(head.ackedBelow).i64(head.nowNs);
+  return w.raw(mutation).finish();
+}
+
+/** Throws FormatError for what is not a whole, well-formed command. Byte fields are views of `bytes`. */
+export function decodeCommand(bytes: Uint8Array): Command {
+  const r = new ByteReader(bytes, 'a command');
+  r.version(COMMAND_VERSION);
+  const command = readCommand(r);
+  r.end();
+  return command;
+}
+
+function readCommand(r: ByteReader): Command {
+  const kind = KINDS[r.u8()] ?? r.fail('it is of an unknown kind');
+  switch (kind) {
+    case 'client':
+      return {
+        kind,
+        session: readSessionId(r),
+        requestId: r.u53(),
+        ackedBelow: r.u53(),
+        nowNs: r.i64(),
+        mutation: readMutation(r),
+      };
+    case 'openSession':
+      return { kind, session: readSessionId(r), nowNs: r.i64(), leaseMs: r.u53(), label: r.text() };
+    case 'expireSession':
+      return { kind, session: readSessionId(r) };
+    case 'gcBarrier':
+      return { kind, generation: r.u53() };
+    case 'reclaim':
+      return { kind, maxRows: r.u32() };
+    case 'noop':
+      return { kind };
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Edits of a file's extents in the table. The usual ones (first write of a small file, append, overwrite of what was
+ * written in the same pieces) need point reads only; extentCount and extentEnd of the inode tell when.
+ */
+import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, INLINE_MAX_BYTES } from '../limits.ts';
+import { decodeExtent, encodeExtent, type Inode } from './codec.ts';
+import { contiguousRuns, cutExtent, extentEnd, touches } from './extents.ts';
+import { extentKey, extentPrefix, KEY_NAME_AT, prefixEnd, u64FromKey } from './keys.ts';
+import { refuse } from './outcome.ts';
+import type { Row } from './overlay.ts';
+import type { PointReader, TableProgram, Transaction } from './transaction.ts';
+import type { Extent, Mutation, MutationResult } from './types.ts';
+
+/** Extents read at a time by an edit of a long range. */
+const EDIT_PAGE_COUNT = 4096;
+/** A client's clock this far ahead of the primary's is not believed. */
+const CLOCK_AHEAD_MAX_NS = 60_000_000_000n;
+
+export function* commit(tx: Transaction, m: Extract<Mutation, { op: 'commit' }>): TableProgram<MutationResult> {
+  const inode = tx.existing(m.ino);
+  if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
+  for (const extent of m.extents) checkExtent(extent);
+  const runs = contiguousRuns(m.extents) ?? refuse('EINVAL');
+  if (m.growToBytes > FILE_MAX_BYTES) refuse('EFBIG');
+  const namesBlocks = m.extents.some((extent) => extent.kind === 'block');
+  if (namesBlocks && (m.generation ?? 0) < tx.counters.gcGeneration) refuse('ERR_STALE_BLOCKS');
+
+  let sizeBytes = Math.max(inode.sizeBytes, m.growToBytes);
+  for (const run of runs) {
+    const end = extentEnd(run.at(-1)!);
+    yield* clearRange(tx, inode, run[0]!.offset, end);
+    for (const extent of run) putExtent(tx, inode, extent);
+    sizeBytes = Math.max(sizeBytes, end);
+  }
+  inode.sizeBytes = sizeBytes;
+  inode.version++;
+  const oldMtimeNs = inode.mtimeNs <= inode.ctimeNs ? inode.mtimeNs : undefined;
+  tx.touchContent(inode);
+  if (m.mtimeNs !== 'now') setWriteTime(inode, m.mtimeNs, oldMtimeNs);
+  return { attr: tx.attr(inode) };
+}
+
+/**
+ * mtime of writes that happened at `mtimeNs` by the client's clock. It does not go back behind an earlier write's
+ * (`oldMtimeNs`; undefined when a user had set it into the future).
+ */
+function setWriteTime(inode: Inode, mtimeNs: bigint, oldMtimeNs: bigint | undefined): void {
+  if (mtimeNs > inode.ctimeNs + CLOCK_AHEAD_MAX_NS) return;
+  inode.mtimeNs = oldMtimeNs !== undefined && oldMtimeNs > mtimeNs ? oldMtimeNs : mtimeNs;
+  if (inode.mtimeNs > inode.ctimeNs) inode.ctimeNs = inode.mtimeNs;
+}
+
+function checkExtent(extent: Extent): void {
+  if (extent.lengthBytes <= 0 || extent.offset < 0) refuse('EINVAL');
+  if (extent.offset > FILE_MAX_BYTES - extent.lengthBytes) refuse('EFBIG');
+  if (extent.kind === 'inline') {
+    if (extent.lengthBytes !== extent.data.length || extent.lengthBytes > INLINE_MAX_BYTES) refuse('EINVAL');
+  } else if (extent.blockBytes > BLOCK_MAX_BYTES || extent.blockOffset + extent.lengthBytes > extent.blockBytes) {
+    refuse('EINVAL');
+  }
+}
+
+export function* punch(tx: Transaction, m: Extract<Mutation, { op: 'punch' }>): TableProgram<MutationResult> {
+  const inode = tx.existing(m.ino);
+  if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
+  if (m.lengthBytes === 0) refuse('EINVAL');
+  const end = Math.min(m.offset + m.lengthBytes, FILE_MAX_BYTES);
+  yield* clearRange(tx, inode, m.offset, end);
+  inode.version++;
+  tx.touchContent(inode);
+  return { attr: tx.attr(inode) };
+}
+
+/** Makes a hole of [from, to): extents inside go, those across an edge are cut. */
+export function* clearRange(tx: Transaction, inode: Inode, from: number, to: number): TableProgram<void> {
+  for (let at = from; at < to && at < inode.extentEnd && inode.extentCount > 0;) {
+    const { extents, more } = yield* readExtents(tx, inode, at, to, EDIT_PAGE_COUNT);
+    for (const extent of extents) {
+      dropExtent(tx, inode, extent);
+      for (const piece of cutExtent(extent, from, to)) putExtent(tx, inode, piece);
+    }
+    if (!more) break;
+    at = extentEnd(extents.at(-1)!);
+  }
+  if (to >= inode.extentEnd) inode.extentEnd = inode.extentCount === 0 ? 0 : Math.min(inode.extentEnd, from);
+}
+
+function putExtent(tx: Transaction, inode: Inode, extent: Extent): void {
+  tx.put(extentKey(inode.dataIno, extent.offset), encodeExtent(extent));
+  inode.extentEnd = Math.max(inode.extentEnd, extentEnd(extent));
+  count(tx, inode, extent, 1);
+}
+
+function dropExtent(tx: Transaction, inode: Inode, extent: Extent): void {
+  tx.delete(extentKey(inode.dataIno, extent.offset));
+  count(tx, inode, extent, -1);
+}
+
+function count(tx: Transaction, inode: Inode, extent: Extent, sign: 1 | -1): void {
+  inode.extentCount += sign;
+  if (extent.kind === 'block') inode.blockExtentCount += sign;
+  inode.storedBytes += sign * extent.lengthBytes;
+  tx.counters.storedBytes += sign * extent.lengthBytes;
+}
+
+export interface ExtentPage {
+  readonly extents: Extent[];
+  readonly more: boolean;
+}
+
+/**
+ * Whole extents that touch [from, to), ascending, at most `limit`. Reads by points where the inode's numbers say that
+ * no more can be found.
+ */
+export function* readExtents(
+  table: PointReader,
+  inode: Inode,
+  from: number,
+  to: number,
+  limit: number,
+): TableProgram<ExtentPage> {
+  if (inode.extentCount === 0 || from >= inode.extentEnd || from >= to) return { extents: [], more: false };
+  const only = inode.extentCount === 1 ? readExtent(table, inode, 0) : undefined;
+  if (only !== undefined) return { extents: touches(only, from, to) ? [only] : [], more: false };
+  // Extents do not overlap: if one starts exactly here, none before it reaches here.
+  const here = readExtent(table, inode, from);
+  if (here !== undefined) {
+    const rangeEnd = Math.min(to, inode.extentEnd);
+    if (extentEnd(here) >= rangeEnd) return { extents: [here], more: false };
+    if (limit === 1) return { extents: [here], more: true };
+  }
+  const prefix = extentPrefix(inode.dataIno);
+  const lt = to > FILE_MAX_BYTES - 1 ? prefixEnd(prefix) : extentKey(inode.dataIno, to);
+  const forward = { gte: extentKey(inode.dataIno, from), lt, limit: limit + 1, reverse: false };
+  // No extent is longer than a block, so the one before need not be looked for further back.
+  const back = {
+    gte: extentKey(inode.dataIno, Math.max(0, from - BLOCK_MAX_BYTES)),
+    lt: forward.gte,
+    limit: 1,
+    reverse: true,
+  };
+  const [after, before] = yield here === undefined && from > 0 ? [forward, back] : [forward];
+  const extents = [...(before ?? []), ...after!].map(decodeRow).filter((extent) => touches(extent, from, to));
+  return { extents: extents.slice(0, limit), more: extents.length > limit };
+}
+
+function readExtent(table: PointReader, inode: Inode, offset: number): Extent | undefined {
+  const value = table.get(extentKey(inode.dataIno, offset));
+  return value === undefined ? undefined : decodeExtent(offset, value);
+}
+
+function decodeRow([key, value]: Row): Extent {
+  return decodeExtent(u64FromKey(key, KEY_NAME_AT), value);
+}

@@ -1,0 +1,111 @@
+/**
+ * A MetaClient over one MetaStore in the same process, without log or replication: for tests and tools. What it
+ * acknowledges is durable only after `sync`.
+ */
+import { CancelledError } from '../errors.ts';
+import type { Seq, SessionId } from '../ids.ts';
+import { SESSION_LEASE_MS } from '../limits.ts';
+import type { Command } from './commands.ts';
+import type { MetaStore } from './meta-store.ts';
+import { outcomeError, type Outcome } from './outcome.ts';
+import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from './types.ts';
+
+export interface LocalMetaClientOptions {
+  readonly store: MetaStore;
+  /** The clock of commands; `env.clock.wallNs`. */
+  readonly wallNs: () => bigint;
+  /** 32 hexadecimal characters; give each client of one store its own. */
+  readonly sessionId?: SessionId;
+  readonly label?: string;
+}
+
+/** Commands of all clients of one store, in line: MetaStore.apply takes one call at a time. */
+const tails = new WeakMap<MetaStore, Promise<unknown>>();
+
+export class LocalMetaClient implements MetaClient {
+  readonly sessionId: SessionId;
+  readonly #store: MetaStore;
+  readonly #wallNs: () => bigint;
+  #nextRequestId = 1;
+  readonly #unanswered = new Set<number>();
+
+  private constructor(options: LocalMetaClientOptions) {
+    this.#store = options.store;
+    this.#wallNs = options.wallNs;
+    this.sessionId = options.sessionId ?? (('0'.repeat(31) + '1') as SessionId);
+  }
+
+  static async open(options: LocalMetaClientOptions): Promise<LocalMetaClient> {
+    const client = new LocalMetaClient(options);
+    const { sessionId: session } = client;
+    // Anew: an earlier client of this id may have used the same request ids.
+    await client.propose({ kind: 'expireSession', session });
+    const nowNs = options.wallNs();
+    await client.propose({
+      kind: 'openSession',
+      session,
+      nowNs,
+      leaseMs: SESSION_LEASE_MS,
+      label: options.label ?? 'local',
+    });
+    return client;
+  }
+
+  /** Applies any command after those before it. */
+  propose(command: Command): Promise<Outcome> {
+    const tail = tails.get(this.#store) ?? Promise.resolve();
+    const run = tail.then(async () => {
+      let outcome: Outcome | undefined;
+      const seq = (this.#store.appliedSeq + 1) as Seq;
+      await this.#store.apply([{ seq, command }], (_seq, applied) => (outcome = applied));
+      return outcome!;
+    });
+    tails.set(
+      this.#store,
+      run.catch(() => undefined),
+    );
+    return run;
+  }
+
+  async mutate(mutation: Mutation, options?: { readonly signal?: AbortSignal }): Promise<MutationResult> {
+    if (options?.signal?.aborted === true) throw new CancelledError();
+    const requestId = this.#nextRequestId++;
+    this.#unanswered.add(requestId);
+    // Ids are given in ascending order and a Set keeps it: the first is the least.
+    const [ackedBelow = requestId] = this.#unanswered;
+    try {
+      const { sessionId: session } = this;
+      const nowNs = this.#wallNs();
+      const outcome = await this.propose({ kind: 'client', session, requestId, ackedBelow, nowNs, mutation });
+      if (!outcome.ok) throw outcomeError(outcome.code);
+      return outcome.result;
+    } finally {
+      this.#unanswered.delete(requestId);
+      await this.#reclaim();
+    }
+  }
+
+  /** What the primary does in a group: removes rows of what was deleted, bit by bit. */
+  async #reclaim(): Promise<void> {
+    const command = this.#store.reclaimCommand();
+    if (command !== undefined) await this.propose(command);
+  }
+
+  async query<Op extends Query['op']>(
+    query: QueryOf<Op>,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<QueryResults[Op]> {
+    if (options?.signal?.aborted === true) throw new CancelledError();
+    return this.#store.query(query);
+  }
+
+  async sync(): Promise<void> {
+    await this.#store.flush();
+  }
+
+  /** Ends the session: files that it still has open without a name are destroyed. */
+  async close(): Promise<void> {
+    await this.propose({ kind: 'expireSession', session: this.sessionId });
+    await this.#store.flush();
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * The metadata state machine: command in, outcome out, equal on every replica. A command either happens as a whole or
+ * changes nothing but its recorded outcome. Pure: time is in the command, inode numbers come from the table's counter,
+ * rows come from the driver (MetaStore).
+ */
+import { ROOT_INO, type Ino, type PoolId, type SessionId } from '../ids.ts';
+import type { ClientCommand, Command } from './commands.ts';
+import { EMPTY_BYTES, type Counters, type Inode } from './codec.ts';
+import { commit, punch } from './data.ts';
+import { link, rmdir, unlink } from './link.ts';
+import { make } from './make.ts';
+import { reclaim, releaseAllOrphans, releaseOrphan } from './orphans.ts';
+import { Refusal, type Outcome } from './outcome.ts';
+import { rename } from './rename.ts';
+import { acknowledge, SESSION_RESULTS_MAX_COUNT, type Session } from './sessions.ts';
+import { setattr } from './setattr.ts';
+import type { TableProgram, Transaction } from './transaction.ts';
+import type { Mutation, MutationResult } from './types.ts';
+import { removexattr, setxattr } from './xattrs.ts';
+
+/** The sessions, all in memory; `changed` collects what the next flush has to write. */
+export interface SessionTable {
+  readonly open: Map<SessionId, Session>;
+  readonly changed: Set<SessionId>;
+}
+
+const DONE: Outcome = { ok: true, result: {} };
+/** Files of the root directory go to the first pool; the cluster's `init` makes it. */
+const ROOT_POOL = 1 as PoolId;
+
+/** Every table starts so, before the first command. */
+export function initialCounters(): Counters {
+  return { nextIno: ROOT_INO + 1, inodeCount: 1, storedBytes: 0, deadCount: 0, gcGeneration: 0 };
+}
+
+/** The root directory of a new table; the first session gives it its times. */
+export function initialRoot(): Inode {
+  return {
+    ino: ROOT_INO,
+    type: 'directory',
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    nlink: 2,
+    sizeBytes: 0,
+    storedBytes: 0,
+    atimeNs: 0n,
+    mtimeNs: 0n,
+    ctimeNs: 0n,
+    rdev: 0,
+    version: 1,
+    generation: 1,
+    pool: ROOT_POOL,
+    parent: 0,
+    dataIno: ROOT_INO,
+    extentCount: 0,
+    blockExtentCount: 0,
+    extentEnd: 0,
+    xattrCount: 0,
+    target: EMPTY_BYTES,
+  };
+}
+
+/**
+ * Applies one command within `tx`, which is sealed when it returns. Sessions are changed only in the last step, so
+ * that a flush meanwhile sees none of it.
+ */
+export function* applyCommand(tx: Transaction, sessions: SessionTable, command: Command): TableProgram<Outcome> {
+  switch (command.kind) {
+    case 'client':
+      return yield* applyClient(tx, sessions, command);
+    case 'openSession': {
+      if (sessions.open.has(command.session)) return DONE;
+      dateRoot(tx, command.nowNs);
+      const { nowNs: openedNs, leaseMs, label } = command;
+      sessions.open.set(command.session, { openedNs, leaseMs, label, ackedBelow: 0, results: new Map() });
+      sessions.changed.add(command.session);
+      return DONE;
+    }
+    case 'expireSession':
+      if (!sessions.open.has(command.session)) return DONE;
+      yield* releaseAllOrphans(tx, command.session);
+      tx.seal();
+      sessions.open.delete(command.session);
+      sessions.changed.add(command.session);
+      return DONE;
+    case 'gcBarrier':
+      tx.counters.gcGeneration = Math.max(tx.counters.gcGeneration, command.generation);
+      return DONE;
+    case 'reclaim':
+      yield* reclaim(tx, command.maxRows);
+      return DONE;
+    case 'noop':
+      return DONE;
+  }
+}
+
+function* applyClient(tx: Transaction, sessions: SessionTable, command: ClientCommand): TableProgram<Outcome> {
+  const { session: id, requestId } = command;
+  const session = sessions.open.get(id);
+  if (session === undefined) return { ok: false, code: 'ERR_SESSION_EXPIRED' };
+  if (requestId < session.ackedBelow) return { ok: false, code: 'ERR_STATE' };
+  const known = session.results.get(requestId);
+  if (known !== undefined) return known;
+  if (session.results.size >= SESSION_RESULTS_MAX_COUNT && command.ackedBelow <= session.ackedBelow) {
+    return { ok: false, code: 'ERR_OVERLOADED' };
+  }
+  let outcome: Outcome;
+  try {
+    tx.nowNs = command.nowNs;
+    const result = yield* applyMutation(tx, command.mutation, id);
+    tx.seal();
+    outcome = { ok: true, result };
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    tx.discard();
+    outcome = { ok: false, code: error.code };
+  }
+  acknowledge(session, Math.min(command.ackedBelow, requestId));
+  session.results.set(requestId, outcome);
+  sessions.changed.add(id);
+  return outcome;
+}
+
+function* applyMutation(tx: Transaction, m: Mutation, session: SessionId): TableProgram<MutationResult> {
+  switch (m.op) {
+    case 'make':
+      return make(tx, m);
+    case 'link':
+      return link(tx, m);
+    case 'unlink':
+      return yield* unlink(tx, m, session);
+    case 'rmdir':
+      return rmdir(tx, m, session);
+    case 'rename':
+      return yield* rename(tx, m, session);
+    case 'setattr':
+      return yield* setattr(tx, m);
+    case 'commit':
+      return yield* commit(tx, m);
+    case 'punch':
+      return yield* punch(tx, m);
+    case 'setxattr':
+      return setxattr(tx, m);
+    case 'removexattr':
+      return removexattr(tx, m);
+    case 'releaseOrphan':
+      return releaseOrphan(tx, m.ino, session);
+  }
+}
+
+function dateRoot(tx: Transaction, nowNs: bigint): void {
+  const root = tx.inode(ROOT_INO as Ino);
+  if (root === undefined || root.ctimeNs !== 0n) return;
+  root.atimeNs = root.mtimeNs = root.ctimeNs = nowNs;
+  tx.change(root);
+  tx.seal();
+}

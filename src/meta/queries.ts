@@ -1,0 +1,200 @@
+/** Reads of the table, as programs that yield their range reads. Refusals are those of FsError. */
+import type { Ino } from '../ids.ts';
+import { ROOT_INO } from '../ids.ts';
+import { FILE_MAX_BYTES } from '../limits.ts';
+import { attrOf, decodeDirent, decodeInode, type Counters, type Inode } from './codec.ts';
+import { readExtents } from './data.ts';
+import {
+  BACK_PARENT_AT,
+  backPrefix,
+  direntKey,
+  direntPrefix,
+  inodeKey,
+  inoFromKey,
+  KEY_NAME_AT,
+  keyFromBytes,
+  keyToBytes,
+  prefixEnd,
+  u64FromKey,
+  xattrKey,
+  xattrPrefix,
+} from './keys.ts';
+import { backName, FILE_NLINK_MAX } from './link.ts';
+import { checkedName } from './names.ts';
+import { refuse } from './outcome.ts';
+import type { PointReader, TableProgram } from './transaction.ts';
+import type { Attr, Dirent, Extent, Query, QueryOf, QueryResults } from './types.ts';
+import { checkedXattrName, XATTR_MAX_COUNT, xattrValue } from './xattrs.ts';
+
+export interface QueryTable extends PointReader {
+  readonly counters: Readonly<Counters>;
+}
+
+/** Rows that one answer holds at most, whatever the caller asks. */
+const PAGE_MAX_COUNT = 8192;
+/** Inodes looked at per range read when all extents are listed. */
+const INODE_PAGE_COUNT = 512;
+
+export type AnyQueryResult = QueryResults[Query['op']];
+
+export function* runQuery(table: QueryTable, query: Query): TableProgram<AnyQueryResult> {
+  switch (query.op) {
+    case 'lookup':
+      return lookup(table, query);
+    case 'getattr':
+      return { attr: attrOf(existing(table, query.ino)) };
+    case 'readlink': {
+      const inode = existing(table, query.ino);
+      return { target: inode.type === 'symlink' ? inode.target : refuse('EINVAL') };
+    }
+    case 'readdir':
+      return yield* readdir(table, query);
+    case 'extents':
+      return yield* extents(table, query);
+    case 'getxattr': {
+      const inode = existing(table, query.ino);
+      const row = table.get(xattrKey(inode.ino, checkedXattrName(query.name)));
+      return { value: row === undefined ? refuse('ENODATA') : xattrValue(row) };
+    }
+    case 'listxattr':
+      return yield* listxattr(table, query);
+    case 'statfs':
+      return { inodeCount: table.counters.inodeCount, storedBytes: table.counters.storedBytes };
+    case 'paths':
+      return yield* paths(table, query);
+    case 'allExtents':
+      return yield* allExtents(table, query);
+  }
+}
+
+function findInode(table: PointReader, ino: Ino): Inode | undefined {
+  const value = table.get(inodeKey(ino));
+  return value === undefined ? undefined : decodeInode(ino, value);
+}
+
+function existing(table: PointReader, ino: Ino): Inode {
+  return findInode(table, ino) ?? refuse('ENOENT');
+}
+
+function pageCount(limit: number): number {
+  return Math.max(1, Math.min(PAGE_MAX_COUNT, Math.floor(limit)));
+}
+
+function lookup(table: PointReader, query: QueryOf<'lookup'>): QueryResults['lookup'] {
+  const row = table.get(direntKey(query.parent, checkedName(query.name)));
+  if (row === undefined) {
+    // Nothing there: find out why only now.
+    return existing(table, query.parent).type === 'directory' ? refuse('ENOENT') : refuse('ENOTDIR');
+  }
+  return { attr: attrOf(existing(table, decodeDirent(row).ino)) };
+}
+
+function* readdir(table: PointReader, query: QueryOf<'readdir'>): TableProgram<QueryResults['readdir']> {
+  const inode = existing(table, query.ino);
+  if (inode.type !== 'directory') refuse('ENOTDIR');
+  const attr = attrOf(inode);
+  if (inode.sizeBytes === 0) return { entries: [], more: false, attr };
+  const limit = pageCount(query.limit);
+  const prefix = direntPrefix(inode.ino);
+  const gte = query.after.length === 0 ? prefix : prefix + keyFromBytes(query.after) + '\0';
+  const [rows] = yield [{ gte, lt: prefixEnd(prefix), limit: limit + 1, reverse: false }];
+  const entries: (Dirent & { attr?: Attr })[] = [];
+  for (const [key, value] of rows!.slice(0, limit)) {
+    const { ino, type } = decodeDirent(value);
+    const entry = { name: keyToBytes(key.slice(KEY_NAME_AT)), ino, type };
+    const child = query.withAttrs ? findInode(table, ino) : undefined;
+    entries.push(child === undefined ? entry : { ...entry, attr: attrOf(child) });
+  }
+  return { entries, more: rows!.length > limit, attr };
+}
+
+function* extents(table: PointReader, query: QueryOf<'extents'>): TableProgram<QueryResults['extents']> {
+  const inode = existing(table, query.ino);
+  if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
+  const end = Math.min(FILE_MAX_BYTES, query.offset + query.lengthBytes);
+  const page = yield* readExtents(table, inode, query.offset, end, pageCount(query.limit));
+  return { ...page, attr: attrOf(inode) };
+}
+
+function* listxattr(table: PointReader, query: QueryOf<'listxattr'>): TableProgram<QueryResults['listxattr']> {
+  const inode = existing(table, query.ino);
+  if (inode.xattrCount === 0) return { names: [] };
+  const prefix = xattrPrefix(inode.ino);
+  const [rows] = yield [{ gte: prefix, lt: prefixEnd(prefix), limit: XATTR_MAX_COUNT, reverse: false }];
+  return { names: rows!.map(([key]) => keyToBytes(key.slice(KEY_NAME_AT))) };
+}
+
+/** Follows the back pointers of every name up to the root. What was renamed on the way meanwhile is left out. */
+function* paths(table: PointReader, query: QueryOf<'paths'>): TableProgram<QueryResults['paths']> {
+  existing(table, query.ino);
+  if (query.ino === ROOT_INO) return { paths: [keyToBytes('/')] };
+  const directories = new Map<number, string | undefined>([[ROOT_INO, '']]);
+  const found: Uint8Array[] = [];
+  for (const { parent, name } of yield* names(query.ino)) {
+    const directory = yield* directoryPath(parent, directories);
+    if (directory !== undefined) found.push(keyToBytes(`${directory}/${name}`));
+  }
+  return { paths: found };
+}
+
+function* names(ino: number): TableProgram<{ parent: number; name: string }[]> {
+  const prefix = backPrefix(ino);
+  const [rows] = yield [{ gte: prefix, lt: prefixEnd(prefix), limit: FILE_NLINK_MAX, reverse: false }];
+  return rows!.map(([key]) => ({ parent: u64FromKey(key, BACK_PARENT_AT), name: backName(key) }));
+}
+
+/** Remembers in `known` what it finds; undefined if the directory hangs from nothing. */
+function* directoryPath(ino: number, known: Map<number, string | undefined>): TableProgram<string | undefined> {
+  const chain: { ino: number; name: string }[] = [];
+  let at = ino;
+  while (!known.has(at)) {
+    const [entry] = yield* names(at);
+    if (entry === undefined || chain.some((step) => step.ino === at)) {
+      known.set(at, undefined);
+      break;
+    }
+    chain.push({ ino: at, name: entry.name });
+    at = entry.parent;
+  }
+  let path = known.get(at);
+  for (const step of chain.reverse()) {
+    if (path !== undefined) path = `${path}/${step.name}`;
+    known.set(step.ino, path);
+  }
+  return path;
+}
+
+/**
+ * Goes by inodes, not by extent rows: the bytes of inline files are never read, and rows of dead numbers are not met.
+ */
+function* allExtents(table: PointReader, query: QueryOf<'allExtents'>): TableProgram<QueryResults['allExtents']> {
+  const limit = pageCount(query.limit);
+  const items: { ino: Ino; extent: Extent & { kind: 'block' } }[] = [];
+  let next = inodeKey(query.afterIno);
+  for (;;) {
+    const [rows] = yield [{ gte: next, lt: prefixEnd('i'), limit: INODE_PAGE_COUNT, reverse: false }];
+    for (const [key, value] of rows!) {
+      const inode = decodeInode(inoFromKey(key), value);
+      if (inode.blockExtentCount === 0) continue;
+      let from = inode.ino === query.afterIno ? query.afterOffset + 1 : 0;
+      for (let more = true; more;) {
+        const page: { extents: Extent[]; more: boolean } = yield* readExtents(
+          table,
+          inode,
+          from,
+          FILE_MAX_BYTES,
+          limit,
+        );
+        more = page.more;
+        for (const extent of page.extents) {
+          if (extent.offset < from || extent.kind !== 'block') continue;
+          if (items.length === limit) return { items, more: true };
+          items.push({ ino: inode.ino, extent });
+        }
+        if (more) from = page.extents.at(-1)!.offset + 1;
+      }
+    }
+    if (rows!.length < INODE_PAGE_COUNT) return { items, more: false };
+    next = rows!.at(-1)![0] + '\0';
+  }
+}
