@@ -306,9 +306,8 @@ function checkExactMath(path, source, errors) {
     } else if (
       ts.isBinaryExpression(node) &&
       node.operatorToken.kind === ts.SyntaxKind.AsteriskAsteriskToken &&
-      !/\dn$/.test(node.left.getText(source)) &&
-      !/\dn$/.test(node.right.getText(source)) &&
-      !(node.left.getText(source) === '2' && /^\d+$/.test(node.right.getText(source)))
+      !/^2$|\dn$/.test(node.left.getText(source)) &&
+      !/\dn$/.test(node.right.getText(source))
     ) {
       const message = '** on numbers may differ between engines: placement is integer arithmetic';
       errors.push({ path, line: lineOf(source, node), message });

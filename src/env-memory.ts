@@ -8,6 +8,7 @@ import { MemoryNetwork } from './env-memory/network.ts';
 
 export { MemoryDisk } from './env-memory/disk.ts';
 export type { CrashOptions, DiskOp, Fault, MemoryDiskOptions } from './env-memory/disk.ts';
+export { MemoryKv } from './env-memory/kv.ts';
 export { MemoryNetwork } from './env-memory/network.ts';
 export type { Carrier, MemoryNetworkOptions, Parcel } from './env-memory/network.ts';
 

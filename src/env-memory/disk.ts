@@ -3,10 +3,9 @@
  * of `tatamifs/testing` and of many unit tests. Modelled on LevelDB's fault-injection Env and FoundationDB's
  * AsyncFileNonDurable.
  */
-import type { Disk, DiskFile, Kv, KvOp, Random } from '../env.ts';
+import type { Disk, DiskFile, Kv, Random } from '../env.ts';
 import { FsError, StateError, type Errno } from '../errors.ts';
-import { MemoryKvState } from './kv.ts';
-import { fromKey, toKey } from './sorted-map.ts';
+import { MemoryKv, MemoryKvState } from './kv.ts';
 import { contentsOf, DISK_PAGE_BYTES, FileNode, partsOf, Tree, type Node } from './tree.ts';
 
 export type DiskOp =
@@ -316,48 +315,24 @@ export class MemoryDisk implements Disk {
 
   #kvHandle(path: string, state: MemoryKvState): Kv {
     const generation = this.#generation;
-    let closed = false;
-    const check = (): void => {
-      if (closed) throw new StateError(`the database ${path} is used after it was closed`);
-      this.#checkAlive(path, generation);
-    };
-    const batch = async (ops: readonly KvOp[], { sync }: { sync: boolean }): Promise<void> => {
-      check();
-      const bytes = ops.reduce((sum, { key, value }) => sum + key.length + (value?.length ?? 0), 0);
-      const apply = (): number => {
-        this.#needSpace(state.growthBytes(ops));
-        return state.apply(ops);
-      };
-      const sequence = await this.#run('kvBatch', path, bytes, apply, generation);
-      if (sync) await this.#sync('kvSync', path, () => () => state.sync(sequence), generation);
-    };
-    const start = (): void => {
-      check();
-      this.#failIfAsked('kvScan', path);
-    };
-    return {
-      get: (key) => {
-        check();
-        this.#failIfAsked('kvGet', path);
-        const value = state.map.get(toKey(key));
-        return value && new Uint8Array(value);
+    return new MemoryKv(state, {
+      check: (op) => {
+        this.#checkAlive(path, generation);
+        this.#failIfAsked(op, path);
       },
-      batch,
-      scan: async function* ({ gte, lt, limit = Infinity, reverse = false }) {
-        start();
-        let left = limit;
-        if (left <= 0) return;
-        for (const [key, value] of state.map.entries({ gte: toKey(gte), lt: toKey(lt), reverse })) {
-          yield [fromKey(key), new Uint8Array(value)] as const;
-          if (--left <= 0) return;
-        }
+      batch: async (_state, ops, sync) => {
+        const bytes = ops.reduce((sum, { key, value }) => sum + key.length + (value?.length ?? 0), 0);
+        const apply = (): number => {
+          if (this.#capacityBytes !== Infinity) this.#needSpace(state.growthBytes(ops));
+          return state.apply(ops);
+        };
+        const number = await this.#run('kvBatch', path, bytes, apply, generation);
+        if (sync) await this.#sync('kvSync', path, () => () => state.sync(number), generation);
       },
-      close: async () => {
-        if (closed) return;
-        closed = true;
+      closed: () => {
         if (generation === this.#generation) this.#openKvs.delete(state);
       },
-    };
+    });
   }
 
   /** An operation whose effect is there at once and whose caller hears of it when the time it takes has passed. */

@@ -1,8 +1,9 @@
 /**
  * The key-value store of a MemoryDisk: what it holds, and how to go back to what was synced.
  */
-import type { KvOp, Random } from '../env.ts';
-import { SortedMap, toKey, type SortedMapKey } from './sorted-map.ts';
+import type { Kv, KvOp, Random } from '../env.ts';
+import { StateError } from '../errors.ts';
+import { fromKey, SortedMap, toKey, type SortedMapKey } from './sorted-map.ts';
 
 interface Change {
   readonly key: SortedMapKey;
@@ -59,5 +60,78 @@ export class MemoryKvState {
     if (!random || lost.length === 0) return;
     const kept = anyOrder ? lost.filter(() => random.below(2) === 1) : lost.slice(0, random.below(lost.length + 1));
     for (const changes of kept) for (const { key, after } of changes) this.map.put(key, after);
+  }
+}
+
+/** What stands between a MemoryKv and its content: the disk, which may be full, slow, broken or gone. */
+export interface KvGate {
+  /** Throws if the operation must fail. */
+  check(op: 'kvGet' | 'kvScan'): void;
+  batch(state: MemoryKvState, ops: readonly KvOp[], sync: boolean): Promise<void>;
+  closed(): void;
+}
+
+const OPEN_GATE: KvGate = {
+  check: () => {},
+  batch: async (state, ops, sync) => {
+    const number = state.apply(ops);
+    if (sync) state.sync(number);
+  },
+  closed: () => {},
+};
+
+/** A Kv in memory: by itself for unit tests, or as a MemoryDisk opens it. */
+export class MemoryKv implements Kv {
+  readonly #state: MemoryKvState;
+  readonly #gate: KvGate;
+  #isClosed = false;
+
+  constructor(state = new MemoryKvState(), gate: KvGate = OPEN_GATE) {
+    this.#state = state;
+    this.#gate = gate;
+  }
+
+  get count(): number {
+    return this.#state.map.count;
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    this.#check();
+    this.#gate.check('kvGet');
+    const value = this.#state.map.get(toKey(key));
+    return value && new Uint8Array(value);
+  }
+
+  async batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void> {
+    this.#check();
+    await this.#gate.batch(this.#state, ops, options.sync);
+  }
+
+  async *scan(range: {
+    gte: Uint8Array;
+    lt: Uint8Array;
+    limit?: number;
+    reverse?: boolean;
+  }): AsyncGenerator<readonly [Uint8Array, Uint8Array]> {
+    this.#check();
+    this.#gate.check('kvScan');
+    let left = range.limit ?? Infinity;
+    if (left <= 0) return;
+    const keys = { gte: toKey(range.gte), lt: toKey(range.lt), reverse: range.reverse ?? false };
+    for (const [key, value] of this.#state.map.entries(keys)) {
+      yield [fromKey(key), new Uint8Array(value)];
+      if (--left <= 0) return;
+    }
+  }
+
+  /** Closing again does nothing. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#gate.closed();
+  }
+
+  #check(): void {
+    if (this.#isClosed) throw new StateError('the key-value store is used after it was closed');
   }
 }
