@@ -2,7 +2,7 @@
  * A program's (or a mount's) connection to a cluster: catalog, metadata and blocks, and filesystems opened over them.
  * The composition root of the client side; src/node.ts is that of a node.
  */
-import { ReplicatedBlockClient } from './blocks/block-client.ts';
+import { createBlockClient } from './blocks/block-client.ts';
 import type { BlockClient } from './blocks/types.ts';
 import { fetchCatalog } from './catalog/fetch.ts';
 import { CatalogReplica } from './catalog/replica.ts';
@@ -37,7 +37,7 @@ export interface ClusterClient {
   /** A POSIX view for a kernel binding. Closed by whoever opened it, before the client. */
   openVfs(limits?: Partial<VfsLimits>): Vfs;
   /** A view with the manners of node:fs/promises, as the given user. */
-  openFileSystem(user: { readonly uid: number; readonly gid: number }): FileSystem;
+  openFileSystem(user: { readonly uid: number; readonly gid: number }, afterClose?: () => Promise<void>): FileSystem;
   close(): Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
       () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
       (news, _from, channel) => catalog.heard(news, channel),
     );
-    const blocks = new ReplicatedBlockClient({ env, network, catalog, log });
+    const blocks = createBlockClient({ env, network, catalog, log });
     const meta = await connectMeta({ env, network, catalog, log, label });
     const openVfs = (limits: Partial<VfsLimits> = {}) =>
       new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(network, catalog) });
@@ -67,7 +67,7 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
       meta,
       blocks,
       openVfs,
-      openFileSystem: (user) => new FileSystem(openVfs(), user),
+      openFileSystem: (user, afterClose) => new FileSystem(openVfs(), user, afterClose),
       async close() {
         await meta.close();
         await blocks.close();

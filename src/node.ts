@@ -2,6 +2,7 @@
  * The composition root of a node: wires disk, network, catalog, blocks and metadata groups, and owns the order of start
  * and stop. Start goes up the layers and listens last; stop goes down and flushes on the way.
  */
+import { blockMethods } from './blocks/block-messages.ts';
 import { BlockService } from './blocks/block-service.ts';
 import { CountingEngine } from './blocks/counting-engine.ts';
 import { PackEngine } from './blocks/pack-engine.ts';
@@ -11,6 +12,7 @@ import type { Catalog, CatalogNode } from './catalog/types.ts';
 import type { ClusterKey } from './cluster-key.ts';
 import type { Env } from './env.ts';
 import { UsageError } from './errors.ts';
+import { blockIdToHex } from './ids.ts';
 import type { NodeId } from './ids.ts';
 import { ATTEMPT_TIMEOUT_MS, GiB, META_TIMEOUT_MS, PING_INTERVAL_MS } from './limits.ts';
 import { sentences } from './log.ts';
@@ -131,6 +133,7 @@ async function wire(
   });
   network.setNews(news, (heard, _from, channel) => catalog.heard(heard, channel));
   const startedMs = env.clock.monotonicMs();
+  network.handle(blockMethods.compact, async () => ({ header: { reclaimedBytes: await engine.compact() } }));
   network.handle('node.ping', () => ({ header: null }));
   network.handle('node.status', () => ({ header: report() }));
 
@@ -143,8 +146,12 @@ async function wire(
       env,
       key: key.secret,
       clusterId,
-      selfAddress: address,
-      groups: () => meta.status().filter((group) => group.role === 'primary').map((group) => group.id),
+      self: address,
+      groups: () =>
+        meta
+          .status()
+          .filter((group) => group.role === 'primary')
+          .map((group) => group.id),
     });
     await discovery.start(options.discovery);
     closers.push(() => discovery.close());
@@ -165,7 +172,12 @@ async function wire(
       freeBytes: usage.freeBytes,
       capacityBytes: usage.capacityBytes,
       blockCount: usage.blockCount,
-      damage: blocks.damageLog().map(({ pool, id, foundAtMs, healed }) => ({ pool, id, foundAtMs, healed })),
+      damage: blocks.damageLog().map(({ pool, id, foundAtNs, healed }) => ({
+        pool,
+        id: blockIdToHex(id),
+        foundAtMs: Number(foundAtNs / 1_000_000n),
+        healed,
+      })),
       handoffCount: blocks.pendingCopies(),
       readBytes: engine.readBytes,
       writtenBytes: engine.writtenBytes,
@@ -230,7 +242,10 @@ async function announceSelf(
   const decide = (current: Catalog) => {
     const own = current.nodes.find((node) => node.id === identity.nodeId);
     if (own?.storeId === identity.storeId && own.address === address) return undefined;
-    return { kind: 'putNode', node: own === undefined ? fresh : { ...own, storeId: identity.storeId, address } } as const;
+    return {
+      kind: 'putNode',
+      node: own === undefined ? fresh : { ...own, storeId: identity.storeId, address },
+    } as const;
   };
   await proposeUntilChosen(catalog, decide, META_TIMEOUT_MS);
 }

@@ -17,7 +17,8 @@ import type { CatalogNode } from './catalog/types.ts';
 import { connectCluster } from './client.ts';
 import type { ClusterClient } from './client.ts';
 import { newClusterKey } from './cluster-key.ts';
-import { createMemoryWorld } from './env-memory.ts';
+import { MemoryNetwork, createMemoryEnv } from './env-memory.ts';
+import { createNodeEnv } from './env-node.ts';
 import type { Env } from './env.ts';
 import { StateError } from './errors.ts';
 import type { HistoryId, NodeId } from './ids.ts';
@@ -58,27 +59,19 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
   const count = options.nodes ?? DEFAULT_NODES;
   if (!Number.isInteger(count) || count < 1 || count > 64) throw new StateError(`nodes: 1 to 64, not ${count}`);
   const log = options.log ?? SILENT_LOGGER;
-  const world = createMemoryWorld();
-  const envs = new Map<string, Env>();
-  const envOf = (id: string): Env => {
-    const env = envs.get(id) ?? (options.envOf ?? world.envOf)(id);
-    envs.set(id, env);
-    return env;
-  };
+  const envOf = options.envOf ?? memoryEnvs();
   const ids = Array.from({ length: count }, (_, index) => `n${index + 1}`);
   const first = envOf('n1');
   const key = newClusterKey(first.random);
-  const nodes = ids.map(
-    (id, index): CatalogNode => ({
-      id: id as NodeId,
-      storeId: Buffer.from(first.random.bytes(8)).toString('hex'),
-      address: `10.0.0.${index + 1}:7400`,
-      weight: 100,
-      host: `host-${id}`,
-      rack: 'rack',
-      zone: 'zone',
-    }),
-  );
+  const nodes = ids.map((id): CatalogNode => ({
+    id: id as NodeId,
+    storeId: Buffer.from(first.random.bytes(8)).toString('hex'),
+    address: `${hostOf(id)}:7400`,
+    weight: 100,
+    host: `host-${id}`,
+    rack: 'rack',
+    zone: 'zone',
+  }));
   const catalog = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(first.random.bytes(8)).toString('hex') as HistoryId,
@@ -92,6 +85,7 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
 
   const running = new Map<string, RunningNode>();
   const clients = new Set<ClusterClient>();
+  let clientCount = 0;
   const start = async (id: string) => {
     if (!ids.includes(id)) throw new StateError(`there is no node ${id}`);
     if (running.has(id)) return;
@@ -108,7 +102,7 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
   };
   const client = async () => {
     const seeds = nodes.map((node) => node.address);
-    const made = await connectCluster({ env: envOf(`client-${clients.size + 1}`), seeds, key, label: 'test', log });
+    const made = await connectCluster({ env: envOf(`c${++clientCount}`), seeds, key, label: 'test', log });
     clients.add(made);
     return made;
   };
@@ -136,5 +130,23 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
       await Promise.all([...running.values()].map((node) => node.close()));
       running.clear();
     },
+  };
+}
+
+/** Address of a host in a test cluster: n1 is 10.0.0.1, client c1 is 10.0.1.1. */
+export function hostOf(id: string): string {
+  const number = Number(id.slice(1));
+  return `10.0.${id.startsWith('n') ? 0 : 1}.${number}`;
+}
+
+/** One memory world with real time: a disk a host, a network between them. */
+function memoryEnvs(): (id: string) => Env {
+  const { clock, random } = createNodeEnv();
+  const network = new MemoryNetwork({ clock });
+  const envs = new Map<string, Env>();
+  return (id) => {
+    const env = envs.get(id) ?? createMemoryEnv({ clock, random, transport: network.transport(hostOf(id)) });
+    envs.set(id, env);
+    return env;
   };
 }

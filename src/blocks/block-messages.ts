@@ -20,6 +20,7 @@ export const blockMethods = {
   gcBegin: 'block.gcBegin',
   listOld: 'block.listOld',
   sweepOld: 'block.sweepOld',
+  compact: 'block.compact',
 } as const;
 
 /** Ids in one `block.has`, `block.renew`, `block.sweepOld`, and items in one page of a list: a header of some 200 KiB. */

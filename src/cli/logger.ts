@@ -4,5 +4,8 @@ import type { Logger } from '../log.ts';
 
 export function processLogger(name: string): Logger {
   const level = process.env['TATAMI_LOG'] ?? 'info';
-  return pino({ name, level, timestamp: pino.stdTimeFunctions.isoTime, base: { pid: process.pid } }, pino.destination(2));
+  return pino(
+    { name, level, timestamp: pino.stdTimeFunctions.isoTime, base: { pid: process.pid } },
+    pino.destination(2),
+  );
 }

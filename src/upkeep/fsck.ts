@@ -51,7 +51,7 @@ export async function fsck(options: FsckOptions): Promise<FsckResult> {
   const checked = new Map<string, Omit<Trouble, 'paths' | 'ino' | 'offset'>[]>();
   const files = new Set<number>();
   const troubles: Trouble[] = [];
-  for (let afterIno = 0, afterOffset = 0; ; ) {
+  for (let afterIno = 0, afterOffset = 0; ;) {
     const found = await options.meta.query<'allExtents'>({ op: 'allExtents', afterIno, afterOffset, limit: BATCH });
     const wanted = found.items.filter((item) => options.only?.(item.ino) ?? true);
     const fresh = new Map(

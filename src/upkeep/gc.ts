@@ -8,6 +8,7 @@
  *
  * Invariant: nothing is deleted unless every group was read whole after its barrier.
  */
+import { blockMethods, parseListReply } from '../blocks/block-messages.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import { UnavailableError } from '../errors.ts';
 import { blockIdToHex } from '../ids.ts';
@@ -57,9 +58,10 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
     taking.push(...known.keys());
   } else {
     for (const id of known.keys()) {
-      const begun = await network
-        .call(id, 'block.gcBegin', { generation }, { timeoutMs: NODE_TIMEOUT_MS })
-        .then(() => true, () => false);
+      const begun = await network.call(id, blockMethods.gcBegin, { generation }, { timeoutMs: NODE_TIMEOUT_MS }).then(
+        () => true,
+        () => false,
+      );
       if (begun) taking.push(id);
     }
     await options.meta.gcBarrier(generation);
@@ -74,9 +76,11 @@ async function generations(network: Network, nodes: readonly NodeId[]): Promise<
   const found = new Map<NodeId, number>();
   await Promise.all(
     nodes.map(async (id) => {
-      const reply = await network.call(id, 'block.usage', {}, { timeoutMs: NODE_TIMEOUT_MS }).catch(() => undefined);
-      const { generation } = (reply?.header ?? {}) as { generation?: unknown };
-      if (typeof generation === 'number') found.set(id, generation);
+      const reply = await network
+        .call(id, blockMethods.usage, {}, { timeoutMs: NODE_TIMEOUT_MS })
+        .catch(() => undefined);
+      const { gcGeneration } = (reply?.header ?? {}) as { gcGeneration?: unknown };
+      if (typeof gcGeneration === 'number') found.set(id, gcGeneration);
     }),
   );
   if (found.size === 0) throw new UnavailableError('no node answers', { remedy: 'Start the nodes first.' });
@@ -89,7 +93,7 @@ function liveKey(pool: PoolId, id: BlockId): string {
 
 async function mark(options: GcOptions): Promise<Set<string>> {
   const live = new Set<string>();
-  for (let afterIno = 0, afterOffset = 0; ; ) {
+  for (let afterIno = 0, afterOffset = 0; ;) {
     const found = await options.meta.query<'allExtents'>(
       { op: 'allExtents', afterIno, afterOffset, limit: MARK_BATCH },
       { timeoutMs: META_TIMEOUT_MS },
@@ -118,7 +122,7 @@ async function sweep(options: GcOptions, nodes: readonly NodeId[], generation: n
         const dead = batch.filter((block) => !live.has(liveKey(pool.id, block.id)));
         if (dead.length > 0 && !options.dryRun) {
           const header = { pool: pool.id, generation, ids: dead.map((block) => block.id) };
-          await options.network.call(node, 'block.sweepOld', header, { timeoutMs: NODE_TIMEOUT_MS });
+          await options.network.call(node, blockMethods.sweepOld, header, { timeoutMs: NODE_TIMEOUT_MS });
         }
         total.reclaimedCount += dead.length;
         total.reclaimedBytes += dead.reduce((sum, block) => sum + block.lengthBytes, 0);
@@ -126,7 +130,7 @@ async function sweep(options: GcOptions, nodes: readonly NodeId[], generation: n
       }
     }
     // Packs that are mostly dead now give their space back.
-    if (!options.dryRun) await options.network.call(node, 'block.compact', {}, { timeoutMs: COMPACT_TIMEOUT_MS });
+    if (!options.dryRun) await options.network.call(node, blockMethods.compact, {}, { timeoutMs: COMPACT_TIMEOUT_MS });
   }
   return total;
 }
@@ -135,12 +139,12 @@ async function sweep(options: GcOptions, nodes: readonly NodeId[], generation: n
 const COMPACT_TIMEOUT_MS = 600_000;
 
 async function* oldBlocks(network: Network, node: NodeId, pool: Pool, generation: number): AsyncGenerator<Old[]> {
-  for (let cursor: unknown = null; ; ) {
+  for (let cursor: string | null = null; ;) {
     const header = { pool: pool.id, generation, cursor, limit: SWEEP_BATCH };
-    const reply = await network.call(node, 'block.listOld', header, { timeoutMs: NODE_TIMEOUT_MS });
-    const { blocks, next } = reply.header as { blocks: Old[]; next: unknown };
-    if (blocks.length > 0) yield blocks;
-    if (next === null || next === undefined) return;
-    cursor = next;
+    const reply = await network.call(node, blockMethods.listOld, header, { timeoutMs: NODE_TIMEOUT_MS });
+    const page = parseListReply(reply.header);
+    if (page.items.length > 0) yield page.items.map(([id, lengthBytes]) => ({ id, lengthBytes }));
+    if (page.cursor === null) return;
+    ({ cursor } = page);
   }
 }
