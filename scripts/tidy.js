@@ -25,7 +25,7 @@ const SHELLS = [
   /^src\/net\/[^/]*-node(-[^/]*)?\.ts$/,
   /^src\/fuse\/(device|mount|native|tools)[^/]*\.ts$/,
   /^src\/cli\//,
-  /^src\/testing\.ts$/,
+  /^src\/(index|testing)\.ts$/,
   /^src\/node-process[^/]*\.ts$/,
 ];
 

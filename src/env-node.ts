@@ -86,7 +86,12 @@ export class NodeClock implements Clock {
   }
 }
 
-const nodeRandom: Random = {
+/** Runs the callback once the event loop has been round: what waits for timers and sockets gets its turn in between. */
+export function atNextTurn(callback: () => void): void {
+  setImmediate(callback);
+}
+
+export const nodeRandom: Random = {
   bytes: (length) => new Uint8Array(randomBytes(length)),
   below: (bound) => randomInt(bound),
 };

@@ -40,6 +40,8 @@ export class MemoryNetwork {
   readonly #connections = new Set<MemoryConnection>();
   /** Hosts without power: nothing there answers, not even with a refusal. */
   readonly #dark = new Set<string>();
+  /** Where the addresses used so far are; one that nobody listens on any more still belongs to its host. */
+  readonly #hosts = new Map<string, string>();
   #nextPort = FIRST_FREE_PORT;
   #nextFlow = 1;
 
@@ -47,7 +49,7 @@ export class MemoryNetwork {
     this.#options = options;
   }
 
-  /** The network as a host sees it; by default all of its addresses begin with the host's name. */
+  /** The network as a host sees it. A host's addresses are those it has bound, and those that begin with its name. */
   transport(host: string): Transport {
     return {
       listen: async (address, onConnection) => this.#listen(host, address, onConnection),
@@ -108,9 +110,15 @@ export class MemoryNetwork {
     this.#connections.delete(connection);
   }
 
+  #hostOf(address: Address): string {
+    const { name } = splitAddress(address);
+    return this.#hosts.get(name) ?? name;
+  }
+
   #bind(host: string, address: Address, taken: ReadonlyMap<Address, unknown>): Address {
     const { name, port } = splitAddress(address);
     const boundName = ANY_HOSTS.has(name) ? host : name;
+    this.#hosts.set(boundName, host);
     if (port !== 0) {
       const bound = `${boundName}:${port}`;
       if (!taken.has(bound)) return bound;
@@ -146,7 +154,7 @@ export class MemoryNetwork {
         answer();
       };
       // Known before the parcel leaves: to whom it goes decides whether it arrives.
-      const to = this.#listeners.get(address)?.host ?? splitAddress(address).name;
+      const to = this.#listeners.get(address)?.host ?? this.#hostOf(address);
       const outFlow = this.#nextFlow++;
       const backFlow = this.#nextFlow++;
       this.carry({ kind: 'stream', from: host, to, flow: outFlow, bytes: 0 }, () => {
@@ -177,7 +185,7 @@ export class MemoryNetwork {
     this.#sockets.set(bound, socket);
     const isOpen = (): boolean => this.#sockets.get(bound) === socket;
     const sendTo = (to: Address, target: MemoryDatagramSocket | undefined, packet: Uint8Array): void => {
-      const toHost = target?.host ?? splitAddress(to).name;
+      const toHost = target?.host ?? this.#hostOf(to);
       this.carry({ kind: 'datagram', from: host, to: toHost, bytes: packet.length }, () => {
         this.#sockets.get(to)?.receive?.(packet, bound);
       });
