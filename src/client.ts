@@ -57,7 +57,7 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
       () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
       (news, _from, channel) => catalog.heard(news, channel),
     );
-    const blocks = createBlockClient({ env, network, catalog, log });
+    const blocks = createBlockClient({ env, network, catalog });
     const meta = await connectMeta({ env, network, catalog, log, label });
     const openVfs = (limits: Partial<VfsLimits> = {}) =>
       new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(network, catalog) });

@@ -51,6 +51,8 @@ export function statusJson(status: ClusterStatus) {
       freeBytes: node.report?.freeBytes ?? null,
       blockCount: node.report?.blockCount ?? null,
       residentBytes: node.report?.residentBytes ?? null,
+      readBytes: node.report?.readBytes ?? null,
+      writtenBytes: node.report?.writtenBytes ?? null,
       handoffCount: node.report?.handoffCount ?? null,
       damage: node.report?.damage ?? [],
       reason: node.reason ?? null,

@@ -1,0 +1,120 @@
+/** `tatami up` and `down` as a user runs them: start, use, stop, start again; nothing is left behind. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  TestCluster,
+  isRunning,
+  mountsBelow,
+  mustTatami,
+  processesWith,
+  startTatami,
+  tatami,
+  waitUntil,
+} from './support.ts';
+
+describe('up and down', () => {
+  let cluster: TestCluster;
+  beforeEach(async () => {
+    cluster = await TestCluster.start();
+  });
+  afterEach(() => cluster.destroy());
+
+  it('finds everything again after a restart', async () => {
+    writeFileSync(join(cluster.mount, 'hello'), 'hello');
+    writeFileSync(join(cluster.mount, 'large'), Buffer.alloc(9_000_000, 'tatami'));
+    await cluster.down();
+    expect(await readdir(cluster.mount)).toEqual([]);
+    await cluster.up();
+    expect(readFileSync(join(cluster.mount, 'hello'), 'utf8')).toBe('hello');
+    expect(readFileSync(join(cluster.mount, 'large')).equals(Buffer.alloc(9_000_000, 'tatami'))).toBe(true);
+  });
+
+  it('leaves no process, mount or record after down', async () => {
+    const pids = [...(await cluster.pids()).values()];
+    expect(pids).toHaveLength(4);
+    await cluster.down();
+    expect(pids.filter(isRunning)).toEqual([]);
+    expect(mountsBelow(cluster.directory)).toEqual([]);
+    expect(await readdir(join(cluster.data, 'run'))).toEqual([]);
+    expect(await processesWith(cluster.data)).toEqual([]);
+  });
+
+  it('starts again what has died, and only that', async () => {
+    const before = await cluster.pids();
+    await cluster.kill('n3');
+    await cluster.kill('mount');
+    await cluster.up();
+    const after = await cluster.pids();
+    expect(after.get('n1')).toBe(before.get('n1'));
+    expect(after.get('n2')).toBe(before.get('n2'));
+    expect(after.get('n3')).not.toBe(before.get('n3'));
+    writeFileSync(join(cluster.mount, 'works'), 'again');
+    await cluster.waitFor('all is well', (status) => status.health === 'healthy');
+  });
+
+  it('says how it is, in words and as JSON', async () => {
+    const status = await cluster.waitFor('all is well', (now) => now.health === 'healthy');
+    expect(status.nodes.map((node) => [node.id, node.state])).toEqual([
+      ['n1', 'up'],
+      ['n2', 'up'],
+      ['n3', 'up'],
+    ]);
+    const pids = await cluster.pids();
+    for (const node of status.nodes) expect(node.pid).toBe(pids.get(node.id));
+    expect(status.groups).toMatchObject([
+      { name: 'g0', primary: 'n1', secondary: 'n2', learners: ['n3'], serving: true },
+    ]);
+    expect(status.mounts.some((mount) => mount.label.includes(cluster.mount))).toBe(true);
+    const text = await mustTatami(['status', '--data', cluster.data]);
+    expect(text).toContain('healthy');
+    await cluster.kill('n3');
+    const ran = await tatami(['status', '--data', cluster.data]);
+    expect(ran.code).toBe(4);
+    expect(ran.stdout).toMatch(/Node n3 .* is down/);
+  });
+
+  it('copies files in and out without a mount', async () => {
+    const local = join(cluster.directory, 'local');
+    writeFileSync(local, Buffer.alloc(5_000_000, 'q'));
+    await mustTatami(['put', local, '/dir-less', '--data', cluster.data]);
+    expect(await mustTatami(['ls', '/', '--data', cluster.data])).toContain('dir-less');
+    await mustTatami(['get', '/dir-less', join(cluster.directory, 'back'), '--data', cluster.data]);
+    expect(readFileSync(join(cluster.directory, 'back')).equals(readFileSync(local))).toBe(true);
+    expect(readFileSync(join(cluster.mount, 'dir-less')).length).toBe(5_000_000);
+    const listed = JSON.parse(await mustTatami(['ls', '--json', '/', '--data', cluster.data])) as {
+      name: string;
+      sizeBytes: number;
+    }[];
+    expect(listed.find((item) => item.name === 'dir-less')?.sizeBytes).toBe(5_000_000);
+    const missing = await tatami(['get', '/nothing', join(cluster.directory, 'x'), '--data', cluster.data]);
+    expect(missing.code).toBe(1);
+    expect(missing.stderr).toMatch(/ENOENT|no such file/i);
+    expect(existsSync(join(cluster.directory, 'x'))).toBe(false);
+  });
+});
+
+describe('in the foreground', () => {
+  it('stops everything within 5 s of Ctrl-C', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
+    const data = join(directory, 'data');
+    const mount = join(directory, 'mnt');
+    const up = startTatami(['up', '--data', data, '--mount', mount]);
+    try {
+      await waitUntil('mounted', () => mountsBelow(mount).length === 1 && /healthy/.test(up.output.stdout), 60_000);
+      writeFileSync(join(mount, 'file'), 'x');
+      const asked = performance.now();
+      up.child.kill('SIGINT');
+      expect(await up.ended).toBe(0);
+      expect(performance.now() - asked).toBeLessThan(5_000);
+      expect(mountsBelow(directory)).toEqual([]);
+      expect(await processesWith(data)).toEqual([]);
+    } finally {
+      up.child.kill('SIGKILL');
+      await tatami(['down', '--data', data]);
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+});
