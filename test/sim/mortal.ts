@@ -1,0 +1,83 @@
+/**
+ * What a process sees of its disk and network until it dies. In one real process nothing can stop the code of a simulated
+ * one that was killed: so from its death on nothing it waits for ever comes, and nothing it does has an effect.
+ */
+import type { Disk, DiskFile, Kv, Transport } from '../../src/env.ts';
+
+export interface Life {
+  dead: boolean;
+}
+
+const never = new Promise<never>(() => {});
+
+/** The result as long as the process lives. */
+function alive<T>(life: Life, start: () => Promise<T>): Promise<T> {
+  if (life.dead) return never;
+  return new Promise((resolve, reject) => {
+    start().then(
+      (value) => {
+        if (!life.dead) resolve(value);
+      },
+      (error: unknown) => {
+        if (!life.dead) reject(error instanceof Error ? error : new Error(String(error)));
+      },
+    );
+  });
+}
+
+export function mortalDisk(disk: Disk, life: Life): Disk {
+  return {
+    open: async (path, mode) => mortalFile(await alive(life, () => disk.open(path, mode)), life),
+    readFile: (path) => alive(life, () => disk.readFile(path)),
+    writeFileAtomic: (path, data, mode) => alive(life, () => disk.writeFileAtomic(path, data, mode)),
+    readdir: (path) => alive(life, () => disk.readdir(path)),
+    exists: (path) => alive(life, () => disk.exists(path)),
+    mkdir: (path) => alive(life, () => disk.mkdir(path)),
+    unlink: (path) => alive(life, () => disk.unlink(path)),
+    rename: (from, to) => alive(life, () => disk.rename(from, to)),
+    remove: (path) => alive(life, () => disk.remove(path)),
+    syncDir: (path) => alive(life, () => disk.syncDir(path)),
+    space: (path) => alive(life, () => disk.space(path)),
+    lock: async (path) => {
+      const lock = await alive(life, () => disk.lock(path));
+      return { release: () => alive(life, () => lock.release()) };
+    },
+    openKv: async (path, options) => mortalKv(await alive(life, () => disk.openKv(path, options)), life),
+  };
+}
+
+function mortalFile(file: DiskFile, life: Life): DiskFile {
+  return {
+    read: (buffer, position) => alive(life, () => file.read(buffer, position)),
+    write: (buffers, position) => alive(life, () => file.write(buffers, position)),
+    datasync: () => alive(life, () => file.datasync()),
+    truncate: (sizeBytes) => alive(life, () => file.truncate(sizeBytes)),
+    sizeBytes: () => alive(life, () => file.sizeBytes()),
+    close: () => alive(life, () => file.close()),
+  };
+}
+
+function mortalKv(kv: Kv, life: Life): Kv {
+  return {
+    // A synchronous read cannot be made to wait; nobody hears of what a dead process makes of it.
+    get: (key) => (life.dead ? undefined : kv.get(key)),
+    batch: (ops, options) => alive(life, () => kv.batch(ops, options)),
+    scan: async function* (range) {
+      if (life.dead) await never;
+      for await (const entry of kv.scan(range)) {
+        if (life.dead) await never;
+        yield entry;
+      }
+    },
+    close: () => alive(life, () => kv.close()),
+  };
+}
+
+/** Open connections are the network's to end (MemoryNetwork.killHost). */
+export function mortalTransport(transport: Transport, life: Life): Transport {
+  return {
+    listen: (address, onConnection) => alive(life, () => transport.listen(address, onConnection)),
+    connect: (address, timeoutMs) => alive(life, () => transport.connect(address, timeoutMs)),
+    datagram: (address, options) => alive(life, () => transport.datagram(address, options)),
+  };
+}

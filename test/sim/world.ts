@@ -1,0 +1,253 @@
+/**
+ * A world of simulated hosts in this process: virtual time, chance from one seed, disks that forget, a network with
+ * weather. The same seed gives the same run, event for event: `digest` tells.
+ *
+ * What runs in it must get time, chance, disk and sockets from its env alone and must have finished any real
+ * asynchronous work (loading modules, WebAssembly) before.
+ */
+import { createHash } from 'node:crypto';
+import type { Env } from '../../src/env.ts';
+import { MemoryDisk, type DiskOp } from '../../src/env-memory.ts';
+import { mortalDisk, mortalTransport, type Life } from './mortal.ts';
+import { SimNetwork, type Weather } from './network.ts';
+import { SimRandom } from './random.ts';
+import { SimClock, SimTime, type ClockError } from './time.ts';
+
+export interface SimWorldOptions {
+  readonly seed: number;
+  /** How many (named n1, n2, ...), or their names. More come into being when they are asked for. */
+  readonly hosts?: number | readonly string[];
+  readonly weather?: Weather;
+  /** Of each host's disk; default: no bound. */
+  readonly capacityBytes?: number;
+  /** Largest error of the hosts' clocks; each draws its own. Default: all clocks are right. */
+  readonly clockError?: ClockError;
+}
+
+export interface CrashHostOptions {
+  /**
+   * `power` (default): the machine stops, unsynced data is lost or half lost, peers hear nothing.
+   * `process`: only the program dies, as by kill -9; what it wrote stays, peers see their connections reset.
+   */
+  readonly kind?: 'power' | 'process';
+  /** Unsynced batches of key-value stores survive in any order instead of the oldest first. */
+  readonly anyKvOrder?: boolean;
+}
+
+export interface RunOptions {
+  /** Virtual time after which waiting is given up. Default one minute. */
+  readonly limitMs?: number;
+  /** What is waited for, for the error's text. */
+  readonly what?: string;
+}
+
+const DEFAULT_LIMIT_MS = 60_000;
+/** Real turns of the event loop that a world with nothing left to happen is given before that counts as a deadlock. */
+const DEADLOCK_TURNS = 50;
+const TRACE_LINES = 2_000;
+
+/** Milliseconds that operations of a disk take: at least, at most. */
+const DISK_MS: Readonly<Record<'sync' | 'other', readonly [number, number]>> = { sync: [0.5, 4], other: [0.02, 0.2] };
+const DISK_BYTES_PER_MS = 500_000;
+const SYNCS: ReadonlySet<DiskOp> = new Set(['datasync', 'syncDir', 'kvSync']);
+
+interface SimHost {
+  readonly name: string;
+  readonly disk: MemoryDisk;
+  readonly random: SimRandom;
+  readonly clockError: ClockError;
+  bootCount: number;
+  running: { readonly env: Env; readonly clock: SimClock; readonly life: Life } | undefined;
+}
+
+export function createSimWorld(options: SimWorldOptions): SimWorld {
+  return new SimWorld(options);
+}
+
+export class SimWorld {
+  readonly time = new SimTime();
+  /** For the test itself: which host to crash, when. */
+  readonly random: SimRandom;
+  readonly network: SimNetwork;
+  readonly #options: SimWorldOptions;
+  readonly #hosts = new Map<string, SimHost>();
+  readonly #hash = createHash('sha256');
+  #trace: string[] = [];
+  #eventCount = 0;
+
+  constructor(options: SimWorldOptions) {
+    this.#options = options;
+    this.random = new SimRandom(options.seed);
+    this.network = new SimNetwork(this.time, this.random.fork('network'), options.weather);
+    const hosts = options.hosts ?? 0;
+    const names = typeof hosts === 'number' ? Array.from({ length: hosts }, (_, index) => `n${index + 1}`) : hosts;
+    for (const name of names) this.#host(name);
+  }
+
+  get hostNames(): string[] {
+    return [...this.#hosts.keys()];
+  }
+
+  /** The world as the process on this host sees it; started if it does not run. */
+  envOf(name: string): Env {
+    const host = this.#host(name);
+    host.running ??= this.#boot(host);
+    return host.running.env;
+  }
+
+  diskOf(name: string): MemoryDisk {
+    return this.#host(name).disk;
+  }
+
+  isRunning(name: string): boolean {
+    return this.#host(name).running !== undefined;
+  }
+
+  /** Stops a host at this instant, wherever it is. The next `envOf` (or `restartHost`) starts it anew. */
+  crashHost(name: string, { kind = 'power', anyKvOrder = false }: CrashHostOptions = {}): void {
+    const host = this.#host(name);
+    this.log(`${name} crash ${kind}`);
+    if (host.running) {
+      host.running.life.dead = true;
+      host.running.clock.die();
+      host.running = undefined;
+    }
+    if (kind === 'power') {
+      this.network.memory.darken(name);
+      host.disk.crash({ random: host.random, anyKvOrder });
+    } else {
+      this.network.memory.killHost(name);
+      host.disk.killProcess();
+    }
+  }
+
+  /** Power is back, a new process starts. */
+  restartHost(name: string): Env {
+    this.network.memory.relight(name);
+    this.log(`${name} restart`);
+    return this.envOf(name);
+  }
+
+  /** Somebody sets a host's clock. */
+  stepClock(name: string, byMs: number): void {
+    this.#host(name).running?.clock.stepWall(byMs);
+  }
+
+  /** A line of the trace, with the time. */
+  log(line: string): void {
+    const stamped = `${this.time.nowMs.toFixed(6)} ${line}`;
+    this.#hash.update(stamped).update('\n');
+    this.#trace.push(stamped);
+    if (this.#trace.length > 2 * TRACE_LINES) this.#trace = this.#trace.slice(-TRACE_LINES);
+  }
+
+  /** The latest events, oldest first. */
+  get trace(): readonly string[] {
+    return this.#trace.slice(-TRACE_LINES);
+  }
+
+  get eventCount(): number {
+    return this.#eventCount;
+  }
+
+  /** Of everything that happened so far. */
+  get digest(): string {
+    return this.#hash.copy().digest('hex');
+  }
+
+  /** Lets the given virtual time pass. */
+  async run(forMs: number): Promise<void> {
+    const untilMs = this.time.nowMs + forMs;
+    await turn();
+    for (;;) {
+      const nextMs = this.time.nextMs;
+      if (nextMs === undefined || nextMs > untilMs) break;
+      await this.#step();
+    }
+    this.time.skipTo(untilMs);
+  }
+
+  /** Lets time pass until the condition holds, which is looked at after every event. */
+  async runUntil(condition: () => boolean, options: RunOptions = {}): Promise<void> {
+    const limitMs = this.time.nowMs + (options.limitMs ?? DEFAULT_LIMIT_MS);
+    const what = options.what ?? 'a condition';
+    await turn();
+    for (let idleTurns = 0; !condition();) {
+      const nextMs = this.time.nextMs;
+      if (nextMs === undefined) {
+        if (++idleTurns > DEADLOCK_TURNS) throw this.#stuck(`deadlock: nothing is left to happen, waiting for ${what}`);
+        await turn();
+      } else if (nextMs > limitMs) {
+        throw this.#stuck(`${what} did not come within ${options.limitMs ?? DEFAULT_LIMIT_MS} ms`);
+      } else {
+        idleTurns = 0;
+        await this.#step();
+      }
+    }
+  }
+
+  /** Lets time pass until the promise settles; its result. */
+  async settle<T>(promise: Promise<T>, options: RunOptions = {}): Promise<T> {
+    let settled = false;
+    const mark = (): void => {
+      settled = true;
+    };
+    promise.then(mark, mark);
+    await this.runUntil(() => settled, { what: 'a promise', ...options });
+    return promise;
+  }
+
+  async #step(): Promise<void> {
+    const label = this.time.advance();
+    if (label === undefined) return;
+    this.#eventCount++;
+    this.log(label);
+    await turn();
+  }
+
+  #stuck(message: string): Error {
+    const tail = this.trace.slice(-20).join('\n  ');
+    return new Error(`seed ${this.#options.seed}, t=${this.time.nowMs} ms: ${message}\n  ${tail}`);
+  }
+
+  #host(name: string): SimHost {
+    let host = this.#hosts.get(name);
+    if (!host) {
+      const random = this.random.fork(`host ${name}`);
+      const { offsetMs = 0, drift = 0 } = this.#options.clockError ?? {};
+      const { capacityBytes } = this.#options;
+      const delay = (op: DiskOp, bytes: number): Promise<void> => {
+        const [least, most] = SYNCS.has(op) ? DISK_MS.sync : DISK_MS.other;
+        const delayMs = random.between(least, most) + bytes / DISK_BYTES_PER_MS;
+        return new Promise((resolve) => this.time.after(delayMs, `${name} disk ${op} ${bytes}`, resolve));
+      };
+      host = {
+        name,
+        random,
+        disk: new MemoryDisk({ delay, ...(capacityBytes === undefined ? {} : { capacityBytes }) }),
+        clockError: { offsetMs: random.between(-offsetMs, offsetMs), drift: random.between(-drift, drift) },
+        bootCount: 0,
+        running: undefined,
+      };
+      this.#hosts.set(name, host);
+    }
+    return host;
+  }
+
+  #boot(host: SimHost): NonNullable<SimHost['running']> {
+    const life: Life = { dead: false };
+    const clock = new SimClock(this.time, host.name, host.clockError);
+    const env: Env = {
+      clock,
+      random: host.random.fork(`boot ${host.bootCount++}`),
+      disk: mortalDisk(host.disk, life),
+      transport: mortalTransport(this.network.memory.transport(host.name), life),
+    };
+    return { env, clock, life };
+  }
+}
+
+/** One turn of the real event loop: runs all that is ready without time passing. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
