@@ -51,6 +51,11 @@ export class FuseDevice implements ReplySink {
     }
   }
 
+  /** Takes over a descriptor of the device that is mounted already. */
+  static adopt(fd: number, log: FuseLog): FuseDevice {
+    return new FuseDevice(fd, log);
+  }
+
   /**
    * Begins to read requests, which are given to `handle` one at a time. Only after the descriptor was mounted.
    * outstandingReads 0: the event loop polls the device (measured 1.6 times faster on small requests).

@@ -3,7 +3,7 @@ import { lstat, readFile, readdir, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { FsError, UsageError } from '../errors.ts';
 import { findMount, parseMountInfo, type MountEntry } from './mount-table.ts';
-import { runTool } from './tools.ts';
+import { runUnmount } from './tools.ts';
 import type { FuseLog } from './types.ts';
 
 /** Type of our mounts in /proc/mounts. */
@@ -96,8 +96,8 @@ export async function prepareMountPoint(path: string, log: FuseLog): Promise<str
   let place = await inspectMountPoint(path);
   // Several crashes can have left several layers.
   for (let layer = 0; place.state === 'stale' && layer < 16; layer++) {
-    const result = await detach(place.path);
-    if (result !== undefined) throw new FsError('EBUSY', `${place.message} It could not be unmounted: ${result}`, { remedy: place.remedy });
+    const result = await runUnmount(place.path, 'lazy');
+    if (result.code !== 0) throw new FsError('EBUSY', `${place.message} It could not be unmounted: ${result.message}`, { remedy: place.remedy });
     log(`Unmounted what a crash had left at ${place.path}.`);
     place = await inspectMountPoint(path);
   }
@@ -105,12 +105,4 @@ export async function prepareMountPoint(path: string, log: FuseLog): Promise<str
   const details = { remedy: place.remedy, info: { state: place.state, path: place.path } };
   if (place.state === 'mounted' || place.state === 'unresponsive' || place.state === 'stale') throw new FsError('EBUSY', place.message, details);
   throw new UsageError(place.message, details);
-}
-
-/** Lazy unmount, as root or by the setuid helper; the error text if neither worked. */
-async function detach(path: string): Promise<string | undefined> {
-  const asRoot = await runTool('umount', ['-l', path]);
-  if (asRoot.code === 0) return undefined;
-  const asUser = await runTool('fusermount', ['-u', '-z', path]);
-  return asUser.code === 0 ? undefined : asRoot.message;
 }

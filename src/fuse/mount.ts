@@ -10,9 +10,10 @@ import { findMount, type MountEntry } from './mount-table.ts';
 import { FS_TYPE, prepareMountPoint, readMountTable } from './mount-point.ts';
 import { MAX_IO_BYTES } from './protocol.ts';
 import { FuseSession } from './session.ts';
-import { runTool } from './tools.ts';
+import { runTool, runUnmount } from './tools.ts';
 import type { BindingName, FuseLog, FuseMount, FuseMountOptions, MountEnd } from './types.ts';
 
+export { nativeBindingProblem } from './native.ts';
 export { inspectMountPoint, type MountPointState } from './mount-point.ts';
 export type { BindingName, FuseLog, FuseMount, FuseMountOptions, MountEnd } from './types.ts';
 
@@ -56,13 +57,9 @@ export async function mountFuse(args: { readonly ops: VfsOps; readonly mountPoin
   }
   const mountPoint = await prepareMountPoint(args.mountPoint, log);
   if (binding === 'fuse-native') {
-    const { mountNative } = await import('./native.ts');
-    return mountNative({ ops, mountPoint, options, log });
+    const { openThroughFusermount } = await import('./native.ts');
+    return serve(binding, FuseDevice.adopt(openThroughFusermount(mountPoint, options), log), ops, mountPoint, options, log);
   }
-  return mountDevice(ops, mountPoint, options, log);
-}
-
-async function mountDevice(ops: VfsOps, mountPoint: string, options: FuseMountOptions, log: FuseLog): Promise<FuseMount> {
   const device = FuseDevice.open(log);
   try {
     await passToKernel(device.fd, mountPoint, options);
@@ -70,6 +67,10 @@ async function mountDevice(ops: VfsOps, mountPoint: string, options: FuseMountOp
     device.close();
     throw error;
   }
+  return serve(binding, device, ops, mountPoint, options, log);
+}
+
+async function serve(binding: BindingName, device: FuseDevice, ops: VfsOps, mountPoint: string, options: FuseMountOptions, log: FuseLog): Promise<FuseMount> {
   const maxReadAheadBytes = options.maxReadAheadBytes ?? DEFAULT_READ_AHEAD_BYTES;
   let session!: FuseSession;
   const ready = new Promise<void>((resolve) => {
@@ -80,7 +81,7 @@ async function mountDevice(ops: VfsOps, mountPoint: string, options: FuseMountOp
     session.end();
     return end;
   });
-  const mounted = new DeviceMount(device, mountPoint, closed, findMount(await readMountTable(), mountPoint));
+  const mounted = new DeviceMount(binding, device, mountPoint, closed, findMount(await readMountTable(), mountPoint));
   try {
     await settled(ready, closed);
     if (maxReadAheadBytes > 0) await raiseReadAhead(mounted.entry, maxReadAheadBytes, log);
@@ -143,14 +144,15 @@ async function raiseReadAhead(entry: MountEntry | undefined, bytes: number, log:
 }
 
 class DeviceMount implements FuseMount {
-  readonly binding = 'dev-fuse';
+  readonly binding: BindingName;
   readonly mountPoint: string;
   readonly notifier: KernelNotifier;
   readonly closed: Promise<MountEnd>;
   readonly entry: MountEntry | undefined;
   #ended = false;
 
-  constructor(device: FuseDevice, mountPoint: string, closed: Promise<MountEnd>, entry: MountEntry | undefined) {
+  constructor(binding: BindingName, device: FuseDevice, mountPoint: string, closed: Promise<MountEnd>, entry: MountEntry | undefined) {
+    this.binding = binding;
     this.mountPoint = mountPoint;
     this.entry = entry;
     this.closed = closed.then((end) => {
@@ -165,7 +167,7 @@ class DeviceMount implements FuseMount {
 
   async unmount({ force = false }: { readonly force?: boolean } = {}): Promise<void> {
     if (this.#ended) return;
-    const gentle = await runTool('umount', [this.mountPoint], { timeoutMs: UNMOUNT_TIMEOUT_MS });
+    const gentle = await runUnmount(this.mountPoint, 'plain', UNMOUNT_TIMEOUT_MS);
     if (gentle.code === 0 && (await this.#closedWithin(force ? UNMOUNT_TIMEOUT_MS : undefined))) return;
     if (this.#ended) return;
     if (!force) {
@@ -174,10 +176,8 @@ class DeviceMount implements FuseMount {
       });
     }
     // Aborts the connection, so that whatever waits in it ends with an error; then takes the name away.
-    await runTool('umount', ['-f', this.mountPoint], { timeoutMs: UNMOUNT_TIMEOUT_MS });
-    if (await this.#stillListed()) await runTool('umount', ['-l', this.mountPoint], { timeoutMs: UNMOUNT_TIMEOUT_MS });
-    if (await this.#closedWithin(UNMOUNT_TIMEOUT_MS)) return;
     await this.#abort();
+    if (await this.#stillListed()) await runUnmount(this.mountPoint, 'lazy', UNMOUNT_TIMEOUT_MS);
     if (await this.#closedWithin(UNMOUNT_TIMEOUT_MS)) return;
     throw new FsError('EBUSY', `${this.mountPoint} was detached, but the kernel still holds its connection.`, { remedy: 'Ending this process releases it.' });
   }
@@ -198,12 +198,14 @@ class DeviceMount implements FuseMount {
     return entry !== undefined && entry.device === this.entry?.device;
   }
 
-  /** Through fusectl, where the connection's number is the minor of the mount's device. */
+  /** Through fusectl, where the connection's number is the minor of the mount's device and its user may write; else as root by umount -f. */
   async #abort(): Promise<void> {
     const minor = this.entry?.device.split(':')[1];
     if (minor === undefined) return;
-    const control = '/sys/fs/fuse/connections';
-    if (!existsSync(`${control}/${minor}/abort`)) await runTool('mount', ['-t', 'fusectl', 'fusectl', control]);
-    await writeFile(`${control}/${minor}/abort`, '1').catch(() => undefined);
+    try {
+      await writeFile(`/sys/fs/fuse/connections/${minor}/abort`, '1');
+    } catch {
+      await runUnmount(this.mountPoint, 'abort', UNMOUNT_TIMEOUT_MS);
+    }
   }
 }

@@ -35,3 +35,13 @@ export function runTool(command: string, args: readonly string[], options: { rea
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
+
+/**
+ * Unmounts as root with umount(8), else with the setuid fusermount. `abort` (root only) ends everything that waits in
+ * the connection, too; `lazy` takes the name away though programs use the mount.
+ */
+export function runUnmount(mountPoint: string, how: 'plain' | 'lazy' | 'abort', timeoutMs = DEFAULT_TIMEOUT_MS): Promise<ToolResult> {
+  const root = process.geteuid?.() === 0;
+  const flags = { plain: root ? [] : ['-u'], lazy: root ? ['-l'] : ['-u', '-z'], abort: root ? ['-f'] : ['-u', '-z'] }[how];
+  return runTool(root ? 'umount' : 'fusermount', [...flags, mountPoint], { timeoutMs });
+}

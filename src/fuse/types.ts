@@ -32,7 +32,7 @@ export interface FuseMount {
 }
 
 export interface FuseMountOptions {
-  /** `auto`: dev-fuse as root, else fuse-native. */
+  /** `auto`: dev-fuse as root, else fuse-native (which only mounts: the protocol is ours with both). */
   readonly binding?: 'auto' | BindingName;
   readonly readOnly?: boolean;
   /** Whether users other than the one who mounts may use it; access is checked by mode bits either way. Default true as root, else false. */
