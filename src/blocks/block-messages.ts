@@ -115,7 +115,8 @@ export interface DamageRecord {
 type Fields = Readonly<Record<string, unknown>>;
 
 function fields(header: unknown, what: string): Fields {
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) throw new FormatError(`${what}: the header is not an object`);
+  if (typeof header !== 'object' || header === null || Array.isArray(header))
+    throw new FormatError(`${what}: the header is not an object`);
   return header as Fields;
 }
 
@@ -134,7 +135,8 @@ function poolId(value: unknown): PoolId {
 
 /** Copies: what arrives is a view into a receive buffer. */
 function blockId(value: unknown): BlockId {
-  if (!(value instanceof Uint8Array) || value.length !== BLOCK_ID_BYTES) throw new FormatError(`a block id must have ${BLOCK_ID_BYTES} bytes`);
+  if (!(value instanceof Uint8Array) || value.length !== BLOCK_ID_BYTES)
+    throw new FormatError(`a block id must have ${BLOCK_ID_BYTES} bytes`);
   return asBlockId(Uint8Array.prototype.slice.call(value));
 }
 
@@ -144,7 +146,8 @@ function list(value: unknown, name: string, most: number): readonly unknown[] {
 }
 
 function nodeId(value: unknown): NodeId {
-  if (typeof value !== 'string' || !/^[a-z0-9-]{1,64}$/.test(value)) throw new FormatError('a node id has 1 to 64 of a-z, 0-9 and -');
+  if (typeof value !== 'string' || !/^[a-z0-9-]{1,64}$/.test(value))
+    throw new FormatError('a node id has 1 to 64 of a-z, 0-9 and -');
   return value as NodeId;
 }
 
@@ -259,7 +262,8 @@ export function parseListReply(header: unknown): ListReply {
 /** Lengths in the order of the ids asked for, null where absent. */
 export function parseHasReply(header: unknown, asked: number): readonly (number | null)[] {
   const lengths = list(fields(header, 'reply to block.has')['lengths'], 'lengths', asked);
-  if (lengths.length !== asked) throw new FormatError(`block.has was asked for ${asked} blocks and answered for ${lengths.length}`);
+  if (lengths.length !== asked)
+    throw new FormatError(`block.has was asked for ${asked} blocks and answered for ${lengths.length}`);
   return lengths.map((length) => (length === null ? null : count(length, 'length', BLOCK_MAX_BYTES)));
 }
 

@@ -68,7 +68,13 @@ export class BlockReader {
   /** The whole block; the result is the buffer in which it arrived, owned by the caller. */
   readWhole(pool: PoolId, id: BlockId, options: ReadOptions = {}): Promise<Uint8Array> {
     return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
-      const request: GetRequest = { pool, id, firstPage: 0, pageCount: BLOCK_MAX_BYTES / PAGE_BYTES, wantHashes: false };
+      const request: GetRequest = {
+        pool,
+        id,
+        firstPage: 0,
+        pageCount: BLOCK_MAX_BYTES / PAGE_BYTES,
+        wantHashes: false,
+      };
       const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal });
       this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
       return reply.payload;
@@ -134,7 +140,9 @@ export class BlockReader {
     try {
       return check();
     } catch (error) {
-      this.#network.call(node, blockMethods.reportDamage, { pool, id }, { timeoutMs: REPORT_TIMEOUT_MS }).catch(() => undefined);
+      this.#network
+        .call(node, blockMethods.reportDamage, { pool, id }, { timeoutMs: REPORT_TIMEOUT_MS })
+        .catch(() => undefined);
       if (error instanceof CorruptionError) throw error;
       throw new CorruptionError(`block ${blockIdToHex(id)}: ${node} sent a malformed reply`, { cause: error });
     }
@@ -210,11 +218,14 @@ function describeReadFailure(id: BlockId, errors: ReadonlyMap<NodeId, unknown>):
   const name = `block ${blockIdToHex(id)}`;
   const info = { damaged, unreachable, asked: [...errors.keys()] };
   if (unreachable.length > 0) {
-    return new UnavailableError(`${name}: no intact copy on the nodes that answer; not reached: ${unreachable.join(', ')}`, {
-      cause,
-      info,
-      remedy: 'Start the nodes that are down; `tatami status` names them.',
-    });
+    return new UnavailableError(
+      `${name}: no intact copy on the nodes that answer; not reached: ${unreachable.join(', ')}`,
+      {
+        cause,
+        info,
+        remedy: 'Start the nodes that are down; `tatami status` names them.',
+      },
+    );
   }
   if (damaged.length > 0) {
     return new CorruptionError(`${name}: every copy that is left is damaged (${damaged.join(', ')})`, {

@@ -75,11 +75,12 @@ export class BlockWriter {
       full: new Set(),
       laterAccepted: false,
     };
-    for (let retryMs = RETRY_MIN_MS; ; ) {
+    for (let retryMs = RETRY_MIN_MS; ;) {
       options.signal?.throwIfAborted();
       const catalog = this.#catalog.current();
       const pool = findPool(catalog, poolId);
-      if (pool === undefined) throw new UnavailableError(`pool ${poolId} is not in the catalog (epoch ${catalog.epoch})`);
+      if (pool === undefined)
+        throw new UnavailableError(`pool ${poolId} is not in the catalog (epoch ${catalog.epoch})`);
       const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, catalog.nodes.length);
       const done = this.#receipt(progress, needed);
       if (done !== undefined) {
@@ -139,7 +140,13 @@ export class BlockWriter {
     try {
       const reply =
         holder === undefined
-          ? await this.#sendBlock(progress, pool, first, targets.slice(1), this.#laterTargets(progress, catalog, pool, targets))
+          ? await this.#sendBlock(
+              progress,
+              pool,
+              first,
+              targets.slice(1),
+              this.#laterTargets(progress, catalog, pool, targets),
+            )
           : await this.#askHolder(progress, pool, holder, targets, 'now');
       this.#take(progress, parsePutReply(reply.header));
     } catch (error) {
@@ -212,7 +219,9 @@ export class BlockWriter {
    * the list that are down: the first node remembers it, and they get their copy when they are back.
    */
   #laterTargets(progress: Progress, catalog: Catalog, pool: Pool, now: readonly NodeId[]): readonly NodeId[] {
-    const order = placementOf(catalog, pool, progress.id).filter((node) => !now.includes(node) && !progress.holders.has(node));
+    const order = placementOf(catalog, pool, progress.id).filter(
+      (node) => !now.includes(node) && !progress.holders.has(node),
+    );
     const wanted = Math.min(pool.copies, catalog.nodes.length) - now.length - progress.holders.size;
     if (wanted <= 0) return [];
     const isDown = (node: NodeId): boolean => progress.failures.has(node) || this.#network.peer(node).state === 'down';
@@ -234,7 +243,11 @@ export class BlockWriter {
 
   /** A node has a newer catalog than ours; it comes by itself with the news. Returns early when it is there. */
   async #awaitCatalog(progress: Progress, pool: Pool): Promise<void> {
-    for (let waitMs = 10; findPool(this.#catalog.current(), pool.id)?.placementEpoch === pool.placementEpoch; waitMs *= 2) {
+    for (
+      let waitMs = 10;
+      findPool(this.#catalog.current(), pool.id)?.placementEpoch === pool.placementEpoch;
+      waitMs *= 2
+    ) {
       if (this.#clock.monotonicMs() + waitMs >= progress.deadlineMs) throw unavailable(progress, SYNCHRONOUS_COPIES);
       await this.#clock.sleep(waitMs, progress.options.signal);
     }
@@ -246,10 +259,13 @@ export class BlockWriter {
 }
 
 function noSpace(progress: Progress, catalog: Catalog): NoSpaceError {
-  return new NoSpaceError(`no room for another block: ${[...progress.full].join(', ')} of ${catalog.nodes.length} nodes are full`, {
-    remedy: 'Delete files and run `tatami gc`, or add a node or a larger disk.',
-    info: { full: [...progress.full] },
-  });
+  return new NoSpaceError(
+    `no room for another block: ${[...progress.full].join(', ')} of ${catalog.nodes.length} nodes are full`,
+    {
+      remedy: 'Delete files and run `tatami gc`, or add a node or a larger disk.',
+      info: { full: [...progress.full] },
+    },
+  );
 }
 
 function unavailable(progress: Progress, needed: number): UnavailableError {

@@ -115,7 +115,9 @@ export class DamageHealer {
       timeoutMs: FETCH_TIMEOUT_MS,
     });
     const { pageHashes } = hashBlock(data);
-    await this.#options.generations.write(pool, id, 0, (generation) => engine.put(pool, id, pageHashes, data, generation));
+    await this.#options.generations.write(pool, id, 0, (generation) =>
+      engine.put(pool, id, pageHashes, data, generation),
+    );
     const record = this.#records.get(key);
     if (record !== undefined) this.#record(key, { ...record, healed: true });
     this.#options.log.info({ block: key }, 'a damaged block was healed');

@@ -254,7 +254,8 @@ function encodeKey(entry: Omit<HandoffEntry, 'generation'>): Uint8Array {
 function decodeKey(key: Uint8Array): Omit<HandoffEntry, 'generation'> {
   const nameBytes = key[1] ?? 0;
   const poolAt = 2 + nameBytes;
-  if (key[0] !== PREFIX || key.length !== poolAt + 4 + BLOCK_ID_BYTES) throw new FormatError('the queue of later copies has a key of another format');
+  if (key[0] !== PREFIX || key.length !== poolAt + 4 + BLOCK_ID_BYTES)
+    throw new FormatError('the queue of later copies has a key of another format');
   return {
     node: Buffer.from(key.subarray(2, poolAt)).toString('latin1') as NodeId,
     pool: new DataView(key.buffer, key.byteOffset, key.byteLength).getUint32(poolAt) as PoolId,
@@ -280,7 +281,9 @@ function encodeValue(generation: number): Uint8Array {
 
 function decodeValue(value: Uint8Array): number {
   if (value[0] !== VALUE_VERSION || value.length !== VALUE_BYTES) {
-    throw new FormatError(`the queue of later copies is of format ${value[0]}, this program reads ${VALUE_VERSION}`, { remedy: 'Use the newer version of tatamifs that wrote it.' });
+    throw new FormatError(`the queue of later copies is of format ${value[0]}, this program reads ${VALUE_VERSION}`, {
+      remedy: 'Use the newer version of tatamifs that wrote it.',
+    });
   }
   return new DataView(value.buffer, value.byteOffset, value.byteLength).getFloat64(1);
 }

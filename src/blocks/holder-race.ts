@@ -22,7 +22,9 @@ export interface RaceOptions<T> {
   readonly signal?: AbortSignal | undefined;
 }
 
-export type RaceResult<T> = { readonly ok: true; readonly value: T; readonly node: NodeId } | { readonly ok: false; readonly errors: ReadonlyMap<NodeId, unknown> };
+export type RaceResult<T> =
+  | { readonly ok: true; readonly value: T; readonly node: NodeId }
+  | { readonly ok: false; readonly errors: ReadonlyMap<NodeId, unknown> };
 
 /** Resolves with the first good answer, or with every node's error. Rejects only when the caller's signal fires. */
 export function raceHolders<T>(options: RaceOptions<T>): Promise<RaceResult<T>> {

@@ -48,10 +48,12 @@ export class ReceivedBlock {
 
   #append(chunk: Uint8Array): void {
     const end = this.#receivedBytes + chunk.length;
-    if (end > this.lengthBytes) throw new FormatError(`the payload has more than the ${this.lengthBytes} bytes its header says`);
+    if (end > this.lengthBytes)
+      throw new FormatError(`the payload has more than the ${this.lengthBytes} bytes its header says`);
     if (this.#buffer === undefined) {
       // A small block in one chunk is owned already: no copy. allocUnsafeSlow: not a slice of Node's shared pool.
-      this.#buffer = chunk.length === this.lengthBytes ? chunk : new Uint8Array(Buffer.allocUnsafeSlow(this.lengthBytes).buffer);
+      this.#buffer =
+        chunk.length === this.lengthBytes ? chunk : new Uint8Array(Buffer.allocUnsafeSlow(this.lengthBytes).buffer);
     }
     if (this.#buffer !== chunk) this.#buffer.set(chunk, this.#receivedBytes);
     this.#receivedBytes = end;

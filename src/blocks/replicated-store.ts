@@ -5,7 +5,7 @@
 import { CancelledError, FsError, StateError, UnavailableError } from '../errors.ts';
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES } from '../limits.ts';
-import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply } from './block-messages.ts';
+import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply, type ListReply } from './block-messages.ts';
 import { findPool, placementOf } from './placement.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { Network } from '../net/types.ts';
@@ -41,7 +41,10 @@ export class ReplicatedStore implements BlockStore {
     return receipt.id;
   }
 
-  async putMany(blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>, options: WriteOptions = {}): Promise<BlockId[]> {
+  async putMany(
+    blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+    options: WriteOptions = {},
+  ): Promise<BlockId[]> {
     this.#checkOpen(options.signal);
     const ids: BlockId[] = [];
     const underWay = new Set<Promise<void>>();
@@ -73,7 +76,14 @@ export class ReplicatedStore implements BlockStore {
     const signal = options.signal === undefined ? {} : { signal: options.signal };
     if (offset === 0 && length >= BLOCK_MAX_BYTES) return await client.readUnknown(pool, id, signal);
     // A range that is empty still fails for a block that is not there: at least one page is asked for.
-    const bytes = await client.readRange(pool, id, undefined, Math.min(offset, BLOCK_MAX_BYTES - 1), Math.max(1, length), signal);
+    const bytes = await client.readRange(
+      pool,
+      id,
+      undefined,
+      Math.min(offset, BLOCK_MAX_BYTES - 1),
+      Math.max(1, length),
+      signal,
+    );
     return offset >= BLOCK_MAX_BYTES || length === 0 ? new Uint8Array(0) : bytes.slice();
   }
 
@@ -111,7 +121,8 @@ export class ReplicatedStore implements BlockStore {
         if (state === 'unreachable' && node !== undefined) unreachable.push(node);
       });
     }
-    if (unreachable.length > 0) throw new UnavailableError(`block ${blockIdToHex(id)}: not reached: ${unreachable.join(', ')}`);
+    if (unreachable.length > 0)
+      throw new UnavailableError(`block ${blockIdToHex(id)}: not reached: ${unreachable.join(', ')}`);
     return false;
   }
 
@@ -144,19 +155,28 @@ export class ReplicatedStore implements BlockStore {
   }
 
   /**
-   * Every block that some node has. UnavailableError when a node does not answer: a list that leaves blocks out would
-   * be taken for complete. Remembers the ids it gave: some 100 bytes a block.
+   * Every block that some node has. One absent node is tolerated where the pool keeps two copies or more (each block
+   * was put on two nodes); with more absent it ends in UnavailableError, as a list that leaves blocks out would be
+   * taken for complete. Remembers the ids it gave: some 100 bytes a block.
    */
   async *list(): AsyncIterable<BlockInfo> {
     this.#checkOpen();
     const { network, catalog, pool } = this.#options;
     const seen = new Set<string>();
-    for (const node of catalog.current().nodes) {
+    const nodes = catalog.current().nodes;
+    let absentAllowed = this.#pool().copies > 1 && nodes.length > 1 ? 1 : 0;
+    for (const node of nodes) {
       let cursor: string | null = null;
       do {
         const request = { pool, cursor, limit: IDS_PER_MESSAGE_MAX };
-        const reply = await network.call(node.id, blockMethods.list, request, { timeoutMs: ATTEMPT_TIMEOUT_MS });
-        const page = parseListReply(reply.header);
+        let page: ListReply;
+        try {
+          const reply = await network.call(node.id, blockMethods.list, request, { timeoutMs: ATTEMPT_TIMEOUT_MS });
+          page = parseListReply(reply.header);
+        } catch (error) {
+          if (absentAllowed-- > 0) break;
+          throw new UnavailableError(`blocks cannot be listed: ${node.id} does not answer`, { cause: error });
+        }
         for (const [id, lengthBytes] of page.items) {
           const key = Buffer.from(id).toString('latin1');
           if (seen.has(key)) continue;
@@ -184,7 +204,10 @@ export class ReplicatedStore implements BlockStore {
   }
 
   #refused(): FsError {
-    return new FsError('EPERM', `pool ${this.#options.pool} belongs to a filesystem: use a library's pool for a block store`);
+    return new FsError(
+      'EPERM',
+      `pool ${this.#options.pool} belongs to a filesystem: use a library's pool for a block store`,
+    );
   }
 
   #checkOpen(signal?: AbortSignal): void {

@@ -177,7 +177,8 @@ export class FakeHub {
 
   async *#chunks(call: CallInfo, payload: CallOptions['payload'], signal: AbortSignal): AsyncGenerator<Uint8Array> {
     if (payload === undefined) return;
-    const source: AsyncIterable<Uint8Array> | readonly Uint8Array[] = 'lengthBytes' in payload ? payload.chunks : payload;
+    const source: AsyncIterable<Uint8Array> | readonly Uint8Array[] =
+      'lengthBytes' in payload ? payload.chunks : payload;
     let sentBytes = 0;
     for await (const piece of source) {
       for (let at = 0; at < piece.length; at += CHUNK_BYTES) {
@@ -386,6 +387,7 @@ export class FakeCluster {
 /** Bytes that differ from page to page. */
 export function pattern(length: number, seed = 1): Uint8Array {
   const words = new Uint32Array(Math.ceil(length / 4));
-  for (let i = 0, x = seed * 2654435761; i < words.length; i++) words[i] = x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
+  for (let i = 0, x = seed * 2654435761; i < words.length; i++)
+    words[i] = x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
   return new Uint8Array(words.buffer, 0, length);
 }

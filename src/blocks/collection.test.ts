@@ -1,0 +1,102 @@
+import { describe, expect, it } from 'vitest';
+import { FakeCluster, pattern, POOL } from '../../test/support/fake-block-cluster.ts';
+import { blockIdToHex, type NodeId } from '../ids.ts';
+import { parseListReply } from './block-messages.ts';
+import { hashBlock } from './identity.ts';
+import { MemoryEngine } from './memory-engine.ts';
+
+const node = 'n1' as NodeId;
+
+function call(cluster: FakeCluster, method: string, header: object): Promise<unknown> {
+  return cluster.settle(
+    cluster.clientNetwork.call(node, method, header, { timeoutMs: 1000 }).then((reply) => reply.header),
+  );
+}
+
+async function oldIds(cluster: FakeCluster, generation: number, limit = 3): Promise<string[]> {
+  const found: string[] = [];
+  let cursor: string | null = null;
+  do {
+    const page = parseListReply(await call(cluster, 'block.listOld', { pool: POOL, generation, cursor, limit }));
+    expect(page.items.length).toBeLessThanOrEqual(limit);
+    found.push(...page.items.map(([id]) => blockIdToHex(id)));
+    cursor = page.cursor;
+  } while (cursor !== null);
+  return found.sort();
+}
+
+describe('collection at a node', () => {
+  it('lists and sweeps what was not put or renewed since it began', async () => {
+    const cluster = await FakeCluster.start({ nodes: 1, pool: { copies: 1 } });
+    const blocks = Array.from({ length: 10 }, (_, i) => pattern(100 + i, i + 1));
+    const ids = blocks.map((block) => hashBlock(block).id);
+    for (const block of blocks) await cluster.settle(cluster.client.put(POOL, block));
+    expect(await call(cluster, 'block.gcBegin', { generation: 4 })).toEqual({ generation: 4 });
+    expect(await oldIds(cluster, 4)).toHaveLength(10);
+    await cluster.settle(cluster.client.put(POOL, blocks[0] as Uint8Array));
+    expect(await call(cluster, 'block.renew', { pool: POOL, ids: [ids[1], new Uint8Array(32)] })).toEqual({
+      present: [true, false],
+      generation: 4,
+    });
+    expect(await oldIds(cluster, 4)).toEqual(ids.slice(2).map(blockIdToHex).sort());
+    expect(await call(cluster, 'block.sweepOld', { pool: POOL, generation: 4, ids })).toEqual({ deletedCount: 8 });
+    expect(await call(cluster, 'block.has', { pool: POOL, ids })).toEqual({
+      lengths: [100, 101, ...new Array<null>(8).fill(null)],
+    });
+    await cluster.close();
+  });
+
+  it('refuses to sweep what it must not', async () => {
+    const cluster = await FakeCluster.start({ nodes: 1, pool: { copies: 1 } });
+    await expect(call(cluster, 'block.sweepOld', { pool: POOL, generation: 4, ids: [] })).rejects.toMatchObject({
+      code: 'ERR_UNAVAILABLE',
+    });
+    await expect(call(cluster, 'block.delete', { pool: POOL, ids: [] })).rejects.toMatchObject({ code: 'EPERM' });
+    await expect(
+      call(cluster, 'block.listOld', { pool: POOL, generation: 4, cursor: 'x', limit: 1 }),
+    ).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' });
+    await cluster.close();
+    const library = await FakeCluster.start({ nodes: 1, pool: { copies: 1, kind: 'library' } });
+    await call(library, 'block.gcBegin', { generation: 4 });
+    await expect(call(library, 'block.sweepOld', { pool: POOL, generation: 4, ids: [] })).rejects.toMatchObject({
+      code: 'EPERM',
+    });
+    await library.close();
+  });
+
+  it('never takes a block whose receipt is of this collection, however the two meet', async () => {
+    class SlowDelete extends MemoryEngine {
+      override async delete(...args: Parameters<MemoryEngine['delete']>): Promise<boolean> {
+        await cluster.clock.sleep(5);
+        return await super.delete(...args);
+      }
+      override async put(...args: Parameters<MemoryEngine['put']>): Promise<{ existed: boolean }> {
+        await cluster.clock.sleep(5);
+        return await super.put(...args);
+      }
+    }
+    const cluster: FakeCluster = await FakeCluster.start({
+      nodes: 1,
+      pool: { copies: 1 },
+      engine: () => new SlowDelete(),
+    });
+    const data = pattern(500);
+    const { id } = hashBlock(data);
+    for (let delayMs = 0; delayMs <= 12; delayMs++) {
+      const generation = delayMs + 1;
+      await cluster.settle(cluster.client.put(POOL, data));
+      await call(cluster, 'block.gcBegin', { generation });
+      const sweep = cluster.clientNetwork.call(
+        node,
+        'block.sweepOld',
+        { pool: POOL, generation, ids: [id] },
+        { timeoutMs: 1000 },
+      );
+      const put = cluster.clock.sleep(delayMs).then(() => cluster.client.put(POOL, data));
+      const [, receipt] = await cluster.settle(Promise.all([sweep, put]));
+      expect(receipt.generation).toBe(generation);
+      expect(cluster.nodes[0]?.engine.has(POOL, id), `put ${delayMs} ms after the sweep`).toBe(500);
+    }
+    await cluster.close();
+  });
+});
