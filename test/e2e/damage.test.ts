@@ -1,0 +1,94 @@
+/** Rotten bytes on disk: read right from another copy and reported by path; with no copy left an error, never wrong bytes. */
+import { closeSync, openSync, readFileSync, readSync, readdirSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TestCluster, mustTatami, tatami } from './support.ts';
+
+const SIZE = 6_000_000;
+
+interface FsckJson {
+  readonly troubles: readonly { kind: string; paths: readonly string[]; nodes: readonly string[]; block: string }[];
+}
+
+describe('a byte flipped in a pack', () => {
+  let cluster: TestCluster;
+  let data: Buffer;
+  beforeEach(async () => {
+    cluster = await TestCluster.start({ nodes: 3, copies: 2 });
+    data = randomBytes(SIZE);
+    writeFileSync(join(cluster.mount, 'precious'), data);
+    await cluster.restartCold();
+  });
+  afterEach(() => cluster.destroy());
+
+  /** Flips one byte of every stored copy of the file's bytes around `offset`, on at most `most` nodes; which ones. */
+  async function flip(offset: number, most: number): Promise<string[]> {
+    await cluster.down();
+    const needle = data.subarray(offset, offset + 64);
+    const flipped: string[] = [];
+    for (const node of ['n1', 'n2', 'n3']) {
+      if (flipped.length === most) break;
+      const blocks = join(cluster.data, 'nodes', node, 'blocks');
+      for (const file of filesBelow(blocks)) {
+        const at = readFileSync(file).indexOf(needle);
+        if (at < 0) continue;
+        const fd = openSync(file, 'r+');
+        const byte = Buffer.alloc(1);
+        readSync(fd, byte, 0, 1, at);
+        writeSync(fd, Buffer.of((byte[0] ?? 0) ^ 0x40), 0, 1, at);
+        closeSync(fd);
+        flipped.push(node);
+      }
+    }
+    await cluster.up();
+    return flipped;
+  }
+
+  it('on one node is read around, mended and reported with node, block and path', async () => {
+    const [node, ...others] = await flip(1_000_000, 1);
+    expect(others).toEqual([]);
+    // The other copy may be asked first by chance; each cold read asks one of the two.
+    for (let attempt = 0; attempt < 12; attempt++) {
+      expect(readFileSync(join(cluster.mount, 'precious')).equals(data)).toBe(true);
+      const status = await cluster.status();
+      if (status.nodes.some((each) => each.damage.length > 0)) break;
+      await cluster.restartCold();
+    }
+    const status = await cluster.waitFor('mended', (now) =>
+      now.nodes.some((each) => each.damage.some((one) => one.healed)),
+    );
+    const damaged = status.nodes.find((each) => each.damage.length > 0);
+    expect(damaged?.id).toBe(node);
+    expect(status.findings.some((finding) => finding.text.includes(`Node ${node} found 1 damaged`))).toBe(true);
+    const report = JSON.parse(await mustTatami(['fsck', '--json', '--data', cluster.data])) as FsckJson;
+    expect(report.troubles).toMatchObject([{ kind: 'mended-copy', paths: ['/precious'], nodes: [node] }]);
+    expect(report.troubles[0]?.block).toBe(damaged?.damage[0]?.id);
+    const said = await mustTatami(['fsck', '/precious', '--data', cluster.data]);
+    expect(said).toContain('/precious');
+  });
+
+  it('in all copies gives EIO and names the file; the rest stays readable', async () => {
+    expect(await flip(1_000_000, 3)).toHaveLength(2);
+    const path = join(cluster.mount, 'precious');
+    expect(() => readFileSync(path)).toThrow(/EIO/);
+    // Bytes of the undamaged block are still given out.
+    const fd = openSync(path, 'r');
+    const tail = Buffer.alloc(100_000);
+    const from = 5_000_000;
+    expect(readSync(fd, tail, 0, tail.length, from)).toBe(tail.length);
+    expect(tail.equals(data.subarray(from, from + tail.length))).toBe(true);
+    closeSync(fd);
+    const checked = await tatami(['fsck', '--data', cluster.data]);
+    expect(checked.code).toBe(4);
+    expect(checked.stdout).toContain('/precious');
+    const status = await cluster.status();
+    expect(status.health).toBe('degraded');
+  });
+});
+
+function filesBelow(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .map((name) => join(directory, name))
+    .filter((path) => statSync(path).isFile() && statSync(path).size > 0);
+}
