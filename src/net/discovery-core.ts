@@ -82,7 +82,10 @@ export class DiscoveryCore {
   }
 
   /** What to send back to where the packet came from, and what was learned from it. */
-  receive(bytes: Uint8Array, nowWallMs: number): { readonly answers: readonly Uint8Array[]; readonly ack?: DiscoveryAck } {
+  receive(
+    bytes: Uint8Array,
+    nowWallMs: number,
+  ): { readonly answers: readonly Uint8Array[]; readonly ack?: DiscoveryAck } {
     const nothing = { answers: [] };
     this.stats.receivedCount += 1;
     const packet = this.#codec.decode(bytes);
@@ -112,7 +115,15 @@ export class DiscoveryCore {
     for (const group of this.#options.groups()) {
       const hash = groupHash(group);
       if (wanted.size > 0 && !wanted.has(hash)) continue;
-      answers.push(this.#codec.encode({ type: 'ack', address, groupHash: hash, answers: question.nonce, ...this.#stamp(nowWallMs) }));
+      answers.push(
+        this.#codec.encode({
+          type: 'ack',
+          address,
+          groupHash: hash,
+          answers: question.nonce,
+          ...this.#stamp(nowWallMs),
+        }),
+      );
     }
     this.stats.answeredCount += answers.length;
     return answers;
@@ -130,7 +141,12 @@ export class DiscoveryCore {
 
   #stamp(nowWallMs: number): PacketStamp {
     this.#counter += 1n;
-    return { instance: this.#options.instance, wallMs: nowWallMs, counter: this.#counter, nonce: this.#options.nonce() };
+    return {
+      instance: this.#options.instance,
+      wallMs: nowWallMs,
+      counter: this.#counter,
+      nonce: this.#options.nonce(),
+    };
   }
 
   #remember(nonce: Uint8Array, byHash: ReadonlyMap<bigint, GroupId>): void {

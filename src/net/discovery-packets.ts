@@ -22,7 +22,9 @@ const TYPE_DISCOVERY = 1;
 const TYPE_ACK = 2;
 export const PACKET_NONCE_BYTES = 16;
 /** Hashes of wanted groups that fit one packet beside the longest address; for more, send several packets. */
-export const GROUPS_PER_PACKET_MAX = Math.floor((DATAGRAM_MAX_BYTES - FIXED_BYTES - MAC_BYTES - 1 - ADDRESS_MAX_BYTES - 2) / 8);
+export const GROUPS_PER_PACKET_MAX = Math.floor(
+  (DATAGRAM_MAX_BYTES - FIXED_BYTES - MAC_BYTES - 1 - ADDRESS_MAX_BYTES - 2) / 8,
+);
 
 /** What every packet says about its sending. */
 export interface PacketStamp {
@@ -141,7 +143,13 @@ function decodeDiscovery(tail: Buffer, address: string, stamp: PacketStamp): Pac
 
 function decodeAck(tail: Buffer, address: string, stamp: PacketStamp): Packet | PacketFault {
   if (tail.length !== 8 + PACKET_NONCE_BYTES || !isAddress(address)) return 'malformed';
-  return { type: 'ack', address, groupHash: tail.readBigUInt64LE(0), answers: new Uint8Array(tail.subarray(8)), ...stamp };
+  return {
+    type: 'ack',
+    address,
+    groupHash: tail.readBigUInt64LE(0),
+    answers: new Uint8Array(tail.subarray(8)),
+    ...stamp,
+  };
 }
 
 function isAddress(text: string): boolean {

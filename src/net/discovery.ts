@@ -73,14 +73,21 @@ export function createDiscovery(options: DiscoveryOptions): Discovery {
     for (const answer of answers) socket?.send(answer, from);
     // Said once, not for each packet: a flood must not fill the log.
     if (core.stats.oldCount > oldBefore && oldBefore === 0) {
-      options.log?.('warn', `a discovery packet from ${from} is more than 30 s off our clock: it was replayed, or the clocks differ (check NTP)`);
+      options.log?.(
+        'warn',
+        `a discovery packet from ${from} is more than 30 s off our clock: it was replayed, or the clocks differ (check NTP)`,
+      );
     }
     if (ack === undefined) return;
     options.onFound?.(ack);
     for (const listener of [...listeners]) listener(ack);
   }
 
-  function probe(seeds: readonly Address[], groups: readonly GroupId[], probeOptions: ProbeOptions = {}): Promise<DiscoveryAck[]> {
+  function probe(
+    seeds: readonly Address[],
+    groups: readonly GroupId[],
+    probeOptions: ProbeOptions = {},
+  ): Promise<DiscoveryAck[]> {
     const bound = socket;
     if (bound === undefined || closed) return Promise.reject(new StateError('discovery is not started'));
     const timeoutMs = probeOptions.timeoutMs ?? PROBE_TIMEOUT_MS;

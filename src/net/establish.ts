@@ -28,7 +28,12 @@ export interface Establishing {
 }
 
 /** Runs the handshake on `connection`, which becomes the channel's. */
-export function establish(options: EstablishOptions, connection: Connection, role: Role, timeoutMs: number): Establishing {
+export function establish(
+  options: EstablishOptions,
+  connection: Connection,
+  role: Role,
+  timeoutMs: number,
+): Establishing {
   const { env } = options;
   const handshake = new Handshake({
     role,
@@ -45,7 +50,10 @@ export function establish(options: EstablishOptions, connection: Connection, rol
     settle = { resolve, reject };
   });
   const timer = env.clock.setTimer(timeoutMs, () => {
-    fail(new TimeoutError(`${connection.remoteAddress} did not finish the handshake within ${Math.round(timeoutMs)} ms`), false);
+    fail(
+      new TimeoutError(`${connection.remoteAddress} did not finish the handshake within ${Math.round(timeoutMs)} ms`),
+      false,
+    );
   });
 
   function fail(error: TatamiError, tellPeer: boolean): void {
@@ -89,7 +97,13 @@ export function establish(options: EstablishOptions, connection: Connection, rol
 
   connection.onClose((error) => {
     if (channel !== undefined) channel.ended(error);
-    else fail(new PeerUnreachableError(`${connection.remoteAddress} closed the connection during the handshake`, { cause: error }), false);
+    else
+      fail(
+        new PeerUnreachableError(`${connection.remoteAddress} closed the connection during the handshake`, {
+          cause: error,
+        }),
+        false,
+      );
   });
   connection.onDrain(() => channel?.drained());
   connection.onData((chunk) => {
@@ -100,7 +114,9 @@ export function establish(options: EstablishOptions, connection: Connection, rol
     } catch (error) {
       const reason = asTatamiError(error);
       if (channel !== undefined) {
-        options.log('warn', `closing the connection with ${connection.remoteAddress}: ${reason.message}`, { code: reason.code });
+        options.log('warn', `closing the connection with ${connection.remoteAddress}: ${reason.message}`, {
+          code: reason.code,
+        });
         channel.fail(reason);
         return;
       }
@@ -120,5 +136,8 @@ export function establish(options: EstablishOptions, connection: Connection, rol
 
 function asTatamiError(error: unknown): TatamiError {
   if (error instanceof TatamiError) return error;
-  return new FormatError(`a peer's bytes could not be handled: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  return new FormatError(
+    `a peer's bytes could not be handled: ${error instanceof Error ? error.message : String(error)}`,
+    { cause: error },
+  );
 }

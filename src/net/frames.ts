@@ -107,7 +107,14 @@ export interface FrameSink {
    * A head whose lengths and checksum are right. `header` is valid only during the call. Returns the place for the
    * chunk's bytes, exactly `chunkBytes` long, or undefined to skip them.
    */
-  onFrame(type: FrameType, flags: number, requestId: number, header: Uint8Array, payloadBytes: number, chunkBytes: number): Uint8Array | undefined;
+  onFrame(
+    type: FrameType,
+    flags: number,
+    requestId: number,
+    header: Uint8Array,
+    payloadBytes: number,
+    chunkBytes: number,
+  ): Uint8Array | undefined;
   /** The chunk is in its place (not called for skipped or empty ones). `intact` is false if its checksum is wrong. */
   onChunk(type: FrameType, flags: number, requestId: number, chunkBytes: number, intact: boolean): void;
 }
@@ -166,6 +173,11 @@ export class FrameDecoder {
         at = this.#takePartialHead(input, at);
       }
     }
+  }
+
+  /** The rest of the piece being received is not wanted any more: its place is not written to from now on. */
+  skipPiece(): void {
+    this.#target = undefined;
   }
 
   /** The common case: the head lies in one piece in the input and is used in place. */
@@ -230,9 +242,12 @@ export class FrameDecoder {
     const { headerMaxBytes, payloadMaxBytes, lastType } = this.limits;
     if (type < 1 || type > lastType) throw new FormatError(`a frame of type ${type} is not allowed here`);
     if ((flags & ~KNOWN_FLAGS) !== 0) throw new FormatError(`a frame has unknown flags ${flags}`);
-    if (headerBytes > headerMaxBytes) throw new TooLargeError(`a frame header of ${headerBytes} bytes; the limit is ${headerMaxBytes}`);
-    if (payloadBytes > payloadMaxBytes) throw new TooLargeError(`a payload of ${payloadBytes} bytes; the limit is ${payloadMaxBytes}`);
-    if (chunkBytes > PAYLOAD_CHUNK_BYTES) throw new TooLargeError(`a payload piece of ${chunkBytes} bytes; the limit is ${PAYLOAD_CHUNK_BYTES}`);
+    if (headerBytes > headerMaxBytes)
+      throw new TooLargeError(`a frame header of ${headerBytes} bytes; the limit is ${headerMaxBytes}`);
+    if (payloadBytes > payloadMaxBytes)
+      throw new TooLargeError(`a payload of ${payloadBytes} bytes; the limit is ${payloadMaxBytes}`);
+    if (chunkBytes > PAYLOAD_CHUNK_BYTES)
+      throw new TooLargeError(`a payload piece of ${chunkBytes} bytes; the limit is ${PAYLOAD_CHUNK_BYTES}`);
     if (chunkBytes > payloadBytes) throw new FormatError('a payload piece is longer than its payload');
     return headerBytes;
   }
@@ -251,7 +266,14 @@ export class FrameDecoder {
     this.#chunkBytes = view.getUint32(28, true);
     this.#chunkSum = (this.#flags & FLAG_CHECKED) === 0 ? 0n : view.getBigUint64(32, true);
     const header = head.subarray(FRAME_FIXED_BYTES);
-    this.#target = this.sink.onFrame(this.#type, this.#flags, this.#requestId, header, view.getUint32(24, true), this.#chunkBytes);
+    this.#target = this.sink.onFrame(
+      this.#type,
+      this.#flags,
+      this.#requestId,
+      header,
+      view.getUint32(24, true),
+      this.#chunkBytes,
+    );
     invariant(
       this.#target === undefined || this.#target.length === this.#chunkBytes,
       'frames',
@@ -275,7 +297,9 @@ export class FrameDecoder {
 }
 
 function readU32(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0;
+  return (
+    ((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0
+  );
 }
 
 function readU16(bytes: Uint8Array, at: number): number {

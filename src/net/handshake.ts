@@ -69,7 +69,9 @@ interface Hello {
 /** First 16 bytes of a hash of the cluster's id, so that the id itself is not shown to strangers; zeros if not known. */
 export function clusterHash(clusterId: string): Uint8Array {
   if (clusterId === '') return new Uint8Array(CLUSTER_HASH_BYTES);
-  return new Uint8Array(createHash('sha256').update('tatamifs cluster\0').update(clusterId).digest().subarray(0, CLUSTER_HASH_BYTES));
+  return new Uint8Array(
+    createHash('sha256').update('tatamifs cluster\0').update(clusterId).digest().subarray(0, CLUSTER_HASH_BYTES),
+  );
 }
 
 export class Handshake {
@@ -139,7 +141,8 @@ export class Handshake {
   }
 
   #prove(peer: Hello, prover: Role): Uint8Array {
-    const [first, second] = this.#options.role === 'initiator' ? [this.#ownHello, peer.bytes] : [peer.bytes, this.#ownHello];
+    const [first, second] =
+      this.#options.role === 'initiator' ? [this.#ownHello, peer.bytes] : [peer.bytes, this.#ownHello];
     const lengths = Buffer.alloc(8);
     lengths.writeUInt32LE(first.length, 0);
     lengths.writeUInt32LE(second.length, 4);
@@ -157,7 +160,11 @@ export function refuseFrame(error: TatamiError): Uint8Array {
   const code = error instanceof FormatError ? 2 : error instanceof OverloadedError ? 3 : 1;
   return plainFrame(
     FrameType.refuse,
-    concat([Uint8Array.of(code), shortText(error.message, REASON_MAX_BYTES), shortText(error.remedy ?? '', REASON_MAX_BYTES)]),
+    concat([
+      Uint8Array.of(code),
+      shortText(error.message, REASON_MAX_BYTES),
+      shortText(error.remedy ?? '', REASON_MAX_BYTES),
+    ]),
   );
 }
 
@@ -202,14 +209,21 @@ function decodeHello(bytes: Uint8Array): Hello {
   const label = reader.text(LABEL_MAX_BYTES);
   const isNode = kind === 1;
   if (!isNode && kind !== 2) throw new FormatError('a hello of neither a node nor a client');
-  if (isNode ? !/^[a-z0-9-]{1,64}$/.test(nodeId) : nodeId !== '') throw new FormatError('a hello with an invalid node name');
+  if (isNode ? !/^[a-z0-9-]{1,64}$/.test(nodeId) : nodeId !== '')
+    throw new FormatError('a hello with an invalid node name');
   if (!/^[0-9a-f]{1,64}$/.test(instanceId)) throw new FormatError('a hello with an invalid instance id');
   if (address !== '') parseHelloAddress(address);
   return {
     bytes: bytes.slice(),
     clusterHash: hash,
     nonce,
-    identity: { kind: isNode ? 'node' : 'client', ...(isNode ? { nodeId: nodeId as NodeId } : {}), instanceId, address, label },
+    identity: {
+      kind: isNode ? 'node' : 'client',
+      ...(isNode ? { nodeId: nodeId as NodeId } : {}),
+      instanceId,
+      address,
+      label,
+    },
   };
 }
 
@@ -258,7 +272,9 @@ class Reader {
     const length = this.u16();
     if (length > maxBytes) throw new FormatError('a text in a handshake message is too long');
     // eslint-disable-next-line no-control-regex -- they are what is looked for
-    return Buffer.from(this.bytes(length)).toString('utf8').replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
+    return Buffer.from(this.bytes(length))
+      .toString('utf8')
+      .replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
   }
 }
 

@@ -50,6 +50,10 @@ export class Incoming implements IncomingRequest {
     return this.#wholePayload();
   }
 
+  recycle(): void {
+    this.#request.inbound.recycle();
+  }
+
   async *payloadChunks(): AsyncGenerator<Uint8Array, void, void> {
     this.#takePayload();
     const { inbound } = this.#request;

@@ -60,7 +60,8 @@ export function packError(news: News, error: unknown): Uint8Array {
 export function unpackRequest(bytes: Uint8Array): RequestHead {
   const fields = unpackArray(bytes, 6);
   const [method, remainingMs, , , , header] = fields;
-  if (typeof method !== 'string' || method.length > METHOD_MAX_CHARS) throw new FormatError('a request has no valid method name');
+  if (typeof method !== 'string' || method.length > METHOD_MAX_CHARS)
+    throw new FormatError('a request has no valid method name');
   if (typeof remainingMs !== 'number' || !(remainingMs >= 0 && remainingMs <= TIMEOUT_MAX_MS)) {
     throw new FormatError('a request has no valid deadline');
   }
@@ -112,7 +113,8 @@ function readNews(fields: readonly unknown[], at: number): News {
   const catalogEpoch = fields[at];
   const fullPermille = fields[at + 1];
   const gcGeneration = fields[at + 2];
-  if (!isCount(catalogEpoch) || !isCount(fullPermille) || !isCount(gcGeneration)) throw new FormatError('a message has malformed news');
+  if (!isCount(catalogEpoch) || !isCount(fullPermille) || !isCount(gcGeneration))
+    throw new FormatError('a message has malformed news');
   return { catalogEpoch, fullPermille, gcGeneration };
 }
 

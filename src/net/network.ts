@@ -11,7 +11,18 @@ import { CLUSTER_KEY_BYTES } from './handshake.ts';
 import type { Log } from './log.ts';
 import { Peer } from './peer.ts';
 import type { RpcChannel } from './rpc.ts';
-import type { CallOptions, Channel, Handler, Header, Network, News, PeerInfo, PeerState, RemoteIdentity, Reply } from './types.ts';
+import type {
+  CallOptions,
+  Channel,
+  Handler,
+  Header,
+  Network,
+  News,
+  PeerInfo,
+  PeerState,
+  RemoteIdentity,
+  Reply,
+} from './types.ts';
 
 /**
  * Connections that have not proved themselves yet. When one more comes, the oldest is closed: an honest peer is through
@@ -66,8 +77,10 @@ class NodeNetwork implements Network {
 
   constructor(options: NetworkOptions) {
     const { key, identity, env } = options;
-    if (key.length !== CLUSTER_KEY_BYTES) throw new UsageError(`the cluster key has ${key.length} bytes instead of ${CLUSTER_KEY_BYTES}`);
-    if ((identity.kind === 'node') !== (identity.nodeId !== undefined)) throw new StateError('a node, and only a node, has a node id');
+    if (key.length !== CLUSTER_KEY_BYTES)
+      throw new UsageError(`the cluster key has ${key.length} bytes instead of ${CLUSTER_KEY_BYTES}`);
+    if ((identity.kind === 'node') !== (identity.nodeId !== undefined))
+      throw new StateError('a node, and only a node, has a node id');
     this.#options = options;
     this.#instanceId = Buffer.from(env.random.bytes(16)).toString('hex');
   }
@@ -81,7 +94,9 @@ class NodeNetwork implements Network {
     const peer = this.#peers.get(to);
     if (this.#closing !== undefined) return Promise.reject(closedError());
     if (peer === undefined) {
-      return Promise.reject(new PeerUnreachableError(`node ${to} is not in the address book`, { info: { nodeId: to } }));
+      return Promise.reject(
+        new PeerUnreachableError(`node ${to} is not in the address book`, { info: { nodeId: to } }),
+      );
     }
     const channel = peer.channel;
     if (channel !== undefined && !channel.closed) return channel.call(method, header, options);
@@ -192,7 +207,12 @@ class NodeNetwork implements Network {
       connection.destroy();
       throw leftMs <= 0 ? new TimeoutError(`no connection to ${address} within ${timeoutMs} ms`) : closedError();
     }
-    const handshake = establish(this.#establishOptions(), connection, 'initiator', Math.min(leftMs, HANDSHAKE_TIMEOUT_MS));
+    const handshake = establish(
+      this.#establishOptions(),
+      connection,
+      'initiator',
+      Math.min(leftMs, HANDSHAKE_TIMEOUT_MS),
+    );
     this.#dialling.add(handshake);
     try {
       const channel = await handshake.ready;
@@ -224,7 +244,11 @@ class NodeNetwork implements Network {
       (error: unknown) => {
         this.#accepting.delete(handshake);
         const { message, code } = error instanceof TatamiError ? error : { message: String(error), code: undefined };
-        this.#options.log(code === 'ERR_AUTH' ? 'warn' : 'info', `a connection from ${connection.remoteAddress} was not let in: ${message}`, { code });
+        this.#options.log(
+          code === 'ERR_AUTH' ? 'warn' : 'info',
+          `a connection from ${connection.remoteAddress} was not let in: ${message}`,
+          { code },
+        );
       },
     );
   }
@@ -283,10 +307,16 @@ function listenError(address: Address, error: unknown): unknown {
     });
   }
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
-    return new UsageError(`${address} is not an address of this machine`, { remedy: 'Choose an address that `ip addr` shows.', cause: error });
+    return new UsageError(`${address} is not an address of this machine`, {
+      remedy: 'Choose an address that `ip addr` shows.',
+      cause: error,
+    });
   }
   if (code === 'EACCES') {
-    return new UsageError(`no permission to listen on ${address}`, { remedy: 'Choose a port above 1023.', cause: error });
+    return new UsageError(`no permission to listen on ${address}`, {
+      remedy: 'Choose a port above 1023.',
+      cause: error,
+    });
   }
   return error;
 }

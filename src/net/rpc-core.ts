@@ -21,8 +21,15 @@ import {
   TooLargeError,
 } from '../errors.ts';
 import type { TatamiError } from '../errors.ts';
-import { MiB, PAYLOAD_MAX_BYTES, PEER_DOWN_AFTER_MS, PING_INTERVAL_MS, REQUESTS_PER_CONNECTION_MAX } from '../limits.ts';
-import { FLAG_OF_REPLY, FrameType, allocateUninitialised, bareFrame, sealFrame } from './frames.ts';
+import {
+  MiB,
+  PAYLOAD_MAX_BYTES,
+  PEER_DOWN_AFTER_MS,
+  PING_INTERVAL_MS,
+  REQUESTS_PER_CONNECTION_MAX,
+} from '../limits.ts';
+import { payloadPool } from './buffer-pool.ts';
+import { FLAG_OF_REPLY, FrameType, bareFrame, sealFrame } from './frames.ts';
 import type { FrameSink } from './frames.ts';
 import { packError, packRequest, packResponse, unpackError, unpackRequest, unpackResponse } from './messages.ts';
 import { OutMessage, SendQueue } from './send-queue.ts';
@@ -52,9 +59,23 @@ export class Inbound {
   /** Where the piece being received ends. */
   expectedBytes = 0;
 
-  constructor(totalBytes: number) {
+  /** `bytes` comes from the pool, and was not given back. */
+  #pooled: boolean;
+
+  /** `into` is used instead of memory of our own if the payload fits. */
+  constructor(totalBytes: number, into?: Uint8Array) {
+    const fits = into !== undefined && into.length >= totalBytes;
     this.totalBytes = totalBytes;
-    this.bytes = totalBytes === 0 ? EMPTY : allocateUninitialised(totalBytes);
+    this.#pooled = !fits && totalBytes > 0;
+    if (fits) this.bytes = into.subarray(0, totalBytes);
+    else this.bytes = totalBytes === 0 ? EMPTY : payloadPool.take(totalBytes);
+  }
+
+  /** Only when nothing reads or writes `bytes` any more. */
+  recycle(): void {
+    if (!this.#pooled || !this.complete) return;
+    this.#pooled = false;
+    payloadPool.giveBack(this.bytes);
   }
 
   get complete(): boolean {
@@ -70,6 +91,7 @@ export interface OutCall {
   readonly method: string;
   /** Set for calls with a payload that is not all sent. */
   readonly message: OutMessage | undefined;
+  readonly into: Uint8Array | undefined;
   /** The reply's header, once it is there. */
   header: Header;
   inbound: Inbound | undefined;
@@ -110,6 +132,8 @@ export interface RpcEffects extends Omit<QueueOutput, 'releasesPending'> {
   heard(news: News): void;
   /** The peer will close soon. */
   goneAway(): void;
+  /** Nothing more of the piece being received is to be written to its place. */
+  skipPiece(): void;
   /** The connection cannot go on: close it, then call `closed`. */
   fatal(error: TatamiError): void;
   /** `tick` wants to be called at this time at the latest. */
@@ -131,6 +155,8 @@ export class RpcCore implements FrameSink {
   readonly #deferred: InRequest[] = [];
   /** Replies with payloads that are not all sent, so that a CANCEL can stop them. */
   readonly #replies = new Map<number, OutMessage>();
+  /** Whose piece the decoder is (or was last) filling. */
+  #filling: Inbound | undefined;
   #nextId = 1;
   #nowMs: number;
   #lastReceivedMs: number;
@@ -189,15 +215,28 @@ export class RpcCore implements FrameSink {
     nowMs: number,
     resolve: (reply: Reply) => void,
     reject: (error: TatamiError) => void,
+    into?: Uint8Array,
   ): OutCall {
     this.#nowMs = nowMs;
     const totalBytes = typeof payload === 'number' ? payload : sumBytes(payload);
     checkPayloadBytes(totalBytes);
     const frame = packRequest(method, timeoutMs, this.#effects.ownNews(), header);
     const id = this.#takeId();
-    const message = totalBytes === 0 ? undefined : new OutMessage(FrameType.request, id, frame, totalBytes, isChecked(method));
+    const message =
+      totalBytes === 0 ? undefined : new OutMessage(FrameType.request, id, frame, totalBytes, isChecked(method));
     const deadlineMs = nowMs + timeoutMs;
-    const call: OutCall = { id, startedMs: nowMs, deadlineMs, method, message, header: undefined, inbound: undefined, resolve, reject };
+    const call: OutCall = {
+      id,
+      startedMs: nowMs,
+      deadlineMs,
+      method,
+      message,
+      into,
+      header: undefined,
+      inbound: undefined,
+      resolve,
+      reject,
+    };
     this.#calls.set(id, call);
     this.#wake(deadlineMs);
     if (message === undefined) {
@@ -227,7 +266,13 @@ export class RpcCore implements FrameSink {
   // Replies
 
   /** Answers a request. `release` is called once the payload's buffers are no longer needed. */
-  reply(request: InRequest, header: Header, payload: readonly Uint8Array[], release: (() => void) | undefined, nowMs: number): void {
+  reply(
+    request: InRequest,
+    header: Header,
+    payload: readonly Uint8Array[],
+    release: (() => void) | undefined,
+    nowMs: number,
+  ): void {
     this.#nowMs = nowMs;
     const wanted = this.#endRequest(request);
     try {
@@ -291,7 +336,13 @@ export class RpcCore implements FrameSink {
     this.#calls.clear();
     this.#queue.close();
     this.#deferred.length = 0;
-    for (const call of calls) call.reject(new PeerUnreachableError(error.message, { cause: error, ...(error.remedy === undefined ? {} : { remedy: error.remedy }) }));
+    for (const call of calls)
+      call.reject(
+        new PeerUnreachableError(error.message, {
+          cause: error,
+          ...(error.remedy === undefined ? {} : { remedy: error.remedy }),
+        }),
+      );
     for (const request of this.#requests.values()) this.#abandon(request, new CancelledError('the caller is gone'));
   }
 
@@ -304,10 +355,15 @@ export class RpcCore implements FrameSink {
     if (lateMs > PING_INTERVAL_MS) this.#lastReceivedMs = Math.max(this.#lastReceivedMs, nowMs - PING_INTERVAL_MS);
     if (!this.#keepAlive(nowMs)) return;
     let nextMs = this.#lastReceivedMs + PING_INTERVAL_MS;
-    if (nextMs <= nowMs) nextMs = Math.min(this.#lastPingMs + PING_INTERVAL_MS, this.#lastReceivedMs + PEER_DOWN_AFTER_MS);
+    if (nextMs <= nowMs)
+      nextMs = Math.min(this.#lastPingMs + PING_INTERVAL_MS, this.#lastReceivedMs + PEER_DOWN_AFTER_MS);
     for (const call of this.#calls.values()) {
       if (call.deadlineMs > nowMs) nextMs = Math.min(nextMs, call.deadlineMs);
-      else this.cancel(call, new TimeoutError(`${call.method}: no answer within ${Math.round(call.deadlineMs - call.startedMs)} ms`));
+      else
+        this.cancel(
+          call,
+          new TimeoutError(`${call.method}: no answer within ${Math.round(call.deadlineMs - call.startedMs)} ms`),
+        );
     }
     for (const request of this.#requests.values()) {
       if (request.ended !== undefined) continue;
@@ -322,7 +378,14 @@ export class RpcCore implements FrameSink {
 
   // FrameSink
 
-  onFrame(type: FrameType, flags: number, id: number, header: Uint8Array, payloadBytes: number, chunkBytes: number): Uint8Array | undefined {
+  onFrame(
+    type: FrameType,
+    flags: number,
+    id: number,
+    header: Uint8Array,
+    payloadBytes: number,
+    chunkBytes: number,
+  ): Uint8Array | undefined {
     switch (type) {
       case FrameType.request:
         return this.#onRequest(id, header, payloadBytes, chunkBytes);
@@ -362,11 +425,13 @@ export class RpcCore implements FrameSink {
   }
 
   onChunk(type: FrameType, flags: number, id: number, chunkBytes: number, intact: boolean): void {
+    this.#filling = undefined;
     const ofReply = type === FrameType.response || (type === FrameType.data && (flags & FLAG_OF_REPLY) !== 0);
     if (ofReply) {
       const call = this.#calls.get(id);
       if (call?.inbound === undefined) return;
-      if (!intact) this.cancel(call, new CorruptionError(`${call.method}: a piece of the reply was damaged on the way`));
+      if (!intact)
+        this.cancel(call, new CorruptionError(`${call.method}: a piece of the reply was damaged on the way`));
       else {
         call.inbound.receivedBytes += chunkBytes;
         if (call.inbound.complete) this.#finishCall(call, call.inbound.bytes);
@@ -408,7 +473,7 @@ export class RpcCore implements FrameSink {
     if (this.#queue.backlogBytes >= REPLY_BACKLOG_MAX_BYTES) this.#deferred.push(request);
     else this.#start(request);
     // A handler that answered at once has no use for the payload.
-    return this.#requests.get(id) === request ? expectPiece(request.inbound, chunkBytes) : undefined;
+    return this.#requests.get(id) === request ? this.#expectPiece(request.inbound, chunkBytes) : undefined;
   }
 
   #onResponse(id: number, bytes: Uint8Array, payloadBytes: number, chunkBytes: number): Uint8Array | undefined {
@@ -426,8 +491,8 @@ export class RpcCore implements FrameSink {
       this.#finishCall(call, EMPTY);
       return undefined;
     }
-    call.inbound = new Inbound(payloadBytes);
-    return expectPiece(call.inbound, chunkBytes);
+    call.inbound = new Inbound(payloadBytes, call.into);
+    return this.#expectPiece(call.inbound, chunkBytes);
   }
 
   #onData(flags: number, id: number, payloadBytes: number, chunkBytes: number): Uint8Array | undefined {
@@ -437,13 +502,23 @@ export class RpcCore implements FrameSink {
       inbound = request?.ended === undefined ? request?.inbound : undefined;
     } else {
       const call = this.#calls.get(id);
-      if (call !== undefined && call.inbound === undefined) throw new FormatError(`payload of request ${id} before its reply`);
+      if (call !== undefined && call.inbound === undefined)
+        throw new FormatError(`payload of request ${id} before its reply`);
       inbound = call?.inbound;
     }
     // Of a call or request that has ended meanwhile: skipped.
     if (inbound === undefined) return undefined;
     if (inbound.totalBytes !== payloadBytes) throw new FormatError(`the payload of request ${id} changed its length`);
-    return expectPiece(inbound, chunkBytes);
+    return this.#expectPiece(inbound, chunkBytes);
+  }
+
+  #expectPiece(inbound: Inbound, chunkBytes: number): Uint8Array | undefined {
+    if (chunkBytes === 0) return undefined;
+    const from = inbound.expectedBytes;
+    if (from + chunkBytes > inbound.totalBytes) throw new FormatError('a payload is longer than announced');
+    inbound.expectedBytes += chunkBytes;
+    this.#filling = inbound;
+    return inbound.bytes.subarray(from, from + chunkBytes);
   }
 
   #onCancel(id: number): void {
@@ -520,12 +595,20 @@ export class RpcCore implements FrameSink {
   }
 
   #finishCall(call: OutCall, payload: Uint8Array): void {
-    if (this.#endCall(call)) call.resolve({ header: call.header, payload });
+    const { inbound } = call;
+    if (!this.#endCall(call)) return;
+    if (inbound === undefined) call.resolve({ header: call.header, payload });
+    else call.resolve({ header: call.header, payload, recycle: () => inbound.recycle() });
   }
 
   #endCall(call: OutCall): boolean {
     if (this.#calls.get(call.id) !== call) return false;
     this.#calls.delete(call.id);
+    // The caller may use its buffer for something else from now on.
+    if (call.inbound !== undefined && this.#filling === call.inbound) {
+      this.#filling = undefined;
+      this.#effects.skipPiece();
+    }
     if (call.message !== undefined) this.#queue.drop(call.message);
     if (this.#calls.size === 0 && this.#backlogBytes > 0) this.#updateReading();
     return true;
@@ -572,22 +655,18 @@ export class RpcCore implements FrameSink {
   #hear(news: News): void {
     const last = this.#news;
     // Mostly nothing is new: hand on one object instead of many.
-    const same = last.catalogEpoch === news.catalogEpoch && last.fullPermille === news.fullPermille && last.gcGeneration === news.gcGeneration;
+    const same =
+      last.catalogEpoch === news.catalogEpoch &&
+      last.fullPermille === news.fullPermille &&
+      last.gcGeneration === news.gcGeneration;
     if (!same) this.#news = news;
     this.#effects.heard(this.#news);
   }
 }
 
-function expectPiece(inbound: Inbound, chunkBytes: number): Uint8Array | undefined {
-  if (chunkBytes === 0) return undefined;
-  const from = inbound.expectedBytes;
-  if (from + chunkBytes > inbound.totalBytes) throw new FormatError('a payload is longer than announced');
-  inbound.expectedBytes += chunkBytes;
-  return inbound.bytes.subarray(from, from + chunkBytes);
-}
-
 function checkPayloadBytes(totalBytes: number): void {
-  if (totalBytes > PAYLOAD_MAX_BYTES) throw new TooLargeError(`a payload of ${totalBytes} bytes; the limit is ${PAYLOAD_MAX_BYTES}`);
+  if (totalBytes > PAYLOAD_MAX_BYTES)
+    throw new TooLargeError(`a payload of ${totalBytes} bytes; the limit is ${PAYLOAD_MAX_BYTES}`);
 }
 
 function isChecked(method: string): boolean {

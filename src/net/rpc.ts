@@ -61,6 +61,9 @@ export class RpcChannel implements Channel {
         goneAway: () => {
           options.onGoAway(this);
         },
+        skipPiece: () => {
+          decoder.skipPiece();
+        },
         fatal: (error) => {
           this.fail(error);
         },
@@ -93,7 +96,7 @@ export class RpcChannel implements Channel {
 
   call(method: string, header: Header, options: CallOptions): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      const { timeoutMs, signal, payload } = options;
+      const { timeoutMs, signal, payload, into } = options;
       if (this.#closed) {
         reject(new PeerUnreachableError(`the connection to ${this.#name()} is closed`, { cause: this.#closedBy }));
         return;
@@ -107,10 +110,11 @@ export class RpcChannel implements Channel {
         return;
       }
       const stream = payload !== undefined && 'chunks' in payload ? payload : undefined;
-      const plain = payload === undefined ? [] : stream === undefined ? (payload as readonly Uint8Array[]) : stream.lengthBytes;
+      const plain =
+        payload === undefined ? [] : stream === undefined ? (payload as readonly Uint8Array[]) : stream.lengthBytes;
       const waitMs = Math.min(timeoutMs, TIMEOUT_MAX_MS);
       if (signal === undefined) {
-        const call = this.#core.call(method, header, plain, waitMs, this.#now(), resolve, reject);
+        const call = this.#core.call(method, header, plain, waitMs, this.#now(), resolve, reject, into);
         if (stream !== undefined) void this.#sendStream(call, stream);
         return;
       }
@@ -123,7 +127,7 @@ export class RpcChannel implements Channel {
           settle(value);
         };
       };
-      const call = this.#core.call(method, header, plain, waitMs, this.#now(), settled(resolve), settled(reject));
+      const call = this.#core.call(method, header, plain, waitMs, this.#now(), settled(resolve), settled(reject), into);
       signal.addEventListener('abort', onAbort, { once: true });
       if (stream !== undefined) void this.#sendStream(call, stream);
     });
@@ -191,7 +195,10 @@ export class RpcChannel implements Channel {
     });
   }
 
-  async #sendStream(call: OutCall, stream: { readonly lengthBytes: number; readonly chunks: AsyncIterable<Uint8Array> }): Promise<void> {
+  async #sendStream(
+    call: OutCall,
+    stream: { readonly lengthBytes: number; readonly chunks: AsyncIterable<Uint8Array> },
+  ): Promise<void> {
     const { message } = call;
     try {
       let givenBytes = 0;
@@ -208,10 +215,16 @@ export class RpcChannel implements Channel {
         }
       }
       if (givenBytes !== stream.lengthBytes && message?.dropped !== true) {
-        this.#core.cancel(call, new StateError(`${call.method}: a payload announced as ${stream.lengthBytes} bytes has ${givenBytes}`));
+        this.#core.cancel(
+          call,
+          new StateError(`${call.method}: a payload announced as ${stream.lengthBytes} bytes has ${givenBytes}`),
+        );
       }
     } catch (error) {
-      const reason = error instanceof TatamiError ? error : new CancelledError(`${call.method}: its payload's source failed`, { cause: error });
+      const reason =
+        error instanceof TatamiError
+          ? error
+          : new CancelledError(`${call.method}: its payload's source failed`, { cause: error });
       this.#core.cancel(call, reason);
     }
   }

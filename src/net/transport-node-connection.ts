@@ -168,10 +168,11 @@ const END_TIMEOUT_MS = 5_000;
 /** Runs of small chunks become one chunk each. */
 function joinSmall(chunks: readonly Uint8Array[]): Uint8Array[] {
   const joined: Uint8Array[] = [];
-  for (let from = 0; from < chunks.length; ) {
+  for (let from = 0; from < chunks.length;) {
     let to = from;
     let bytes = 0;
-    for (; to < chunks.length && (chunks[to] as Uint8Array).length <= SMALL_BYTES; to += 1) bytes += (chunks[to] as Uint8Array).length;
+    for (; to < chunks.length && (chunks[to] as Uint8Array).length <= SMALL_BYTES; to += 1)
+      bytes += (chunks[to] as Uint8Array).length;
     if (to - from > 1) {
       joined.push(Buffer.concat(chunks.slice(from, to), bytes));
       from = to;

@@ -31,7 +31,10 @@ export async function openDatagramSocket(address: Address, options: { broadcast:
     onMessage(receive) {
       socket.removeAllListeners('message');
       socket.on('message', (message, from) => {
-        receive(new Uint8Array(message.buffer, message.byteOffset, message.length), formatAddress(from.address, from.port));
+        receive(
+          new Uint8Array(message.buffer, message.byteOffset, message.length),
+          formatAddress(from.address, from.port),
+        );
       });
     },
     broadcastAddresses: (toPort) => (mayBroadcast ? broadcastHosts(host).map((to) => formatAddress(to, toPort)) : []),

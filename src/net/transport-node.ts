@@ -28,7 +28,10 @@ const TLS_HANDSHAKE_TIMEOUT_MS = 3_000;
 const TLS_HANDSHAKES_MAX_COUNT = 64;
 
 export function createNodeTransport(options: NodeTransportOptions = {}): Transport {
-  const psk = options.tlsKey === undefined ? undefined : createHmac('sha256', options.tlsKey).update('tatamifs tls psk 1').digest();
+  const psk =
+    options.tlsKey === undefined
+      ? undefined
+      : createHmac('sha256', options.tlsKey).update('tatamifs tls psk 1').digest();
   const secureContext = psk === undefined ? undefined : tls.createSecureContext(TLS_OPTIONS);
   return {
     listen: (address, onConnection) => listen(address, onConnection, psk, secureContext),
@@ -116,7 +119,11 @@ async function connect(address: Address, timeoutMs: number, psk: Buffer | undefi
     let settled = false;
     let secured: tls.TLSSocket | undefined;
     const timer = setTimeout(() => {
-      fail(new TimeoutError(`no connection to ${address} within ${Math.round(timeoutMs)} ms`, { remedy: 'Check that the machine is up and that no firewall is in the way.' }));
+      fail(
+        new TimeoutError(`no connection to ${address} within ${Math.round(timeoutMs)} ms`, {
+          remedy: 'Check that the machine is up and that no firewall is in the way.',
+        }),
+      );
     }, timeoutMs);
     timer.unref();
 
@@ -197,7 +204,9 @@ function connectError(address: Address, error: Error): Error {
 function tlsError(address: Address, error: Error & { code?: string }): Error {
   const { code = '' } = error;
   // What OpenSSL says at either end when the pre-shared keys differ.
-  if (/BINDER_DOES_NOT_VERIFY|ILLEGAL_PARAMETER|DECRYPT|BAD_RECORD_MAC|HANDSHAKE_FAILURE|SIGNATURE_ALGORITHM/.test(code)) {
+  if (
+    /BINDER_DOES_NOT_VERIFY|ILLEGAL_PARAMETER|DECRYPT|BAD_RECORD_MAC|HANDSHAKE_FAILURE|SIGNATURE_ALGORITHM/.test(code)
+  ) {
     return new AuthError(`${address} has another cluster key (TLS: ${code})`, {
       cause: error,
       remedy: 'Use the key file of that cluster (--key-file): it must be the same 32 bytes on every machine.',

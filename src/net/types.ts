@@ -29,12 +29,22 @@ export interface CallOptions {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
   readonly payload?: Payload;
+  /**
+   * Where the reply's payload goes, if it fits; `Reply.payload` is then the front part of it. Saves a copy. Nothing is
+   * written to it once the call has ended, in whatever way; before that it may be partly written.
+   */
+  readonly into?: Uint8Array;
 }
 
 export interface Reply {
   readonly header: Header;
   /** Owned by the caller; empty if there was none. */
   readonly payload: Uint8Array;
+  /**
+   * Optional to call, at most once: the payload, and every view of it, is no longer used by anybody, so its memory may
+   * be filled again (ten times cheaper than fresh memory: net/buffer-pool.ts). Absent where there is nothing to gain.
+   */
+  readonly recycle?: () => void;
 }
 
 export interface IncomingRequest {
@@ -46,6 +56,8 @@ export interface IncomingRequest {
   payload(): Promise<Uint8Array>;
   /** The payload as it arrives; chunks are owned by the handler. Rejects if the sender goes away. */
   payloadChunks(): AsyncIterable<Uint8Array>;
+  /** As Reply.recycle, for the request's payload, once it has been taken whole. Absent in fakes. */
+  recycle?(): void;
   /** Fires when the caller cancelled, its deadline passed or it is gone. */
   readonly signal: AbortSignal;
   /** Monotonic time (our clock) at which the caller stops waiting. */

@@ -1,0 +1,47 @@
+/**
+ * Buffers for payloads, used again. Pure. Why: fresh memory costs a page fault for every 4 KiB; filling a new 4 MiB
+ * buffer was measured at 1.2 GB/s of one core, a used one at 14 GB/s. Nobody has to give buffers back: what is not
+ * recycled is garbage-collected as ever.
+ */
+import { KiB, MiB } from '../limits.ts';
+import { allocateUninitialised } from './frames.ts';
+
+/** Smaller payloads are cheap to allocate. */
+const POOLED_MIN_BYTES = 64 * KiB;
+/** Capacities are multiples of this, so that a block with or without its page list finds the same buffers. */
+const STEP_BYTES = 256 * KiB;
+/** Kept free in all; what is given back beyond it is let go. */
+export const POOL_KEPT_MAX_BYTES = 32 * MiB;
+
+export class BufferPool {
+  readonly #free = new Map<number, Uint8Array[]>();
+  #freeBytes = 0;
+
+  /** Exactly `lengthBytes` of memory with any content. */
+  take(lengthBytes: number): Uint8Array {
+    if (lengthBytes < POOLED_MIN_BYTES) return allocateUninitialised(lengthBytes);
+    const capacity = Math.ceil(lengthBytes / STEP_BYTES) * STEP_BYTES;
+    const used = this.#free.get(capacity)?.pop();
+    if (used !== undefined) this.#freeBytes -= capacity;
+    const whole = used ?? allocateUninitialised(capacity);
+    return capacity === lengthBytes ? whole : whole.subarray(0, lengthBytes);
+  }
+
+  /** Nobody may use `bytes` (as `take` gave it), nor any view of it, from now on. Must be called at most once for each take. */
+  giveBack(bytes: Uint8Array): void {
+    const capacity = bytes.buffer.byteLength;
+    if (
+      bytes.length < POOLED_MIN_BYTES ||
+      capacity % STEP_BYTES !== 0 ||
+      this.#freeBytes + capacity > POOL_KEPT_MAX_BYTES
+    )
+      return;
+    let same = this.#free.get(capacity);
+    if (same === undefined) this.#free.set(capacity, (same = []));
+    same.push(new Uint8Array(bytes.buffer, 0, capacity));
+    this.#freeBytes += capacity;
+  }
+}
+
+/** One for the process: buffers move between connections. */
+export const payloadPool = new BufferPool();
