@@ -1,5 +1,5 @@
 /** Is a directory fit to be mounted on, and if not, why? Used before mounting and by `tatami doctor`. */
-import { lstat, readFile, readdir, realpath } from 'node:fs/promises';
+import { lstat, opendir, readFile, readdir, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { FsError, UsageError } from '../errors.ts';
 import { findMount, parseMountInfo, type MountEntry } from './mount-table.ts';
@@ -77,8 +77,12 @@ async function inspectMounted(path: string, entry: MountEntry): Promise<MountPoi
 async function probe(path: string): Promise<'alive' | 'dead' | 'silent'> {
   let timer: NodeJS.Timeout | undefined;
   const silence = new Promise<'silent'>((done) => (timer = setTimeout(() => done('silent'), PROBE_TIMEOUT_MS)));
-  const answer = lstat(path).then(
-    () => 'alive' as const,
+  // Opening the directory asks its process; attributes might be answered from the kernel's cache, even for a dead mount.
+  const answer = opendir(path).then(
+    async (directory) => {
+      await directory.close();
+      return 'alive' as const;
+    },
     (error: NodeJS.ErrnoException) => (error.code === 'ENOTCONN' || error.code === 'ECONNABORTED' || error.code === 'ENODEV' ? ('dead' as const) : ('alive' as const)),
   );
   try {

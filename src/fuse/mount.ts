@@ -155,7 +155,9 @@ class DeviceMount implements FuseMount {
     this.binding = binding;
     this.mountPoint = mountPoint;
     this.entry = entry;
-    this.closed = closed.then((end) => {
+    this.closed = closed.then(async (end) => {
+      // An aborted mount stays in the table as long as a program has a foot in it: every access then fails.
+      if (end.reason !== 'unmounted' && (await this.#stillListed())) await runUnmount(this.mountPoint, 'lazy', UNMOUNT_TIMEOUT_MS);
       this.#ended = true;
       return end;
     });
@@ -175,10 +177,9 @@ class DeviceMount implements FuseMount {
         remedy: `Close the programs that use it ("fuser -vm ${this.mountPoint}" lists them), or unmount by force.`,
       });
     }
-    // Aborts the connection, so that whatever waits in it ends with an error; then takes the name away.
+    // Aborts the connection, so that whatever waits in it ends with an error; `closed` then takes the name away.
     await this.#abort();
-    if (await this.#stillListed()) await runUnmount(this.mountPoint, 'lazy', UNMOUNT_TIMEOUT_MS);
-    if (await this.#closedWithin(UNMOUNT_TIMEOUT_MS)) return;
+    if (await this.#closedWithin(2 * UNMOUNT_TIMEOUT_MS)) return;
     throw new FsError('EBUSY', `${this.mountPoint} was detached, but the kernel still holds its connection.`, { remedy: 'Ending this process releases it.' });
   }
 

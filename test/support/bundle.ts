@@ -1,6 +1,5 @@
 /** Child processes of tests run TypeScript of this repository: one file is made of it, since Node 20 reads no types. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { rolldown } from 'rolldown';
 
@@ -13,7 +12,8 @@ export interface Bundle {
 /** `entry` is relative to the repository. Packages stay outside and are found as usual. */
 export async function bundleForNode(entry: string): Promise<Bundle> {
   const root = resolve(import.meta.dirname, '../..');
-  const directory = await mkdtemp(join(tmpdir(), 'tatamifs-bundle-'));
+  // Where packages are found, and nowhere that git or a watcher looks.
+  const directory = await mkdtemp(join(root, 'node_modules', '.tatamifs-bundle-'));
   const path = join(directory, 'main.mjs');
   const build = await rolldown({ input: join(root, entry), platform: 'node', external: (id) => !id.startsWith('.') && !id.startsWith('/') });
   await build.write({ file: path, format: 'esm', codeSplitting: false });
