@@ -3,7 +3,7 @@
  * come out hash to the id that was asked for. A miss, a mismatch, an error or a slow answer goes to the next holder,
  * past the end of the placement list through every node of the cluster.
  */
-import { BlockNotFoundError, CorruptionError, TatamiError, UnavailableError } from '../errors.ts';
+import { BlockNotFoundError, CorruptionError, UnavailableError, type TatamiError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
 import { blockMethods, parseGetReply, type GetRequest } from './block-messages.ts';

@@ -158,7 +158,7 @@ export class Handoff {
 
   /** Rounds until nothing is left for the target or it takes nothing. Never rejects. */
   async #run(worker: Worker): Promise<void> {
-    let outcome: RoundOutcome = 'empty';
+    let outcome: RoundOutcome;
     do {
       worker.again = false;
       outcome = await this.#round(worker).catch((): RoundOutcome => 'blocked');
@@ -178,7 +178,8 @@ export class Handoff {
 
   /** One walk over all that is owed to the target. */
   async #round(worker: Worker): Promise<RoundOutcome> {
-    let [from, end] = keyRange(worker.node);
+    const [start, end] = keyRange(worker.node);
+    let from = start;
     let done = 0;
     let left = 0;
     for (;;) {

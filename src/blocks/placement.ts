@@ -152,7 +152,8 @@ export function straw2Order(nodes: readonly CatalogNode[], pool: Pool, pg: numbe
 }
 
 /** Catalogs never change once made, so an order is computed once a catalog. */
-const memo = new WeakMap<Catalog, Map<number, (readonly NodeId[] | undefined)[]>>();
+type PoolOrders = Map<number, (readonly NodeId[] | undefined)[]>;
+const memo = new WeakMap<Catalog, PoolOrders>();
 
 /**
  * Every node of the catalog, the best first, for one placement group: straw2 with the pool's upmap exception, if any,
@@ -163,7 +164,7 @@ export function placementOrder(catalog: Catalog, pool: Pool, pg: number): readon
     throw new StateError(`placement group ${pg} of pool ${pool.id} is outside 0..${pool.pgCount - 1}`);
   }
   let pools = memo.get(catalog);
-  if (pools === undefined) memo.set(catalog, (pools = new Map()));
+  if (pools === undefined) memo.set(catalog, (pools = new Map() as PoolOrders));
   let orders = pools.get(pool.id);
   if (orders === undefined) pools.set(pool.id, (orders = []));
   let order = orders[pg];

@@ -326,7 +326,7 @@ export class FakeCluster {
     for (const id of this.hub.down) network.setState(id, 'down');
     this.hub.networks.set(node.id, network);
     const write = (facts: Readonly<Record<string, unknown>>, message: string): void =>
-      void this.log.push(`${node.id} ${message} ${String(facts['block'] ?? '')}`);
+      void this.log.push(`${node.id} ${message} ${JSON.stringify(facts)}`);
     node.service = await BlockService.open({
       self: node.id,
       engine: node.engine,
