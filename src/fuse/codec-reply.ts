@@ -2,7 +2,18 @@
 import type { Attr, FileType } from '../meta/types.ts';
 import type { DirItem, Entry, StatFs } from '../vfs/ops.ts';
 import { NAME_MAX_BYTES } from '../limits.ts';
-import { ATTR_BYTES, ATTR_OUT_BYTES, DIRENTPLUS_BYTES, DIRENT_BYTES, ENTRY_OUT_BYTES, OPEN_OUT_BYTES, OUT_HEADER_BYTES, PREFERRED_IO_BYTES, STATFS_OUT_BYTES, INIT_OUT_BYTES } from './protocol.ts';
+import {
+  ATTR_BYTES,
+  ATTR_OUT_BYTES,
+  DIRENTPLUS_BYTES,
+  DIRENT_BYTES,
+  ENTRY_OUT_BYTES,
+  OPEN_OUT_BYTES,
+  OUT_HEADER_BYTES,
+  PREFERRED_IO_BYTES,
+  STATFS_OUT_BYTES,
+  INIT_OUT_BYTES,
+} from './protocol.ts';
 import { setTime, setTimeout64, setU64 } from './wire.ts';
 
 const TYPE_BITS: Readonly<Record<FileType, number>> = {
@@ -15,7 +26,9 @@ const TYPE_BITS: Readonly<Record<FileType, number>> = {
   socket: 0o140000,
 };
 
-const TYPES_BY_BITS: ReadonlyMap<number, FileType> = new Map((Object.entries(TYPE_BITS) as [FileType, number][]).map(([type, bits]) => [bits, type]));
+const TYPES_BY_BITS: ReadonlyMap<number, FileType> = new Map(
+  (Object.entries(TYPE_BITS) as [FileType, number][]).map(([type, bits]) => [bits, type]),
+);
 
 /** st_mode's type bits to our type; without type bits (mknod's default) a plain file; undefined if unknown. */
 export function fileTypeOfMode(mode: number): FileType | undefined {

@@ -71,8 +71,10 @@ export function decodeSetattr(request: RequestBytes): SetattrRequest {
   if (valid & SetattrValid.UID) set.uid = view.getUint32(BODY + 76, true);
   if (valid & SetattrValid.GID) set.gid = view.getUint32(BODY + 80, true);
   if (valid & SetattrValid.SIZE) set.sizeBytes = fileSize(getU64(view, BODY + 16));
-  if (valid & SetattrValid.ATIME) set.atimeNs = valid & SetattrValid.ATIME_NOW ? 'now' : getTime(view, BODY + 32, BODY + 56);
-  if (valid & SetattrValid.MTIME) set.mtimeNs = valid & SetattrValid.MTIME_NOW ? 'now' : getTime(view, BODY + 40, BODY + 60);
+  if (valid & SetattrValid.ATIME)
+    set.atimeNs = valid & SetattrValid.ATIME_NOW ? 'now' : getTime(view, BODY + 32, BODY + 56);
+  if (valid & SetattrValid.MTIME)
+    set.mtimeNs = valid & SetattrValid.MTIME_NOW ? 'now' : getTime(view, BODY + 40, BODY + 60);
   return { set, handle: valid & SetattrValid.FH ? getU64(view, BODY + 8) : undefined };
 }
 
@@ -90,7 +92,11 @@ export interface MknodRequest {
 
 export function decodeMknod(request: RequestBytes): MknodRequest {
   expectBody(request, 16);
-  return { mode: request.view.getUint32(BODY, true), rdev: request.view.getUint32(BODY + 4, true), name: stringAt(request, BODY + 16) };
+  return {
+    mode: request.view.getUint32(BODY, true),
+    rdev: request.view.getUint32(BODY + 4, true),
+    name: stringAt(request, BODY + 16),
+  };
 }
 
 export interface NamedRequest {
@@ -106,7 +112,11 @@ export function decodeMkdir(request: RequestBytes): NamedRequest {
 
 export function decodeCreate(request: RequestBytes): NamedRequest {
   expectBody(request, 16);
-  return { flags: request.view.getUint32(BODY, true), mode: request.view.getUint32(BODY + 4, true), name: stringAt(request, BODY + 16) };
+  return {
+    flags: request.view.getUint32(BODY, true),
+    mode: request.view.getUint32(BODY + 4, true),
+    name: stringAt(request, BODY + 16),
+  };
 }
 
 export interface RenameRequest {
@@ -121,7 +131,12 @@ export function decodeRename(request: RequestBytes, second: boolean): RenameRequ
   const fixed = second ? 16 : 8;
   expectBody(request, fixed);
   const [name, newName] = stringsAt(request, BODY + fixed);
-  return { newParent: getU64(request.view, BODY), flags: second ? request.view.getUint32(BODY + 8, true) : 0, name, newName };
+  return {
+    newParent: getU64(request.view, BODY),
+    flags: second ? request.view.getUint32(BODY + 8, true) : 0,
+    name,
+    newName,
+  };
 }
 
 export interface SetxattrRequest {
@@ -137,7 +152,11 @@ export function decodeSetxattr(request: RequestBytes): SetxattrRequest {
   const name = stringAt(request, BODY + 8);
   const start = BODY + 8 + name.length + 1;
   if (start + size > request.length) throw new FsError('EINVAL', 'kernel request too short');
-  return { name, value: Buffer.from(request.bytes.subarray(start, start + size)), flags: request.view.getUint32(BODY + 4, true) };
+  return {
+    name,
+    value: Buffer.from(request.bytes.subarray(start, start + size)),
+    flags: request.view.getUint32(BODY + 4, true),
+  };
 }
 
 export interface FallocateRequest {
@@ -223,5 +242,6 @@ export function decodeBatchForget(request: RequestBytes, each: (ino: number, cou
   expectBody(request, 8);
   const { view, length } = request;
   const count = view.getUint32(BODY, true);
-  for (let i = 0, at = BODY + 8; i < count && at + 16 <= length; i++, at += 16) each(getU64(view, at), getU64(view, at + 8));
+  for (let i = 0, at = BODY + 8; i < count && at + 16 <= length; i++, at += 16)
+    each(getU64(view, at), getU64(view, at + 8));
 }

@@ -211,7 +211,8 @@ function deviceError(cause: unknown): Error {
   const code = (cause as NodeJS.ErrnoException).code;
   if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO') {
     return new UsageError(`${DEVICE_PATH} does not exist.`, {
-      remedy: 'Load the kernel module with "modprobe fuse"; in a container, start it with "--device /dev/fuse --cap-add SYS_ADMIN".',
+      remedy:
+        'Load the kernel module with "modprobe fuse"; in a container, start it with "--device /dev/fuse --cap-add SYS_ADMIN".',
       cause,
     });
   }

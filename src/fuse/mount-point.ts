@@ -13,9 +13,21 @@ const PROBE_TIMEOUT_MS = 3_000;
 
 export type MountPointState =
   | { readonly state: 'usable'; readonly path: string }
-  | { readonly state: 'missing' | 'not-a-directory' | 'not-empty' | 'no-access'; readonly path: string; readonly message: string; readonly remedy: string }
+  | {
+      readonly state: 'missing' | 'not-a-directory' | 'not-empty' | 'no-access';
+      readonly path: string;
+      readonly message: string;
+      readonly remedy: string;
+    }
   /** Something is mounted here: alive, silent, or (stale) without its process. `ours`: a tatamifs mount. */
-  | { readonly state: 'mounted' | 'unresponsive' | 'stale'; readonly path: string; readonly ours: boolean; readonly entry: MountEntry; readonly message: string; readonly remedy: string };
+  | {
+      readonly state: 'mounted' | 'unresponsive' | 'stale';
+      readonly path: string;
+      readonly ours: boolean;
+      readonly entry: MountEntry;
+      readonly message: string;
+      readonly remedy: string;
+    };
 
 /** The mount table of this process. Reading it touches none of the mounts. */
 export async function readMountTable(): Promise<MountEntry[]> {
@@ -44,9 +56,20 @@ async function inspect(wanted: string, linksLeft: number): Promise<MountPointSta
   try {
     const stat = await lstat(path);
     if (stat.isSymbolicLink() && linksLeft > 0) return await inspect(await realpath(path), linksLeft - 1);
-    if (!stat.isDirectory()) return { state: 'not-a-directory', path, message: `${path} is not a directory.`, remedy: 'Name an empty directory.' };
+    if (!stat.isDirectory())
+      return {
+        state: 'not-a-directory',
+        path,
+        message: `${path} is not a directory.`,
+        remedy: 'Name an empty directory.',
+      };
     if ((await readdir(path)).length === 0) return { state: 'usable', path };
-    return { state: 'not-empty', path, message: `${path} is not empty; its files would be hidden by the mount.`, remedy: 'Name an empty directory, or move its files away.' };
+    return {
+      state: 'not-empty',
+      path,
+      message: `${path} is not empty; its files would be hidden by the mount.`,
+      remedy: 'Name an empty directory, or move its files away.',
+    };
   } catch (error) {
     return unreadable(path, error);
   }
@@ -54,9 +77,21 @@ async function inspect(wanted: string, linksLeft: number): Promise<MountPointSta
 
 function unreadable(path: string, error: unknown): MountPointState {
   const code = (error as NodeJS.ErrnoException).code;
-  if (code === 'ENOENT') return { state: 'missing', path, message: `${path} does not exist.`, remedy: `Make it: mkdir -p '${path}'` };
-  if (code === 'ENOTDIR') return { state: 'not-a-directory', path, message: `A part of ${path} is not a directory.`, remedy: 'Name an empty directory.' };
-  return { state: 'no-access', path, message: `${path} cannot be read (${code ?? String(error)}).`, remedy: 'Name a directory that this user may read, or use another user.' };
+  if (code === 'ENOENT')
+    return { state: 'missing', path, message: `${path} does not exist.`, remedy: `Make it: mkdir -p '${path}'` };
+  if (code === 'ENOTDIR')
+    return {
+      state: 'not-a-directory',
+      path,
+      message: `A part of ${path} is not a directory.`,
+      remedy: 'Name an empty directory.',
+    };
+  return {
+    state: 'no-access',
+    path,
+    message: `${path} cannot be read (${code ?? String(error)}).`,
+    remedy: 'Name a directory that this user may read, or use another user.',
+  };
 }
 
 async function inspectMounted(path: string, entry: MountEntry): Promise<MountPointState> {
@@ -68,9 +103,19 @@ async function inspectMounted(path: string, entry: MountEntry): Promise<MountPoi
     case 'alive':
       return { ...common, state: 'mounted', message: `${what} is already mounted at ${path}.`, remedy: unmount };
     case 'dead':
-      return { ...common, state: 'stale', message: `${path} is a mount whose process is gone.`, remedy: `Unmount it: umount -l '${path}'` };
+      return {
+        ...common,
+        state: 'stale',
+        message: `${path} is a mount whose process is gone.`,
+        remedy: `Unmount it: umount -l '${path}'`,
+      };
     case 'silent':
-      return { ...common, state: 'unresponsive', message: `${what} is mounted at ${path} and does not answer.`, remedy: `Unmount it by force: umount -f -l '${path}'` };
+      return {
+        ...common,
+        state: 'unresponsive',
+        message: `${what} is mounted at ${path} and does not answer.`,
+        remedy: `Unmount it by force: umount -f -l '${path}'`,
+      };
   }
 }
 
@@ -83,7 +128,10 @@ async function probe(path: string): Promise<'alive' | 'dead' | 'silent'> {
       await directory.close();
       return 'alive' as const;
     },
-    (error: NodeJS.ErrnoException) => (error.code === 'ENOTCONN' || error.code === 'ECONNABORTED' || error.code === 'ENODEV' ? ('dead' as const) : ('alive' as const)),
+    (error: NodeJS.ErrnoException) =>
+      error.code === 'ENOTCONN' || error.code === 'ECONNABORTED' || error.code === 'ENODEV'
+        ? ('dead' as const)
+        : ('alive' as const),
   );
   try {
     return await Promise.race([answer, silence]);
@@ -101,12 +149,16 @@ export async function prepareMountPoint(path: string, log: FuseLog): Promise<str
   // Several crashes can have left several layers.
   for (let layer = 0; place.state === 'stale' && layer < 16; layer++) {
     const result = await runUnmount(place.path, 'lazy');
-    if (result.code !== 0) throw new FsError('EBUSY', `${place.message} It could not be unmounted: ${result.message}`, { remedy: place.remedy });
+    if (result.code !== 0)
+      throw new FsError('EBUSY', `${place.message} It could not be unmounted: ${result.message}`, {
+        remedy: place.remedy,
+      });
     log(`Unmounted what a crash had left at ${place.path}.`);
     place = await inspectMountPoint(path);
   }
   if (place.state === 'usable') return place.path;
   const details = { remedy: place.remedy, info: { state: place.state, path: place.path } };
-  if (place.state === 'mounted' || place.state === 'unresponsive' || place.state === 'stale') throw new FsError('EBUSY', place.message, details);
+  if (place.state === 'mounted' || place.state === 'unresponsive' || place.state === 'stale')
+    throw new FsError('EBUSY', place.message, details);
   throw new UsageError(place.message, details);
 }

@@ -21,7 +21,8 @@ export function parseMountInfo(text: string): MountEntry[] {
     // Optional fields of any number end with a single dash.
     const dash = fields.indexOf('-', 6);
     const [device, mountPoint, fsType, source] = [fields[2], fields[4], fields[dash + 1], fields[dash + 2]];
-    if (dash < 0 || device === undefined || mountPoint === undefined || fsType === undefined || source === undefined) continue;
+    if (dash < 0 || device === undefined || mountPoint === undefined || fsType === undefined || source === undefined)
+      continue;
     entries.push({ device, mountPoint: unescape(mountPoint), fsType: unescape(fsType), source: unescape(source) });
   }
   return entries;

@@ -7,7 +7,7 @@ import type { KernelNotifier, VfsOps } from '../vfs/ops.ts';
 import { encodeInvalidateEntry, encodeInvalidateInode } from './codec-notify.ts';
 import { DEVICE_PATH, FuseDevice } from './device.ts';
 import { findMount, type MountEntry } from './mount-table.ts';
-import { FS_TYPE, prepareMountPoint, readMountTable } from './mount-point.ts';
+import { FS_TYPE, inspectMountPoint, prepareMountPoint, readMountTable } from './mount-point.ts';
 import { MAX_IO_BYTES } from './protocol.ts';
 import { FuseSession } from './session.ts';
 import { runTool, runUnmount } from './tools.ts';
@@ -38,8 +38,12 @@ const UNMOUNT_TIMEOUT_MS = 5_000;
 /** Which binding `auto` means on this machine, and why, in words. */
 export function chooseBinding(wanted: FuseMountOptions['binding'] = 'auto'): { binding: BindingName; reason: string } {
   if (wanted !== 'auto') return { binding: wanted, reason: 'asked for' };
-  if (process.geteuid?.() === 0) return { binding: 'dev-fuse', reason: 'this is root, which may mount /dev/fuse itself' };
-  return { binding: 'fuse-native', reason: 'this is not root, so the setuid fusermount must mount (see docs/no-root-mount.md for its limits)' };
+  if (process.geteuid?.() === 0)
+    return { binding: 'dev-fuse', reason: 'this is root, which may mount /dev/fuse itself' };
+  return {
+    binding: 'fuse-native',
+    reason: 'this is not root, so the setuid fusermount must mount (see docs/no-root-mount.md for its limits)',
+  };
 }
 
 /**
@@ -47,18 +51,31 @@ export function chooseBinding(wanted: FuseMountOptions['binding'] = 'auto'): { b
  * Resolves once the kernel and we have agreed on the protocol. Throws UsageError (missing, not empty, no device, no
  * permission, ...) or FsError EBUSY (something is mounted there), each with a remedy.
  */
-export async function mountFuse(args: { readonly ops: VfsOps; readonly mountPoint: string; readonly options: FuseMountOptions; readonly log: FuseLog }): Promise<FuseMount> {
+export async function mountFuse(args: {
+  readonly ops: VfsOps;
+  readonly mountPoint: string;
+  readonly options: FuseMountOptions;
+  readonly log: FuseLog;
+}): Promise<FuseMount> {
   const { ops, options, log } = args;
   const { binding } = chooseBinding(options.binding);
   if (!existsSync(DEVICE_PATH)) {
     throw new UsageError(`${DEVICE_PATH} does not exist, so nothing can be mounted.`, {
-      remedy: 'Load the kernel module with "modprobe fuse"; in a container, start it with "--device /dev/fuse --cap-add SYS_ADMIN".',
+      remedy:
+        'Load the kernel module with "modprobe fuse"; in a container, start it with "--device /dev/fuse --cap-add SYS_ADMIN".',
     });
   }
   const mountPoint = await prepareMountPoint(args.mountPoint, log);
   if (binding === 'fuse-native') {
     const { openThroughFusermount } = await import('./native.ts');
-    return serve(binding, FuseDevice.adopt(openThroughFusermount(mountPoint, options), log), ops, mountPoint, options, log);
+    return serve(
+      binding,
+      FuseDevice.adopt(openThroughFusermount(mountPoint, options), log),
+      ops,
+      mountPoint,
+      options,
+      log,
+    );
   }
   const device = FuseDevice.open(log);
   try {
@@ -70,7 +87,14 @@ export async function mountFuse(args: { readonly ops: VfsOps; readonly mountPoin
   return serve(binding, device, ops, mountPoint, options, log);
 }
 
-async function serve(binding: BindingName, device: FuseDevice, ops: VfsOps, mountPoint: string, options: FuseMountOptions, log: FuseLog): Promise<FuseMount> {
+async function serve(
+  binding: BindingName,
+  device: FuseDevice,
+  ops: VfsOps,
+  mountPoint: string,
+  options: FuseMountOptions,
+  log: FuseLog,
+): Promise<FuseMount> {
   const maxReadAheadBytes = options.maxReadAheadBytes ?? DEFAULT_READ_AHEAD_BYTES;
   let session!: FuseSession;
   const ready = new Promise<void>((resolve) => {
@@ -95,10 +119,19 @@ async function serve(binding: BindingName, device: FuseDevice, ops: VfsOps, moun
 async function settled(ready: Promise<void>, closed: Promise<MountEnd>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new TimeoutError('The kernel did not begin to use the mount.', { remedy: 'See "dmesg" and try again.' })), INIT_TIMEOUT_MS);
+    timer = setTimeout(
+      () =>
+        reject(
+          new TimeoutError('The kernel did not begin to use the mount.', { remedy: 'See "dmesg" and try again.' }),
+        ),
+      INIT_TIMEOUT_MS,
+    );
   });
   const gone = closed.then((end) => {
-    throw new FsError('EIO', `The mount ended before it began (${end.reason}).`, { remedy: 'See the messages before this one; "tatami doctor" checks the machine.', cause: end.error });
+    throw new FsError('EIO', `The mount ended before it began (${end.reason}).`, {
+      remedy: 'See the messages before this one; "tatami doctor" checks the machine.',
+      cause: end.error,
+    });
   });
   try {
     await Promise.race([ready, late, gone]);
@@ -122,14 +155,18 @@ async function passToKernel(fd: number, mountPoint: string, options: FuseMountOp
     ...(options.allowOther === false ? [] : ['allow_other']),
     `max_read=${MAX_IO_BYTES}`,
   ];
-  const result = await runTool('mount', ['-i', '-t', FS_TYPE, '-o', flags.join(','), options.fsName, mountPoint], { inheritFd: fd });
+  const result = await runTool('mount', ['-i', '-t', FS_TYPE, '-o', flags.join(','), options.fsName, mountPoint], {
+    inheritFd: fd,
+  });
   if (result.code === 0) return;
   if (/permission denied|not permitted|superuser|must be root/i.test(result.message)) {
     throw new UsageError(`This user may not mount: ${result.message}`, {
       remedy: 'Run it as root (in a container, with "--cap-add SYS_ADMIN"), or choose "--binding fuse-native".',
     });
   }
-  throw new UsageError(`Mounting failed: ${result.message || `mount ended with ${String(result.code)}`}`, { remedy: 'Run "tatami doctor" to see what this machine lacks.' });
+  throw new UsageError(`Mounting failed: ${result.message || `mount ended with ${String(result.code)}`}`, {
+    remedy: 'Run "tatami doctor" to see what this machine lacks.',
+  });
 }
 
 /** INIT's max_readahead is capped by the device's own limit, 128 KiB by default: too little to keep several nodes busy. */
@@ -139,7 +176,9 @@ async function raiseReadAhead(entry: MountEntry | undefined, bytes: number, log:
   try {
     await writeFile(path, String(Math.ceil(bytes / 1024)));
   } catch (error) {
-    log(`Read-ahead stays at the system's setting, sequential reads will be slower: ${path} could not be written (${String(error)}).`);
+    log(
+      `Read-ahead stays at the system's setting, sequential reads will be slower: ${path} could not be written (${String(error)}).`,
+    );
   }
 }
 
@@ -151,15 +190,23 @@ class DeviceMount implements FuseMount {
   readonly entry: MountEntry | undefined;
   #ended = false;
 
-  constructor(binding: BindingName, device: FuseDevice, mountPoint: string, closed: Promise<MountEnd>, entry: MountEntry | undefined) {
+  constructor(
+    binding: BindingName,
+    device: FuseDevice,
+    mountPoint: string,
+    closed: Promise<MountEnd>,
+    entry: MountEntry | undefined,
+  ) {
     this.binding = binding;
     this.mountPoint = mountPoint;
     this.entry = entry;
     this.closed = closed.then(async (end) => {
-      // An aborted mount stays in the table as long as a program has a foot in it: every access then fails.
-      if (end.reason !== 'unmounted' && (await this.#stillListed())) await runUnmount(this.mountPoint, 'lazy', UNMOUNT_TIMEOUT_MS);
+      // An aborted mount stays in the table as long as a program has a foot in it: every access then fails. Only a dead
+      // mount is taken away: somebody may have mounted anew meanwhile.
+      const left = (await this.#stillListed()) && (await inspectMountPoint(this.mountPoint)).state === 'stale';
+      if (left) await runUnmount(this.mountPoint, 'lazy', UNMOUNT_TIMEOUT_MS);
       this.#ended = true;
-      return end;
+      return left && end.reason === 'unmounted' ? { reason: 'aborted' } : end;
     });
     this.notifier = {
       invalidateInode: (ino) => device.notify(encodeInvalidateInode(ino)),
@@ -180,7 +227,9 @@ class DeviceMount implements FuseMount {
     // Aborts the connection, so that whatever waits in it ends with an error; `closed` then takes the name away.
     await this.#abort();
     if (await this.#closedWithin(2 * UNMOUNT_TIMEOUT_MS)) return;
-    throw new FsError('EBUSY', `${this.mountPoint} was detached, but the kernel still holds its connection.`, { remedy: 'Ending this process releases it.' });
+    throw new FsError('EBUSY', `${this.mountPoint} was detached, but the kernel still holds its connection.`, {
+      remedy: 'Ending this process releases it.',
+    });
   }
 
   async #closedWithin(timeoutMs: number | undefined): Promise<boolean> {

@@ -17,7 +17,15 @@ import type { FuseMountOptions } from './types.ts';
 /** The part of the addon that is used. */
 interface NativeBinding {
   readonly sizeof_fuse_thread_t: number;
-  fuse_native_mount(mountPoint: string, options: string, thread: Buffer, self: object, malloc: () => Buffer, handlers: readonly (() => void)[], implemented: Uint32Array): void;
+  fuse_native_mount(
+    mountPoint: string,
+    options: string,
+    thread: Buffer,
+    self: object,
+    malloc: () => Buffer,
+    handlers: readonly (() => void)[],
+    implemented: Uint32Array,
+  ): void;
   fuse_native_unmount(mountPoint: string, thread: Buffer): void;
 }
 
@@ -62,14 +70,23 @@ export function openThroughFusermount(mountPoint: string, options: FuseMountOpti
   ];
   const handlers = new Array<() => void>(OPERATION_COUNT).fill(() => undefined);
   try {
-    binding.fuse_native_mount(mountPoint, `-o${flags.join(',')}`, thread, {}, () => Buffer.alloc(0), handlers, new Uint32Array(OPERATION_COUNT));
+    binding.fuse_native_mount(
+      mountPoint,
+      `-o${flags.join(',')}`,
+      thread,
+      {},
+      () => Buffer.alloc(0),
+      handlers,
+      new Uint32Array(OPERATION_COUNT),
+    );
   } catch {
     // Always: either mounting failed, then there is no descriptor, or libfuse refused the option as it should.
   }
   const fd = deviceDescriptors().find((candidate) => !before.has(candidate));
   if (fd === undefined) {
     throw new UsageError(`fusermount could not mount at ${mountPoint}; it says why on stderr.`, {
-      remedy: 'Use a directory that this user owns, and a machine (or container) whose users may mount; "tatami doctor" checks it.',
+      remedy:
+        'Use a directory that this user owns, and a machine (or container) whose users may mount; "tatami doctor" checks it.',
     });
   }
   // Lets the process end: the handle that the addon put into the event loop stays there, but no longer counts.
@@ -94,7 +111,10 @@ function checkDevice(): void {
   try {
     accessSync(DEVICE_PATH, constants.R_OK | constants.W_OK);
   } catch (cause) {
-    throw new UsageError(`${DEVICE_PATH} may not be opened by this user.`, { remedy: `Allow it with "chmod 666 ${DEVICE_PATH}" (as root; Debian's own setting), or mount as root.`, cause });
+    throw new UsageError(`${DEVICE_PATH} may not be opened by this user.`, {
+      remedy: `Allow it with "chmod 666 ${DEVICE_PATH}" (as root; Debian's own setting), or mount as root.`,
+      cause,
+    });
   }
 }
 
@@ -108,7 +128,9 @@ function findFusermount(): string {
       continue;
     }
   }
-  throw new UsageError('The program fusermount, with which users other than root mount, is missing.', { remedy: INSTALL });
+  throw new UsageError('The program fusermount, with which users other than root mount, is missing.', {
+    remedy: INSTALL,
+  });
 }
 
 function loadBinding(): NativeBinding {
@@ -117,22 +139,38 @@ function loadBinding(): NativeBinding {
   try {
     addon = require.resolve('fuse-native/package.json');
   } catch (cause) {
-    throw new UsageError('The optional package fuse-native, with which users other than root mount, is not installed.', {
-      remedy: 'Run "npm install fuse-native", or mount as root.',
-      cause,
-    });
+    throw new UsageError(
+      'The optional package fuse-native, with which users other than root mount, is not installed.',
+      {
+        remedy: 'Run "npm install fuse-native", or mount as root.',
+        cause,
+      },
+    );
   }
   try {
     const load = createRequire(addon)('node-gyp-build') as (directory: string) => unknown;
     const binding = load(dirname(addon)) as Partial<NativeBinding>;
-    if (typeof binding.fuse_native_mount === 'function' && typeof binding.fuse_native_unmount === 'function' && typeof binding.sizeof_fuse_thread_t === 'number') {
+    if (
+      typeof binding.fuse_native_mount === 'function' &&
+      typeof binding.fuse_native_unmount === 'function' &&
+      typeof binding.sizeof_fuse_thread_t === 'number'
+    ) {
       return binding as NativeBinding;
     }
   } catch (cause) {
-    if (/libfuse/.test(String(cause))) throw new UsageError('The library libfuse.so.2, which fuse-native needs, is missing.', { remedy: INSTALL, cause });
-    throw new UsageError(`The package fuse-native cannot be loaded: ${String(cause)}`, { remedy: 'Mount as root, which does not need it.', cause });
+    if (/libfuse/.test(String(cause)))
+      throw new UsageError('The library libfuse.so.2, which fuse-native needs, is missing.', {
+        remedy: INSTALL,
+        cause,
+      });
+    throw new UsageError(`The package fuse-native cannot be loaded: ${String(cause)}`, {
+      remedy: 'Mount as root, which does not need it.',
+      cause,
+    });
   }
-  throw new UsageError('The installed fuse-native is of a version that is not known.', { remedy: 'Run "npm install fuse-native@2.2.6", or mount as root.' });
+  throw new UsageError('The installed fuse-native is of a version that is not known.', {
+    remedy: 'Run "npm install fuse-native@2.2.6", or mount as root.',
+  });
 }
 
 function checkAllowOther(): void {
@@ -144,5 +182,7 @@ function checkAllowOther(): void {
     // Missing: nothing is allowed.
   }
   if (/^\s*user_allow_other\s*$/m.test(configuration)) return;
-  throw new UsageError('This user may not let other users into the mount.', { remedy: 'Add the line "user_allow_other" to /etc/fuse.conf (as root), or leave allowOther off.' });
+  throw new UsageError('This user may not let other users into the mount.', {
+    remedy: 'Add the line "user_allow_other" to /etc/fuse.conf (as root), or leave allowOther off.',
+  });
 }

@@ -146,7 +146,11 @@ export class FuseSession {
       case Opcode.LOOKUP:
         return this.#lookup(from, request.stringAt(message, BODY));
       case Opcode.GETATTR:
-        return this.#settle(from, ops.getattr(from, from.ino, view.getUint32(BODY, true) & p.GETATTR_FH ? getU64(view, BODY + 8) : undefined), this.#sendAttr);
+        return this.#settle(
+          from,
+          ops.getattr(from, from.ino, view.getUint32(BODY, true) & p.GETATTR_FH ? getU64(view, BODY + 8) : undefined),
+          this.#sendAttr,
+        );
       case Opcode.READ: {
         const offset = getU64(view, BODY + 8);
         from.size = view.getUint32(BODY + 16, true);
@@ -159,7 +163,11 @@ export class FuseSession {
         const start = BODY + p.WRITE_IN_BYTES;
         request.expectBody(message, p.WRITE_IN_BYTES + size);
         if (offset + size > Number.MAX_SAFE_INTEGER) throw new FsError('EFBIG');
-        return this.#settle(from, ops.write(from, getU64(view, BODY), offset, message.bytes.subarray(start, start + size)), this.#sendCount);
+        return this.#settle(
+          from,
+          ops.write(from, getU64(view, BODY), offset, message.bytes.subarray(start, start + size)),
+          this.#sendCount,
+        );
       }
       case Opcode.OPEN:
         return this.#settle(from, ops.open(from, from.ino, view.getUint32(BODY, true)), this.#sendOpen);
@@ -168,7 +176,11 @@ export class FuseSession {
         return this.#settle(from, ops.create(from, from.ino, name, mode & 0o7777, flags), this.#sendCreate);
       }
       case Opcode.FLUSH:
-        return this.#settle(from, ops.flush(from, getU64(view, BODY), view.getBigUint64(BODY + 16, true)), this.#sendEmpty);
+        return this.#settle(
+          from,
+          ops.flush(from, getU64(view, BODY), view.getBigUint64(BODY + 16, true)),
+          this.#sendEmpty,
+        );
       case Opcode.RELEASE:
         return this.#settle(from, ops.release(getU64(view, BODY)), this.#sendEmpty);
       case Opcode.SETATTR: {
@@ -199,9 +211,17 @@ export class FuseSession {
       case Opcode.RENAME2:
         return this.#rename(from, request.decodeRename(message, opcode === Opcode.RENAME2));
       case Opcode.LINK:
-        return this.#settle(from, ops.link(from, getU64(view, BODY) as Ino, from.ino, request.stringAt(message, BODY + 8)), this.#sendEntry);
+        return this.#settle(
+          from,
+          ops.link(from, getU64(view, BODY) as Ino, from.ino, request.stringAt(message, BODY + 8)),
+          this.#sendEntry,
+        );
       case Opcode.FSYNC:
-        return this.#settle(from, ops.fsync(from, getU64(view, BODY), (view.getUint32(BODY + 8, true) & p.FSYNC_FDATASYNC) !== 0), this.#sendEmpty);
+        return this.#settle(
+          from,
+          ops.fsync(from, getU64(view, BODY), (view.getUint32(BODY + 8, true) & p.FSYNC_FDATASYNC) !== 0),
+          this.#sendEmpty,
+        );
       case Opcode.OPENDIR:
         return this.#settle(from, ops.opendir(from, from.ino), this.#sendOpenDir);
       case Opcode.READDIR:
@@ -287,7 +307,9 @@ export class FuseSession {
       return;
     }
     if (ask.major < p.FUSE_MAJOR || ask.minor < p.FUSE_MINOR_MIN) {
-      this.#options.log(`The kernel speaks FUSE ${ask.major}.${ask.minor}; at least ${p.FUSE_MAJOR}.${p.FUSE_MINOR_MIN} (Linux 5.4) is needed.`);
+      this.#options.log(
+        `The kernel speaks FUSE ${ask.major}.${ask.minor}; at least ${p.FUSE_MAJOR}.${p.FUSE_MINOR_MIN} (Linux 5.4) is needed.`,
+      );
       return this.#sendError(from, ERRNO_NUMBERS.EPROTO);
     }
     const answer = {
@@ -314,7 +336,10 @@ export class FuseSession {
       return this.#settle(from, this.#ops.lookup(from, from.ino, name), this.#sendEntry);
     }
     const own = this.#ops.getattr(from, from.ino, undefined);
-    const wanted = name.length === 1 ? own : Promise.resolve(own).then(({ attr }) => this.#ops.getattr(from, (attr.parent || attr.ino) as Ino, undefined));
+    const wanted =
+      name.length === 1
+        ? own
+        : Promise.resolve(own).then(({ attr }) => this.#ops.getattr(from, attr.parent || attr.ino, undefined));
     this.#settle(from, wanted, (to: PendingRequest, { attr, attrTimeoutMs }: AttrReply) => {
       this.#ops.remember(attr.ino);
       this.#sendEntry(to, { attr, attrTimeoutMs, entryTimeoutMs: 0 });
@@ -323,7 +348,10 @@ export class FuseSession {
 
   #rename(from: PendingRequest, { newParent, flags, name, newName }: request.RenameRequest): void {
     if (flags & ~(p.RenameFlag.NOREPLACE | p.RenameFlag.EXCHANGE)) throw new FsError('EINVAL');
-    const options = { noReplace: (flags & p.RenameFlag.NOREPLACE) !== 0, exchange: (flags & p.RenameFlag.EXCHANGE) !== 0 };
+    const options = {
+      noReplace: (flags & p.RenameFlag.NOREPLACE) !== 0,
+      exchange: (flags & p.RenameFlag.EXCHANGE) !== 0,
+    };
     this.#settle(from, this.#ops.rename(from, from.ino, name, newParent as Ino, newName, options), this.#sendEmpty);
   }
 
@@ -356,7 +384,8 @@ export class FuseSession {
   };
 
   readonly #sendOpen: Answer<Opened> = (to, { handle, keepCache }) => {
-    if (!this.#send(to, reply.encodeOpen(this.#view, DATA, handle, keepCache ? p.OpenReplyFlag.KEEP_CACHE : 0))) this.#drop(this.#ops.release(handle));
+    if (!this.#send(to, reply.encodeOpen(this.#view, DATA, handle, keepCache ? p.OpenReplyFlag.KEEP_CACHE : 0)))
+      this.#drop(this.#ops.release(handle));
   };
 
   readonly #sendOpenDir: Answer<Opened> = (to, { handle }) => {
@@ -365,7 +394,8 @@ export class FuseSession {
 
   readonly #sendCreate: Answer<Entry & Opened> = (to, made) => {
     const at = reply.encodeEntry(this.#view, DATA, made);
-    if (this.#send(to, reply.encodeOpen(this.#view, at, made.handle, made.keepCache ? p.OpenReplyFlag.KEEP_CACHE : 0))) return;
+    if (this.#send(to, reply.encodeOpen(this.#view, at, made.handle, made.keepCache ? p.OpenReplyFlag.KEEP_CACHE : 0)))
+      return;
     this.#drop(this.#ops.release(made.handle));
     this.#ops.forget(made.attr.ino, 1);
   };
@@ -375,7 +405,12 @@ export class FuseSession {
     for (const chunk of result.chunks) total += chunk.length;
     if (total > to.size) throw new FsError('EIO', `a read of ${to.size} bytes was answered with ${total}`);
     reply.encodeHeader(this.#view, DATA + total, 0, to.unique);
-    this.#sink.sendData(this.#out.subarray(0, DATA), result.chunks, total, result.release === undefined ? undefined : () => result.release?.());
+    this.#sink.sendData(
+      this.#out.subarray(0, DATA),
+      result.chunks,
+      total,
+      result.release === undefined ? undefined : () => result.release?.(),
+    );
   };
 
   readonly #sendCount: Answer<number> = (to, count) => {
@@ -443,7 +478,10 @@ export class FuseSession {
   }
 
   #drop(result: Maybe<void>): void {
-    if (isPromise(result)) result.catch((error: unknown) => this.#options.log(withCause('Closing a file that nobody waits for failed.', error)));
+    if (isPromise(result))
+      result.catch((error: unknown) =>
+        this.#options.log(withCause('Closing a file that nobody waits for failed.', error)),
+      );
   }
 }
 

@@ -9,7 +9,11 @@ export interface ToolResult {
 }
 
 /** `inheritFd` becomes descriptor 3 of the tool. A tool that does not end within `timeoutMs` is killed. */
-export function runTool(command: string, args: readonly string[], options: { readonly inheritFd?: number; readonly timeoutMs?: number } = {}): Promise<ToolResult> {
+export function runTool(
+  command: string,
+  args: readonly string[],
+  options: { readonly inheritFd?: number; readonly timeoutMs?: number } = {},
+): Promise<ToolResult> {
   return new Promise((resolve) => {
     const fd = options.inheritFd;
     const child = spawn(command, args, {
@@ -29,7 +33,9 @@ export function runTool(command: string, args: readonly string[], options: { rea
       child.unref();
       finish(undefined, `${command} did not end within ${options.timeoutMs ?? DEFAULT_TIMEOUT_MS} ms`);
     }, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-    child.on('error', (error: NodeJS.ErrnoException) => finish(undefined, error.code === 'ENOENT' ? `${command} is not installed` : error.message));
+    child.on('error', (error: NodeJS.ErrnoException) =>
+      finish(undefined, error.code === 'ENOENT' ? `${command} is not installed` : error.message),
+    );
     child.on('close', (code) => finish(code ?? undefined, said.trim().replace(/\s*\n\s*/g, '; ')));
   });
 }
@@ -40,8 +46,14 @@ const DEFAULT_TIMEOUT_MS = 10_000;
  * Unmounts as root with umount(8), else with the setuid fusermount. `abort` (root only) ends everything that waits in
  * the connection, too; `lazy` takes the name away though programs use the mount.
  */
-export function runUnmount(mountPoint: string, how: 'plain' | 'lazy' | 'abort', timeoutMs = DEFAULT_TIMEOUT_MS): Promise<ToolResult> {
+export function runUnmount(
+  mountPoint: string,
+  how: 'plain' | 'lazy' | 'abort',
+  timeoutMs = DEFAULT_TIMEOUT_MS,
+): Promise<ToolResult> {
   const root = process.geteuid?.() === 0;
-  const flags = { plain: root ? [] : ['-u'], lazy: root ? ['-l'] : ['-u', '-z'], abort: root ? ['-f'] : ['-u', '-z'] }[how];
+  const flags = { plain: root ? [] : ['-u'], lazy: root ? ['-l'] : ['-u', '-z'], abort: root ? ['-f'] : ['-u', '-z'] }[
+    how
+  ];
   return runTool(root ? 'umount' : 'fusermount', [...flags, mountPoint], { timeoutMs });
 }

@@ -15,7 +15,11 @@ export async function bundleForNode(entry: string): Promise<Bundle> {
   // Where packages are found, and nowhere that git or a watcher looks.
   const directory = await mkdtemp(join(root, 'node_modules', '.tatamifs-bundle-'));
   const path = join(directory, 'main.mjs');
-  const build = await rolldown({ input: join(root, entry), platform: 'node', external: (id) => !id.startsWith('.') && !id.startsWith('/') });
+  const build = await rolldown({
+    input: join(root, entry),
+    platform: 'node',
+    external: (id) => !id.startsWith('.') && !id.startsWith('/'),
+  });
   await build.write({ file: path, format: 'esm', codeSplitting: false });
   await build.close();
   return { path, remove: () => rm(directory, { recursive: true, force: true }) };

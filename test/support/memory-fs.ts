@@ -7,7 +7,18 @@ import { FsError, type Errno } from '../../src/errors.ts';
 import { ROOT_INO, type Ino, type PoolId } from '../../src/ids.ts';
 import { NAME_MAX_BYTES } from '../../src/limits.ts';
 import type { Attr, FileType, SetAttr } from '../../src/meta/types.ts';
-import type { AttrReply, Caller, DirItem, Entry, Handle, Maybe, Opened, ReadResult, StatFs, VfsOps } from '../../src/vfs/ops.ts';
+import type {
+  AttrReply,
+  Caller,
+  DirItem,
+  Entry,
+  Handle,
+  Maybe,
+  Opened,
+  ReadResult,
+  StatFs,
+  VfsOps,
+} from '../../src/vfs/ops.ts';
 
 export interface MemoryFsOptions {
   /** How long the kernel may keep names and attributes. Default 1000. */
@@ -52,7 +63,8 @@ function nowNs(): bigint {
 }
 
 /** One character per byte: any name is a key. */
-const keyOf = (name: Uint8Array): string => Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1');
+const keyOf = (name: Uint8Array): string =>
+  Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1');
 
 class Node {
   readonly ino: Ino;
@@ -150,7 +162,14 @@ export class MemoryFs implements VfsOps {
 
   /** Adds a file of `sizeBytes` zeros to the root; it takes no memory. */
   addZeros(name: string, sizeBytes: number): Ino {
-    const node = this.#insert(this.root, Buffer.from(name), 'file', 0o644, { uid: this.root.uid, gid: this.root.gid, pid: 0 }, 0);
+    const node = this.#insert(
+      this.root,
+      Buffer.from(name),
+      'file',
+      0o644,
+      { uid: this.root.uid, gid: this.root.gid, pid: 0 },
+      0,
+    );
     node.synthetic = true;
     node.sizeBytes = sizeBytes;
     return node.ino;
@@ -263,7 +282,8 @@ export class MemoryFs implements VfsOps {
     const moved = from.children!.get(keyOf(name))?.node;
     if (moved === undefined) throw fsError('ENOENT');
     const victim = to.children!.get(keyOf(newName))?.node;
-    for (let above: Node | undefined = to; above !== undefined; above = above.parent) if (above === moved) throw fsError('EINVAL');
+    for (let above: Node | undefined = to; above !== undefined; above = above.parent)
+      if (above === moved) throw fsError('EINVAL');
     if (exchange) {
       if (victim === undefined) throw fsError('ENOENT');
       this.#place(to, newName, moved, from);
@@ -303,7 +323,13 @@ export class MemoryFs implements VfsOps {
     }
     const node = this.#insert(directory, name, 'file', mode, caller, 0);
     node.lookupCount++;
-    return { attr: node.attr(), attrTimeoutMs: this.#timeoutMs, entryTimeoutMs: this.#timeoutMs, handle: this.#openHandle(node, flags), keepCache: true };
+    return {
+      attr: node.attr(),
+      attrTimeoutMs: this.#timeoutMs,
+      entryTimeoutMs: this.#timeoutMs,
+      handle: this.#openHandle(node, flags),
+      keepCache: true,
+    };
   }
 
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
@@ -317,7 +343,8 @@ export class MemoryFs implements VfsOps {
     if (offset >= end) return { chunks: [] };
     if (!node.synthetic) return { chunks: [node.data.subarray(offset, end)] };
     const chunks: Uint8Array[] = [];
-    for (let left = end - offset; left > 0; left -= ZEROS.length) chunks.push(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS);
+    for (let left = end - offset; left > 0; left -= ZEROS.length)
+      chunks.push(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS);
     return { chunks };
   }
 
@@ -351,12 +378,20 @@ export class MemoryFs implements VfsOps {
     if (offset === 0 || open.listing === undefined) open.listing = [...node.children!.values()];
     const items: DirItem[] = [];
     if (offset <= 0) items.push({ name: Buffer.from('.'), ino: node.ino, type: 'directory', nextOffset: 1 });
-    if (offset <= 1) items.push({ name: Buffer.from('..'), ino: node.parent?.ino ?? node.ino, type: 'directory', nextOffset: 2 });
+    if (offset <= 1)
+      items.push({ name: Buffer.from('..'), ino: node.parent?.ino ?? node.ino, type: 'directory', nextOffset: 2 });
     for (let i = Math.max(0, offset - 2); i < open.listing.length && items.length < maxEntries; i++) {
       const child = open.listing[i]!;
       if (node.children!.get(keyOf(child.name))?.node !== child.node) continue;
       const item = { name: child.name, ino: child.node.ino, type: child.node.type, nextOffset: i + 3 };
-      items.push(plus ? { ...item, entry: { attr: child.node.attr(), attrTimeoutMs: this.#timeoutMs, entryTimeoutMs: this.#timeoutMs } } : item);
+      items.push(
+        plus
+          ? {
+              ...item,
+              entry: { attr: child.node.attr(), attrTimeoutMs: this.#timeoutMs, entryTimeoutMs: this.#timeoutMs },
+            }
+          : item,
+      );
     }
     return items;
   }
@@ -457,7 +492,14 @@ export class MemoryFs implements VfsOps {
   #insert(parent: Node, name: Uint8Array, type: FileType, mode: number, owner: Caller, rdev: number): Node {
     this.#checkNew(parent, name);
     const inherit = (parent.mode & S_ISGID) !== 0;
-    const node = new Node(this.#nextIno++ as Ino, type, inherit && type === 'directory' ? mode | S_ISGID : mode, owner.uid, inherit ? parent.gid : owner.gid, rdev);
+    const node = new Node(
+      this.#nextIno++ as Ino,
+      type,
+      inherit && type === 'directory' ? mode | S_ISGID : mode,
+      owner.uid,
+      inherit ? parent.gid : owner.gid,
+      rdev,
+    );
     node.parent = parent;
     this.#nodes.set(node.ino, node);
     parent.children!.set(keyOf(name), { name, node });
@@ -502,7 +544,8 @@ export class MemoryFs implements VfsOps {
     if (node.synthetic) throw fsError('EPERM');
     if (sizeBytes > node.data.length) {
       const capacity = node.data.length === 0 ? sizeBytes : Math.max(sizeBytes, node.data.length * 2);
-      if (this.#usedBytes + capacity - node.data.length > this.#capacityBytes || capacity > 2 ** 32) throw fsError('ENOSPC');
+      if (this.#usedBytes + capacity - node.data.length > this.#capacityBytes || capacity > 2 ** 32)
+        throw fsError('ENOSPC');
       const data = Buffer.alloc(capacity);
       data.set(node.data);
       this.#usedBytes += capacity - node.data.length;

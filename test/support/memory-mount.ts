@@ -9,8 +9,11 @@ import { mountFuse, type FuseMountOptions } from '../../src/fuse/mount.ts';
 import type { Caller } from '../../src/vfs/ops.ts';
 import { MemoryFs } from './memory-fs.ts';
 
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
 const [mountPoint, binding = 'dev-fuse', timeoutMs = '1000', outstandingReads = '0'] = process.argv.slice(2);
-if (mountPoint === undefined) throw new Error('usage: memory-mount.ts MOUNTPOINT [BINDING] [TIMEOUT_MS] [OUTSTANDING_READS]');
+if (mountPoint === undefined)
+  throw new Error('usage: memory-mount.ts MOUNTPOINT [BINDING] [TIMEOUT_MS] [OUTSTANDING_READS]');
 
 const slow = new Set<Ino>();
 const stuck = new Set<Ino>();
@@ -19,7 +22,9 @@ const fs = new MemoryFs({
   beforeRead(caller: Caller, ino: Ino) {
     if (stuck.has(ino)) return new Promise<void>(() => undefined);
     if (!slow.has(ino)) return undefined;
-    return new Promise<void>((_, reject) => caller.signal?.addEventListener('abort', () => reject(new FsError('EINTR'))));
+    return new Promise<void>((_, reject) =>
+      caller.signal?.addEventListener('abort', () => reject(new FsError('EINTR'))),
+    );
   },
 });
 fs.addZeros('zeros', 4 * 1024 ** 3);
@@ -30,25 +35,29 @@ try {
   const mount = await mountFuse({
     ops: fs,
     mountPoint,
-    options: { binding: binding as NonNullable<FuseMountOptions['binding']>, fsName: 'memory', outstandingReads: Number(outstandingReads) },
-    log: (text) => console.error(text),
+    options: {
+      binding: binding as NonNullable<FuseMountOptions['binding']>,
+      fsName: 'memory',
+      outstandingReads: Number(outstandingReads),
+    },
+    log: say,
   });
   process.on('SIGTERM', () => void mount.unmount({ force: true }));
   process.on('SIGUSR2', () => {
     mount.unmount().then(
-      () => console.log('unmounted'),
-      (error: unknown) => console.log(`refused ${(error as FsError).code}`),
+      () => say('unmounted'),
+      (error: unknown) => say(`refused ${(error as FsError).code}`),
     );
   });
   process.on('SIGHUP', () => process.exit(3));
   process.on('SIGUSR1', () => {
-    console.log(JSON.stringify(fs.counts));
+    say(JSON.stringify(fs.counts));
   });
-  console.log('ready');
+  say('ready');
   const end = await mount.closed;
-  console.log(`closed ${end.reason}`);
+  say(`closed ${end.reason}`);
 } catch (error) {
   const { code, message, remedy } = error as FsError;
-  console.log(`failed ${code} ${message} | ${remedy ?? ''}`);
+  say(`failed ${code} ${message} | ${remedy ?? ''}`);
   process.exitCode = 1;
 }
