@@ -33,7 +33,9 @@ export class NodeDisk implements Disk {
   }
 
   async readFile(path: string): Promise<Uint8Array> {
-    return fsp.readFile(path);
+    // A plain array: a Buffer's own slice would share memory where an array's copies.
+    const content = await fsp.readFile(path);
+    return new Uint8Array(content.buffer, content.byteOffset, content.byteLength);
   }
 
   writeFileAtomic(path: string, data: Uint8Array, mode = 0o644): Promise<void> {

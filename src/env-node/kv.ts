@@ -42,7 +42,8 @@ class LevelKv implements Kv {
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
-    return this.#database.getSync(key);
+    const value = this.#database.getSync(key);
+    return value && plain(value);
   }
 
   async batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void> {
@@ -112,7 +113,7 @@ class LevelKv implements Kv {
       for (let size = FIRST_CHUNK_ENTRIES; ; size = CHUNK_ENTRIES) {
         const entries = await iterator.nextv(size);
         if (entries.length === 0) return;
-        yield* entries;
+        for (const [key, value] of entries) yield [plain(key), plain(value)];
       }
     } finally {
       await iterator.close();
@@ -122,6 +123,11 @@ class LevelKv implements Kv {
   close(): Promise<void> {
     return this.#database.close();
   }
+}
+
+/** Level gives Buffers, whose slice() shares memory where an array's copies: callers must not depend on the world. */
+function plain(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** Longer than any key of ours, so that deleting it harms nobody. */
