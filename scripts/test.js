@@ -1,0 +1,90 @@
+// @ts-check
+/**
+ * `npm test`: everything that must hold, in the order in which a failure is cheapest to find. All steps run even if one
+ * fails; the last line counts tests over all vitest runs, steps without tests of their own counting as one each:
+ *
+ *   123 passed, 0 failed
+ *
+ * `node scripts/test.js lint unit` runs only these steps.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ensurePrograms } from './system-packages.js';
+import { countTests, E2E_PROGRAMS } from './test-report.js';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const reports = mkdtempSync(join(tmpdir(), 'tatami-test-'));
+
+/** @typedef {{ name: string, command: string[], report?: string }} Step */
+
+/** @type {Step[]} */
+const steps = [
+  npmStep('build'),
+  npmStep('lint'),
+  npmStep('types'),
+  npmStep('tidy'),
+  vitestStep('unit'),
+  vitestStep('sim'),
+  ...exampleSteps(),
+  vitestStep('e2e'),
+];
+
+const wanted = process.argv.slice(2);
+let passed = 0;
+let failed = 0;
+/** @type {string[]} */
+const summary = [];
+try {
+  for (const step of steps) {
+    if (wanted.length > 0 && !wanted.includes(step.name.split(' ')[0] ?? '')) continue;
+    if (step.name === 'e2e') ensurePrograms(E2E_PROGRAMS);
+    console.log(`\n== ${step.name}: ${step.command.join(' ')}`);
+    const started = Date.now();
+    const [program = '', ...rest] = step.command;
+    const { status, error } = spawnSync(program, rest, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+    if (error) console.error(error.message);
+    const report = step.report !== undefined && existsSync(step.report) ? readFileSync(step.report, 'utf8') : undefined;
+    const counts = countTests(status === 0, report);
+    passed += counts.passed;
+    failed += counts.failed;
+    const seconds = ((Date.now() - started) / 1000).toFixed(1);
+    summary.push(`${step.name}: ${counts.passed} passed, ${counts.failed} failed (${seconds} s)`);
+  }
+} finally {
+  rmSync(reports, { recursive: true, force: true });
+}
+console.log(`\n${summary.join('\n')}`);
+if (failed > 0 || passed === 0) process.exitCode = 1;
+console.log(`${passed} passed, ${failed} failed`);
+
+/**
+ * @param {string} name
+ * @returns {Step}
+ */
+function npmStep(name) {
+  return { name, command: ['npm', 'run', '--silent', name] };
+}
+
+/**
+ * @param {string} name
+ * @returns {Step}
+ */
+function vitestStep(name) {
+  const report = join(reports, `${name}.json`);
+  const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
+  const options = ['--project', name, '--passWithNoTests', '--reporter=default', '--reporter=json'];
+  return { name, report, command: [process.execPath, vitest, 'run', ...options, `--outputFile.json=${report}`] };
+}
+
+/**
+ * Every file in examples/ must run to its end by itself. TypeScript ones are run by a test (test/e2e).
+ * @returns {Step[]}
+ */
+function exampleSteps() {
+  const folder = join(root, 'examples');
+  const names = existsSync(folder) ? readdirSync(folder).filter((name) => /\.m?js$/.test(name)) : [];
+  return names.sort().map((name) => ({ name: `examples ${name}`, command: [process.execPath, join(folder, name)] }));
+}
