@@ -14,8 +14,8 @@ describe('countTests', () => {
     expect(countTests(false, undefined)).toEqual({ passed: 0, failed: 1 });
   });
 
-  it('counts a step without tests as one', () => {
-    expect(countTests(true, undefined)).toEqual({ passed: 1, failed: 0 });
+  it('counts a step without tests only if it fails', () => {
+    expect(countTests(true, undefined)).toEqual({ passed: 0, failed: 0 });
   });
 });
 
