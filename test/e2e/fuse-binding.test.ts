@@ -244,6 +244,26 @@ describe.skipIf(!canMount)('a mounted memory filesystem', () => {
     expect(await isMounted(mnt)).toBe(false);
   });
 
+  it('drops what it is told to drop, and keeps the rest as long as it was told to', async () => {
+    const other = join(scratch, 'other');
+    await mkdir(other);
+    const cached = await start(other, { args: ['dev-fuse', '60000'] });
+    await cached.line('ready');
+    try {
+      expect(await sh('stat -c %a zeros stuck', other)).toBe('644\n644');
+      cached.process.kill('SIGWINCH');
+      await cached.line('notified');
+      // The notices leave by a thread; nothing tells when the kernel took them.
+      await sh(
+        'for i in $(seq 100); do [ $(stat -c %a zeros) = 600 ] && ! stat stuck 2>/dev/null && exit 0; sleep 0.05; done; exit 1',
+        other,
+      );
+    } finally {
+      cached.process.kill('SIGTERM');
+      await ended(cached.process);
+    }
+  });
+
   it('refuses to unmount while it is used, and then still works', async () => {
     const user = spawn('sleep', ['60'], { cwd: mnt, stdio: 'ignore' });
     await new Promise((done) => setTimeout(done, 200));

@@ -1,10 +1,11 @@
 /**
  * Mounts a MemoryFs in a process of its own, for tests and benchmarks that must not touch a mount of their own
  * process: `node --import ... memory-mount.ts MOUNTPOINT [binding]`. Prints `ready` when it is mounted; SIGTERM unmounts.
+ * SIGWINCH changes `zeros` and removes `stuck` behind the kernel's back, then notifies it.
  * Special files: `zeros` (4 GiB), `slow` (reads wait for an interrupt), `stuck` (reads wait for ever).
  */
 import { FsError } from '../../src/errors.ts';
-import type { Ino } from '../../src/ids.ts';
+import { ROOT_INO, type Ino } from '../../src/ids.ts';
 import { mountFuse, type FuseMountOptions } from '../../src/fuse/mount.ts';
 import type { Caller } from '../../src/vfs/ops.ts';
 import { MemoryFs } from './memory-fs.ts';
@@ -27,7 +28,7 @@ const fs = new MemoryFs({
     );
   },
 });
-fs.addZeros('zeros', 4 * 1024 ** 3);
+const zeros = fs.addZeros('zeros', 4 * 1024 ** 3);
 slow.add(fs.addZeros('slow', 1024 ** 2));
 stuck.add(fs.addZeros('stuck', 1024 ** 2));
 
@@ -48,6 +49,17 @@ try {
       () => say('unmounted'),
       (error: unknown) => say(`refused ${(error as FsError).code}`),
     );
+  });
+  process.on('SIGWINCH', () => {
+    const self = { uid: 0, gid: 0, pid: 0 };
+    fs.setattr(self, zeros, { mode: 0o600 });
+    fs.unlink(self, ROOT_INO, Buffer.from('stuck'));
+    mount.notifier.invalidateInode(zeros);
+    mount.notifier.invalidateEntry(ROOT_INO, Buffer.from('stuck'));
+    // What the kernel does not know is no error.
+    mount.notifier.invalidateInode(4711 as Ino);
+    mount.notifier.invalidateEntry(ROOT_INO, Buffer.from('never seen'));
+    say('notified');
   });
   process.on('SIGHUP', () => process.exit(3));
   process.on('SIGUSR1', () => {
