@@ -83,10 +83,11 @@ export class EngineStore implements BlockStore {
     try {
       verifyPages(id, run.blockBytes, run.pageHashes, firstPage, run.data);
       const from = offset - firstPage * PAGE_BYTES;
-      const bytes = run.data.slice(from, from + end - offset);
+      // A copy, whatever kind of array the engine gave: its memory is used again after release.
+      const bytes = new Uint8Array(run.data.subarray(from, from + end - offset));
       if (bytes.length !== end - offset)
         throw new CorruptionError(`block ${blockIdToHex(id)}: shorter than it should be`);
-      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+      return bytes;
     } catch (error) {
       if (error instanceof CorruptionError) await this.engine.markDamaged(this.pool, id);
       throw error;

@@ -20,9 +20,7 @@ export interface MemoryEngineOptions {
 export class MemoryEngine implements BlockEngine {
   private readonly pools = new Map<PoolId, Map<string, Held>>();
   private readonly capacityBytes: number;
-  private blockCount = 0;
-  private liveBytes = 0;
-  private closed = false;
+  private readonly state = { blockCount: 0, liveBytes: 0, closed: false };
 
   constructor(options: MemoryEngineOptions = {}) {
     this.capacityBytes = options.capacityBytes ?? Number.MAX_SAFE_INTEGER;
@@ -39,14 +37,14 @@ export class MemoryEngine implements BlockEngine {
     return settle(() => {
       this.checkOpen();
       let blocks = this.pools.get(pool);
-      if (blocks === undefined) this.pools.set(pool, (blocks = new Map()));
+      if (blocks === undefined) this.pools.set(pool, (blocks = new Map<string, Held>()));
       const key = blockIdToHex(id);
       const held = blocks.get(key);
       if (held !== undefined && !held.damaged) {
         held.generation = Math.max(held.generation, generation);
         return { existed: true };
       }
-      if (this.liveBytes + data.length > this.capacityBytes) {
+      if (this.state.liveBytes + data.length > this.capacityBytes) {
         throw new NoSpaceError('the memory store is full', {
           remedy: 'Delete blocks, or open it with a larger capacityBytes.',
         });
@@ -134,7 +132,8 @@ export class MemoryEngine implements BlockEngine {
     for (const [pool, blocks] of this.pools) {
       for (const held of blocks.values()) if (held.damaged) damaged.push({ pool, id: held.id });
     }
-    const { blockCount, liveBytes, capacityBytes } = this;
+    const { capacityBytes } = this;
+    const { blockCount, liveBytes } = this.state;
     return {
       blockCount,
       liveBytes,
@@ -150,7 +149,7 @@ export class MemoryEngine implements BlockEngine {
   }
 
   close(): Promise<void> {
-    this.closed = true;
+    this.state.closed = true;
     this.pools.clear();
     return Promise.resolve();
   }
@@ -161,12 +160,12 @@ export class MemoryEngine implements BlockEngine {
   }
 
   private count(blocks: number, bytes: number): void {
-    this.blockCount += blocks;
-    this.liveBytes += bytes;
+    this.state.blockCount += blocks;
+    this.state.liveBytes += bytes;
   }
 
   private checkOpen(): void {
-    if (this.closed) throw new StateError('the memory engine is closed');
+    if (this.state.closed) throw new StateError('the memory engine is closed');
   }
 }
 
@@ -174,6 +173,6 @@ function settle<T>(work: () => T): Promise<T> {
   try {
     return Promise.resolve(work());
   } catch (error) {
-    return Promise.reject(error as Error);
+    return Promise.reject(error);
   }
 }

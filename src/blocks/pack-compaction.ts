@@ -1,0 +1,254 @@
+/**
+ * Gives back the space of dead records: packs more than half dead are rewritten.
+ *
+ * What a pack still has to say (live blocks, tombstones that hold down block records of other packs, the latest
+ * renewals) is appended to the active pack like any other record, **with its old seq**: if the block is deleted or
+ * stored again meanwhile, that has a higher seq and wins whatever the order on disk. So no step needs a lock, and a
+ * crash between any two leaves copies that the merge of records ignores. Order that matters: copies durable, index
+ * durable, old file unlinked, directory durable, and only then are tombstones let go that held down its records.
+ */
+import { CorruptionError, NoSpaceError } from '../errors.ts';
+import { MiB } from '../limits.ts';
+import type { Logger } from '../log.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { verifyPages } from './identity.ts';
+import { tombstoneNeeded, withoutPack, type PackEntry } from './pack-entry.ts';
+import type { PackFiles } from './pack-files.ts';
+import { PACK_HEADER_BYTES, recordHeadBytes, recordBytes } from './pack-format.ts';
+import { blockKeyOf, type PackIndex } from './pack-index.ts';
+import { scanPack, type Scanned } from './pack-scanner.ts';
+import type { NewRecord } from './pack-writer.ts';
+
+/** Bytes of copies under way: keeps the disk streaming and leaves most of its queue to others. */
+const COPY_BYTES = 8 * MiB;
+/** And records. */
+const COPY_RECORDS = 256;
+/** The disk must have this much more than the copies need: the index grows too. */
+const MARGIN_BYTES = 4 * MiB;
+
+const NO_BYTES = new Uint8Array(0);
+
+export interface CompactionHost {
+  readonly files: PackFiles;
+  readonly index: PackIndex;
+  readonly buffers: BufferPool;
+  readonly salt: bigint;
+  readonly log: Logger;
+  readonly activePack: () => number | undefined;
+  readonly append: (record: NewRecord) => Promise<void>;
+  /** Ends the active pack, so that it can be compacted too. */
+  readonly seal: () => Promise<void>;
+  readonly checkpoint: () => Promise<void>;
+  /** What the disk has left, reserve included. */
+  readonly diskFreeBytes: () => Promise<number>;
+  readonly markDamaged: (known: PackEntry, record: NewRecord) => void;
+  readonly stopped: () => boolean;
+}
+
+type Found = Extract<Scanned, { kind: 'record' }>;
+
+/** Returns the bytes given back. */
+export async function compactPacks(host: CompactionHost): Promise<number> {
+  const { files, index, log } = host;
+  const active = host.activePack();
+  if (active !== undefined && isVictim(host, active)) await host.seal();
+  const victims = files
+    .packs()
+    .filter((pack) => pack !== host.activePack() && isVictim(host, pack))
+    .sort((a, b) => index.neededBytesOf(a) - index.neededBytesOf(b) || a - b);
+  let freedBytes = 0;
+  for (const pack of victims) {
+    if (host.stopped()) break;
+    const needed = index.neededBytesOf(pack);
+    if (needed > 0 && (await host.diskFreeBytes()) < needed + MARGIN_BYTES) {
+      throw new NoSpaceError(`no room to rewrite pack ${pack}: ${needed} bytes of it are live`, {
+        remedy: 'Free some space on this disk by other means.',
+      });
+    }
+    const sizeBytes = files.sizeBytes(pack);
+    const copiedBytes = await compactPack(host, pack);
+    if (copiedBytes === undefined) continue;
+    freedBytes += sizeBytes - copiedBytes;
+    log.debug({ pack, sizeBytes, copiedBytes }, 'a pack was compacted');
+  }
+  return Math.max(0, freedBytes);
+}
+
+function isVictim(host: CompactionHost, pack: number): boolean {
+  const contentBytes = host.files.sizeBytes(pack) - PACK_HEADER_BYTES;
+  return contentBytes <= 0 || host.index.neededBytesOf(pack) * 2 < contentBytes;
+}
+
+/** Bytes copied; undefined if it was given up half way, which is harmless. */
+async function compactPack(host: CompactionHost, pack: number): Promise<number | undefined> {
+  const { files, index } = host;
+  const copies = new Copies();
+  /** Keys of block records in this pack: whose entries may name it. */
+  const keysHere = new Map<string, Pick<NewRecord, 'pool' | 'id'>>();
+  let damagedRegion = false;
+  try {
+    await files.use(pack, async (file) => {
+      const source = { file, pack, salt: host.salt };
+      for await (const found of scanPack(source, PACK_HEADER_BYTES, files.sizeBytes(pack))) {
+        if (host.stopped() || copies.failure !== undefined) return;
+        if (found.kind === 'gap') {
+          damagedRegion = true;
+          continue;
+        }
+        // Only block records: what a tombstone or renewal here still has to say is copied, and its entry follows.
+        if (found.header.type === 'block') keysHere.set(blockKeyOf(found.header.pool, found.header.id), found.header);
+        await copyIfNeeded(host, pack, found, copies);
+      }
+    });
+  } finally {
+    await copies.settle();
+  }
+  if (copies.failure !== undefined) throw copies.failure.error;
+  if (host.stopped()) return undefined;
+  if (damagedRegion) await giveUpUnseen(host, pack, keysHere);
+  await host.checkpoint();
+  for (const { pool, id } of keysHere.values()) {
+    // A last look: nothing may point into the pack when it goes.
+    const entry = index.get(pool, id);
+    if (entry?.state === 'live' && entry.pack === pack && !entry.damaged) return undefined;
+  }
+  await files.remove(pack);
+  for (const [key, { pool, id }] of keysHere) {
+    const known = index.get(pool, id);
+    if (known !== undefined) index.update(key, known, released(known, pack));
+  }
+  await index.forgetPack(pack);
+  return copies.bytes;
+}
+
+/** The entry once the pack is gone; undefined if nothing is left to remember. */
+function released(entry: PackEntry, pack: number): PackEntry | undefined {
+  const next = withoutPack(entry, pack);
+  if (next.state === 'dead') return next.shadows.length === 0 ? undefined : next;
+  return next.pack === pack ? { ...next, pack: 0, offset: 0 } : next;
+}
+
+async function copyIfNeeded(host: CompactionHost, pack: number, found: Found, copies: Copies): Promise<void> {
+  const { header, offset, pageHashes } = found;
+  const entry = host.index.get(header.pool, header.id);
+  if (entry === undefined) return;
+  const { pool, id } = header;
+  if (header.type === 'block') {
+    if (entry.state !== 'live' || entry.pack !== pack || entry.offset !== offset || entry.damaged) return;
+    await copyBlock(host, pack, found, entry, copies);
+  } else if (header.type === 'tombstone') {
+    if (entry.pack !== pack || entry.offset !== offset || !tombstoneNeeded(entry)) return;
+    await copies.add(host, {
+      type: 'tombstone',
+      pool,
+      id,
+      seq: entry.seq,
+      generation: 0,
+      pageHashes: NO_BYTES,
+      data: NO_BYTES,
+    });
+  } else {
+    if (entry.state !== 'live' || entry.stampPack !== pack || entry.stampSeq !== header.seq) return;
+    await copies.add(host, {
+      type: 'renewal',
+      pool,
+      id,
+      seq: header.seq,
+      generation: header.generation,
+      pageHashes,
+      data: NO_BYTES,
+    });
+  }
+}
+
+async function copyBlock(
+  host: CompactionHost,
+  pack: number,
+  { header, offset, pageHashes }: Found,
+  entry: PackEntry,
+  copies: Copies,
+): Promise<void> {
+  const { pool, id, lengthBytes, seq } = header;
+  const lease = await host.buffers.take(lengthBytes);
+  const record: NewRecord = {
+    type: 'block',
+    pool,
+    id,
+    seq,
+    generation: entry.generation,
+    pageHashes,
+    data: lease.bytes,
+  };
+  try {
+    const count = await host.files.use(pack, (file) => file.read(lease.bytes, offset + recordHeadBytes(lengthBytes)));
+    if (count < lengthBytes) throw new CorruptionError('the pack file is too short');
+    // A rewrite must not turn damage on disk into a fresh record with valid checksums.
+    verifyPages(id, lengthBytes, pageHashes, 0, lease.bytes);
+  } catch (error) {
+    lease.release();
+    if (!(error instanceof CorruptionError) && (error as { code?: unknown }).code !== 'EIO') throw error;
+    host.markDamaged(entry, record);
+    return;
+  }
+  await copies.add(host, record, lease.release);
+}
+
+/** The scan could not read a part of the pack: what the index has there is damaged. */
+async function giveUpUnseen(
+  host: CompactionHost,
+  pack: number,
+  keysHere: Map<string, Pick<NewRecord, 'pool' | 'id'>>,
+): Promise<void> {
+  for await (const { pool, id } of host.index.entries()) {
+    const key = blockKeyOf(pool, id);
+    const entry = host.index.get(pool, id);
+    if (entry === undefined) continue;
+    const names = entry.pack === pack || entry.shadows.includes(pack) || entry.stampPack === pack;
+    if (!names) continue;
+    keysHere.set(key, { pool, id });
+    if (entry.state !== 'live' || entry.pack !== pack || entry.damaged) continue;
+    host.markDamaged(entry, {
+      type: 'block',
+      pool,
+      id,
+      seq: entry.seq,
+      generation: entry.generation,
+      pageHashes: NO_BYTES,
+      data: NO_BYTES,
+    });
+  }
+}
+
+/** Copies under way: bounded, and the first failure kept. */
+class Copies {
+  failure: { readonly error: unknown } | undefined;
+  /** All that was appended. */
+  bytes = 0;
+  #underWayBytes = 0;
+  readonly #underWay = new Set<Promise<void>>();
+
+  async add(host: CompactionHost, record: NewRecord, release?: () => void): Promise<void> {
+    const bytes = recordBytes(record.data.length);
+    this.bytes += bytes;
+    this.#underWayBytes += bytes;
+    const copy = host
+      .append(record)
+      .then(
+        () => undefined,
+        (error: unknown) => {
+          this.failure ??= { error };
+        },
+      )
+      .finally(() => {
+        release?.();
+        this.#underWayBytes -= bytes;
+        this.#underWay.delete(copy);
+      });
+    this.#underWay.add(copy);
+    while (this.#underWayBytes >= COPY_BYTES || this.#underWay.size >= COPY_RECORDS) await Promise.race(this.#underWay);
+  }
+
+  async settle(): Promise<void> {
+    await Promise.all(this.#underWay);
+  }
+}

@@ -1,0 +1,362 @@
+/**
+ * Where each block is: rows in the env's Kv, and in memory only what is not yet in it.
+ *
+ * The index is a cache of the packs. Rows are written lazily and unsynced; a *checkpoint* says up to which offset of
+ * each pack they are complete, and recovery scans the packs from there. Deleting the whole index costs a scan of all
+ * record headers, nothing else. (What is lost with it: which blocks were known to be damaged. They are found again.)
+ */
+import type { Kv, KvOp } from '../env.ts';
+import { BLOCK_ID_BYTES, type BlockId, type PoolId } from '../ids.ts';
+import { decodeEntry, encodeEntry, neededBytes, type PackEntry } from './pack-entry.ts';
+
+export const INDEX_FORMAT_VERSION = 1;
+
+/** Rows held back in memory before they are written together. */
+const FLUSH_ROWS = 512;
+
+const BLOCK_PREFIX = 0x62; // 'b' pool id -> PackEntry
+const DAMAGE_PREFIX = 0x64; // 'd' pool id -> nothing; the blocks whose entry says damaged
+const PACK_PREFIX = 0x70; // 'p' pack -> PackRow
+const CHECKPOINT_KEY = Uint8Array.of(0x63); // 'c' -> Checkpoint
+const STORE_KEY = Uint8Array.of(0x73); // 's' -> version, salt
+
+const BLOCK_KEY_BYTES = 5 + BLOCK_ID_BYTES;
+
+/** Bytes of a block's row key, one character each: fast to make and to look up. */
+export type BlockKey = string;
+
+export interface PackRow {
+  /**
+   * Invariant: the rows of all records before this offset are durable in the index, and the records themselves in the
+   * pack. Written only after a synced batch that covers them.
+   */
+  readonly indexedBytes: number;
+  /** Where the pack ends whatever its file holds, because a sync of it failed; undefined: it ends with its file. */
+  readonly cutBytes: number | undefined;
+  /** Valid only in a clean checkpoint. */
+  readonly neededBytes: number;
+}
+
+export interface Checkpoint {
+  readonly nextSeq: number;
+  /** The store was closed in order and not opened since: the counters are exact. */
+  readonly clean: boolean;
+  readonly blockCount: number;
+  readonly liveBytes: number;
+}
+
+const scratch = Buffer.alloc(BLOCK_KEY_BYTES);
+
+function fillScratch(prefix: number, pool: PoolId, id: BlockId): void {
+  scratch[0] = prefix;
+  scratch.writeUInt32BE(pool, 1);
+  scratch.set(id, 5);
+}
+
+export function blockKeyOf(pool: PoolId, id: BlockId): BlockKey {
+  fillScratch(BLOCK_PREFIX, pool, id);
+  return scratch.toString('latin1', 0, BLOCK_KEY_BYTES);
+}
+
+/** Inverse of {@link blockKeyOf}. */
+export function parseBlockKey(key: BlockKey): { pool: PoolId; id: BlockId } {
+  return parseRowKey(Buffer.from(key, 'latin1'));
+}
+
+function parseRowKey(row: Uint8Array): { pool: PoolId; id: BlockId } {
+  const view = new DataView(row.buffer, row.byteOffset, row.byteLength);
+  return { pool: view.getUint32(1) as PoolId, id: new Uint8Array(row.subarray(5, BLOCK_KEY_BYTES)) as BlockId };
+}
+
+function rowKey(prefix: number, key: BlockKey): Uint8Array {
+  const row = Buffer.from(key, 'latin1');
+  row[0] = prefix;
+  return row;
+}
+
+function packKey(pack: number): Uint8Array {
+  const key = Buffer.alloc(5);
+  key[0] = PACK_PREFIX;
+  key.writeUInt32BE(pack, 1);
+  return key;
+}
+
+function prefixRange(prefix: number, pool?: PoolId): { gte: Uint8Array; lt: Uint8Array } {
+  if (pool === undefined) return { gte: Uint8Array.of(prefix), lt: Uint8Array.of(prefix + 1) };
+  const gte = Buffer.alloc(5);
+  gte[0] = prefix;
+  gte.writeUInt32BE(pool, 1);
+  if (pool === 0xffffffff) return { gte, lt: Uint8Array.of(prefix + 1) };
+  const lt = Buffer.from(gte);
+  lt.writeUInt32BE(pool + 1, 1);
+  return { gte, lt };
+}
+
+export class PackIndex {
+  readonly #kv: Kv;
+  /** Rows newer than the Kv's; null: the row is to be deleted. */
+  readonly #overlay = new Map<BlockKey, PackEntry | null>();
+  /** Blocks whose 'd' row may be wrong. */
+  readonly #damageChanged = new Set<BlockKey>();
+  readonly #damaged = new Set<BlockKey>();
+  #damagedList: { pool: PoolId; id: BlockId }[] | undefined;
+  /** Bytes of each pack that its live records need. Only a hint for choosing what to compact. */
+  readonly #needed = new Map<number, number>();
+  readonly #cuts = new Map<number, number>();
+  #blockCount = 0;
+  #liveBytes = 0;
+  #flushing: Promise<void> = Promise.resolve();
+  readonly #account = { pack: this.#addNeeded.bind(this) };
+
+  constructor(kv: Kv) {
+    this.#kv = kv;
+  }
+
+  get blockCount(): number {
+    return this.#blockCount;
+  }
+
+  get liveBytes(): number {
+    return this.#liveBytes;
+  }
+
+  /** Rows that are only in memory. */
+  get pendingCount(): number {
+    return this.#overlay.size;
+  }
+
+  get flushDue(): boolean {
+    return this.#overlay.size >= FLUSH_ROWS;
+  }
+
+  neededBytesOf(pack: number): number {
+    return Math.max(0, this.#needed.get(pack) ?? 0);
+  }
+
+  damaged(): readonly { readonly pool: PoolId; readonly id: BlockId }[] {
+    this.#damagedList ??= [...this.#damaged].map(parseBlockKey);
+    return this.#damagedList;
+  }
+
+  get(pool: PoolId, id: BlockId): PackEntry | undefined {
+    fillScratch(BLOCK_PREFIX, pool, id);
+    if (this.#overlay.size > 0) {
+      const pending = this.#overlay.get(scratch.toString('latin1', 0, BLOCK_KEY_BYTES));
+      if (pending !== undefined) return pending ?? undefined;
+    }
+    const row = this.#kv.get(scratch);
+    return row === undefined ? undefined : decodeEntry(row);
+  }
+
+  /** `known` is what get returns now; `next` undefined deletes the row. */
+  update(key: BlockKey, known: PackEntry | undefined, next: PackEntry | undefined): void {
+    if (known === next) return;
+    if (known !== undefined) this.#count(known, -1);
+    if (next !== undefined) this.#count(next, 1);
+    const damaged = next?.damaged === true;
+    if (damaged !== this.#damaged.has(key)) {
+      if (damaged) this.#damaged.add(key);
+      else this.#damaged.delete(key);
+      this.#damagedList = undefined;
+      this.#damageChanged.add(key);
+    }
+    this.#overlay.set(key, next ?? null);
+  }
+
+  #count(entry: PackEntry, sign: 1 | -1): void {
+    if (entry.state === 'live' && !entry.damaged) {
+      this.#blockCount += sign;
+      this.#liveBytes += sign * entry.lengthBytes;
+    }
+    neededBytes(entry, sign === 1 ? this.#account.pack : (pack, bytes) => this.#addNeeded(pack, -bytes));
+  }
+
+  #addNeeded(pack: number, bytes: number): void {
+    this.#needed.set(pack, (this.#needed.get(pack) ?? 0) + bytes);
+  }
+
+  /** Writes what is only in memory. With `sync` all rows written until now are durable on return. */
+  async flush(sync: boolean): Promise<void> {
+    const flush = this.#flushing.then(() => this.#flushNow(sync));
+    this.#flushing = flush.catch(() => undefined);
+    await flush;
+  }
+
+  async #flushNow(sync: boolean): Promise<void> {
+    const pending = [...this.#overlay];
+    const damageChanged = [...this.#damageChanged];
+    if (pending.length === 0 && damageChanged.length === 0 && !sync) return;
+    const ops: KvOp[] = [];
+    for (const [key, entry] of pending) {
+      const row = rowKey(BLOCK_PREFIX, key);
+      ops.push(entry === null ? { key: row } : { key: row, value: encodeEntry(entry) });
+    }
+    for (const key of damageChanged) {
+      const row = rowKey(DAMAGE_PREFIX, key);
+      ops.push(this.#damaged.has(key) ? { key: row, value: new Uint8Array(0) } : { key: row });
+    }
+    this.#damageChanged.clear();
+    try {
+      await this.#kv.batch(ops, { sync });
+    } catch (error) {
+      for (const key of damageChanged) this.#damageChanged.add(key);
+      throw error;
+    }
+    for (const [key, entry] of pending) {
+      // A newer one stays for the next flush.
+      if (this.#overlay.get(key) === entry) this.#overlay.delete(key);
+    }
+  }
+
+  /** Rows of a pool, or of all, each once, from one snapshot that has all updates made before the call. */
+  async *entries(pool?: PoolId): AsyncGenerator<{ pool: PoolId; id: BlockId; entry: PackEntry }> {
+    await this.flush(false);
+    for await (const [row, value] of this.#kv.scan(prefixRange(BLOCK_PREFIX, pool))) {
+      yield { ...parseRowKey(row), entry: decodeEntry(value) };
+    }
+  }
+
+  // Checkpoints
+
+  /**
+   * Makes durable that the packs are indexed up to the given offsets (taken before the call; what is indexed meanwhile
+   * does no harm).
+   */
+  async checkpoint(indexed: ReadonlyMap<number, number>, nextSeq: number, clean: boolean): Promise<void> {
+    // First the rows, durably; only then the claim that they are there.
+    await this.flush(true);
+    const ops: KvOp[] = [];
+    for (const [pack, indexedBytes] of indexed)
+      ops.push({ key: packKey(pack), value: this.#encodePackRow(pack, indexedBytes) });
+    const { blockCount, liveBytes } = this;
+    const checkpoint: Checkpoint = { nextSeq, clean, blockCount, liveBytes };
+    ops.push({ key: CHECKPOINT_KEY, value: Buffer.from(JSON.stringify(checkpoint)) });
+    // Unsynced is enough but at the end: an older checkpoint only means a longer scan.
+    await this.#kv.batch(ops, { sync: clean });
+  }
+
+  /** Durably takes back that the store was closed in order. */
+  async markOpened(checkpoint: Checkpoint): Promise<void> {
+    const value = Buffer.from(JSON.stringify({ ...checkpoint, clean: false }));
+    await this.#kv.batch([{ key: CHECKPOINT_KEY, value }], { sync: true });
+  }
+
+  /** Durably ends a pack at `cutBytes`. */
+  async cut(pack: number, cutBytes: number): Promise<void> {
+    this.#cuts.set(pack, cutBytes);
+    await this.#kv.batch([{ key: packKey(pack), value: this.#encodePackRow(pack, 0) }], { sync: true });
+  }
+
+  async forgetPack(pack: number): Promise<void> {
+    this.#cuts.delete(pack);
+    this.#needed.delete(pack);
+    await this.#kv.batch([{ key: packKey(pack) }], { sync: false });
+  }
+
+  #encodePackRow(pack: number, indexedBytes: number): Uint8Array {
+    const row: PackRow = { indexedBytes, cutBytes: this.#cuts.get(pack), neededBytes: this.neededBytesOf(pack) };
+    return Buffer.from(JSON.stringify(row));
+  }
+
+  /** Undefined if this index is new, damaged, or another store's. */
+  async load(salt: bigint): Promise<{ checkpoint: Checkpoint; packs: Map<number, PackRow> } | undefined> {
+    const store = this.#kv.get(STORE_KEY);
+    const expected = storeRow(salt);
+    if (store === undefined || Buffer.compare(store, expected) !== 0) return undefined;
+    const checkpoint = parseCheckpoint(this.#kv.get(CHECKPOINT_KEY));
+    if (checkpoint === undefined) return undefined;
+    const packs = new Map<number, PackRow>();
+    for await (const [key, value] of this.#kv.scan(prefixRange(PACK_PREFIX))) {
+      const row = parsePackRow(value);
+      if (row === undefined) return undefined;
+      const pack = Buffer.from(key).readUInt32BE(1);
+      packs.set(pack, row);
+      if (row.cutBytes !== undefined) this.#cuts.set(pack, row.cutBytes);
+      if (checkpoint.clean) this.#needed.set(pack, row.neededBytes);
+    }
+    for await (const [key] of this.#kv.scan(prefixRange(DAMAGE_PREFIX))) {
+      this.#damaged.add(blockKeyOf(...poolAndId(key)));
+    }
+    if (checkpoint.clean) {
+      this.#blockCount = checkpoint.blockCount;
+      this.#liveBytes = checkpoint.liveBytes;
+    }
+    return { checkpoint, packs };
+  }
+
+  /** Whether there is no row at all. */
+  async isEmpty(): Promise<boolean> {
+    for await (const row of this.#kv.scan({ gte: Uint8Array.of(0), lt: Uint8Array.of(0xff), limit: 1 }))
+      return row === undefined;
+    return true;
+  }
+
+  /** Makes this index the given store's. */
+  async claim(salt: bigint): Promise<void> {
+    await this.#kv.batch([{ key: STORE_KEY, value: storeRow(salt) }], { sync: false });
+  }
+
+  /** Counts everything anew; `mend` may change rows on the way (undefined deletes). */
+  async recount(mend: (entry: PackEntry) => PackEntry | undefined): Promise<void> {
+    await this.flush(false);
+    this.#needed.clear();
+    this.#damaged.clear();
+    this.#damagedList = undefined;
+    this.#blockCount = 0;
+    this.#liveBytes = 0;
+    for await (const { pool, id, entry } of this.entries()) {
+      const key = blockKeyOf(pool, id);
+      this.#count(entry, 1);
+      if (entry.damaged) this.#damaged.add(key);
+      this.update(key, entry, mend(entry));
+      if (this.flushDue) await this.flush(false);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#flushing;
+    await this.#kv.close();
+  }
+}
+
+function poolAndId(row: Uint8Array): [PoolId, BlockId] {
+  const { pool, id } = parseRowKey(row);
+  return [pool, id];
+}
+
+function storeRow(salt: bigint): Uint8Array {
+  const row = Buffer.alloc(9);
+  row[0] = INDEX_FORMAT_VERSION;
+  row.writeBigUInt64LE(salt, 1);
+  return row;
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function parseJson(bytes: Uint8Array | undefined): Record<string, unknown> | undefined {
+  if (bytes === undefined) return undefined;
+  try {
+    const value: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function parseCheckpoint(bytes: Uint8Array | undefined): Checkpoint | undefined {
+  const value = parseJson(bytes);
+  if (value === undefined) return undefined;
+  const { nextSeq, clean, blockCount, liveBytes } = value;
+  if (!isCount(nextSeq) || typeof clean !== 'boolean' || !isCount(blockCount) || !isCount(liveBytes)) return undefined;
+  return { nextSeq, clean, blockCount, liveBytes };
+}
+
+function parsePackRow(bytes: Uint8Array): PackRow | undefined {
+  const value = parseJson(bytes);
+  if (value === undefined) return undefined;
+  const { indexedBytes, cutBytes, neededBytes: needed } = value;
+  if (!isCount(indexedBytes) || !isCount(needed) || (cutBytes !== undefined && !isCount(cutBytes))) return undefined;
+  return { indexedBytes, cutBytes, neededBytes: needed };
+}
