@@ -275,17 +275,23 @@ export function readSessionId(r: ByteReader): SessionId {
 export interface Dead {
   readonly extents: boolean;
   readonly xattrs: boolean;
+  /** Extents below this offset are gone already: a step need not look through what the steps before deleted. */
+  readonly fromOffset: number;
 }
 
 export function encodeDead(dead: Dead): Uint8Array {
-  return Uint8Array.of(VALUE_VERSION, (dead.extents ? 1 : 0) | (dead.xattrs ? 2 : 0));
+  writer.reset().u8(VALUE_VERSION);
+  return writer
+    .u8((dead.extents ? 1 : 0) | (dead.xattrs ? 2 : 0))
+    .u53(dead.fromOffset)
+    .finish();
 }
 
 export function decodeDead(bytes: Uint8Array): Dead {
   const r = new ByteReader(bytes, 'a dead record in the table');
   r.version(VALUE_VERSION);
   const flags = r.u8();
-  return { extents: (flags & 1) !== 0, xattrs: (flags & 2) !== 0 };
+  return { extents: (flags & 1) !== 0, xattrs: (flags & 2) !== 0, fromOffset: r.u53() };
 }
 
 /** The row `c`: numbers about the whole table, kept exact by every command. */

@@ -21,9 +21,9 @@ export function sliceExtent(extent: Extent, from: number, to: number): Extent {
   return { ...extent, offset: start, lengthBytes, blockOffset: extent.blockOffset + skip };
 }
 
-/** Whether the extent has bytes in [from, to). */
+/** Whether the extent has bytes in [from, to), which may be empty. */
 export function touches(extent: Extent, from: number, to: number): boolean {
-  return extent.offset < to && extentEnd(extent) > from;
+  return from < to && extent.offset < to && extentEnd(extent) > from;
 }
 
 /** What is left of the extent when [from, to) is taken out of it: none, one or two pieces. */

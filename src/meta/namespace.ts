@@ -3,7 +3,7 @@
  * changes nothing but its recorded outcome. Pure: time is in the command, inode numbers come from the table's counter,
  * rows come from the driver (MetaStore).
  */
-import { ROOT_INO, type Ino, type PoolId, type SessionId } from '../ids.ts';
+import { ROOT_INO, type PoolId, type SessionId } from '../ids.ts';
 import type { ClientCommand, Command } from './commands.ts';
 import { EMPTY_BYTES, type Counters, type Inode } from './codec.ts';
 import { commit, punch } from './data.ts';
@@ -150,7 +150,7 @@ function* applyMutation(tx: Transaction, m: Mutation, session: SessionId): Table
 }
 
 function dateRoot(tx: Transaction, nowNs: bigint): void {
-  const root = tx.inode(ROOT_INO as Ino);
+  const root = tx.inode(ROOT_INO);
   if (root === undefined || root.ctimeNs !== 0n) return;
   root.atimeNs = root.mtimeNs = root.ctimeNs = nowNs;
   tx.change(root);

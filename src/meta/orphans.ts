@@ -5,9 +5,20 @@
  */
 import type { Ino, SessionId } from '../ids.ts';
 import { decodeDead, decodeOrphan, encodeDead, encodeOrphan, type Dead, type Inode } from './codec.ts';
-import { deadKey, extentKey, extentPrefix, inoFromKey, orphanKey, prefixEnd, xattrPrefix } from './keys.ts';
+import {
+  deadKey,
+  extentKey,
+  extentPrefix,
+  inoFromKey,
+  KEY_NAME_AT,
+  orphanKey,
+  prefixEnd,
+  u64FromKey,
+  xattrPrefix,
+} from './keys.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
 import type { MutationResult } from './types.ts';
+import { XATTR_MAX_COUNT } from './xattrs.ts';
 
 /** Orphans read at a time when a session ends. */
 const ORPHAN_PAGE_COUNT = 1024;
@@ -44,15 +55,12 @@ export function dropData(tx: Transaction, inode: Inode): void {
   inode.extentEnd = 0;
 }
 
-function bury(tx: Transaction, ino: Ino, dead: Dead): void {
+function bury(tx: Transaction, ino: Ino, { extents, xattrs }: { extents: boolean; xattrs: boolean }): void {
   const key = deadKey(ino);
   const known = tx.get(key);
   if (known === undefined) tx.counters.deadCount++;
-  const old = known === undefined ? undefined : decodeDead(known);
-  tx.put(
-    key,
-    encodeDead({ extents: dead.extents || old?.extents === true, xattrs: dead.xattrs || old?.xattrs === true }),
-  );
+  const old: Dead = known === undefined ? { extents: false, xattrs: false, fromOffset: 0 } : decodeDead(known);
+  tx.put(key, encodeDead({ ...old, extents: extents || old.extents, xattrs: xattrs || old.xattrs }));
 }
 
 /** Idempotent: a session that does not hold it, or a number that is gone, is no error. */
@@ -90,15 +98,32 @@ export function* reclaim(tx: Transaction, maxRows: number): TableProgram<void> {
   const [dead] = yield [{ gte: deadKey(0), lt: prefixEnd('r'), limit: DEAD_PAGE_COUNT, reverse: false }];
   for (const [key, value] of dead!) {
     const ino = inoFromKey(key);
-    const { extents, xattrs } = decodeDead(value);
-    for (const prefix of [...(extents ? [extentPrefix(ino)] : []), ...(xattrs ? [xattrPrefix(ino)] : [])]) {
-      const [rows] = yield [{ gte: prefix, lt: prefixEnd(prefix), limit: left, reverse: false }];
-      for (const [row] of rows!) tx.delete(row);
-      left -= rows!.length;
-      // Possibly more: this number stays on the list for the next command.
-      if (left <= 0) return;
+    const { extents, xattrs, fromOffset } = decodeDead(value);
+    if (extents) {
+      const last = yield* deleteRows(tx, extentKey(ino, fromOffset), prefixEnd(extentPrefix(ino)), left);
+      left -= last.count;
+      if (left <= 0) {
+        // Possibly more: this number stays on the list for the next command.
+        const next = u64FromKey(last.key, KEY_NAME_AT) + 1;
+        tx.put(key, encodeDead({ extents, xattrs, fromOffset: next }));
+        return;
+      }
     }
+    // Few: their number is limited.
+    if (xattrs) left -= (yield* deleteRows(tx, xattrPrefix(ino), prefixEnd(xattrPrefix(ino)), XATTR_MAX_COUNT)).count;
     tx.delete(key);
     tx.counters.deadCount--;
+    if (left <= 0) return;
   }
+}
+
+function* deleteRows(
+  tx: Transaction,
+  gte: string,
+  lt: string,
+  limit: number,
+): TableProgram<{ count: number; key: string }> {
+  const [rows] = yield [{ gte, lt, limit, reverse: false }];
+  for (const [key] of rows!) tx.delete(key);
+  return { count: rows!.length, key: rows!.at(-1)?.[0] ?? gte };
 }

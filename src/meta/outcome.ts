@@ -2,15 +2,8 @@
  * What applying a command yields, equal on every replica: the mutation's result or the reason why it was refused.
  * Kept per (session, request id) so that a retry gets the same answer.
  */
-import {
-  FsError,
-  OverloadedError,
-  SessionExpiredError,
-  StaleBlocksError,
-  StateError,
-  TatamiError,
-  type Errno,
-} from '../errors.ts';
+import type { TatamiError } from '../errors.ts';
+import { FsError, OverloadedError, SessionExpiredError, StaleBlocksError, StateError, type Errno } from '../errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readAttr, writeAttr } from './codec.ts';
 import type { MutationResult } from './types.ts';

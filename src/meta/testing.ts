@@ -72,3 +72,20 @@ export async function openLocal(
   const client = await LocalMetaClient.open({ store, wallNs: () => (nowNs += 1000n) });
   return { kv, store, client };
 }
+
+/** What the test's block `id` holds at `offset`: told by the id's first byte. */
+export function patternByte(id: Uint8Array, offset: number): number {
+  return (id[0]! * 31 + offset * 7 + 1) & 0xff;
+}
+
+/** The bytes that the extents give for a file of this size. */
+export function contentOf(sizeBytes: number, extents: readonly Extent[]): Uint8Array {
+  const data = new Uint8Array(sizeBytes);
+  for (const extent of extents) {
+    for (let i = 0; i < extent.lengthBytes; i++) {
+      data[extent.offset + i] =
+        extent.kind === 'inline' ? extent.data[i]! : patternByte(extent.id, extent.blockOffset + i);
+    }
+  }
+  return data;
+}

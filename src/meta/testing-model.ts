@@ -1,0 +1,252 @@
+/**
+ * The simplest filesystem that could be right: a tree of objects with whole byte arrays. The property tests compare
+ * the state machine with it.
+ */
+import type { Errno } from '../errors.ts';
+import type { Mutation } from './types.ts';
+import { patternByte } from './testing.ts';
+
+interface ModelNode {
+  readonly ino: number;
+  readonly type: string;
+  nlink: number;
+  readonly entries: Map<string, ModelNode>;
+  data: Uint8Array;
+  /** Which bytes are stored, not holes. */
+  stored: Uint8Array;
+  readonly xattrs: Map<string, string>;
+  parent: ModelNode | undefined;
+  /** Session that keeps it although it has no name. */
+  orphanOf: string | undefined;
+}
+
+type Answer = { readonly ok: true; readonly ino?: number } | { readonly ok: false; readonly code: Errno };
+
+class ModelError extends Error {
+  readonly errno: Errno;
+  constructor(errno: Errno) {
+    super(errno);
+    this.errno = errno;
+  }
+}
+
+function fail(errno: Errno): never {
+  throw new ModelError(errno);
+}
+
+const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
+
+export class ModelFs {
+  readonly root = node(1, 'directory', 2);
+  readonly nodes = new Map<number, ModelNode>([[1, this.root]]);
+
+  /** `nextIno`: the number that the state machine gave; the model has no opinion on numbers. */
+  apply(session: string, m: Mutation, newIno: () => number): Answer {
+    try {
+      const ino = this.#apply(session, m, newIno);
+      return ino === undefined ? { ok: true } : { ok: true, ino };
+    } catch (error) {
+      if (error instanceof ModelError) return { ok: false, code: error.errno };
+      throw error;
+    }
+  }
+
+  #directory(ino: number): ModelNode {
+    const found = this.nodes.get(ino) ?? fail('ENOENT');
+    return found.type === 'directory' ? found : fail('ENOTDIR');
+  }
+
+  #apply(session: string, m: Mutation, newIno: () => number): number | undefined {
+    switch (m.op) {
+      case 'make': {
+        const parent = this.#directory(m.parent);
+        const name = text(m.name);
+        const existing = parent.entries.get(name);
+        if (existing !== undefined) {
+          if (!m.exclusive && m.type === 'file' && existing.type === 'file') return existing.ino;
+          fail('EEXIST');
+        }
+        const made = node(newIno(), m.type, m.type === 'directory' ? 2 : 1);
+        this.nodes.set(made.ino, made);
+        this.#attach(parent, name, made);
+        return made.ino;
+      }
+      case 'link': {
+        const parent = this.#directory(m.parent);
+        const found = this.nodes.get(m.ino) ?? fail('ENOENT');
+        if (parent.entries.has(text(m.name))) fail('EEXIST');
+        if (found.type === 'directory') fail('EPERM');
+        if (found.nlink === 0) fail('ENOENT');
+        found.nlink++;
+        this.#attach(parent, text(m.name), found);
+        return found.ino;
+      }
+      case 'unlink': {
+        const parent = this.#directory(m.parent);
+        const found = parent.entries.get(text(m.name)) ?? fail('ENOENT');
+        if (found.type === 'directory') fail('EISDIR');
+        this.#detach(parent, text(m.name));
+        this.#dropName(found, m.keepOpen ? session : undefined);
+        return undefined;
+      }
+      case 'rmdir': {
+        const parent = this.#directory(m.parent);
+        const found = parent.entries.get(text(m.name)) ?? fail('ENOENT');
+        if (found.type !== 'directory') fail('ENOTDIR');
+        if (found.entries.size > 0) fail('ENOTEMPTY');
+        this.#detach(parent, text(m.name));
+        this.nodes.delete(found.ino);
+        return undefined;
+      }
+      case 'rename':
+        return this.#rename(session, m);
+      case 'setattr': {
+        const found = this.nodes.get(m.ino) ?? fail('ENOENT');
+        if (m.set.sizeBytes !== undefined) {
+          if (found.type === 'directory') fail('EISDIR');
+          if (found.type !== 'file') fail('EINVAL');
+          resize(found, m.set.sizeBytes);
+        }
+        return found.ino;
+      }
+      case 'commit': {
+        const found = this.#file(m.ino);
+        for (const extent of m.extents) {
+          const end = extent.offset + extent.lengthBytes;
+          if (end > found.data.length) resize(found, end);
+          for (let i = 0; i < extent.lengthBytes; i++) {
+            found.data[extent.offset + i] =
+              extent.kind === 'inline' ? extent.data[i]! : patternByte(extent.id, extent.blockOffset + i);
+          }
+          found.stored.fill(1, extent.offset, end);
+        }
+        if (m.growToBytes > found.data.length) resize(found, m.growToBytes);
+        return found.ino;
+      }
+      case 'punch': {
+        const found = this.#file(m.ino);
+        if (m.lengthBytes === 0) fail('EINVAL');
+        found.data.fill(0, m.offset, m.offset + m.lengthBytes);
+        found.stored.fill(0, m.offset, m.offset + m.lengthBytes);
+        return found.ino;
+      }
+      case 'setxattr': {
+        const found = this.nodes.get(m.ino) ?? fail('ENOENT');
+        const exists = found.xattrs.has(text(m.name));
+        if (exists && m.mode === 'create') fail('EEXIST');
+        if (!exists && m.mode === 'replace') fail('ENODATA');
+        found.xattrs.set(text(m.name), text(m.value));
+        return found.ino;
+      }
+      case 'removexattr': {
+        const found = this.nodes.get(m.ino) ?? fail('ENOENT');
+        if (!found.xattrs.delete(text(m.name))) fail('ENODATA');
+        return found.ino;
+      }
+      case 'releaseOrphan': {
+        const found = this.nodes.get(m.ino);
+        if (found?.nlink === 0 && found.orphanOf === session) this.nodes.delete(found.ino);
+        return undefined;
+      }
+    }
+  }
+
+  #file(ino: number): ModelNode {
+    const found = this.nodes.get(ino) ?? fail('ENOENT');
+    if (found.type !== 'file') fail(found.type === 'directory' ? 'EISDIR' : 'EINVAL');
+    return found;
+  }
+
+  #rename(session: string, m: Extract<Mutation, { op: 'rename' }>): number {
+    if (m.noReplace && m.exchange) fail('EINVAL');
+    const from = this.#directory(m.parent);
+    const to = this.#directory(m.newParent);
+    const name = text(m.name);
+    const newName = text(m.newName);
+    const moved = from.entries.get(name) ?? fail('ENOENT');
+    const target = to.entries.get(newName);
+    if (target !== undefined && m.noReplace) fail('EEXIST');
+    if (target === undefined && m.exchange) fail('ENOENT');
+    if (moved === target) return moved.ino;
+    if (isAncestor(moved, to)) fail('EINVAL');
+    if (m.exchange && isAncestor(target!, from)) fail('EINVAL');
+    if (!m.exchange && target !== undefined) {
+      if (moved.type === 'directory' && target.type !== 'directory') fail('ENOTDIR');
+      if (moved.type !== 'directory' && target.type === 'directory') fail('EISDIR');
+      if (target.entries.size > 0) fail('ENOTEMPTY');
+    }
+    this.#detach(from, name);
+    if (target !== undefined) this.#detach(to, newName);
+    this.#attach(to, newName, moved);
+    if (m.exchange) this.#attach(from, name, target!);
+    else if (target?.type === 'directory') this.nodes.delete(target.ino);
+    else if (target !== undefined) this.#dropName(target, m.keepOpen ? session : undefined);
+    return moved.ino;
+  }
+
+  endSession(session: string): void {
+    for (const found of this.nodes.values()) {
+      if (found.nlink === 0 && found.orphanOf === session) this.nodes.delete(found.ino);
+    }
+  }
+
+  #attach(parent: ModelNode, name: string, child: ModelNode): void {
+    parent.entries.set(name, child);
+    if (child.type !== 'directory') return;
+    child.parent = parent;
+    parent.nlink++;
+  }
+
+  #detach(parent: ModelNode, name: string): void {
+    if (parent.entries.get(name)!.type === 'directory') parent.nlink--;
+    parent.entries.delete(name);
+  }
+
+  #dropName(file: ModelNode, keeper: string | undefined): void {
+    if (--file.nlink > 0) return;
+    file.orphanOf = keeper;
+    if (keeper === undefined) this.nodes.delete(file.ino);
+  }
+
+  /** Every path of every inode that has one. */
+  paths(): Map<number, string[]> {
+    const found = new Map<number, string[]>([[1, ['/']]]);
+    const walk = (directory: ModelNode, path: string): void => {
+      for (const [name, child] of directory.entries) {
+        found.set(child.ino, [...(found.get(child.ino) ?? []), `${path}/${name}`]);
+        walk(child, `${path}/${name}`);
+      }
+    };
+    walk(this.root, '');
+    return found;
+  }
+}
+
+function node(ino: number, type: string, nlink: number): ModelNode {
+  return {
+    ino,
+    type,
+    nlink,
+    entries: new Map(),
+    data: new Uint8Array(0),
+    stored: new Uint8Array(0),
+    xattrs: new Map(),
+    parent: undefined,
+    orphanOf: undefined,
+  };
+}
+
+function isAncestor(maybe: ModelNode, of: ModelNode): boolean {
+  for (let at: ModelNode | undefined = of; at !== undefined; at = at.parent) if (at === maybe) return true;
+  return false;
+}
+
+function resize(file: ModelNode, sizeBytes: number): void {
+  const grow = (old: Uint8Array): Uint8Array => {
+    const sized = new Uint8Array(sizeBytes);
+    sized.set(old.subarray(0, sizeBytes));
+    return sized;
+  };
+  file.data = grow(file.data);
+  file.stored = grow(file.stored);
+}
