@@ -77,9 +77,14 @@ export class ClusterBlockClient implements BlockClient {
   }
 
   /** A whole block whose length the caller does not know. */
-  async readUnknown(pool: PoolId, id: BlockId, options: ReadOptions = {}): Promise<Uint8Array> {
+  async readUnknown(
+    pool: PoolId,
+    id: BlockId,
+    options: ReadOptions & { readonly into?: Uint8Array } = {},
+  ): Promise<Uint8Array> {
+    const into = options.into === undefined ? {} : { into: options.into };
     return await this.#run(this.#blockReads, options, (signal) =>
-      this.#reader.readWhole(pool, id, { signal, timeoutMs: this.#timeoutMs }),
+      this.#reader.readWhole(pool, id, { signal, timeoutMs: this.#timeoutMs, ...into }),
     );
   }
 
@@ -97,15 +102,19 @@ export class ClusterBlockClient implements BlockClient {
     }
     if (target.length === 0) return;
     if (target.length === blockBytes) {
-      target.set(await this.readBlock(pool, id, blockBytes, options));
+      const data = await this.readUnknown(pool, id, { ...options, into: target });
+      if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
+      if (data.buffer !== target.buffer || data.byteOffset !== target.byteOffset) target.set(data);
       return;
     }
-    target.set(await this.readRange(pool, id, blockBytes, offset, target.length, options));
+    const { bytes, recycle } = await this.#readRange(pool, id, blockBytes, offset, target.length, options);
+    target.set(bytes);
+    recycle();
   }
 
   /**
    * Verified bytes [offset, offset + length) of a block, less what is past its end; `blockBytes` undefined if the
-   * caller does not know it. The result is part of a larger buffer of its own.
+   * caller does not know it. A copy of its own size.
    */
   async readRange(
     pool: PoolId,
@@ -115,15 +124,29 @@ export class ClusterBlockClient implements BlockClient {
     length: number,
     options: ReadOptions = {},
   ): Promise<Uint8Array> {
+    const { bytes, recycle } = await this.#readRange(pool, id, blockBytes, offset, length, options);
+    const copy = new Uint8Array(bytes);
+    recycle();
+    return copy;
+  }
+
+  async #readRange(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number | undefined,
+    offset: number,
+    length: number,
+    options: ReadOptions,
+  ): Promise<{ readonly bytes: Uint8Array; readonly recycle: () => void }> {
     const end = Math.min(offset + length, blockBytes ?? BLOCK_MAX_BYTES);
-    if (end <= offset) return new Uint8Array(0);
+    if (end <= offset) return { bytes: new Uint8Array(0), recycle: () => undefined };
     const firstPage = Math.floor(offset / PAGE_BYTES);
     const pageCount = Math.ceil(end / PAGE_BYTES) - firstPage;
-    const { data } = await this.#run(this.#rangeReads, options, (signal) =>
+    const { data, recycle } = await this.#run(this.#rangeReads, options, (signal) =>
       this.#reader.readPages(pool, id, blockBytes, firstPage, pageCount, { signal, timeoutMs: this.#timeoutMs }),
     );
     const start = firstPage * PAGE_BYTES;
-    return data.subarray(offset - start, end - start);
+    return { bytes: data.subarray(offset - start, end - start), recycle };
   }
 
   async locate(pool: PoolId, id: BlockId): Promise<readonly { readonly node: NodeId; readonly state: BlockState }[]> {

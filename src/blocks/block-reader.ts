@@ -42,10 +42,12 @@ export interface ReadOptions {
   readonly timeoutMs?: number | undefined;
 }
 
-/** Verified pages. `data` is owned by the caller. */
+/** Verified pages. */
 export interface VerifiedPages {
   readonly firstPage: number;
   readonly data: Uint8Array;
+  /** To be called, if at all, when `data` is no longer used: its memory is then used again. */
+  readonly recycle: () => void;
 }
 
 export class BlockReader {
@@ -65,8 +67,17 @@ export class BlockReader {
     this.#exceptNode = options.exceptNode;
   }
 
-  /** The whole block; the result is the buffer in which it arrived, owned by the caller. */
-  readWhole(pool: PoolId, id: BlockId, options: ReadOptions = {}): Promise<Uint8Array> {
+  /**
+   * The whole block; the result is the buffer in which it arrived, owned by the caller: the front part of `into` if that
+   * is given, large enough and was free (of two answers under way at once, one goes elsewhere). After a failure `into`
+   * has unspecified content.
+   */
+  readWhole(
+    pool: PoolId,
+    id: BlockId,
+    options: ReadOptions & { readonly into?: Uint8Array } = {},
+  ): Promise<Uint8Array> {
+    let free = options.into;
     return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
       const request: GetRequest = {
         pool,
@@ -75,9 +86,18 @@ export class BlockReader {
         pageCount: BLOCK_MAX_BYTES / PAGE_BYTES,
         wantHashes: false,
       };
-      const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal });
-      this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
-      return reply.payload;
+      const into = free;
+      free = undefined;
+      try {
+        const target = into === undefined ? {} : { into };
+        const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal, ...target });
+        this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
+        return reply.payload;
+      } catch (error) {
+        // The call has ended, nothing more comes: the next attempt may use the memory.
+        free ??= into;
+        throw error;
+      }
     });
   }
 
@@ -113,7 +133,7 @@ export class BlockReader {
         if (known === undefined && blockBytes !== undefined) this.#keepPageList(key, new Uint8Array(hashes));
         return pages;
       });
-      return { firstPage, data };
+      return { firstPage, data, recycle: () => reply.recycle?.() };
     });
   }
 

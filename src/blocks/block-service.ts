@@ -198,6 +198,8 @@ export class BlockService {
       const stored = this.#store(put, pageHashes, data);
       const remembered = this.#remember(put.pool, put.id, put.later, put.minGeneration);
       const [own, laterAccepted, others] = await Promise.all([stored, remembered, forwarded]);
+      // After a failure the bytes may still stand in a queue, of the disk or of a connection: then they are left alone.
+      if (own.failures.length === 0 && others.failures.length === 0) request.recycle?.();
       // Only now: before, the copy to push was not on disk here.
       for (const node of put.later) this.#handoff?.notify(node);
       return {

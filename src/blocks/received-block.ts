@@ -1,13 +1,15 @@
 /**
  * A block while it arrives: chunks are gathered into one buffer, and whoever forwards it can read along behind the
- * receiver, so that the second node has most of the block before the first has all of it. One copy of the bytes serves
- * the disk, the hash and the next node.
+ * receiver, so that the second node has most of the block before the first has all of it. The bytes where the network
+ * left them serve the disk, the hash and the next node.
  */
 import { CancelledError, FormatError } from '../errors.ts';
 
 export class ReceivedBlock {
   readonly lengthBytes: number;
   #buffer: Uint8Array | undefined;
+  /** The buffer is our own and of full length; else it is a view of what came so far in the network's. */
+  #copied = false;
   #receivedBytes = 0;
   #failure: Error | undefined;
   #waiting: (() => void)[] = [];
@@ -50,12 +52,22 @@ export class ReceivedBlock {
     const end = this.#receivedBytes + chunk.length;
     if (end > this.lengthBytes)
       throw new FormatError(`the payload has more than the ${this.lengthBytes} bytes its header says`);
+    const begin = chunk.byteOffset - this.#receivedBytes;
     if (this.#buffer === undefined) {
-      // A small block in one chunk is owned already: no copy. allocUnsafeSlow: not a slice of Node's shared pool.
-      this.#buffer =
-        chunk.length === this.lengthBytes ? chunk : new Uint8Array(Buffer.allocUnsafeSlow(this.lengthBytes).buffer);
+      // A plain Uint8Array even where the chunk is a Buffer: Buffer.slice does not copy, and who stores blocks relies on it.
+      this.#buffer = viewOf(chunk, chunk.byteOffset, chunk.length);
+    } else if (!this.#copied && this.#buffer.buffer === chunk.buffer && this.#buffer.byteOffset === begin) {
+      // The network gathers a payload in one place: what came so far and this chunk are one piece. No copy.
+      this.#buffer = viewOf(chunk, begin, end);
+    } else {
+      if (!this.#copied) {
+        const whole = new Uint8Array(this.lengthBytes);
+        whole.set(this.#buffer);
+        this.#buffer = whole;
+        this.#copied = true;
+      }
+      this.#buffer.set(chunk, this.#receivedBytes);
     }
-    if (this.#buffer !== chunk) this.#buffer.set(chunk, this.#receivedBytes);
     this.#receivedBytes = end;
     this.#wake();
   }
@@ -66,4 +78,8 @@ export class ReceivedBlock {
     this.#waiting = [];
     for (const resolve of waiting) resolve();
   }
+}
+
+function viewOf(chunk: Uint8Array, byteOffset: number, length: number): Uint8Array {
+  return new Uint8Array(chunk.buffer, byteOffset, length);
 }

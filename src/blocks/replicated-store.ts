@@ -84,7 +84,7 @@ export class ReplicatedStore implements BlockStore {
       Math.max(1, length),
       signal,
     );
-    return offset >= BLOCK_MAX_BYTES || length === 0 ? new Uint8Array(0) : bytes.slice();
+    return offset >= BLOCK_MAX_BYTES || length === 0 ? new Uint8Array(0) : bytes;
   }
 
   async getMany(ids: Iterable<BlockId>, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array[]> {

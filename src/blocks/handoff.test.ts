@@ -1,0 +1,114 @@
+import { describe, expect, it } from 'vitest';
+import { VirtualClock } from '../../test/support/fake-block-cluster.ts';
+import { MemoryDisk } from '../env-memory/disk.ts';
+import { asBlockId, type NodeId, type PoolId } from '../ids.ts';
+import { Handoff, type HandoffEntry, type PushOutcome } from './handoff.ts';
+
+const POOL = 1 as PoolId;
+const node = (name: string): NodeId => name as NodeId;
+
+function entry(target: string, fill: number, generation = 0): HandoffEntry {
+  return { node: node(target), pool: POOL, id: asBlockId(new Uint8Array(32).fill(fill)), generation };
+}
+
+interface World {
+  readonly disk: MemoryDisk;
+  readonly clock: VirtualClock;
+  readonly pushed: string[];
+  outcome: (entry: HandoffEntry) => PushOutcome;
+}
+
+function world(): World {
+  return { disk: new MemoryDisk(), clock: new VirtualClock(), pushed: [], outcome: () => 'done' };
+}
+
+async function open(w: World): Promise<Handoff> {
+  return await Handoff.open({
+    kv: await w.disk.openKv('/kv'),
+    clock: w.clock,
+    push: async (e, isRetry) => {
+      w.pushed.push(`${e.node} ${e.id[0]} ${e.generation}${isRetry ? ' retry' : ''}`);
+      await Promise.resolve();
+      return w.outcome(e);
+    },
+  });
+}
+
+const turns = async (): Promise<void> => {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+describe('Handoff', () => {
+  it('pushes what was added once told, each once', async () => {
+    const w = world();
+    const handoff = await open(w);
+    await handoff.add(Array.from({ length: 150 }, (_, i) => entry(i % 2 === 0 ? 'a' : 'b', i)));
+    expect(handoff.pendingCount()).toBe(150);
+    expect(w.pushed).toEqual([]);
+    handoff.notify(node('a'));
+    handoff.notify(node('b'));
+    await turns();
+    expect(handoff.pendingCount()).toBe(0);
+    expect(new Set(w.pushed).size).toBe(150);
+    expect(w.pushed).toHaveLength(150);
+    await handoff.close();
+  });
+
+  it('keeps one target from holding up another, and backs off', async () => {
+    const w = world();
+    w.outcome = (e) => (e.node === 'a' ? 'targetUnavailable' : 'done');
+    const handoff = await open(w);
+    await handoff.add([entry('a', 1), entry('a', 2), entry('b', 3)]);
+    handoff.notify(node('a'));
+    handoff.notify(node('b'));
+    await turns();
+    expect(handoff.pendingCount()).toBe(2);
+    const before = w.pushed.length;
+    const startMs = w.clock.nowMs;
+    for (let i = 0; i < 20; i++) {
+      // New work for an absent target does not cut its back-off short.
+      handoff.notify(node('a'));
+      w.clock.step();
+      await turns();
+    }
+    expect(w.pushed.length - before).toBeLessThanOrEqual(40);
+    expect(w.clock.nowMs - startMs).toBeGreaterThan(100_000);
+    w.outcome = () => 'done';
+    handoff.wake(node('a'));
+    await turns();
+    expect(handoff.pendingCount()).toBe(0);
+    await handoff.close();
+  });
+
+  it('survives a crash of the machine right after add', async () => {
+    const w = world();
+    const first = await open(w);
+    await first.add([entry('a', 1, 5)]);
+    w.disk.crash();
+    const second = await open(w);
+    expect(second.pendingCount()).toBe(1);
+    await turns();
+    expect(w.pushed).toEqual(['a 1 5 retry']);
+    expect(second.pendingCount()).toBe(0);
+    await second.close();
+  });
+
+  it('pushes again what was added anew with a newer generation while it was being pushed', async () => {
+    const w = world();
+    const handoff = await open(w);
+    await handoff.add([entry('a', 1, 5)]);
+    let added: Promise<void> | undefined;
+    w.outcome = (e) => {
+      if (e.generation === 5) added = handoff.add([entry('a', 1, 6)]);
+      return 'done';
+    };
+    handoff.notify(node('a'));
+    await turns();
+    await added;
+    handoff.notify(node('a'));
+    await turns();
+    expect(w.pushed).toEqual(['a 1 5', 'a 1 6']);
+    expect(handoff.pendingCount()).toBe(0);
+    await handoff.close();
+  });
+});
