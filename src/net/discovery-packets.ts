@@ -9,7 +9,7 @@ import { StateError } from '../errors.ts';
 import type { GroupId } from '../ids.ts';
 import { DATAGRAM_MAX_BYTES } from '../limits.ts';
 import { parseAddress } from './address.ts';
-import { xxh64 } from './checksum.ts';
+import { xxh64 } from '../xxhash.ts';
 import { clusterHash } from './handshake.ts';
 
 export const DISCOVERY_VERSION = 1;

@@ -15,7 +15,7 @@
 import { Buffer } from 'node:buffer';
 import { FormatError, TooLargeError, invariant } from '../errors.ts';
 import { FRAME_HEADER_MAX_BYTES, PAYLOAD_CHUNK_BYTES, PAYLOAD_MAX_BYTES } from '../limits.ts';
-import { xxh64 } from './checksum.ts';
+import { xxh64 } from '../xxhash.ts';
 
 export const FRAME_VERSION = 1;
 /** Bytes before the msgpack header. */
@@ -162,7 +162,9 @@ export class FrameDecoder {
   }
 
   /** Throws FormatError or TooLargeError: the stream cannot be followed any further and must be closed. */
-  push(input: Uint8Array): void {
+  push(bytes: Uint8Array): void {
+    // A Buffer's views are Buffers, whose slice() does not copy: nobody above must get one unawares.
+    const input = Buffer.isBuffer(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length) : bytes;
     let at = 0;
     while (at < input.length) {
       if (this.#chunkLeft > 0) {

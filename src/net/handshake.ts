@@ -13,7 +13,8 @@
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { Buffer } from 'node:buffer';
-import { AuthError, FormatError, OverloadedError, StateError, TatamiError } from '../errors.ts';
+import { AuthError, FormatError, OverloadedError, StateError } from '../errors.ts';
+import type { TatamiError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
 import { FrameType, plainFrame } from './frames.ts';
 import { formatAddress, isWildcardHost, parseAddress } from './address.ts';
@@ -271,10 +272,9 @@ class Reader {
   text(maxBytes: number): string {
     const length = this.u16();
     if (length > maxBytes) throw new FormatError('a text in a handshake message is too long');
-    // eslint-disable-next-line no-control-regex -- they are what is looked for
     return Buffer.from(this.bytes(length))
       .toString('utf8')
-      .replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
+      .replace(/\p{Cc}/gu, ' ');
   }
 }
 

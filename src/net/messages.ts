@@ -4,7 +4,8 @@
  * The news of docs/protocol.md rides on all three.
  */
 import { Packr, RESERVE_START_SPACE, Unpackr } from 'msgpackr';
-import { FormatError, TatamiError, TooLargeError, UsageError } from '../errors.ts';
+import type { TatamiError } from '../errors.ts';
+import { FormatError, TooLargeError, UsageError } from '../errors.ts';
 import { FRAME_HEADER_MAX_BYTES } from '../limits.ts';
 import { FRAME_FIXED_BYTES } from './frames.ts';
 import type { Header, News } from './types.ts';

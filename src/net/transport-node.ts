@@ -11,6 +11,8 @@ import { NodeConnection, ReadBuffer } from './transport-node-connection.ts';
 export interface NodeTransportOptions {
   /** The cluster key. Without it there is no TLS anywhere. */
   readonly tlsKey?: Uint8Array;
+  /** TLS on the loopback interface too; for tests. */
+  readonly tlsOnLoopback?: boolean;
 }
 
 /**
@@ -33,9 +35,11 @@ export function createNodeTransport(options: NodeTransportOptions = {}): Transpo
       ? undefined
       : createHmac('sha256', options.tlsKey).update('tatamifs tls psk 1').digest();
   const secureContext = psk === undefined ? undefined : tls.createSecureContext(TLS_OPTIONS);
+  const isPlain = (host: string): boolean =>
+    psk === undefined || (options.tlsOnLoopback !== true && isLoopbackHost(host));
   return {
-    listen: (address, onConnection) => listen(address, onConnection, psk, secureContext),
-    connect: (address, timeoutMs) => connect(address, timeoutMs, psk),
+    listen: (address, onConnection) => listen(address, onConnection, isPlain, psk, secureContext),
+    connect: (address, timeoutMs) => connect(address, timeoutMs, isPlain, psk),
     datagram: (address, datagramOptions): Promise<DatagramSocket> => openDatagramSocket(address, datagramOptions),
   };
 }
@@ -43,6 +47,7 @@ export function createNodeTransport(options: NodeTransportOptions = {}): Transpo
 async function listen(
   address: Address,
   onConnection: (connection: Connection) => void,
+  isPlain: (host: string) => boolean,
   psk: Buffer | undefined,
   secureContext: tls.SecureContext | undefined,
 ): Promise<Listener> {
@@ -78,8 +83,7 @@ async function listen(
   }
 
   const server = net.createServer({ noDelay: true, pauseOnConnect: true }, (accepted) => {
-    const overNetwork = !isLoopbackHost(accepted.localAddress ?? '');
-    if (psk !== undefined && overNetwork) {
+    if (psk !== undefined && !isPlain(accepted.localAddress ?? '')) {
       accepted.resume();
       secure(accepted, psk);
       return;
@@ -109,7 +113,12 @@ async function listen(
   };
 }
 
-async function connect(address: Address, timeoutMs: number, psk: Buffer | undefined): Promise<Connection> {
+async function connect(
+  address: Address,
+  timeoutMs: number,
+  isPlain: (host: string) => boolean,
+  psk: Buffer | undefined,
+): Promise<Connection> {
   const { host, port } = parseAddress(address);
   const receiver = new ReadBuffer();
   // With onread the socket reads into one buffer again and again; TLS takes the socket over below that, and ignores it.
@@ -152,7 +161,7 @@ async function connect(address: Address, timeoutMs: number, psk: Buffer | undefi
     raw.on('error', onError);
     raw.on('close', onClose);
     raw.connect({ host, port }, () => {
-      if (psk === undefined || isLoopbackHost(raw.remoteAddress ?? '')) {
+      if (psk === undefined || isPlain(raw.remoteAddress ?? '')) {
         succeed(raw, receiver);
         return;
       }
@@ -163,7 +172,7 @@ async function connect(address: Address, timeoutMs: number, psk: Buffer | undefi
         pskCallback: () => ({ psk, identity: PSK_IDENTITY }),
       } as tls.ConnectionOptions);
       const tlsSocket = secured;
-      tlsSocket.on('error', (error) => {
+      tlsSocket.on('error', (error: Error) => {
         fail(tlsError(address, error));
       });
       tlsSocket.once('secureConnect', () => {
