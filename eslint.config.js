@@ -49,6 +49,16 @@ export default defineConfig(
       '@typescript-eslint/unbound-method': 'off',
     },
   },
+  {
+    // They import the package by its name, whose types exist only once it is built.
+    files: ['examples/**'],
+    rules: {
+      '@typescript-eslint/no-unsafe-argument': 'off',
+      '@typescript-eslint/no-unsafe-assignment': 'off',
+      '@typescript-eslint/no-unsafe-call': 'off',
+      '@typescript-eslint/no-unsafe-member-access': 'off',
+    },
+  },
   { files: ['*.config.{js,ts}'], rules: { 'no-restricted-syntax': 'off' } },
   {
     files: ['**/*.js'],

@@ -65,7 +65,7 @@ const MAY_IMPORT = {
   fuse: ['base', 'fuse'],
   world: ['base', 'net', 'world'],
   root: ['base', 'net', 'catalog', 'meta', 'blocks', 'vfs', 'upkeep', 'fuse', 'world', 'root'],
-  cli: ['base', 'net', 'catalog', 'meta', 'blocks', 'vfs', 'upkeep', 'fuse', 'world', 'root', 'cli'],
+  cli: ['base', 'net', 'catalog', 'meta', 'blocks', 'vfs', 'upkeep', 'fuse', 'world', 'root', 'cli', 'bench'],
 };
 /**
  * Public facades that wire the real world by themselves when the caller gives none.
@@ -204,6 +204,7 @@ function layersOf(imports) {
     const seen = known.get(path);
     if (seen !== undefined) return seen;
     const parts = path.split('/');
+    if (parts[0] === 'bench') return 'bench';
     if (parts[0] !== 'src') return 'outside';
     let result = parts[1] ?? '';
     if (/^src\/env-(node|memory)(\.ts$|\/)/.test(path)) result = 'world';

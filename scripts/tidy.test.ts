@@ -71,6 +71,8 @@ describe('layers', () => {
     ['src/vfs/a.ts', '../env-node.ts'],
     ['src/node.ts', './cli/main.ts'],
     ['src/newlayer/a.ts', '../env.ts'],
+    ['src/node.ts', '../bench/index.ts'],
+    ['src/vfs/a.ts', '../../test/sim/world.ts'],
   ])('%s must not import %s', (path, target) => {
     expect(errorsOf(path, `import type { x } from '${target}';`)).toHaveLength(1);
   });
@@ -85,6 +87,7 @@ describe('layers', () => {
     ['src/env-node.ts', './net/transport-node.ts'],
     ['src/node.ts', './env-node.ts'],
     ['src/cli/a.ts', '../node.ts'],
+    ['src/cli/a.ts', '../../bench/index.ts'],
     ['src/meta/a.test.ts', '../node.ts'],
   ])('%s may import %s', (path, target) => {
     expect(errorsOf(path, `import { x } from '${target}';`)).toEqual([]);
