@@ -12,6 +12,7 @@ type Make = Extract<Mutation, { op: 'make' }>;
 /** nlink is 32 bits in rows and in struct stat of old programs; a directory with more subdirectories is not useful. */
 const DIRECTORY_NLINK_MAX = 0xffff_fffe;
 const SETGID = 0o2000;
+export const MODE_MASK = 0o7777;
 
 export function make(tx: Transaction, m: Make): MutationResult {
   const parent = tx.directory(m.parent);
@@ -22,6 +23,7 @@ export function make(tx: Transaction, m: Make): MutationResult {
     return { attr: tx.attr(tx.named(existing)), parentAttr: tx.attr(parent), created: false };
   }
   const target = checkedTarget(m);
+  const mode = m.mode & MODE_MASK;
   const isDirectory = m.type === 'directory';
   if (isDirectory && parent.nlink >= DIRECTORY_NLINK_MAX) refuse('EMLINK');
 
@@ -33,7 +35,7 @@ export function make(tx: Transaction, m: Make): MutationResult {
   const inode: Inode = {
     ino,
     type: m.type,
-    mode: m.type === 'symlink' ? 0o777 : inheritsGroup && isDirectory ? m.mode | SETGID : m.mode,
+    mode: m.type === 'symlink' ? 0o777 : inheritsGroup && isDirectory ? mode | SETGID : mode,
     uid: m.owner.uid,
     gid: inheritsGroup ? parent.gid : m.owner.gid,
     nlink: isDirectory ? 2 : 1,

@@ -6,6 +6,7 @@
 import type { Ino } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts';
+import { MODE_MASK } from './make.ts';
 import type { Mutation, SetAttr } from './types.ts';
 
 /** Index = number on the wire; only grows. */
@@ -24,7 +25,6 @@ const OPS = [
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
-const MODE_MASK = 0o7777;
 
 const writer = new ByteWriter();
 

@@ -2,6 +2,7 @@
 import { FILE_MAX_BYTES } from '../limits.ts';
 import type { Inode } from './codec.ts';
 import { clearRange } from './data.ts';
+import { MODE_MASK } from './make.ts';
 import { dropData } from './orphans.ts';
 import { refuse } from './outcome.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
@@ -20,7 +21,7 @@ export function* setattr(tx: Transaction, m: Extract<Mutation, { op: 'setattr' }
     inode.gid = set.gid ?? inode.gid;
     if (inode.type !== 'directory') inode.mode = withoutSetId(inode.mode);
   }
-  if (set.mode !== undefined) inode.mode = set.mode;
+  if (set.mode !== undefined) inode.mode = set.mode & MODE_MASK;
   tx.touch(inode);
   if (set.atimeNs !== undefined) inode.atimeNs = set.atimeNs === 'now' ? inode.ctimeNs : set.atimeNs;
   if (set.mtimeNs !== undefined) inode.mtimeNs = set.mtimeNs === 'now' ? inode.ctimeNs : set.mtimeNs;
