@@ -169,10 +169,7 @@ export class MemoryEngine implements BlockEngine {
   }
 }
 
+/** A promise of what `work` returns or throws. */
 function settle<T>(work: () => T): Promise<T> {
-  try {
-    return Promise.resolve(work());
-  } catch (error) {
-    return Promise.reject(error);
-  }
+  return new Promise((resolve) => resolve(work()));
 }

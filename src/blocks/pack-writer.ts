@@ -70,7 +70,7 @@ export interface PackWriterOptions {
   /** Packs get numbers from here on. */
   readonly nextPack: number;
   readonly packMaxBytes?: number | undefined;
-  /** Called when the records are durable, in order of their writing, before their appends resolve. Must not throw. */
+  /** Called when the records are durable, in order of their writing, before their appends resolve. If it throws, the store stops. */
   readonly onDurable: (written: readonly WrittenRecord[]) => void;
   /** These records may or may not be on disk, and may show after a restart. */
   readonly onUncertain: (records: readonly NewRecord[]) => void;
@@ -242,7 +242,14 @@ export class PackWriter {
       this.#failureCount = 0;
       active.syncedBytes = last.endOffset;
       for (const batch of batches) {
-        this.#options.onDurable(batch.written);
+        try {
+          this.#options.onDurable(batch.written);
+        } catch (error) {
+          // The index cannot be read (a damaged row, say): what we answer could be wrong from here on.
+          this.#stop(error);
+          this.#fail(batch.queued, this.#unavailable(error));
+          continue;
+        }
         for (const { resolve } of batch.queued) resolve();
       }
     }
