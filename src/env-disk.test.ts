@@ -196,6 +196,22 @@ describe.each(worlds)('the $name disk', ({ make }) => {
       await kv.close();
     });
 
+    it('does batches in the order in which they are given, and what they hold at that time', async () => {
+      const kv = await disk.openKv(`${await folder()}/kv`);
+      const value = new Uint8Array(2);
+      const writes = Array.from({ length: 300 }, (_, index) => {
+        value[0] = index >> 8;
+        value[1] = index & 255;
+        return kv.batch([{ key: ascii('k'), value }], { sync: index % 50 === 0 });
+      });
+      await Promise.all(writes);
+      expect([...(kv.get(ascii('k')) ?? [])]).toEqual([299 >> 8, 299 & 255]);
+      const last = kv.batch([{ key: ascii('last'), value }], { sync: false });
+      await kv.close();
+      await last;
+      await expect(kv.batch([{ key: ascii('x'), value }], { sync: true })).rejects.toThrow();
+    });
+
     it('scans one snapshot', async () => {
       const kv = await disk.openKv(`${await folder()}/kv`);
       const key = (index: number): Uint8Array => ascii(String(index).padStart(6, '0'));

@@ -30,9 +30,18 @@ export async function openLevelKv(path: string, options: KvOptions): Promise<Kv>
   return new LevelKv(path, database);
 }
 
+/** Batches that are written together. */
+interface Group {
+  readonly batch: ReturnType<Database['batch']>;
+  sync: boolean;
+  readonly waiters: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[];
+}
+
 class LevelKv implements Kv {
   readonly #path: string;
   readonly #database: Database;
+  #next: Group | undefined;
+  #writing: Promise<void> | undefined;
   /** Whether batches without sync were written since the last one with. */
   #unsynced = false;
 
@@ -46,29 +55,45 @@ class LevelKv implements Kv {
     return value && plain(value);
   }
 
-  async batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void> {
-    // Chained: measured 1.3 us an operation in our thread, against 12 us for an array of operations.
-    const batch = this.#database.batch();
-    for (const op of ops) {
-      if (op.value === undefined) batch.del(op.key);
-      else batch.put(op.key, op.value);
+  /**
+   * One write is under way at a time; what comes meanwhile goes together in the next. Without that, batches given one
+   * after the other could be done in another order, each in a thread of its own; and so syncs are shared.
+   */
+  batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      // Chained: measured 1.3 us an operation in our thread, against 12 us for an array of operations.
+      const group = (this.#next ??= { batch: this.#database.batch(), sync: false, waiters: [] });
+      for (const op of ops) {
+        if (op.value === undefined) group.batch.del(op.key);
+        else group.batch.put(op.key, op.value);
+      }
+      group.sync ||= options.sync;
+      group.waiters.push({ resolve, reject });
+      this.#writing ??= this.#writeAll();
+    });
+  }
+
+  /** Never rejects: failures go to those who wait. */
+  async #writeAll(): Promise<void> {
+    for (let group = this.#next; group; group = this.#next) {
+      this.#next = undefined;
+      try {
+        await this.#write(group);
+        for (const { resolve } of group.waiters) resolve();
+      } catch (error) {
+        this.#unsynced = true;
+        for (const { reject } of group.waiters) reject(error);
+      }
     }
-    if (!options.sync) {
-      this.#unsynced = true;
-      await batch.write();
-      return;
-    }
-    const unsyncedBefore = this.#unsynced;
-    this.#unsynced = false;
-    try {
-      // LevelDB writes nothing at all for an empty batch, so it would sync nothing either.
-      if (ops.length === 0) batch.del(NEVER_USED_KEY);
-      await batch.write({ sync: true });
-      if (unsyncedBefore) await this.#syncOlderLogs();
-    } catch (error) {
-      this.#unsynced = true;
-      throw error;
-    }
+    this.#writing = undefined;
+  }
+
+  async #write({ batch, sync }: Group): Promise<void> {
+    // LevelDB writes nothing at all for an empty batch, so it would sync nothing either.
+    if (sync && batch.length === 0) batch.del(NEVER_USED_KEY);
+    await batch.write({ sync });
+    if (sync && this.#unsynced) await this.#syncOlderLogs();
+    this.#unsynced = !sync;
   }
 
   /**
@@ -120,8 +145,9 @@ class LevelKv implements Kv {
     }
   }
 
-  close(): Promise<void> {
-    return this.#database.close();
+  async close(): Promise<void> {
+    await this.#writing;
+    await this.#database.close();
   }
 }
 
