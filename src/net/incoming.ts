@@ -1,6 +1,6 @@
 /** A request as its handler sees it. */
 import { StateError } from '../errors.ts';
-import type { InRequest } from './rpc-core.ts';
+import type { InRequest } from './rpc-state.ts';
 import type { Channel, Header, IncomingRequest, RemoteIdentity } from './types.ts';
 
 export class Incoming implements IncomingRequest {

@@ -21,17 +21,13 @@ import {
   TooLargeError,
 } from '../errors.ts';
 import type { TatamiError } from '../errors.ts';
-import {
-  MiB,
-  PAYLOAD_MAX_BYTES,
-  PEER_DOWN_AFTER_MS,
-  PING_INTERVAL_MS,
-  REQUESTS_PER_CONNECTION_MAX,
-} from '../limits.ts';
-import { payloadPool } from './buffer-pool.ts';
+import { MiB, PAYLOAD_MAX_BYTES, PING_INTERVAL_MS, REQUESTS_PER_CONNECTION_MAX } from '../limits.ts';
 import { FLAG_OF_REPLY, FrameType, bareFrame, sealFrame } from './frames.ts';
 import type { FrameSink } from './frames.ts';
 import { packError, packRequest, packResponse, unpackError, unpackRequest, unpackResponse } from './messages.ts';
+import { Liveness } from './liveness.ts';
+import { InRequest, Inbound } from './rpc-state.ts';
+import type { OutCall } from './rpc-state.ts';
 import { OutMessage, SendQueue } from './send-queue.ts';
 import type { QueueOutput } from './send-queue.ts';
 import type { Header, News, Reply } from './types.ts';
@@ -47,82 +43,7 @@ const RELEASE_TICK_MS = 50;
 /** Payloads of these methods are verified end to end by their block ids, so their pieces carry no checksum. */
 const UNCHECKED_METHOD_PREFIX = 'block.';
 
-const EMPTY = new Uint8Array(0);
 const NO_NEWS: News = { catalogEpoch: 0, fullPermille: 0, gcGeneration: 0 };
-
-/** Payload of a message as it comes in. */
-export class Inbound {
-  readonly totalBytes: number;
-  readonly bytes: Uint8Array;
-  /** Bytes whose pieces have come whole. */
-  receivedBytes = 0;
-  /** Where the piece being received ends. */
-  expectedBytes = 0;
-
-  /** `bytes` comes from the pool, and was not given back. */
-  #pooled: boolean;
-
-  /** `into` is used instead of memory of our own if the payload fits. */
-  constructor(totalBytes: number, into?: Uint8Array) {
-    const fits = into !== undefined && into.length >= totalBytes;
-    this.totalBytes = totalBytes;
-    this.#pooled = !fits && totalBytes > 0;
-    if (fits) this.bytes = into.subarray(0, totalBytes);
-    else this.bytes = totalBytes === 0 ? EMPTY : payloadPool.take(totalBytes);
-  }
-
-  /** Only when nothing reads or writes `bytes` any more. */
-  recycle(): void {
-    if (!this.#pooled || !this.complete) return;
-    this.#pooled = false;
-    payloadPool.giveBack(this.bytes);
-  }
-
-  get complete(): boolean {
-    return this.receivedBytes === this.totalBytes;
-  }
-}
-
-/** Our call, open at the peer. */
-export interface OutCall {
-  readonly id: number;
-  readonly startedMs: number;
-  readonly deadlineMs: number;
-  readonly method: string;
-  /** Set for calls with a payload that is not all sent. */
-  readonly message: OutMessage | undefined;
-  readonly into: Uint8Array | undefined;
-  /** The reply's header, once it is there. */
-  header: Header;
-  inbound: Inbound | undefined;
-  /** Exactly one of the two is called, once. */
-  readonly resolve: (reply: Reply) => void;
-  readonly reject: (error: TatamiError) => void;
-}
-
-/** The peer's call, open here. Stays until its handler has answered, even if the caller is gone: it still uses memory. */
-export class InRequest {
-  readonly id: number;
-  readonly method: string;
-  readonly header: Header;
-  readonly deadlineMs: number;
-  readonly inbound: Inbound;
-  /** Set when nobody waits for the answer any more. */
-  ended: TatamiError | undefined;
-  started = false;
-  /** Its payload counts in the request backlog. */
-  counted = false;
-  /** The driver's: more of the payload has come, or `ended` was set. */
-  onProgress: (() => void) | undefined;
-
-  constructor(id: number, method: string, header: Header, deadlineMs: number, payloadBytes: number) {
-    this.id = id;
-    this.method = method;
-    this.header = header;
-    this.deadlineMs = deadlineMs;
-    this.inbound = new Inbound(payloadBytes);
-  }
-}
 
 export interface RpcEffects extends Omit<QueueOutput, 'releasesPending'> {
   /** Starts the handler; its end is reported by `reply` or `replyError`. */
@@ -159,16 +80,12 @@ export class RpcCore implements FrameSink {
   #filling: Inbound | undefined;
   #nextId = 1;
   #nowMs: number;
-  #lastReceivedMs: number;
-  #lastPingMs: number;
-  #pingId = 0;
-  #pingSentMs: number | undefined;
+  readonly #liveness: Liveness;
   #wakeMs = Infinity;
   #reading = true;
   #closedBy: TatamiError | undefined;
   #backlogBytes = 0;
   #lateReplyCount = 0;
-  #rttMs: number | undefined;
   #news: News = NO_NEWS;
 
   constructor(effects: RpcEffects, nowMs: number) {
@@ -179,14 +96,13 @@ export class RpcCore implements FrameSink {
       releasesPending: () => this.#wake(this.#nowMs + RELEASE_TICK_MS),
     });
     this.#nowMs = nowMs;
-    this.#lastReceivedMs = nowMs;
-    this.#lastPingMs = nowMs;
+    this.#liveness = new Liveness(nowMs);
     this.#wake(nowMs + PING_INTERVAL_MS);
   }
 
   /** Smoothed round trip of calls without payloads and of pings. */
   get rttMs(): number | undefined {
-    return this.#rttMs;
+    return this.#liveness.rttMs;
   }
 
   counts(): RpcCounts {
@@ -314,7 +230,7 @@ export class RpcCore implements FrameSink {
   /** To be called before the bytes are given to the decoder. */
   received(nowMs: number): void {
     this.#nowMs = nowMs;
-    this.#lastReceivedMs = nowMs;
+    this.#liveness.received(nowMs);
   }
 
   drained(nowMs: number): void {
@@ -351,12 +267,9 @@ export class RpcCore implements FrameSink {
     const lateMs = nowMs - this.#wakeMs;
     this.#nowMs = nowMs;
     this.#wakeMs = Infinity;
-    // We slept ourselves (a stopped process, a starved machine): what came meanwhile is not read yet. Ask before judging.
-    if (lateMs > PING_INTERVAL_MS) this.#lastReceivedMs = Math.max(this.#lastReceivedMs, nowMs - PING_INTERVAL_MS);
+    if (lateMs > PING_INTERVAL_MS) this.#liveness.wasStalled(nowMs);
     if (!this.#keepAlive(nowMs)) return;
-    let nextMs = this.#lastReceivedMs + PING_INTERVAL_MS;
-    if (nextMs <= nowMs)
-      nextMs = Math.min(this.#lastPingMs + PING_INTERVAL_MS, this.#lastReceivedMs + PEER_DOWN_AFTER_MS);
+    let nextMs = this.#liveness.nextMs(nowMs);
     for (const call of this.#calls.values()) {
       if (call.deadlineMs > nowMs) nextMs = Math.min(nextMs, call.deadlineMs);
       else
@@ -411,10 +324,7 @@ export class RpcCore implements FrameSink {
         this.#queue.sendNow(bareFrame(FrameType.pong, id));
         return undefined;
       case FrameType.pong:
-        if (this.#pingSentMs !== undefined && id === this.#pingId) {
-          this.#addRtt(this.#nowMs - this.#pingSentMs);
-          this.#pingSentMs = undefined;
-        }
+        this.#liveness.ponged(id, this.#nowMs);
         return undefined;
       case FrameType.goAway:
         this.#effects.goneAway();
@@ -434,7 +344,7 @@ export class RpcCore implements FrameSink {
         this.cancel(call, new CorruptionError(`${call.method}: a piece of the reply was damaged on the way`));
       else {
         call.inbound.receivedBytes += chunkBytes;
-        if (call.inbound.complete) this.#finishCall(call, call.inbound.bytes);
+        if (call.inbound.complete) this.#finishCall(call);
       }
       return;
     }
@@ -488,7 +398,7 @@ export class RpcCore implements FrameSink {
     call.header = header;
     if (payloadBytes === 0) {
       this.#sampleRtt(call);
-      this.#finishCall(call, EMPTY);
+      this.#finishCall(call);
       return undefined;
     }
     call.inbound = new Inbound(payloadBytes, call.into);
@@ -580,7 +490,7 @@ export class RpcCore implements FrameSink {
     const reading = !full || this.#calls.size > 0;
     if (reading === this.#reading || this.#closedBy !== undefined) return;
     this.#reading = reading;
-    if (reading) this.#lastReceivedMs = this.#nowMs;
+    if (reading) this.#liveness.received(this.#nowMs);
     this.#effects.setReading(reading);
   }
 
@@ -594,11 +504,11 @@ export class RpcCore implements FrameSink {
     }
   }
 
-  #finishCall(call: OutCall, payload: Uint8Array): void {
+  #finishCall(call: OutCall): void {
     const { inbound } = call;
     if (!this.#endCall(call)) return;
-    if (inbound === undefined) call.resolve({ header: call.header, payload });
-    else call.resolve({ header: call.header, payload, recycle: () => inbound.recycle() });
+    if (inbound === undefined) call.resolve({ header: call.header, payload: new Uint8Array(0) });
+    else call.resolve({ header: call.header, payload: inbound.bytes, recycle: () => inbound.recycle() });
   }
 
   #endCall(call: OutCall): boolean {
@@ -620,22 +530,17 @@ export class RpcCore implements FrameSink {
   #keepAlive(nowMs: number): boolean {
     if (!this.#reading) {
       // It cannot be silent while we do not listen; but it must see that we live.
-      this.#lastReceivedMs = nowMs;
+      this.#liveness.received(nowMs);
       this.#queue.sendNow(bareFrame(FrameType.pong, 0));
       return true;
     }
-    const silentMs = nowMs - this.#lastReceivedMs;
-    if (silentMs >= PEER_DOWN_AFTER_MS) {
-      this.#effects.fatal(new PeerUnreachableError(`nothing was heard from the peer for ${Math.round(silentMs)} ms`));
-      return false;
-    }
-    if (silentMs >= PING_INTERVAL_MS && nowMs - this.#lastPingMs >= PING_INTERVAL_MS) {
-      this.#lastPingMs = nowMs;
-      this.#pingId = (this.#pingId + 1) >>> 0 || 1;
-      this.#pingSentMs = nowMs;
-      this.#queue.sendNow(bareFrame(FrameType.ping, this.#pingId));
-    }
-    return true;
+    const step = this.#liveness.tick(nowMs);
+    if (step.kind === 'ping') this.#queue.sendNow(bareFrame(FrameType.ping, step.id));
+    if (step.kind !== 'dead') return true;
+    this.#effects.fatal(
+      new PeerUnreachableError(`nothing was heard from the peer for ${Math.round(step.silentMs)} ms`),
+    );
+    return false;
   }
 
   #wake(atMs: number): void {
@@ -645,11 +550,7 @@ export class RpcCore implements FrameSink {
   }
 
   #sampleRtt(call: OutCall): void {
-    if (call.message === undefined) this.#addRtt(this.#nowMs - call.startedMs);
-  }
-
-  #addRtt(sampleMs: number): void {
-    this.#rttMs = this.#rttMs === undefined ? sampleMs : this.#rttMs + (sampleMs - this.#rttMs) / 8;
+    if (call.message === undefined) this.#liveness.addSample(this.#nowMs - call.startedMs);
   }
 
   #hear(news: News): void {

@@ -8,7 +8,8 @@ import { Incoming } from './incoming.ts';
 import type { Log } from './log.ts';
 import { TIMEOUT_MAX_MS } from './messages.ts';
 import { RpcCore } from './rpc-core.ts';
-import type { InRequest, OutCall, RpcCounts } from './rpc-core.ts';
+import type { RpcCounts } from './rpc-core.ts';
+import type { InRequest, OutCall } from './rpc-state.ts';
 import type { CallOptions, Channel, Handler, HandlerReply, Header, News, RemoteIdentity, Reply } from './types.ts';
 
 /** A stream's source is not asked for more while this much of it waits to be written. */
