@@ -2,12 +2,13 @@
  * What applying metadata commands costs on one core, without log, replication or network: the commands are encoded
  * beforehand, as they come from the log. Over LevelDB in a scratch directory, flushes included.
  *
- *   node bench/meta-apply.ts [count]
+ *   meta-apply.ts [count] [overlay MiB: a large one leaves the flushes out]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT_INO, type Ino, type Seq, type SessionId } from '../src/ids.ts';
+import { MiB } from '../src/limits.ts';
 import { openLevelKv } from '../src/env-node/kv.ts';
 import { encodeCommand, type Command } from '../src/meta/commands.ts';
 import { MetaStore } from '../src/meta/meta-store.ts';
@@ -19,7 +20,8 @@ const directory = mkdtempSync(join(tmpdir(), 'tatamifs-bench-'));
 const session = '0123456789abcdef0123456789abcdef' as SessionId;
 
 const kv = await openLevelKv(directory, {});
-const store = await MetaStore.open({ kv });
+const overlayMaxBytes = Number(process.argv[3] ?? 8) * MiB;
+const store = await MetaStore.open({ kv, overlayMaxBytes });
 let seq = 0;
 let requestId = 0;
 
@@ -149,26 +151,24 @@ try {
   const few = Math.min(count, 5000);
   await run(
     'overwrite inside blocks',
-    all
-      .slice(0, few)
-      .map((n): Mutation => ({
-        op: 'commit',
-        ino: big,
-        extents: [
-          {
-            kind: 'block',
-            offset: (((n * 7919) % count) + 1) * 65_536 + 4096,
-            lengthBytes: 4096,
-            pool: 1 as never,
-            id,
-            blockOffset: 0,
-            blockBytes: 4096,
-          },
-        ],
-        growToBytes: 0,
-        generation: 0,
-        mtimeNs: 'now',
-      })),
+    all.slice(0, few).map((n): Mutation => ({
+      op: 'commit',
+      ino: big,
+      extents: [
+        {
+          kind: 'block',
+          offset: (((n * 7919) % count) + 1) * 65_536 + 4096,
+          lengthBytes: 4096,
+          pool: 1 as never,
+          id,
+          blockOffset: 0,
+          blockBytes: 4096,
+        },
+      ],
+      growToBytes: 0,
+      generation: 0,
+      mtimeNs: 'now',
+    })),
   );
   await run(
     'rename',

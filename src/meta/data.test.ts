@@ -1,0 +1,92 @@
+/** One file edited at random: the table's rows are what the pure extent maths (extents.ts) says, by point or range reads. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { asBlockId, ROOT_INO, type PoolId } from '../ids.ts';
+import { extentEnd, overwrite, punch, storedBytes, touches, truncate } from './extents.ts';
+import { bytes, inline, openLocal, OWNER } from './testing.ts';
+import type { Extent } from './types.ts';
+
+interface Edit {
+  readonly kind: 'commit' | 'punch' | 'truncate' | 'flush' | 'read';
+  readonly offset: number;
+  readonly length: number;
+  readonly block: boolean;
+}
+
+const edit: fc.Arbitrary<Edit> = fc.record({
+  kind: fc.constantFrom('commit', 'commit', 'commit', 'commit', 'punch', 'truncate', 'flush', 'read', 'read'),
+  offset: fc.oneof(
+    fc.nat(30).map((n) => n * 10),
+    fc.nat(300),
+  ),
+  length: fc.oneof(fc.constant(10), fc.integer({ min: 1, max: 80 })),
+  block: fc.boolean(),
+});
+
+function made({ offset, length, block }: Edit, n: number): Extent {
+  if (!block) return inline(offset, new Uint8Array(length).fill(n));
+  const id = asBlockId(new Uint8Array(32).fill(n));
+  return { kind: 'block', offset, lengthBytes: length, pool: 1 as PoolId, id, blockOffset: 3, blockBytes: length + 5 };
+}
+
+const plain = (extents: readonly Extent[]): unknown =>
+  extents.map((one) => [
+    one.offset,
+    one.lengthBytes,
+    one.kind === 'inline' ? [...one.data] : [one.id[0], one.blockOffset],
+  ]);
+
+describe('extents in the table', () => {
+  it('are edited as by the pure functions', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(edit, { minLength: 5, maxLength: 60, size: 'max' }), async (edits) => {
+        const { client, store } = await openLocal();
+        const make = { op: 'make', parent: ROOT_INO, name: bytes('f'), type: 'file', mode: 0o644 } as const;
+        const { ino } = (await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true })).attr!;
+        let expected: Extent[] = [];
+        let n = 0;
+        for (const one of edits) {
+          const { offset, length: lengthBytes } = one;
+          const end = offset + lengthBytes;
+          if (one.kind === 'flush') {
+            await store.flush();
+          } else if (one.kind === 'commit') {
+            const extent = made(one, ++n % 256);
+            await client.mutate({
+              op: 'commit',
+              ino,
+              extents: [extent],
+              growToBytes: end,
+              generation: 0,
+              mtimeNs: 'now',
+            });
+            expected = overwrite(expected, [extent]);
+          } else if (one.kind === 'punch') {
+            await client.mutate({ op: 'punch', ino, offset, lengthBytes });
+            expected = punch(expected, offset, end);
+          } else if (one.kind === 'truncate') {
+            const sizeBytes = offset * 2;
+            await client.mutate({ op: 'setattr', ino, set: { sizeBytes } });
+            expected = truncate(expected, sizeBytes);
+          } else {
+            const part = await client.query<'extents'>({ op: 'extents', ino, offset, lengthBytes, limit: 3 });
+            const all = expected.filter((extent) => touches(extent, offset, end));
+            expect(plain(part.extents)).toEqual(plain(all.slice(0, 3)));
+            expect(part.more).toBe(all.length > 3);
+          }
+        }
+        const whole = await client.query<'extents'>({
+          op: 'extents',
+          ino,
+          offset: 0,
+          lengthBytes: 10_000,
+          limit: 1000,
+        });
+        expect(plain(whole.extents)).toEqual(plain(expected));
+        expect(whole.attr.storedBytes).toBe(storedBytes(expected));
+        expect(whole.attr.sizeBytes).toBeGreaterThanOrEqual(Math.max(0, ...expected.map(extentEnd)));
+      }),
+      { numRuns: 60 },
+    );
+  }, 60_000);
+});
