@@ -114,7 +114,7 @@ async function wire(
     clock: env.clock,
     path: directory.blocksPath,
     storeId,
-    log: sentences(log),
+    log,
     ...(options.reserveBytes === undefined ? {} : { reserveBytes: options.reserveBytes }),
   });
   closers.push(() => packs.close());

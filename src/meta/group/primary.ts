@@ -1,0 +1,343 @@
+/**
+ * The primary's side of a group: who holds what, what is committed, when it may serve, and when the catalog must be
+ * asked for other members. Pure: events and the time go in, state and wishes come out; the driver (member.ts) sends and
+ * stores.
+ *
+ * R3: an entry is committed once every member of the in-sync set has it in its log, and only committed entries are
+ * applied. So: committed at secondary <= committed here <= logged at every in-sync member.
+ */
+import type { Group } from '../../catalog/types.ts';
+import { invariant } from '../../errors.ts';
+import type { Epoch, NodeId } from '../../ids.ts';
+import { PEER_DOWN_AFTER_MS } from '../../limits.ts';
+import { commonPrefix } from './common-prefix.ts';
+import type { EpochEnds } from './log-files.ts';
+import type { LogView } from './follower.ts';
+import type { SecondaryAnswer, SyncPushReply } from './messages.ts';
+
+/** A member that is told nothing else hears a beacon this often; it also carries the commit point (phase two). */
+export const BEACON_INTERVAL_MS = 250;
+/** Silent for this long, a secondary is dropped: longer than any pause of a healthy process, so nothing is dropped lightly. */
+export const SECONDARY_SILENT_MS = PEER_DOWN_AFTER_MS;
+/** After a failure a member is tried again this soon. */
+export const RETRY_MS = 200;
+/** SyncPushes on their way to one member: the next batch gathers while these travel. */
+export const PUSHES_AT_ONCE = 2;
+
+interface MemberProgress {
+  /** Logged there, known from its replies. */
+  matchSeq: number;
+  syncedSeq: number;
+  /** Next entry to send; ahead of matchSeq by what is on its way. */
+  nextSeq: number;
+  /** probe: where its log agrees with ours is not known. copy: it must take a full copy. */
+  mode: 'probe' | 'stream' | 'copy';
+  inFlight: number;
+  /** Replies to pushes sent before this number are about an older understanding. */
+  era: number;
+  lastHeardMs: number;
+  nextSendMs: number;
+}
+
+export interface PushPlan {
+  readonly era: number;
+  readonly fromSeq: number;
+  /** False: a beacon or a probe. */
+  readonly withEntries: boolean;
+  readonly sync: boolean;
+  readonly copy: boolean;
+}
+
+export interface PrimaryOptions {
+  readonly self: NodeId;
+  readonly group: Group;
+  readonly log: LogView & { epochEnds(): EpochEnds };
+  readonly appliedSeq: number;
+  readonly nowMs: number;
+}
+
+export class Primary {
+  readonly #self: NodeId;
+  readonly #log: PrimaryOptions['log'];
+  #group: Group;
+  readonly #members = new Map<NodeId, MemberProgress>();
+  /** Own log, written. */
+  #loggedSeq: number;
+  #committedSeq: number;
+  /**
+   * R7 in the form needed while nobody promotes: after a start, everything in our log (and in the secondary's) must be
+   * in both before anything is served. Undefined: where the secondary's log ends is not known yet.
+   */
+  #reconcileSeq: number | undefined;
+  #reconciled: boolean;
+  /** R2: from before it proposes a secondary until it knows the outcome, this node must have logged too. */
+  #proposed: NodeId | undefined;
+  /** Told to be the secondary (SecondaryAppoint). */
+  #candidate: { readonly node: NodeId; readonly sinceMs: number } | undefined;
+  #dropping = false;
+  /** Somebody waits for entries up to here to be on disk. */
+  #syncWanted = 0;
+
+  constructor(options: PrimaryOptions) {
+    this.#self = options.self;
+    this.#group = options.group;
+    this.#log = options.log;
+    this.#loggedSeq = options.log.lastSeq;
+    this.#committedSeq = options.appliedSeq;
+    // Alone in sync: there is nobody to agree with.
+    this.#reconciled = options.group.secondary === null;
+    this.#setMembers(options.nowMs);
+    this.#advance();
+  }
+
+  get group(): Group {
+    return this.#group;
+  }
+  get committedSeq(): number {
+    return this.#committedSeq;
+  }
+  get secondary(): NodeId | null {
+    return this.#group.secondary;
+  }
+  /** The secondary's log is still to be compared with ours. */
+  get needsTail(): boolean {
+    return !this.#reconciled && this.#reconcileSeq === undefined;
+  }
+  matchOf(node: NodeId): number {
+    return this.#members.get(node)?.matchSeq ?? 0;
+  }
+  /** The entry that the slowest member still needs; members that take a full copy do not count. */
+  get neededSeq(): number {
+    let needed = Infinity;
+    for (const member of this.#members.values()) {
+      if (member.mode === 'stream') needed = Math.min(needed, member.matchSeq + 1);
+    }
+    return needed;
+  }
+
+  /** Whether writes and reads may be answered; otherwise why not, in words. */
+  serving(): { readonly ok: true } | { readonly ok: false; readonly why: string } {
+    const { secondary, minReplicas, lastActivated, epoch } = this.#group;
+    if (lastActivated.epoch !== epoch || !lastActivated.members.includes(this.#self)) {
+      return { ok: false, why: 'R7: it is not activated in this epoch' };
+    }
+    if (!this.#reconciled)
+      return { ok: false, why: `its secondary ${secondary ?? 'none'} has not caught up since the start` };
+    if (secondary === null && minReplicas > 1) return { ok: false, why: 'it waits for a second replica' };
+    return { ok: true };
+  }
+
+  // Events
+
+  /** The own log has it, with the operating system. */
+  logged(seq: number): void {
+    this.#loggedSeq = Math.max(this.#loggedSeq, seq);
+    this.#advance();
+  }
+
+  /** The secondary's log was compared and what it had beyond ours was taken over. */
+  tailTaken(): void {
+    this.#reconcileSeq = this.#log.lastSeq;
+    this.#advance();
+  }
+
+  wantSync(seq: number): void {
+    this.#syncWanted = Math.max(this.#syncWanted, seq);
+  }
+
+  /** Everything up to seq is on disk at the in-sync members other than ourselves. */
+  syncedElsewhere(seq: number): boolean {
+    const { secondary } = this.#group;
+    return secondary === null || (this.#members.get(secondary)?.syncedSeq ?? 0) >= seq;
+  }
+
+  pushAnswered(node: NodeId, plan: PushPlan, reply: SyncPushReply, nowMs: number): void {
+    const member = this.#members.get(node);
+    if (member === undefined) return;
+    member.inFlight--;
+    member.lastHeardMs = nowMs;
+    if (plan.era !== member.era) return;
+    switch (reply.status) {
+      case 'logged':
+        invariant(
+          reply.lastSeq <= this.#log.lastSeq,
+          'R3',
+          `${node} says it logged ${reply.lastSeq}, we have ${this.#log.lastSeq}`,
+        );
+        if (member.mode !== 'stream') {
+          member.mode = 'stream';
+          member.nextSeq = reply.lastSeq + 1;
+        }
+        member.matchSeq = Math.max(member.matchSeq, reply.lastSeq);
+        member.nextSeq = Math.max(member.nextSeq, member.matchSeq + 1);
+        member.syncedSeq = Math.max(member.syncedSeq, Math.min(reply.syncedSeq, member.matchSeq));
+        break;
+      case 'mismatch':
+        this.#meet(member, reply.ends);
+        break;
+      case 'copying':
+        this.#restart(member, 'copy');
+        member.nextSendMs = nowMs + RETRY_MS;
+        break;
+    }
+    this.#advance();
+  }
+
+  pushFailed(node: NodeId, nowMs: number): void {
+    const member = this.#members.get(node);
+    if (member === undefined) return;
+    member.inFlight--;
+    this.#restart(member, 'probe');
+    member.nextSendMs = nowMs + RETRY_MS;
+  }
+
+  /** Finds where its log parts from ours and goes on from there. */
+  #meet(member: MemberProgress, ends: EpochEnds): void {
+    const common = commonPrefix(this.#log.epochEnds(), ends);
+    if (common === undefined || common < this.#log.firstSeq - 1) {
+      this.#restart(member, 'copy');
+      return;
+    }
+    this.#restart(member, 'stream');
+    member.nextSeq = common + 1;
+  }
+
+  #restart(member: MemberProgress, mode: MemberProgress['mode']): void {
+    member.era++;
+    member.mode = mode;
+    member.nextSeq = this.#log.lastSeq + 1;
+    // It may have lost what it had acknowledged (a full copy); commits already made stay made.
+    if (mode === 'copy') member.matchSeq = member.syncedSeq = 0;
+  }
+
+  catalogChanged(group: Group, nowMs: number): void {
+    invariant(group.epoch >= this.#group.epoch, 'R6', 'the epoch of a group never falls');
+    invariant(group.primary === this.#self, 'R1', 'only the primary that the catalog names orders writes');
+    this.#group = group;
+    this.#dropping = false;
+    if (this.#proposed !== undefined && group.secondary === this.#proposed) this.#candidate = undefined;
+    this.#proposed = undefined;
+    if (group.secondary === null) this.#reconciled = true;
+    this.#setMembers(nowMs);
+    this.#advance();
+  }
+
+  /** The cascade of the 2007 note: the first to ask is told "be the secondary". */
+  secondaryQuery(from: NodeId, nowMs: number): SecondaryAnswer {
+    const { secondary, learners } = this.#group;
+    if (secondary !== null || !learners.includes(from)) return 'SecondaryPresent';
+    const candidate = this.#candidate;
+    if (candidate !== undefined && candidate.node !== from && !this.#isSilent(candidate.node, nowMs))
+      return 'SecondaryPresent';
+    if (this.#proposed !== undefined && this.#proposed !== from) return 'SecondaryPresent';
+    if (candidate?.node !== from) this.#candidate = { node: from, sinceMs: nowMs };
+    return 'SecondaryAppoint';
+  }
+
+  #isSilent(node: NodeId, nowMs: number): boolean {
+    const member = this.#members.get(node);
+    return member === undefined || nowMs - member.lastHeardMs > SECONDARY_SILENT_MS;
+  }
+
+  // Wishes
+
+  /**
+   * The catalog change that is due, if any; ask again after each event. R1: only the activated primary asks; R2: its
+   * adds and drops are activated by the change itself.
+   */
+  wantedGroup(nowMs: number): Group | undefined {
+    const { secondary } = this.#group;
+    const epoch = (this.#group.epoch + 1) as Epoch;
+    if (secondary !== null) {
+      // A primary that has not met its secondary since its start does not know that it has everything: it waits.
+      const lost = this.#isSilent(secondary, nowMs) || this.#members.get(secondary)?.mode === 'copy';
+      if (!this.#dropping && (!this.#reconciled || !lost)) return undefined;
+      this.#dropping = true;
+      return {
+        ...this.#group,
+        epoch,
+        secondary: null,
+        learners: [...this.#group.learners, secondary],
+        lastActivated: { epoch, members: [this.#self] },
+      };
+    }
+    const node = this.#proposed ?? this.#candidate?.node;
+    const member = node === undefined ? undefined : this.#members.get(node);
+    if (node === undefined || member === undefined || !this.#reconciled) return undefined;
+    if (this.#proposed === undefined) {
+      if (member.mode !== 'stream' || member.matchSeq < this.#log.lastSeq || this.#isSilent(node, nowMs))
+        return undefined;
+      this.#proposed = node;
+    }
+    return {
+      ...this.#group,
+      epoch,
+      secondary: node,
+      learners: this.#group.learners.filter((learner) => learner !== node),
+      lastActivated: { epoch, members: [this.#self, node] },
+    };
+  }
+
+  /** The next message that is due to a member, and marks it as sent; undefined if none is. */
+  nextPush(node: NodeId, nowMs: number): PushPlan | undefined {
+    const member = this.#members.get(node);
+    // Until the secondary's log has been looked at, pushing could cut off what only it has.
+    if (member === undefined || this.needsTail) return undefined;
+    if (member.mode === 'stream' && member.nextSeq < this.#log.firstSeq) this.#restart(member, 'copy');
+    const sync = member.syncedSeq < this.#syncWanted && node === this.#group.secondary;
+    const hasEntries = member.mode === 'stream' && member.nextSeq <= this.#log.lastSeq;
+    if (member.mode !== 'stream' && member.inFlight > 0) return undefined;
+    if (member.inFlight >= PUSHES_AT_ONCE) return undefined;
+    const due = nowMs >= member.nextSendMs;
+    const syncDue = sync && member.inFlight === 0;
+    if (member.mode === 'stream' ? !hasEntries && !due && !syncDue : !due) return undefined;
+    member.inFlight++;
+    member.nextSendMs = nowMs + BEACON_INTERVAL_MS;
+    return { era: member.era, fromSeq: member.nextSeq, withEntries: hasEntries, sync, copy: member.mode === 'copy' };
+  }
+
+  /** Entries up to here went out with the plan. */
+  sent(node: NodeId, plan: PushPlan, lastSeq: number): void {
+    const member = this.#members.get(node);
+    if (member !== undefined && member.era === plan.era) member.nextSeq = Math.max(member.nextSeq, lastSeq + 1);
+  }
+
+  members(): IterableIterator<NodeId> {
+    return this.#members.keys();
+  }
+
+  // Inside
+
+  #setMembers(nowMs: number): void {
+    const { secondary, learners } = this.#group;
+    const wanted = new Set([...(secondary === null ? [] : [secondary]), ...learners]);
+    for (const node of this.#members.keys()) if (!wanted.has(node)) this.#members.delete(node);
+    for (const node of wanted) {
+      if (this.#members.has(node)) continue;
+      this.#members.set(node, {
+        matchSeq: 0,
+        syncedSeq: 0,
+        nextSeq: this.#log.lastSeq + 1,
+        mode: 'probe',
+        inFlight: 0,
+        era: 0,
+        lastHeardMs: nowMs,
+        nextSendMs: nowMs,
+      });
+    }
+  }
+
+  #advance(): void {
+    const { secondary, minReplicas } = this.#group;
+    if (!this.#reconciled && this.#reconcileSeq !== undefined && secondary !== null) {
+      this.#reconciled = this.matchOf(secondary) >= this.#reconcileSeq && this.#loggedSeq >= this.#reconcileSeq;
+    }
+    if (!this.#reconciled || (secondary === null && minReplicas > 1)) return;
+    let logged = this.#loggedSeq;
+    if (secondary !== null) logged = Math.min(logged, this.matchOf(secondary));
+    if (this.#proposed !== undefined) logged = Math.min(logged, this.matchOf(this.#proposed));
+    if (logged <= this.#committedSeq) return;
+    invariant(logged <= this.#log.lastSeq, 'R3', 'committed beyond the log');
+    this.#committedSeq = logged;
+  }
+}

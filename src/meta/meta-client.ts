@@ -1,0 +1,213 @@
+/**
+ * The client of the metadata groups: finds the primary by inode, tries again under the same request id until the
+ * deadline, and so applies each mutation exactly once whatever is lost on the way.
+ */
+import { groupOfIno } from '../catalog/document.ts';
+import type { CatalogService, Group } from '../catalog/types.ts';
+import type { Env, Timer } from '../env.ts';
+import { CancelledError, FormatError, SessionExpiredError, TatamiError, TimeoutError } from '../errors.ts';
+import type { Ino, SessionId } from '../ids.ts';
+import { ROOT_INO } from '../ids.ts';
+import { ATTEMPT_TIMEOUT_MS, META_TIMEOUT_MS, SESSION_LEASE_MS } from '../limits.ts';
+import type { Logger } from '../log.ts';
+import type { Network } from '../net/types.ts';
+import { metaMethods } from './meta-service.ts';
+import { encodeMutation } from './mutation-codec.ts';
+import { decodeOutcome, outcomeError } from './outcome.ts';
+import { decodeQueryResult } from './query-codec.ts';
+import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from './types.ts';
+
+/** Conditions that pass: the same request is tried again, at whoever is primary then. */
+const PASSING = new Set([
+  'ERR_NOT_PRIMARY',
+  'ERR_PEER_UNREACHABLE',
+  'ERR_UNAVAILABLE',
+  'ERR_TIMEOUT',
+  'ERR_OVERLOADED',
+  'ERR_STALE_EPOCH',
+]);
+const RETRY_FIRST_MS = 20;
+const RETRY_MOST_MS = 500;
+
+export interface MetaClientOptions {
+  readonly env: Env;
+  readonly network: Network;
+  readonly catalog: CatalogService;
+  readonly log: Logger;
+  /** Shown with the session. */
+  readonly label: string;
+  readonly leaseMs?: number;
+}
+
+interface CallOptions {
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Opens a session at the groups; rejects if no primary serves before the deadline. */
+export async function connectMeta(options: MetaClientOptions): Promise<RemoteMetaClient> {
+  const client = new RemoteMetaClient(options);
+  await client.open();
+  return client;
+}
+
+export class RemoteMetaClient implements MetaClient {
+  readonly sessionId: SessionId;
+  readonly #o: MetaClientOptions;
+  readonly #leaseMs: number;
+  readonly #closing = new AbortController();
+  /** Request ids whose answer is not known; ascending, as a Set keeps the order of insertion. */
+  readonly #unanswered = new Set<number>();
+  #nextRequestId = 1;
+  #timer: Timer | undefined;
+  #expired = false;
+
+  constructor(options: MetaClientOptions) {
+    this.#o = options;
+    this.#leaseMs = options.leaseMs ?? SESSION_LEASE_MS;
+    this.sessionId = Buffer.from(options.env.random.bytes(16)).toString('hex') as SessionId;
+  }
+
+  async open(): Promise<void> {
+    const { label } = this.#o;
+    const header = { session: this.sessionId, leaseMs: this.#leaseMs, label };
+    await this.#everyGroup((group) => this.#call(() => group, metaMethods.openSession, header, {}));
+    this.#keepAliveLater();
+  }
+
+  async mutate(mutation: Mutation, options: CallOptions = {}): Promise<MutationResult> {
+    const requestId = this.#nextRequestId++;
+    this.#unanswered.add(requestId);
+    const bytes = encodeMutation(mutation);
+    const header = { session: this.sessionId, requestId, ackedBelow: 0, mutation: bytes };
+    let answered = false;
+    try {
+      const reply = await this.#call(
+        () => this.#groupOf(targetOf(mutation)),
+        metaMethods.mutate,
+        header,
+        options,
+        () => {
+          // The lowest id whose answer is not known: results below it may be forgotten.
+          const [ackedBelow = requestId] = this.#unanswered;
+          header.ackedBelow = ackedBelow;
+        },
+      );
+      answered = true;
+      if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.mutate is not bytes');
+      const outcome = decodeOutcome(Uint8Array.from(reply));
+      if (!outcome.ok) throw this.#noticed(outcomeError(outcome.code));
+      return outcome.result;
+    } finally {
+      // After a timeout the answer may still be on its way, but nobody will ask for it again.
+      if (!answered) this.#o.log.debug({ requestId, op: mutation.op }, 'gave up on a mutation');
+      this.#unanswered.delete(requestId);
+    }
+  }
+
+  async query<Op extends Query['op']>(query: QueryOf<Op>, options: CallOptions = {}): Promise<QueryResults[Op]> {
+    const group = () => this.#groupOf(inoOf(query as Query));
+    const reply = await this.#call(group, metaMethods.query, { query }, options);
+    if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.query is not bytes');
+    return decodeQueryResult(query.op as Op, reply);
+  }
+
+  async sync(options: CallOptions = {}): Promise<void> {
+    await this.#everyGroup((group) => this.#call(() => group, metaMethods.sync, {}, options));
+  }
+
+  /** From the reply on, commits of blocks put before this collection generation are refused (gc). */
+  async gcBarrier(generation: number): Promise<void> {
+    await this.#everyGroup((group) => this.#call(() => group, metaMethods.gcBarrier, { generation }, {}));
+  }
+
+  /** Ends the session: its unlinked files go at once rather than at the end of the lease. */
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#timer?.cancel();
+    const header = { session: this.sessionId };
+    await this.#everyGroup((group) =>
+      this.#call(() => group, metaMethods.endSession, header, { timeoutMs: 1_000 }),
+    ).catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the session was left to expire'));
+    this.#closing.abort();
+  }
+
+  async #everyGroup(work: (group: Group) => Promise<unknown>): Promise<void> {
+    await Promise.all(this.#o.catalog.current().groups.map(work));
+  }
+
+  #groupOf(ino: Ino): Group {
+    return groupOfIno(this.#o.catalog.current(), ino);
+  }
+
+  /** Calls the group's primary until it answers; `before` runs before each attempt. */
+  async #call(
+    groupNow: () => Group,
+    method: string,
+    header: object,
+    options: CallOptions,
+    before: () => void = () => undefined,
+  ): Promise<unknown> {
+    const { clock } = this.#o.env;
+    const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? META_TIMEOUT_MS);
+    for (let attempt = 0; ; attempt++) {
+      if (this.#closing.signal.aborted) throw new CancelledError('the client is closed');
+      if (this.#expired) throw this.#expiredError();
+      // By id, in the newest catalog: the primary may have changed since the last attempt.
+      const wanted = groupNow().id;
+      const group = this.#o.catalog.current().groups.find((candidate) => candidate.id === wanted) ?? groupNow();
+      before();
+      try {
+        const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - clock.monotonicMs()));
+        const call = { timeoutMs, ...(options.signal === undefined ? {} : { signal: options.signal }) };
+        const reply = await this.#o.network.call(group.primary, method, { ...header, group: group.id }, call);
+        return reply.header;
+      } catch (error) {
+        if (!(error instanceof TatamiError) || !PASSING.has(error.code)) throw this.#noticed(error);
+        const waitMs = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** attempt);
+        if (clock.monotonicMs() + waitMs >= deadlineMs) throw lateError(method, group, error);
+        await clock.sleep(waitMs, options.signal);
+      }
+    }
+  }
+
+  #noticed(error: unknown): unknown {
+    if (error instanceof SessionExpiredError) this.#expired = true;
+    return error;
+  }
+
+  #expiredError(): SessionExpiredError {
+    return new SessionExpiredError('the session of this client has expired: it was not heard of for too long', {
+      remedy: 'Mount (or connect) again. What had not been written is lost; it is named in the log.',
+    });
+  }
+
+  #keepAliveLater(): void {
+    this.#timer = this.#o.env.clock.setTimer(this.#leaseMs / 3, () => {
+      const header = { session: this.sessionId };
+      const options = { timeoutMs: this.#leaseMs / 3 };
+      this.#everyGroup((group) => this.#call(() => group, metaMethods.keepAlive, header, options))
+        .catch((error: unknown) => this.#o.log.warn({ error: String(error) }, 'the session could not be kept alive'))
+        .finally(() => {
+          if (!this.#closing.signal.aborted && !this.#expired) this.#keepAliveLater();
+        });
+    });
+  }
+}
+
+function lateError(method: string, group: Group, cause: TatamiError): TatamiError {
+  return new TimeoutError(`${method}: group ${group.id} did not answer in time (${cause.message})`, {
+    cause,
+    remedy: 'See `tatami status`: which node is down, and what to do.',
+  });
+}
+
+/** The inode whose tablet decides: for entries of a directory, the directory. */
+function targetOf(mutation: Mutation): Ino {
+  return 'parent' in mutation ? mutation.parent : mutation.ino;
+}
+
+function inoOf(query: Query): Ino {
+  if ('parent' in query) return query.parent;
+  return 'ino' in query ? query.ino : ROOT_INO;
+}

@@ -1,0 +1,191 @@
+/**
+ * A node's side of the metadata protocol: one member per group of the catalog, and the RPCs of clients and members
+ * brought to it. Described in docs/protocol.md, "Metadata groups".
+ */
+import type { CatalogService } from '../catalog/types.ts';
+import type { Env } from '../env.ts';
+import { FormatError, SessionExpiredError, UnavailableError } from '../errors.ts';
+import type { GroupId, NodeId, SessionId } from '../ids.ts';
+import type { Logger } from '../log.ts';
+import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
+import { encodeClientCommand } from './commands.ts';
+import { GroupMember } from './group/member.ts';
+import { groupMethods } from './group/messages.ts';
+import { decodeMutation } from './mutation-codec.ts';
+import { encodeOutcome, outcomeError } from './outcome.ts';
+import { parseQuery } from './query-check.ts';
+import { encodeQueryResult } from './query-codec.ts';
+import type { GroupStatus } from './types.ts';
+
+export const metaMethods = {
+  mutate: 'meta.mutate',
+  query: 'meta.query',
+  sync: 'meta.sync',
+  openSession: 'meta.openSession',
+  keepAlive: 'meta.keepAlive',
+  endSession: 'meta.endSession',
+  gcBarrier: 'meta.gcBarrier',
+} as const;
+
+/** Longest lease a client may ask for. */
+const LEASE_MAX_MS = 3_600_000;
+
+export interface MetaServiceOptions {
+  readonly self: NodeId;
+  readonly env: Env;
+  readonly network: Network;
+  readonly catalog: CatalogService;
+  readonly directory: { groupPath(group: GroupId): string };
+  readonly log: Logger;
+}
+
+export class MetaService {
+  /** Resolves with the reason when a member met a broken rule or a failing disk. */
+  readonly failed: Promise<Error>;
+  readonly #o: MetaServiceOptions;
+  readonly #members = new Map<string, GroupMember>();
+  #fail: (error: Error) => void = () => undefined;
+
+  private constructor(options: MetaServiceOptions) {
+    this.#o = options;
+    this.failed = new Promise((resolve) => (this.#fail = resolve));
+  }
+
+  /** Opens the groups and registers the handlers: call before `network.listen`. */
+  static async open(options: MetaServiceOptions): Promise<MetaService> {
+    const service = new MetaService(options);
+    try {
+      for (const { id } of options.catalog.current().groups) await service.#openGroup(id);
+    } catch (error) {
+      await service.close();
+      throw error;
+    }
+    service.#register();
+    return service;
+  }
+
+  /** After the network listens. */
+  start(): void {
+    for (const member of this.#members.values()) member.start();
+  }
+
+  status(): GroupStatus[] {
+    return [...this.#members.values()].map((member) => member.status());
+  }
+
+  member(group: GroupId): GroupMember | undefined {
+    return this.#members.get(group);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#members.values()].map((member) => member.close()));
+  }
+
+  async #openGroup(group: GroupId): Promise<void> {
+    const { self, env, network, catalog, directory, log } = this.#o;
+    const path = directory.groupPath(group);
+    const member = await GroupMember.open({ self, group, env, network, catalog, path, log, onFatal: this.#fail });
+    this.#members.set(group, member);
+  }
+
+  #register(): void {
+    const { network } = this.#o;
+    network.handle(metaMethods.mutate, (request) => this.#mutate(request));
+    network.handle(metaMethods.query, (request) => this.#query(request));
+    network.handle(metaMethods.sync, async (request) => {
+      await this.#of(request).sync();
+      return { header: null };
+    });
+    network.handle(metaMethods.openSession, (request) => this.#openSession(request));
+    network.handle(metaMethods.keepAlive, (request) => this.#keepAlive(request));
+    network.handle(metaMethods.endSession, async (request) => {
+      await this.#of(request).proposeCommand({ kind: 'expireSession', session: sessionOf(request) });
+      return { header: null };
+    });
+    network.handle(metaMethods.gcBarrier, async (request) => {
+      const generation = integer(fieldsOf(request)['generation'], 'generation');
+      await this.#of(request).proposeCommand({ kind: 'gcBarrier', generation });
+      return { header: null };
+    });
+    network.handle(groupMethods.syncPush, (request) => this.#of(request).handlePush(request));
+    network.handle(groupMethods.tail, (request) => this.#of(request).handleTail(request));
+    network.handle(groupMethods.syncPull, (request) => this.#of(request).handlePull(request));
+    network.handle(groupMethods.secondaryQuery, (request) => this.#of(request).handleQuery(request));
+    network.handle(groupMethods.status, () => ({ header: this.status() }));
+  }
+
+  #of(request: IncomingRequest): GroupMember {
+    const { group } = fieldsOf(request);
+    const member = typeof group === 'string' ? this.#members.get(group) : undefined;
+    if (member === undefined) throw new UnavailableError(`this node has no group ${String(group).slice(0, 64)}`);
+    return member;
+  }
+
+  async #mutate(request: IncomingRequest): Promise<HandlerReply> {
+    const member = this.#of(request);
+    const fields = fieldsOf(request);
+    const { mutation } = fields;
+    if (!(mutation instanceof Uint8Array)) throw new FormatError('mutation must be bytes');
+    // A malformed command must never get into the log: every replica would stumble over it.
+    decodeMutation(mutation);
+    const session = sessionOf(request);
+    member.heardOfSession(session);
+    const head = {
+      session,
+      requestId: integer(fields['requestId'], 'requestId'),
+      ackedBelow: integer(fields['ackedBelow'], 'ackedBelow'),
+      nowNs: member.nowNs(),
+    };
+    const outcome = await member.propose(encodeClientCommand(head, mutation));
+    return { header: encodeOutcome(outcome) };
+  }
+
+  async #query(request: IncomingRequest): Promise<HandlerReply> {
+    const query = parseQuery(fieldsOf(request)['query']);
+    const result = await this.#of(request).query<typeof query.op>(query);
+    return { header: encodeQueryResult(query.op, result) };
+  }
+
+  async #openSession(request: IncomingRequest): Promise<HandlerReply> {
+    const member = this.#of(request);
+    const fields = fieldsOf(request);
+    const session = sessionOf(request);
+    const leaseMs = Math.min(integer(fields['leaseMs'], 'leaseMs'), LEASE_MAX_MS);
+    const label = String(fields['label'] ?? '').slice(0, 255);
+    member.heardOfSession(session);
+    const nowNs = member.nowNs();
+    const outcome = await member.proposeCommand({ kind: 'openSession', session, nowNs, leaseMs, label });
+    if (!outcome.ok) throw outcomeError(outcome.code);
+    return { header: null };
+  }
+
+  #keepAlive(request: IncomingRequest): HandlerReply {
+    const member = this.#of(request);
+    const session = sessionOf(request);
+    // Asked of the primary only: it alone keeps sessions alive.
+    if (member.status().serving && !member.hasSession(session)) {
+      throw new SessionExpiredError('this session is unknown to the group or has expired', {
+        remedy: 'Open a new session (mount again); changes that were not yet committed are lost.',
+      });
+    }
+    member.heardOfSession(session);
+    return { header: { serving: member.status().serving } };
+  }
+}
+
+function fieldsOf(request: IncomingRequest): Readonly<Record<string, unknown>> {
+  const { header } = request;
+  if (typeof header === 'object' && header !== null) return header as Record<string, unknown>;
+  throw new FormatError(`${request.method}: not a message of this protocol`);
+}
+
+function integer(value: unknown, name: string): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new FormatError(`${name} must be a whole number, not negative`);
+}
+
+function sessionOf(request: IncomingRequest): SessionId {
+  const { session } = fieldsOf(request);
+  if (typeof session === 'string' && /^[0-9a-f]{32}$/.test(session)) return session as SessionId;
+  throw new FormatError('session must be 32 hexadecimal characters');
+}

@@ -1,0 +1,125 @@
+/**
+ * Results of queries as bytes: attributes hold nanoseconds beyond what msgpack's numbers carry exactly, and a listing
+ * of five hundred entries is decoded on every `ls`.
+ */
+import type { Ino } from '../ids.ts';
+import { ByteReader, ByteWriter } from './bytes.ts';
+import { readAttr, readExtent, readFileType, writeAttr, writeExtent, writeFileType } from './codec.ts';
+import type { Attr, Dirent, Extent, Query, QueryResults } from './types.ts';
+
+const VERSION = 1;
+const writer = new ByteWriter();
+
+type Encoder<Op extends Query['op']> = (w: ByteWriter, result: QueryResults[Op]) => void;
+type Decoder<Op extends Query['op']> = (r: ByteReader) => QueryResults[Op];
+
+interface Codec<Op extends Query['op']> {
+  readonly encode: Encoder<Op>;
+  readonly decode: Decoder<Op>;
+}
+
+function flag(w: ByteWriter, value: boolean): void {
+  w.u8(value ? 1 : 0);
+}
+
+function readList<T>(r: ByteReader, read: () => T): T[] {
+  const count = r.u32();
+  const items: T[] = [];
+  for (let index = 0; index < count; index++) items.push(read());
+  return items;
+}
+
+const attrOnly = {
+  encode: (w: ByteWriter, { attr }: { readonly attr: Attr }) => writeAttr(w, attr),
+  decode: (r: ByteReader) => ({ attr: readAttr(r) }),
+};
+
+const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
+  lookup: attrOnly,
+  getattr: attrOnly,
+  readlink: {
+    encode: (w, { target }) => w.bytes32(target),
+    decode: (r) => ({ target: r.bytes32() }),
+  },
+  readdir: {
+    encode(w, { entries, more, attr }) {
+      w.u32(entries.length);
+      for (const { name, ino, type, attr: own } of entries) {
+        writeFileType(w.bytes16(name).u53(ino), type);
+        flag(w, own !== undefined);
+        if (own !== undefined) writeAttr(w, own);
+      }
+      flag(w, more);
+      writeAttr(w, attr);
+    },
+    decode(r) {
+      const entries = readList(r, (): Dirent & { attr?: Attr } => {
+        const entry = { name: r.bytes16(), ino: r.u53() as Ino, type: readFileType(r) };
+        return r.flag() ? { ...entry, attr: readAttr(r) } : entry;
+      });
+      return { entries, more: r.flag(), attr: readAttr(r) };
+    },
+  },
+  extents: {
+    encode(w, { extents, more, attr }) {
+      w.u32(extents.length);
+      for (const extent of extents) writeExtent(w, extent);
+      flag(w, more);
+      writeAttr(w, attr);
+    },
+    decode: (r) => ({ extents: readList(r, () => readExtent(r)), more: r.flag(), attr: readAttr(r) }),
+  },
+  getxattr: {
+    encode: (w, { value }) => w.bytes32(value),
+    decode: (r) => ({ value: r.bytes32() }),
+  },
+  listxattr: {
+    encode(w, { names }) {
+      w.u32(names.length);
+      for (const name of names) w.bytes16(name);
+    },
+    decode: (r) => ({ names: readList(r, () => r.bytes16()) }),
+  },
+  statfs: {
+    encode: (w, { inodeCount, storedBytes }) => w.u53(inodeCount).u53(storedBytes),
+    decode: (r) => ({ inodeCount: r.u53(), storedBytes: r.u53() }),
+  },
+  paths: {
+    encode(w, { paths }) {
+      w.u32(paths.length);
+      for (const path of paths) w.bytes32(path);
+    },
+    decode: (r) => ({ paths: readList(r, () => r.bytes32()) }),
+  },
+  allExtents: {
+    encode(w, { items, more }) {
+      w.u32(items.length);
+      for (const { ino, extent } of items) writeExtent(w.u53(ino), extent);
+      flag(w, more);
+    },
+    decode(r) {
+      const items = readList(r, () => ({ ino: r.u53() as Ino, extent: blockExtent(r, readExtent(r)) }));
+      return { items, more: r.flag() };
+    },
+  },
+};
+
+function blockExtent(r: ByteReader, extent: Extent): Extent & { kind: 'block' } {
+  return extent.kind === 'block' ? extent : r.fail('an extent is not of a block');
+}
+
+export function encodeQueryResult<Op extends Query['op']>(op: Op, result: QueryResults[Op]): Uint8Array {
+  writer.reset().u8(VERSION);
+  CODECS[op].encode(writer, result);
+  return writer.finish();
+}
+
+/** Throws FormatError for what is not a whole, well-formed result of that query. */
+export function decodeQueryResult<Op extends Query['op']>(op: Op, bytes: Uint8Array): QueryResults[Op] {
+  // Byte fields are views, and the message they came in is used again by the network.
+  const r = new ByteReader(Uint8Array.from(bytes), `the result of ${op}`);
+  r.version(VERSION);
+  const result = CODECS[op].decode(r);
+  r.end();
+  return result;
+}
