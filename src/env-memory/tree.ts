@@ -56,10 +56,12 @@ export class FileNode {
       const index = Math.floor((position + done) / DISK_PAGE_BYTES);
       const inPage = (position + done) % DISK_PAGE_BYTES;
       const count = Math.min(DISK_PAGE_BYTES - inPage, data.length - done);
-      const page = new Uint8Array(DISK_PAGE_BYTES);
-      const old = count < DISK_PAGE_BYTES ? this.#pages.get(index) : undefined;
-      if (old) page.set(old);
-      page.set(data.subarray(done, done + count), inPage);
+      let page = copy.subarray(done, done + count);
+      if (count < DISK_PAGE_BYTES) {
+        const part = page;
+        page = this.#pages.get(index)?.slice() ?? new Uint8Array(DISK_PAGE_BYTES);
+        page.set(part, inPage);
+      }
       this.#pages.set(index, page);
       this.#dirty.add(index);
       done += count;
