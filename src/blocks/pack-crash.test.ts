@@ -33,9 +33,18 @@ interface Known {
 }
 
 type Step =
-  | { readonly kind: 'work'; readonly ops: readonly { readonly block: number; readonly op: 'put' | 'delete' | 'renew' }[]; readonly turns: number | undefined }
+  | {
+      readonly kind: 'work';
+      readonly ops: readonly { readonly block: number; readonly op: 'put' | 'delete' | 'renew' }[];
+      readonly turns: number | undefined;
+    }
   | { readonly kind: 'compact'; readonly turns: number | undefined }
-  | { readonly kind: 'crash' | 'kill' | 'close'; readonly loseIndex: boolean; readonly anyKvOrder: boolean; readonly seed: number }
+  | {
+      readonly kind: 'crash' | 'kill' | 'close';
+      readonly loseIndex: boolean;
+      readonly anyKvOrder: boolean;
+      readonly seed: number;
+    }
   | { readonly kind: 'fault'; readonly op: 'datasync' | 'write' | 'truncate'; readonly code: 'EIO' | 'ENOSPC' };
 
 /** A number: an interruption after so many turns follows; undefined: the work is waited for. */
@@ -52,7 +61,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant('work' as const),
       ops: fc.uniqueArray(
-        fc.record({ block: fc.nat(BLOCKS.length - 1), op: fc.constantFrom('put' as const, 'put' as const, 'delete' as const, 'renew' as const) }),
+        fc.record({
+          block: fc.nat(BLOCKS.length - 1),
+          op: fc.constantFrom('put' as const, 'put' as const, 'delete' as const, 'renew' as const),
+        }),
         { minLength: 1, maxLength: 6, selector: ({ block }) => block },
       ),
       turns,
@@ -113,7 +125,13 @@ class Run {
   async start(): Promise<void> {
     this.#process = mortal(this.#disk);
     const clock = new NodeClock();
-    this.#engine = await PackEngine.open({ disk: this.#process.disk, clock, path: PATH, storeId: 'test', packMaxBytes: PACK_BYTES });
+    this.#engine = await PackEngine.open({
+      disk: this.#process.disk,
+      clock,
+      path: PATH,
+      storeId: 'test',
+      packMaxBytes: PACK_BYTES,
+    });
     for (const [index, known] of this.#known.entries()) {
       const { id } = BLOCKS[index]!;
       const present = this.#engine.has(POOL, id) !== undefined;
@@ -132,7 +150,9 @@ class Run {
         for (const { block, op } of step.ops) {
           const stamp = this.#stamp;
           // One at a time on one block, so that the test knows the outcome; all blocks at once.
-          this.#last[block] = (this.#last[block] ?? Promise.resolve()).then(() => this.#operate(engine, block, op, stamp));
+          this.#last[block] = (this.#last[block] ?? Promise.resolve()).then(() =>
+            this.#operate(engine, block, op, stamp),
+          );
           this.#underWay.push(this.#last[block]);
         }
         return await this.#settle(step.turns);

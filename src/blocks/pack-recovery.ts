@@ -132,6 +132,7 @@ async function recoverPack(
     const fileBytes = await file.sizeBytes();
     const end = Math.min(fileBytes, cutBytes ?? fileBytes);
     const intact = cutBytes === undefined;
+    if (fileBytes > end) await removeCutPart(options, file, pack, end);
     if (end === from) return { scanned: false, maxSeq: 0, sizeBytes: end, appendable: intact };
     if (end < from) {
       if (fileBytes > PACK_HEADER_BYTES || from > PACK_HEADER_BYTES) {
@@ -149,6 +150,20 @@ async function recoverPack(
     return { scanned: true, maxSeq, sizeBytes: end, appendable: intact && !torn };
   } finally {
     await file.close();
+  }
+}
+
+/**
+ * What a failed sync left behind a pack's end must not come back should the index, which knows of the cut, be lost: its
+ * operations were reported as failed, and what was done since counts on what we answer now.
+ */
+async function removeCutPart({ log }: RecoveryOptions, file: DiskFile, pack: number, end: number): Promise<void> {
+  try {
+    await file.truncate(end);
+    await file.datasync();
+  } catch (error) {
+    // The index still knows.
+    log.warn({ pack, error: String(error) }, 'the unusable end of a pack file could not be removed');
   }
 }
 
