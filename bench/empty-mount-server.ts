@@ -5,7 +5,7 @@ import { MemoryFs } from './memory-fs.ts';
 const [directory, zeros] = process.argv.slice(2);
 if (directory === undefined || zeros === undefined) throw new Error('usage: empty-mount-server DIRECTORY ZEROS_BYTES');
 const fs = new MemoryFs();
-fs.addSyntheticFile('zeros', Number(zeros));
+fs.addZeros('zeros', Number(zeros));
 const mounted = await mountFuse({
   ops: fs,
   mountPoint: directory,

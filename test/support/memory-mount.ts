@@ -8,7 +8,7 @@ import { FsError } from '../../src/errors.ts';
 import { ROOT_INO, type Ino } from '../../src/ids.ts';
 import { mountFuse, type FuseMountOptions } from '../../src/fuse/mount.ts';
 import type { Caller } from '../../src/vfs/ops.ts';
-import { MemoryFs } from './memory-fs.ts';
+import { MemoryFs } from '../../bench/memory-fs.ts';
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 

@@ -3,10 +3,10 @@
  * benchmarks ("an empty filesystem on the same binding": whatever a real one costs is measured against this). Every
  * answer is synchronous unless a test asks otherwise, and errors are made once, without a stack.
  */
-import { FsError, type Errno } from '../../src/errors.ts';
-import { ROOT_INO, type Ino, type PoolId } from '../../src/ids.ts';
-import { NAME_MAX_BYTES } from '../../src/limits.ts';
-import type { Attr, FileType, SetAttr } from '../../src/meta/types.ts';
+import { FsError, type Errno } from '../src/errors.ts';
+import { ROOT_INO, type Ino, type PoolId } from '../src/ids.ts';
+import { NAME_MAX_BYTES } from '../src/limits.ts';
+import type { Attr, FileType, SetAttr } from '../src/meta/types.ts';
 import type {
   AttrReply,
   Caller,
@@ -18,7 +18,7 @@ import type {
   ReadResult,
   StatFs,
   VfsOps,
-} from '../../src/vfs/ops.ts';
+} from '../src/vfs/ops.ts';
 
 export interface MemoryFsOptions {
   /** How long the kernel may keep names and attributes. Default 1000. */
