@@ -1,0 +1,368 @@
+/** An open file with the manners of node:fs/promises' FileHandle. */
+import { Readable, Writable } from 'node:stream';
+import { FsError } from '../errors.ts';
+import type { Ino } from '../ids.ts';
+import type { SetAttr } from '../meta/types.ts';
+import { asNode } from './api-errors.ts';
+import { BigIntStats, Stats } from './api-stats.ts';
+import type { Caller, Handle, VfsOps } from './ops.ts';
+
+/** Bytes of one step of readFile and the streams: a quarter of a block, so that a block's arrival is soon passed on. */
+const STEP_BYTES = 1024 * 1024;
+
+export type Encoding = BufferEncoding;
+export type EncodingOption =
+  Encoding | null | { readonly encoding?: Encoding | null; readonly flag?: string | number } | undefined;
+export type WriteInput =
+  string | Uint8Array | DataView | Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>;
+
+export interface ReadOptions {
+  readonly buffer?: Uint8Array;
+  readonly offset?: number;
+  readonly length?: number;
+  readonly position?: number | bigint | null;
+}
+
+export interface StreamOptions {
+  readonly encoding?: Encoding;
+  readonly start?: number;
+  /** Inclusive. */
+  readonly end?: number;
+  readonly highWaterMark?: number;
+  readonly autoClose?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export type TimeLike = number | string | Date | bigint;
+
+export function encodingOf(options: EncodingOption): Encoding | undefined {
+  return (typeof options === 'string' ? options : options?.encoding) ?? undefined;
+}
+
+/** Seconds, Date or date text as in node:fs; a bigint is nanoseconds. */
+export function timeNs(time: TimeLike): bigint {
+  if (typeof time === 'bigint') return time;
+  if (time instanceof Date) return BigInt(Math.round(time.getTime())) * 1_000_000n;
+  const seconds =
+    typeof time === 'string' && Number.isNaN(Number(time)) ? new Date(time).getTime() / 1000 : Number(time);
+  if (!Number.isFinite(seconds)) throw new FsError('EINVAL', `not a time: ${String(time)}`);
+  const whole = Math.floor(seconds);
+  return BigInt(whole) * 1_000_000_000n + BigInt(Math.round((seconds - whole) * 1e6)) * 1_000n;
+}
+
+export class FileHandle implements AsyncDisposable {
+  readonly #ops: VfsOps;
+  readonly #caller: Caller;
+  readonly #ino: Ino;
+  /** Undefined for a directory: it can be opened, but neither read nor written. */
+  readonly #handle: Handle | undefined;
+  #position = 0;
+  #closing: Promise<void> | undefined;
+  readonly #fsync: () => Promise<void>;
+
+  /** Made by FileSystem.open. */
+  constructor(ops: VfsOps, caller: Caller, ino: Ino, handle: Handle | undefined, fsyncDirectory: () => Promise<void>) {
+    this.#ops = ops;
+    this.#caller = caller;
+    this.#ino = ino;
+    this.#handle = handle;
+    this.#fsync = fsyncDirectory;
+  }
+
+  get fd(): number {
+    return this.#closing === undefined ? (this.#handle ?? 0) : -1;
+  }
+
+  #open(syscall: string): Handle {
+    if (this.#closing !== undefined) throw new FsError('EBADF', 'the file is closed');
+    if (this.#handle === undefined) throw new FsError(syscall === 'read' ? 'EISDIR' : 'EBADF');
+    return this.#handle;
+  }
+
+  /** `read(buffer, offset?, length?, position?)` or `read({ buffer, ... })`; position null goes on where the last ended. */
+  async read(
+    bufferOrOptions: Uint8Array | ReadOptions = {},
+    offset?: number | null,
+    length?: number | null,
+    position?: number | bigint | null,
+  ): Promise<{ bytesRead: number; buffer: Uint8Array }> {
+    const given: ReadOptions =
+      bufferOrOptions instanceof Uint8Array
+        ? {
+            buffer: bufferOrOptions,
+            offset: offset ?? 0,
+            position: position ?? null,
+            ...(length === undefined || length === null ? {} : { length }),
+          }
+        : bufferOrOptions;
+    const buffer = given.buffer ?? Buffer.alloc(16 * 1024);
+    const start = given.offset ?? 0;
+    const count = given.length ?? buffer.length - start;
+    if (start < 0 || count < 0 || start + count > buffer.length) {
+      throw Object.assign(
+        new RangeError(`offset ${start} and length ${count} do not fit a buffer of ${buffer.length}`),
+        {
+          code: 'ERR_OUT_OF_RANGE',
+        },
+      );
+    }
+    return await asNode({ syscall: 'read' }, async () => {
+      const isPositioned = given.position !== undefined && given.position !== null && Number(given.position) >= 0;
+      const from = isPositioned ? Number(given.position) : this.#position;
+      const result = await this.#ops.read(this.#caller, this.#open('read'), from, count);
+      let bytesRead = 0;
+      for (const chunk of result.chunks) {
+        buffer.set(chunk, start + bytesRead);
+        bytesRead += chunk.length;
+      }
+      result.release?.();
+      if (!isPositioned) this.#position = from + bytesRead;
+      return { bytesRead, buffer };
+    });
+  }
+
+  /** The next bytes in a buffer of their own; empty at the end. */
+  async #take(position: number, size: number): Promise<Buffer> {
+    return await asNode({ syscall: 'read' }, async () => {
+      const result = await this.#ops.read(this.#caller, this.#open('read'), position, size);
+      const data = Buffer.concat(result.chunks);
+      result.release?.();
+      return data;
+    });
+  }
+
+  /** `write(buffer, offset?, length?, position?)` or `write(text, position?, encoding?)`. */
+  async write<T extends Uint8Array | string>(
+    data: T,
+    offsetOrPosition?:
+      number | null | { readonly offset?: number; readonly length?: number; readonly position?: number | null },
+    lengthOrEncoding?: number | null | Encoding,
+    position?: number | null,
+  ): Promise<{ bytesWritten: number; buffer: T }> {
+    let bytes: Uint8Array;
+    let at: number | null | undefined;
+    if (typeof data === 'string') {
+      bytes = Buffer.from(data, typeof lengthOrEncoding === 'string' ? lengthOrEncoding : 'utf8');
+      at = typeof offsetOrPosition === 'number' ? offsetOrPosition : undefined;
+    } else {
+      const options = typeof offsetOrPosition === 'object' && offsetOrPosition !== null ? offsetOrPosition : undefined;
+      const offset = options?.offset ?? (typeof offsetOrPosition === 'number' ? offsetOrPosition : 0);
+      const length =
+        options?.length ?? (typeof lengthOrEncoding === 'number' ? lengthOrEncoding : data.length - offset);
+      bytes = data.subarray(offset, offset + length);
+      at = options === undefined ? position : options.position;
+    }
+    return await asNode({ syscall: 'write' }, async () => {
+      await this.#put(bytes, at ?? undefined);
+      return { bytesWritten: bytes.length, buffer: data };
+    });
+  }
+
+  async #put(bytes: Uint8Array, position: number | undefined): Promise<void> {
+    const at = position ?? this.#position;
+    const written = this.#ops.write(this.#caller, this.#open('write'), at, bytes);
+    if (position === undefined) this.#position = at + bytes.length;
+    if (written instanceof Promise) await written;
+  }
+
+  async writev(
+    buffers: readonly Uint8Array[],
+    position?: number | null,
+  ): Promise<{ bytesWritten: number; buffers: readonly Uint8Array[] }> {
+    return await asNode({ syscall: 'write' }, async () => {
+      let bytesWritten = 0;
+      for (const buffer of buffers) {
+        await this.#put(buffer, position === undefined || position === null ? undefined : position + bytesWritten);
+        bytesWritten += buffer.length;
+      }
+      return { bytesWritten, buffers };
+    });
+  }
+
+  async readv(
+    buffers: readonly Uint8Array[],
+    position?: number | null,
+  ): Promise<{ bytesRead: number; buffers: readonly Uint8Array[] }> {
+    let bytesRead = 0;
+    for (const buffer of buffers) {
+      const step = await this.read(
+        buffer,
+        0,
+        buffer.length,
+        position === undefined || position === null ? null : position + bytesRead,
+      );
+      bytesRead += step.bytesRead;
+      if (step.bytesRead < buffer.length) break;
+    }
+    return { bytesRead, buffers };
+  }
+
+  async readFile(options: { readonly encoding: Encoding } | Encoding): Promise<string>;
+  async readFile(options?: EncodingOption): Promise<Buffer | string>;
+  async readFile(options?: EncodingOption): Promise<Buffer | string> {
+    const parts: Buffer[] = [];
+    for (;;) {
+      const part = await this.#take(this.#position, STEP_BYTES);
+      if (part.length === 0) break;
+      this.#position += part.length;
+      parts.push(part);
+    }
+    const data = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
+    const encoding = encodingOf(options);
+    return encoding === undefined ? data : data.toString(encoding);
+  }
+
+  /** Writes at the current position; does not truncate (as in node:fs). */
+  async writeFile(data: WriteInput, options?: EncodingOption): Promise<void> {
+    await asNode({ syscall: 'write' }, async () => {
+      const encoding = encodingOf(options) ?? 'utf8';
+      if (typeof data === 'string') return await this.#put(Buffer.from(data, encoding), undefined);
+      if (ArrayBuffer.isView(data)) {
+        return await this.#put(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), undefined);
+      }
+      for await (const part of data) {
+        await this.#put(typeof part === 'string' ? Buffer.from(part, encoding) : part, undefined);
+      }
+    });
+  }
+
+  async appendFile(data: WriteInput, options?: EncodingOption): Promise<void> {
+    await this.writeFile(data, options);
+  }
+
+  async stat(options: { readonly bigint: true }): Promise<BigIntStats>;
+  async stat(options?: { readonly bigint?: false }): Promise<Stats>;
+  async stat(options?: { readonly bigint?: boolean }): Promise<Stats | BigIntStats> {
+    return await asNode({ syscall: 'fstat' }, async () => {
+      this.#alive();
+      const { attr } = await this.#ops.getattr(this.#caller, this.#ino, this.#handle);
+      return options?.bigint === true ? new BigIntStats(attr) : new Stats(attr);
+    });
+  }
+
+  #alive(): void {
+    if (this.#closing !== undefined) throw new FsError('EBADF', 'the file is closed');
+  }
+
+  async #set(syscall: string, set: SetAttr): Promise<void> {
+    await asNode({ syscall }, async () => {
+      this.#alive();
+      await this.#ops.setattr(this.#caller, this.#ino, set, this.#handle);
+    });
+  }
+
+  async truncate(length = 0): Promise<void> {
+    await asNode({ syscall: 'ftruncate' }, () => void this.#open('write'));
+    await this.#set('ftruncate', { sizeBytes: Math.max(0, length) });
+  }
+  async chmod(mode: number): Promise<void> {
+    await this.#set('fchmod', { mode: mode & 0o7777 });
+  }
+  async chown(uid: number, gid: number): Promise<void> {
+    await this.#set('fchown', { ...(uid < 0 ? {} : { uid }), ...(gid < 0 ? {} : { gid }) });
+  }
+  async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
+    await this.#set('futime', { atimeNs: timeNs(atime), mtimeNs: timeNs(mtime) });
+  }
+
+  /** All that was written is on disk on two nodes when it resolves. */
+  async sync(): Promise<void> {
+    await this.#sync('fsync', false);
+  }
+  async datasync(): Promise<void> {
+    await this.#sync('fdatasync', true);
+  }
+  async #sync(syscall: string, dataOnly: boolean): Promise<void> {
+    await asNode({ syscall }, async () => {
+      this.#alive();
+      if (this.#handle === undefined) await this.#fsync();
+      else await this.#ops.fsync(this.#caller, this.#handle, dataOnly);
+    });
+  }
+
+  /** From `start` (default: the current position) to `end` inclusive. Closes the handle at its end unless autoClose is false. */
+  createReadStream(options: StreamOptions = {}): Readable {
+    let at = options.start ?? this.#position;
+    const end = options.end ?? Infinity;
+    const stepBytes = options.highWaterMark ?? STEP_BYTES;
+    const stream = new Readable({
+      highWaterMark: stepBytes,
+      ...(options.encoding === undefined ? {} : { encoding: options.encoding }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      read: () => {
+        this.#take(at, Math.min(stepBytes, Math.max(0, end - at + 1))).then(
+          (data) => {
+            at += data.length;
+            stream.push(data.length === 0 ? null : data);
+          },
+          (error: unknown) => stream.destroy(error as Error),
+        );
+      },
+      destroy: (error, callback) => this.#endStream(options, error, callback),
+    });
+    return stream;
+  }
+
+  createWriteStream(options: StreamOptions = {}): Writable {
+    let at = options.start;
+    return new Writable({
+      highWaterMark: options.highWaterMark ?? STEP_BYTES,
+      decodeStrings: true,
+      ...(options.encoding === undefined ? {} : { defaultEncoding: options.encoding }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      write: (chunk: Buffer, _encoding, callback) => {
+        const position = at;
+        if (at !== undefined) at += chunk.length;
+        asNode({ syscall: 'write' }, () => this.#put(chunk, position)).then(
+          () => callback(),
+          (error: unknown) => callback(error as Error),
+        );
+      },
+      // Errors of writing back show here, before 'finish'.
+      final: (callback) => {
+        const done = options.autoClose === false ? this.#flush() : this.close();
+        done.then(
+          () => callback(),
+          (error: unknown) => callback(error as Error),
+        );
+      },
+      destroy: (error, callback) => this.#endStream(options, error, callback),
+    });
+  }
+
+  #endStream(options: StreamOptions, error: Error | null, callback: (error?: Error | null) => void): void {
+    if (options.autoClose === false) return callback(error);
+    this.close().then(
+      () => callback(error),
+      (failure: unknown) => callback(error ?? (failure as Error)),
+    );
+  }
+
+  readableWebStream(): ReturnType<typeof Readable.toWeb> {
+    return Readable.toWeb(this.createReadStream({ autoClose: false }));
+  }
+
+  async #flush(): Promise<void> {
+    await asNode({ syscall: 'close' }, async () => {
+      if (this.#handle !== undefined) await this.#ops.flush(this.#caller, this.#handle, 0n);
+    });
+  }
+
+  /** Commits what was written, so that an open anywhere in the cluster sees it; write errors show here at the latest. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#flush();
+    } finally {
+      if (this.#handle !== undefined) await this.#ops.release(this.#handle);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,740 @@
+/**
+ * The filesystem for programs, without a kernel: the manners of node:fs/promises, by path, over the same vfs that a
+ * mount uses. Errors have Node's form (`code`, `errno`, `syscall`, `path`). Calls act as one user; permission bits are
+ * kept and shown, but (as with a mount without default_permissions) not enforced here.
+ */
+import { Readable, Writable } from 'node:stream';
+import { FsError } from '../errors.ts';
+import type { Ino } from '../ids.ts';
+import type { Attr, SetAttr } from '../meta/types.ts';
+import { asNode, invalidArgument, nodeError, type Where } from './api-errors.ts';
+import { encodingOf, FileHandle, timeNs } from './api-handle.ts';
+import type { Encoding, EncodingOption, StreamOptions, TimeLike, WriteInput } from './api-handle.ts';
+import { pathText, walk, type PathLike, type Walked } from './api-path.ts';
+import { BigIntStats, Dirent, Stats, type FileSystemStats } from './api-stats.ts';
+import { O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_SYNC, O_TRUNC, O_WRONLY } from './handles.ts';
+import type { Caller, Handle } from './ops.ts';
+import type { Vfs } from './vfs.ts';
+
+export { FileHandle } from './api-handle.ts';
+export { BigIntStats, Dirent, Stats } from './api-stats.ts';
+export type { FileSystemStats } from './api-stats.ts';
+export type { PathLike } from './api-path.ts';
+export type { NodeFsError } from './api-errors.ts';
+export type { EncodingOption, StreamOptions, TimeLike, WriteInput } from './api-handle.ts';
+
+export interface User {
+  readonly uid: number;
+  readonly gid: number;
+  /** Bits taken from the modes of new files and directories; 0o022 unless given. */
+  readonly umask?: number;
+}
+
+export interface ReaddirOptions {
+  readonly encoding?: Encoding | 'buffer' | null;
+  readonly withFileTypes?: boolean;
+  readonly recursive?: boolean;
+}
+
+const FLAGS: Readonly<Record<string, number>> = {
+  r: O_RDONLY,
+  rs: O_RDONLY | O_SYNC,
+  'r+': O_RDWR,
+  'rs+': O_RDWR | O_SYNC,
+  w: O_WRONLY | O_CREAT | O_TRUNC,
+  wx: O_WRONLY | O_CREAT | O_TRUNC | O_EXCL,
+  'w+': O_RDWR | O_CREAT | O_TRUNC,
+  'wx+': O_RDWR | O_CREAT | O_TRUNC | O_EXCL,
+  a: O_WRONLY | O_CREAT | O_APPEND,
+  as: O_WRONLY | O_CREAT | O_APPEND | O_SYNC,
+  ax: O_WRONLY | O_CREAT | O_APPEND | O_EXCL,
+  'a+': O_RDWR | O_CREAT | O_APPEND,
+  'as+': O_RDWR | O_CREAT | O_APPEND | O_SYNC,
+  'ax+': O_RDWR | O_CREAT | O_APPEND | O_EXCL,
+};
+
+const COPYFILE_EXCL = 1;
+const DIRECTORY_STEP = 512;
+
+function flagsOf(flags: string | number): number {
+  if (typeof flags === 'number') return flags;
+  const found = FLAGS[flags] ?? FLAGS[[...flags].sort().reverse().join('')];
+  if (found === undefined) throw invalidArgument('flags', `is invalid. Received '${flags}'`);
+  return found;
+}
+
+function modeOf(mode: number | string): number {
+  const value = typeof mode === 'string' ? Number.parseInt(mode, 8) : mode;
+  if (!Number.isInteger(value) || value < 0)
+    throw invalidArgument('mode', `must be an octal number. Received '${mode}'`);
+  return value & 0o7777;
+}
+
+function join(directory: string, name: string): string {
+  return directory.endsWith('/') ? directory + name : `${directory}/${name}`;
+}
+
+export class FileSystem {
+  /** The inode-based filesystem beneath, for kernel bindings and measurements. */
+  readonly vfs: Vfs;
+  readonly #caller: Caller;
+  readonly #umask: number;
+  readonly #afterClose: (() => Promise<void>) | undefined;
+
+  constructor(vfs: Vfs, user: User = { uid: 0, gid: 0 }, afterClose?: () => Promise<void>) {
+    this.vfs = vfs;
+    this.#caller = { uid: user.uid, gid: user.gid, pid: 0 };
+    this.#umask = user.umask ?? 0o022;
+    this.#afterClose = afterClose;
+  }
+
+  #walk(path: PathLike, follow: boolean): Promise<Walked> {
+    return walk(this.vfs, this.#caller, path, follow);
+  }
+
+  async #found(path: PathLike, follow: boolean): Promise<Attr> {
+    const { attr } = await this.#walk(path, follow);
+    if (attr === undefined) throw new FsError('ENOENT');
+    return attr;
+  }
+
+  /** Where a new name goes; `exists` is thrown if there is something. */
+  async #place(path: PathLike, directory: boolean): Promise<{ parent: Ino; name: Uint8Array }> {
+    const walked = await this.#walk(path, false);
+    if (walked.attr !== undefined || walked.name === undefined) throw new FsError('EEXIST');
+    if (walked.wantsDirectory && !directory) throw new FsError('ENOENT');
+    return { parent: walked.parent, name: walked.name };
+  }
+
+  // Files
+
+  async open(path: PathLike, flags: string | number = 'r', mode: number | string = 0o666): Promise<FileHandle> {
+    const bits = flagsOf(flags);
+    const permissions = modeOf(mode) & ~this.#umask;
+    return await asNode({ syscall: 'open', path: pathText(path) }, () => this.#open(path, bits, permissions));
+  }
+
+  async #open(path: PathLike, flags: number, mode: number): Promise<FileHandle> {
+    const creates = (flags & O_CREAT) !== 0;
+    const exclusive = creates && (flags & O_EXCL) !== 0;
+    const walked = await this.#walk(path, !exclusive);
+    const make = (ino: Ino, handle: Handle | undefined): FileHandle =>
+      new FileHandle(this.vfs, this.#caller, ino, handle, () => Promise.resolve(this.vfs.fsyncdir(this.#caller, 0)));
+    if (walked.attr === undefined) {
+      if (!creates || walked.name === undefined) throw new FsError('ENOENT');
+      if (walked.wantsDirectory) throw new FsError('EISDIR');
+      const made = await this.vfs.create(this.#caller, walked.parent, walked.name, mode, flags);
+      return make(made.attr.ino, made.handle);
+    }
+    if (exclusive) throw new FsError('EEXIST');
+    const { ino, type } = walked.attr;
+    if (type === 'directory') {
+      if (creates || (flags & O_ACCMODE) !== O_RDONLY) throw new FsError('EISDIR');
+      return make(ino, undefined);
+    }
+    const { handle } = await this.vfs.open(this.#caller, ino, flags);
+    return make(ino, handle);
+  }
+
+  async readFile(
+    path: PathLike,
+    options: Encoding | { readonly encoding: Encoding; readonly flag?: string | number },
+  ): Promise<string>;
+  async readFile(
+    path: PathLike,
+    options?: null | { readonly encoding?: null; readonly flag?: string | number },
+  ): Promise<Buffer>;
+  async readFile(path: PathLike, options?: EncodingOption): Promise<Buffer | string>;
+  async readFile(path: PathLike, options?: EncodingOption): Promise<Buffer | string> {
+    const flag = typeof options === 'object' ? options?.flag : undefined;
+    await using file = await this.open(path, flag ?? 'r');
+    return await file.readFile(options);
+  }
+
+  async writeFile(
+    path: PathLike,
+    data: WriteInput,
+    options?:
+      | Encoding
+      | null
+      | {
+          readonly encoding?: Encoding | null;
+          readonly mode?: number | string;
+          readonly flag?: string | number;
+          readonly flush?: boolean;
+        },
+  ): Promise<void> {
+    const given = typeof options === 'object' && options !== null ? options : {};
+    const file = await this.open(path, given.flag ?? 'w', given.mode ?? 0o666);
+    try {
+      await file.writeFile(data, encodingOf(options));
+      if (given.flush === true) await file.sync();
+    } catch (error) {
+      await file.close().catch(() => undefined);
+      throw error;
+    }
+    await file.close();
+  }
+
+  async appendFile(
+    path: PathLike,
+    data: WriteInput,
+    options?:
+      | Encoding
+      | null
+      | { readonly encoding?: Encoding | null; readonly mode?: number | string; readonly flag?: string | number },
+  ): Promise<void> {
+    const given = typeof options === 'object' && options !== null ? options : { encoding: options ?? null };
+    await this.writeFile(path, data, { ...given, flag: given.flag ?? 'a' });
+  }
+
+  createReadStream(
+    path: PathLike,
+    options: Encoding | (StreamOptions & { readonly flags?: string | number }) = {},
+  ): Readable {
+    const given = typeof options === 'string' ? { encoding: options } : options;
+    const open = (): Promise<FileHandle> => this.open(path, ('flags' in given ? given.flags : undefined) ?? 'r');
+    let inner: Readable | undefined;
+    let file: FileHandle | undefined;
+    const outer = new Readable({
+      highWaterMark: given.highWaterMark ?? 1024 * 1024,
+      construct: (callback) => {
+        open().then(
+          (opened) => {
+            file = opened;
+            inner = opened.createReadStream({ start: 0, ...given, autoClose: false });
+            inner.on('data', (chunk: Buffer | string) => {
+              if (!outer.push(chunk)) inner?.pause();
+            });
+            inner.on('end', () => outer.push(null));
+            inner.on('error', (error) => outer.destroy(error));
+            inner.pause();
+            callback();
+          },
+          (error: unknown) => callback(error as Error),
+        );
+      },
+      read: () => inner?.resume(),
+      destroy: (error, callback) => {
+        inner?.destroy();
+        (file?.close() ?? Promise.resolve()).then(
+          () => callback(error),
+          (failure: unknown) => callback(error ?? (failure as Error)),
+        );
+      },
+    });
+    if (given.encoding !== undefined) outer.setEncoding(given.encoding);
+    return outer;
+  }
+
+  createWriteStream(
+    path: PathLike,
+    options: Encoding | (StreamOptions & { readonly flags?: string | number; readonly mode?: number }) = {},
+  ): Writable {
+    const given: StreamOptions & { readonly flags?: string | number; readonly mode?: number } =
+      typeof options === 'string' ? { encoding: options } : options;
+    let file: FileHandle | undefined;
+    let at = given.start;
+    return new Writable({
+      highWaterMark: given.highWaterMark ?? 1024 * 1024,
+      ...(given.encoding === undefined ? {} : { defaultEncoding: given.encoding }),
+      ...(given.signal === undefined ? {} : { signal: given.signal }),
+      construct: (callback) => {
+        this.open(path, given.flags ?? (given.start === undefined ? 'w' : 'r+'), given.mode ?? 0o666).then(
+          (opened) => {
+            file = opened;
+            callback();
+          },
+          (error: unknown) => callback(error as Error),
+        );
+      },
+      write: (chunk: Buffer, _encoding, callback) => {
+        const position = at ?? null;
+        if (at !== undefined) at += chunk.length;
+        file?.write(chunk, 0, chunk.length, position).then(
+          () => callback(),
+          (error: unknown) => callback(error as Error),
+        );
+      },
+      final: (callback) => {
+        file?.close().then(
+          () => callback(),
+          (error: unknown) => callback(error as Error),
+        );
+      },
+      destroy: (error, callback) => {
+        (file?.close() ?? Promise.resolve()).then(
+          () => callback(error),
+          (failure: unknown) => callback(error ?? (failure as Error)),
+        );
+      },
+    });
+  }
+
+  async truncate(path: PathLike, length = 0): Promise<void> {
+    await asNode({ syscall: 'open', path: pathText(path) }, async () => {
+      const attr = await this.#found(path, true);
+      if (attr.type === 'directory') throw new FsError('EISDIR');
+      if (attr.type !== 'file') throw new FsError('EINVAL');
+      await this.vfs.setattr(this.#caller, attr.ino, { sizeBytes: Math.max(0, length) }, undefined);
+    });
+  }
+
+  async copyFile(source: PathLike, target: PathLike, mode = 0): Promise<void> {
+    const where = { syscall: 'copyfile', path: pathText(source), dest: pathText(target) };
+    await asNode(where, async () => {
+      const attr = await this.#found(source, true);
+      if (attr.type === 'directory') throw new FsError('EISDIR');
+      const existing = await this.#walk(target, true);
+      if (existing.attr !== undefined && existing.attr.ino === attr.ino) return;
+      await using from = await this.#open(source, O_RDONLY, 0);
+      const flags = O_WRONLY | O_CREAT | O_TRUNC | ((mode & COPYFILE_EXCL) === 0 ? 0 : O_EXCL);
+      const to = await this.#open(target, flags, attr.mode);
+      try {
+        for await (const chunk of from.createReadStream({ autoClose: false })) await to.write(chunk as Buffer);
+      } finally {
+        await to.close();
+      }
+    });
+  }
+
+  /** Copies a file or, with `recursive`, a tree; links are copied as links. */
+  async cp(
+    source: PathLike,
+    target: PathLike,
+    options: { readonly recursive?: boolean; readonly force?: boolean; readonly errorOnExist?: boolean } = {},
+  ): Promise<void> {
+    const stats = await this.lstat(source);
+    const [from, to] = [pathText(source), pathText(target)];
+    if (stats.isDirectory()) {
+      if (options.recursive !== true) {
+        const error = new Error(`Recursive option not enabled, cannot copy a directory: ${from}`);
+        throw Object.assign(error, { code: 'ERR_FS_EISDIR', path: from, syscall: 'cp' });
+      }
+      const [realFrom, parent] = [await this.realpath(from), to.replace(/\/+$/, '')];
+      if (`${parent}/`.startsWith(`${realFrom}/`)) throw nodeError('EINVAL', { syscall: 'cp', path: from, dest: to });
+      await this.mkdir(target, { recursive: true, mode: stats.mode & 0o7777 });
+      for (const entry of await this.readdir(source)) await this.cp(join(from, entry), join(to, entry), options);
+    } else if (stats.isSymbolicLink()) {
+      const link = await this.readlink(source);
+      if (options.force !== false) await this.rm(target, { force: true });
+      await this.symlink(link, target);
+    } else if (options.force === false && (await this.exists(target))) {
+      if (options.errorOnExist === true) throw nodeError('EEXIST', { syscall: 'cp', path: from, dest: to });
+    } else await this.copyFile(source, target);
+  }
+
+  // Attributes
+
+  async stat(path: PathLike, options: { readonly bigint: true }): Promise<BigIntStats>;
+  async stat(path: PathLike, options?: { readonly bigint?: false }): Promise<Stats>;
+  async stat(path: PathLike, options?: { readonly bigint?: boolean }): Promise<Stats | BigIntStats> {
+    const attr = await asNode({ syscall: 'stat', path: pathText(path) }, () => this.#found(path, true));
+    return options?.bigint === true ? new BigIntStats(attr) : new Stats(attr);
+  }
+
+  async lstat(path: PathLike, options: { readonly bigint: true }): Promise<BigIntStats>;
+  async lstat(path: PathLike, options?: { readonly bigint?: false }): Promise<Stats>;
+  async lstat(path: PathLike, options?: { readonly bigint?: boolean }): Promise<Stats | BigIntStats> {
+    const attr = await asNode({ syscall: 'lstat', path: pathText(path) }, () => this.#found(path, false));
+    return options?.bigint === true ? new BigIntStats(attr) : new Stats(attr);
+  }
+
+  async exists(path: PathLike): Promise<boolean> {
+    return await this.stat(path).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** Checks permission bits for this user, as access(2). */
+  async access(path: PathLike, mode = 0): Promise<void> {
+    await asNode({ syscall: 'access', path: pathText(path) }, async () => {
+      const attr = await this.#found(path, true);
+      const { uid, gid } = this.#caller;
+      if (uid === 0) {
+        if ((mode & 1) !== 0 && attr.type !== 'directory' && (attr.mode & 0o111) === 0) throw new FsError('EACCES');
+        return;
+      }
+      const shift = attr.uid === uid ? 6 : attr.gid === gid ? 3 : 0;
+      if ((mode & ~(attr.mode >> shift) & 7) !== 0) throw new FsError('EACCES');
+    });
+  }
+
+  async #set(syscall: string, path: PathLike, follow: boolean, set: () => SetAttr): Promise<void> {
+    await asNode({ syscall, path: pathText(path) }, async () => {
+      const { ino } = await this.#found(path, follow);
+      await this.vfs.setattr(this.#caller, ino, set(), undefined);
+    });
+  }
+  async chmod(path: PathLike, mode: number | string): Promise<void> {
+    const bits = modeOf(mode);
+    await this.#set('chmod', path, true, () => ({ mode: bits }));
+  }
+  async chown(path: PathLike, uid: number, gid: number): Promise<void> {
+    await this.#set('chown', path, true, () => ownerOf(uid, gid));
+  }
+  async lchown(path: PathLike, uid: number, gid: number): Promise<void> {
+    await this.#set('lchown', path, false, () => ownerOf(uid, gid));
+  }
+  async utimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
+    await this.#set('utime', path, true, () => ({ atimeNs: timeNs(atime), mtimeNs: timeNs(mtime) }));
+  }
+  async lutimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
+    await this.#set('lutime', path, false, () => ({ atimeNs: timeNs(atime), mtimeNs: timeNs(mtime) }));
+  }
+
+  async statfs(path: PathLike = '/'): Promise<FileSystemStats> {
+    return await asNode({ syscall: 'statfs', path: pathText(path) }, async () => {
+      await this.#found(path, true);
+      const space = await this.vfs.statfs(this.#caller);
+      const bsize = 4096;
+      const bfree = Math.floor(space.freeBytes / bsize);
+      const blocks = Math.floor(space.totalBytes / bsize);
+      return {
+        type: 0x7461_7461,
+        bsize,
+        blocks,
+        bfree,
+        bavail: bfree,
+        files: space.fileCount,
+        ffree: space.freeFileCount,
+      };
+    });
+  }
+
+  // Extended attributes
+
+  async getxattr(path: PathLike, name: string): Promise<Buffer> {
+    return await this.#onInode('getxattr', path, async (ino) =>
+      Buffer.from(await this.vfs.getxattr(this.#caller, ino, Buffer.from(name))),
+    );
+  }
+  async setxattr(
+    path: PathLike,
+    name: string,
+    value: Uint8Array | string,
+    mode: 'any' | 'create' | 'replace' = 'any',
+  ): Promise<void> {
+    const bytes = typeof value === 'string' ? Buffer.from(value) : value;
+    await this.#onInode('setxattr', path, (ino) =>
+      this.vfs.setxattr(this.#caller, ino, Buffer.from(name), bytes, mode),
+    );
+  }
+  async removexattr(path: PathLike, name: string): Promise<void> {
+    await this.#onInode('removexattr', path, (ino) => this.vfs.removexattr(this.#caller, ino, Buffer.from(name)));
+  }
+  async listxattr(path: PathLike): Promise<string[]> {
+    return await this.#onInode('listxattr', path, async (ino) =>
+      (await this.vfs.listxattr(this.#caller, ino)).map((name) => Buffer.from(name).toString()),
+    );
+  }
+  async #onInode<T>(syscall: string, path: PathLike, work: (ino: Ino) => T | Promise<T>): Promise<T> {
+    return await asNode({ syscall, path: pathText(path) }, async () => work((await this.#found(path, true)).ino));
+  }
+
+  // Directories
+
+  /** With `recursive`, makes what is missing on the way and resolves with the first directory made. */
+  async mkdir(
+    path: PathLike,
+    options: number | string | { readonly recursive?: boolean; readonly mode?: number | string } = {},
+  ): Promise<string | undefined> {
+    const given = typeof options === 'object' ? options : { mode: options };
+    const mode = modeOf(given.mode ?? 0o777) & ~this.#umask;
+    const where: Where = { syscall: 'mkdir', path: pathText(path) };
+    if (given.recursive === true) return await asNode(where, () => this.#mkdirAll(pathText(path), mode));
+    await asNode(where, async () => {
+      const { parent, name } = await this.#place(path, true);
+      await this.vfs.mkdir(this.#caller, parent, name, mode);
+    });
+    return undefined;
+  }
+
+  async #mkdirAll(path: string, mode: number): Promise<string | undefined> {
+    const names = path.split('/').filter((name) => name !== '');
+    let first: string | undefined;
+    for (let depth = 1; depth <= names.length; depth += 1) {
+      const here = `/${names.slice(0, depth).join('/')}`;
+      const walked = await this.#walk(here, true);
+      if (walked.attr !== undefined) {
+        if (walked.attr.type === 'directory') continue;
+        throw new FsError(depth === names.length ? 'EEXIST' : 'ENOTDIR');
+      }
+      if (walked.name === undefined) throw new FsError('ENOENT');
+      try {
+        await this.vfs.mkdir(this.#caller, walked.parent, walked.name, mode);
+        first ??= here;
+      } catch (error) {
+        // Somebody else was faster.
+        if (!(error instanceof FsError) || error.code !== 'EEXIST') throw error;
+      }
+    }
+    return first;
+  }
+
+  async readdir(
+    path: PathLike,
+    options: { readonly withFileTypes: true; readonly recursive?: boolean; readonly encoding?: Encoding | null },
+  ): Promise<Dirent[]>;
+  async readdir(
+    path: PathLike,
+    options: { readonly encoding: 'buffer'; readonly withFileTypes?: false; readonly recursive?: false } | 'buffer',
+  ): Promise<Buffer[]>;
+  async readdir(
+    path: PathLike,
+    options?:
+      | { readonly encoding?: Encoding | null; readonly withFileTypes?: false; readonly recursive?: boolean }
+      | Encoding
+      | null,
+  ): Promise<string[]>;
+  async readdir(
+    path: PathLike,
+    options?: ReaddirOptions | Encoding | 'buffer' | null,
+  ): Promise<string[] | Buffer[] | Dirent[]> {
+    const given = typeof options === 'object' && options !== null ? options : { encoding: options ?? null };
+    const top = pathText(path);
+    const names: string[] = [];
+    const buffers: Buffer[] = [];
+    const entries: Dirent[] = [];
+    const list = async (directory: PathLike, text: string, prefix: string): Promise<void> => {
+      const deeper: string[] = [];
+      for await (const { name, type } of this.#list(directory)) {
+        if (given.encoding === 'buffer') {
+          buffers.push(Buffer.from(name));
+          continue;
+        }
+        const decoded = Buffer.from(name).toString(given.encoding ?? 'utf8');
+        names.push(prefix + decoded);
+        if (given.withFileTypes === true) entries.push(new Dirent(decoded, text, type));
+        if (given.recursive === true && type === 'directory') deeper.push(decoded);
+      }
+      for (const name of deeper) await list(join(text, name), join(text, name), `${prefix}${name}/`);
+    };
+    await asNode({ syscall: 'scandir', path: top }, () => list(path, top, ''));
+    if (given.withFileTypes === true) return entries;
+    return given.encoding === 'buffer' ? buffers : names;
+  }
+
+  async *#list(path: PathLike): AsyncGenerator<{ name: Uint8Array; type: Attr['type'] }> {
+    const attr = await this.#found(path, true);
+    if (attr.type !== 'directory') throw new FsError('ENOTDIR');
+    const { handle } = await this.vfs.opendir(this.#caller, attr.ino);
+    try {
+      for (let offset = 0; ;) {
+        const items = await this.vfs.readdir(this.#caller, handle, offset, DIRECTORY_STEP, false);
+        const last = items[items.length - 1];
+        if (last === undefined) return;
+        offset = last.nextOffset;
+        for (const { name, type } of items) {
+          if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) continue;
+          yield { name, type };
+        }
+      }
+    } finally {
+      await this.vfs.releasedir(handle);
+    }
+  }
+
+  /** An open directory: iterate it, or read() until null; it closes itself at the end of an iteration. */
+  async opendir(path: PathLike): Promise<Directory> {
+    const text = pathText(path);
+    const entries = this.#list(path);
+    const attr = await asNode({ syscall: 'opendir', path: text }, () => this.#found(path, true));
+    if (attr.type !== 'directory') throw nodeError('ENOTDIR', { syscall: 'opendir', path: text });
+    return new Directory(text, entries);
+  }
+
+  async rmdir(path: PathLike): Promise<void> {
+    await asNode({ syscall: 'rmdir', path: pathText(path) }, async () => {
+      const walked = await this.#walk(path, false);
+      if (walked.attr === undefined) throw new FsError('ENOENT');
+      if (walked.attr.type !== 'directory') throw new FsError('ENOTDIR');
+      if (walked.dots === '.') throw new FsError('EINVAL');
+      if (walked.dots === '..') throw new FsError('ENOTEMPTY');
+      if (walked.name === undefined) throw new FsError('EBUSY');
+      await this.vfs.rmdir(this.#caller, walked.parent, walked.name);
+    });
+  }
+
+  /** Removes a file or link; with `recursive`, a tree; with `force`, a missing path is no error. */
+  async rm(path: PathLike, options: { readonly recursive?: boolean; readonly force?: boolean } = {}): Promise<void> {
+    const text = pathText(path);
+    let walked: Walked;
+    try {
+      walked = await asNode({ syscall: 'lstat', path: text }, async () => {
+        const found = await this.#walk(path, false);
+        if (found.attr === undefined) throw new FsError('ENOENT');
+        return found;
+      });
+    } catch (error) {
+      if (options.force === true && (error as { code?: string }).code === 'ENOENT') return;
+      throw error;
+    }
+    const { attr, parent, name } = walked;
+    if (attr?.type === 'directory') {
+      if (options.recursive !== true) {
+        const error = new Error(`Path is a directory: rm returned EISDIR (is a directory) ${text}`);
+        throw Object.assign(error, { code: 'ERR_FS_EISDIR', errno: 21, syscall: 'rm', path: text });
+      }
+      await asNode({ syscall: 'rm', path: text }, async () => {
+        if (name === undefined) throw new FsError('EBUSY', 'the root stays');
+        await this.#removeTree(attr.ino);
+        await this.vfs.rmdir(this.#caller, parent, name);
+      });
+      return;
+    }
+    await asNode({ syscall: 'rm', path: text }, async () => {
+      if (name !== undefined) await this.vfs.unlink(this.#caller, parent, name);
+    });
+  }
+
+  /** What is in the directory; by inode, so that a link put in its place meanwhile is not followed. */
+  async #removeTree(directory: Ino): Promise<void> {
+    const { handle } = await this.vfs.opendir(this.#caller, directory);
+    try {
+      for (let offset = 0; ;) {
+        const items = await this.vfs.readdir(this.#caller, handle, offset, DIRECTORY_STEP, false);
+        const last = items[items.length - 1];
+        if (last === undefined) return;
+        offset = last.nextOffset;
+        for (const { name, ino, type } of items) {
+          const text = name.length <= 2 ? Buffer.from(name).toString('latin1') : '';
+          if (text === '.' || text === '..') continue;
+          try {
+            if (type === 'directory') {
+              await this.#removeTree(ino);
+              await this.vfs.rmdir(this.#caller, directory, name);
+            } else await this.vfs.unlink(this.#caller, directory, name);
+          } catch (error) {
+            if (!(error instanceof FsError) || error.code !== 'ENOENT') throw error;
+          }
+        }
+      }
+    } finally {
+      await this.vfs.releasedir(handle);
+    }
+  }
+
+  // Names
+
+  async unlink(path: PathLike): Promise<void> {
+    await asNode({ syscall: 'unlink', path: pathText(path) }, async () => {
+      const walked = await this.#walk(path, false);
+      if (walked.attr === undefined) throw new FsError('ENOENT');
+      if (walked.attr.type === 'directory' || walked.name === undefined) throw new FsError('EISDIR');
+      await this.vfs.unlink(this.#caller, walked.parent, walked.name);
+    });
+  }
+
+  async rename(from: PathLike, to: PathLike): Promise<void> {
+    await asNode({ syscall: 'rename', path: pathText(from), dest: pathText(to) }, async () => {
+      const old = await this.#walk(from, false);
+      if (old.attr === undefined) throw new FsError('ENOENT');
+      const next = await this.#walk(to, false);
+      if (old.name === undefined || next.name === undefined) throw new FsError('EBUSY');
+      if (next.wantsDirectory && next.attr === undefined && old.attr.type !== 'directory') throw new FsError('ENOTDIR');
+      await this.vfs.rename(this.#caller, old.parent, old.name, next.parent, next.name, {
+        noReplace: false,
+        exchange: false,
+      });
+    });
+  }
+
+  async link(existing: PathLike, path: PathLike): Promise<void> {
+    await asNode({ syscall: 'link', path: pathText(existing), dest: pathText(path) }, async () => {
+      const { ino } = await this.#found(existing, false);
+      const { parent, name } = await this.#place(path, false);
+      await this.vfs.link(this.#caller, ino, parent, name);
+    });
+  }
+
+  async symlink(target: PathLike, path: PathLike): Promise<void> {
+    await asNode({ syscall: 'symlink', path: pathText(target), dest: pathText(path) }, async () => {
+      const { parent, name } = await this.#place(path, false);
+      const bytes = typeof target === 'string' ? Buffer.from(target) : target;
+      if (bytes.length === 0) throw new FsError('ENOENT');
+      await this.vfs.symlink(this.#caller, parent, name, bytes);
+    });
+  }
+
+  async readlink(path: PathLike, options: { readonly encoding: 'buffer' } | 'buffer'): Promise<Buffer>;
+  async readlink(path: PathLike, options?: { readonly encoding?: Encoding | null } | Encoding | null): Promise<string>;
+  async readlink(
+    path: PathLike,
+    options?: { readonly encoding?: Encoding | 'buffer' | null } | Encoding | 'buffer' | null,
+  ): Promise<string | Buffer> {
+    const encoding = (typeof options === 'string' ? options : options?.encoding) ?? 'utf8';
+    const target = await asNode({ syscall: 'readlink', path: pathText(path) }, async () => {
+      const attr = await this.#found(path, false);
+      if (attr.type !== 'symlink') throw new FsError('EINVAL');
+      return Buffer.from(await this.vfs.readlink(this.#caller, attr.ino));
+    });
+    return encoding === 'buffer' ? target : target.toString(encoding);
+  }
+
+  async realpath(path: PathLike): Promise<string> {
+    return await asNode({ syscall: 'realpath', path: pathText(path) }, async () => {
+      const walked = await this.#walk(path, true);
+      if (walked.attr === undefined) throw new FsError('ENOENT');
+      return `/${walked.names.map((name) => Buffer.from(name).toString()).join('/')}`;
+    });
+  }
+
+  /** Everything written through this filesystem is on disk on two nodes when it resolves. */
+  async sync(): Promise<void> {
+    await asNode({ syscall: 'sync' }, () => this.vfs.sync());
+  }
+
+  /** Writes what is not yet stored and lets go; rejects with EIO naming the files whose data was lost. */
+  async close(timeoutMs?: number): Promise<void> {
+    try {
+      const lost = await this.vfs.close(timeoutMs);
+      if (lost.length > 0) {
+        throw nodeError('EIO', { syscall: 'close', path: lost.join(', ') });
+      }
+    } finally {
+      await this.#afterClose?.();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function ownerOf(uid: number, gid: number): SetAttr {
+  return { ...(uid < 0 ? {} : { uid }), ...(gid < 0 ? {} : { gid }) };
+}
+
+/** As fs.Dir. */
+export class Directory implements AsyncDisposable {
+  readonly path: string;
+  readonly #entries: AsyncGenerator<{ name: Uint8Array; type: Attr['type'] }>;
+
+  constructor(path: string, entries: AsyncGenerator<{ name: Uint8Array; type: Attr['type'] }>) {
+    this.path = path;
+    this.#entries = entries;
+  }
+
+  async read(): Promise<Dirent | null> {
+    const next = await this.#entries.next();
+    return next.done === true ? null : this.#dirent(next.value);
+  }
+
+  #dirent({ name, type }: { name: Uint8Array; type: Attr['type'] }): Dirent {
+    return new Dirent(Buffer.from(name).toString(), this.path, type);
+  }
+
+  async close(): Promise<void> {
+    await this.#entries.return(undefined);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Dirent> {
+    for await (const entry of this.#entries) yield this.#dirent(entry);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

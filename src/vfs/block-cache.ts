@@ -1,0 +1,256 @@
+/**
+ * Verified block bytes kept for reading: whole blocks for sequential readers, 64 KiB pages for random ones, in one
+ * least-recently-used order under one bound. Readers get views and hold the entry until the bytes were copied out.
+ */
+import type { BlockClient } from '../blocks/types.ts';
+import type { Clock } from '../env.ts';
+import { TimeoutError } from '../errors.ts';
+import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
+import { withDeadline } from './async.ts';
+import { mayPass, pauseMs } from './fs-errors.ts';
+import { READ_PAGE_BYTES } from './options.ts';
+
+export type Priority = 'foreground' | 'readahead';
+
+/** What names a block for reading; a block extent is one. */
+export interface BlockRef {
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  readonly blockBytes: number;
+}
+
+/** An optional faster way for whole blocks: the answer is the caller's own buffer. */
+interface WholeBlockReader {
+  readBlock?(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    options?: { readonly signal?: AbortSignal; readonly priority?: Priority },
+  ): Promise<Uint8Array>;
+}
+
+/** A whole block or one page of it. */
+export class CachedBlock {
+  readonly key: string;
+  readonly bytes: number;
+  /** Undefined while it is on its way, and again once it was evicted. */
+  data: Uint8Array | undefined;
+  loading: Promise<void> | undefined;
+  /** Readers that still look at data. */
+  refs = 0;
+  /** Read ahead and not yet asked for. */
+  ahead = false;
+  newer: CachedBlock | undefined;
+  older: CachedBlock | undefined;
+
+  constructor(key: string, bytes: number) {
+    this.key = key;
+    this.bytes = bytes;
+  }
+}
+
+export class BlockCache {
+  readonly maxBytes: number;
+  readonly #blocks: BlockClient & WholeBlockReader;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  readonly #entries = new Map<string, CachedBlock>();
+  #newest: CachedBlock | undefined;
+  #oldest: CachedBlock | undefined;
+  #bytes = 0;
+  #aheadBytes = 0;
+
+  constructor(options: { maxBytes: number; blocks: BlockClient; clock: Clock; timeoutMs: number }) {
+    this.maxBytes = options.maxBytes;
+    this.#blocks = options.blocks;
+    this.#clock = options.clock;
+    this.#timeoutMs = options.timeoutMs;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+  /** Bytes fetched or being fetched ahead of their readers. */
+  get aheadBytes(): number {
+    return this.#aheadBytes;
+  }
+  get maxAheadBytes(): number {
+    return this.maxBytes / 2;
+  }
+
+  /** The whole block's entry, if it is here or on its way. */
+  find(ref: BlockRef): CachedBlock | undefined {
+    return this.#entries.get(keyOf(ref));
+  }
+
+  /** Counts as use, for the order of eviction and for read-ahead. */
+  touch(entry: CachedBlock): void {
+    if (entry.ahead) this.settleAhead(entry);
+    if (this.#newest === entry) return;
+    this.#unlink(entry);
+    this.#link(entry);
+  }
+
+  /** The entry is no longer somebody's read-ahead. */
+  settleAhead(entry: CachedBlock): void {
+    if (!entry.ahead) return;
+    entry.ahead = false;
+    this.#aheadBytes -= entry.bytes;
+  }
+
+  /** Starts to fetch the whole block unless it is here; `entry.loading` tells when it is. */
+  load(ref: BlockRef, priority: Priority): CachedBlock {
+    const key = keyOf(ref);
+    const known = this.#entries.get(key);
+    if (known !== undefined) return known;
+    const entry = this.#add(key, ref.blockBytes);
+    if (priority === 'readahead') {
+      entry.ahead = true;
+      this.#aheadBytes += entry.bytes;
+    }
+    this.#fetch([entry], (signal) => this.#readWhole(ref, priority, signal));
+    return entry;
+  }
+
+  /** As load for pages [first, first + count): one entry each; missing neighbours are fetched together. */
+  loadPages(ref: BlockRef, first: number, count: number): CachedBlock[] {
+    const key = keyOf(ref);
+    const pages: CachedBlock[] = [];
+    let missing: CachedBlock[] = [];
+    const flush = (end: number): void => {
+      if (missing.length === 0) return;
+      const batch = missing;
+      missing = [];
+      const from = (end - batch.length) * READ_PAGE_BYTES;
+      const bytes = batch.reduce((sum, page) => sum + page.bytes, 0);
+      this.#fetch(batch, async (signal) => {
+        const target = Buffer.allocUnsafeSlow(bytes);
+        await this.#blocks.read(ref.pool, ref.id, ref.blockBytes, from, target, { signal, priority: 'foreground' });
+        return target;
+      });
+    };
+    for (let page = first; page < first + count; page += 1) {
+      const pageKey = `${key}#${page}`;
+      let entry = this.#entries.get(pageKey);
+      if (entry === undefined) {
+        entry = this.#add(pageKey, Math.min(READ_PAGE_BYTES, ref.blockBytes - page * READ_PAGE_BYTES));
+        missing.push(entry);
+      } else {
+        flush(page);
+      }
+      pages.push(entry);
+    }
+    flush(first + count);
+    return pages;
+  }
+
+  /** The block's page, if it is here. */
+  page(ref: BlockRef, page: number): CachedBlock | undefined {
+    return this.#entries.get(`${keyOf(ref)}#${page}`);
+  }
+
+  /** Whether so many bytes can be read ahead without pushing out what others read ahead. */
+  hasRoomAhead(bytes: number): boolean {
+    return this.#aheadBytes + bytes <= this.maxAheadBytes;
+  }
+
+  clear(): void {
+    for (const entry of [...this.#entries.values()]) if (entry.loading === undefined) this.#remove(entry);
+  }
+
+  async #readWhole(ref: BlockRef, priority: Priority, signal: AbortSignal): Promise<Uint8Array> {
+    if (this.#blocks.readBlock !== undefined) {
+      return await this.#blocks.readBlock(ref.pool, ref.id, ref.blockBytes, { signal, priority });
+    }
+    const target = Buffer.allocUnsafeSlow(ref.blockBytes);
+    await this.#blocks.read(ref.pool, ref.id, ref.blockBytes, 0, target, { signal, priority });
+    return target;
+  }
+
+  /** Entries share the one answer, each its part of it. */
+  #fetch(entries: readonly CachedBlock[], read: (signal: AbortSignal) => Promise<Uint8Array>): void {
+    const loading = this.#attempts(read).then(
+      (data) => {
+        let start = 0;
+        for (const entry of entries) {
+          entry.data = start === 0 && entry.bytes === data.length ? data : data.subarray(start, start + entry.bytes);
+          entry.loading = undefined;
+          start += entry.bytes;
+        }
+        this.#evict();
+      },
+      (error: unknown) => {
+        for (const entry of entries) {
+          entry.loading = undefined;
+          this.#remove(entry);
+        }
+        throw error;
+      },
+    );
+    // Whoever waits sees the error; read-ahead does not wait.
+    loading.catch(() => {});
+    for (const entry of entries) entry.loading = loading;
+  }
+
+  /** Tries until the deadline while the condition may pass. */
+  async #attempts(read: (signal: AbortSignal) => Promise<Uint8Array>): Promise<Uint8Array> {
+    const deadline = this.#clock.monotonicMs() + this.#timeoutMs;
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await withDeadline(this.#clock, deadline - this.#clock.monotonicMs(), 'reading a block', read);
+      } catch (error) {
+        const pause = pauseMs(attempt);
+        if (!mayPass(error) || this.#clock.monotonicMs() + pause >= deadline) throw error;
+        if (error instanceof TimeoutError && deadline - this.#clock.monotonicMs() <= pause) throw error;
+        await this.#clock.sleep(pause);
+      }
+    }
+  }
+
+  #add(key: string, bytes: number): CachedBlock {
+    const entry = new CachedBlock(key, bytes);
+    this.#entries.set(key, entry);
+    this.#bytes += bytes;
+    this.#link(entry);
+    this.#evict();
+    return entry;
+  }
+
+  /** Foreground reads may exceed the bound while everything is looked at: they are few. */
+  #evict(): void {
+    let entry = this.#oldest;
+    while (this.#bytes > this.maxBytes && entry !== undefined) {
+      const next = entry.newer;
+      if (entry.refs === 0 && entry.loading === undefined && entry.data !== undefined) this.#remove(entry);
+      entry = next;
+    }
+  }
+
+  #remove(entry: CachedBlock): void {
+    if (this.#entries.get(entry.key) !== entry) return;
+    this.settleAhead(entry);
+    this.#entries.delete(entry.key);
+    this.#unlink(entry);
+    this.#bytes -= entry.bytes;
+    entry.data = undefined;
+  }
+
+  #link(entry: CachedBlock): void {
+    entry.older = this.#newest;
+    entry.newer = undefined;
+    if (this.#newest !== undefined) this.#newest.newer = entry;
+    this.#newest = entry;
+    this.#oldest ??= entry;
+  }
+
+  #unlink(entry: CachedBlock): void {
+    if (entry.older !== undefined) entry.older.newer = entry.newer;
+    else this.#oldest = entry.newer;
+    if (entry.newer !== undefined) entry.newer.older = entry.older;
+    else this.#newest = entry.older;
+  }
+}
+
+function keyOf(ref: BlockRef): string {
+  return `${ref.pool}:${blockIdToHex(ref.id)}`;
+}

@@ -1,0 +1,149 @@
+/**
+ * What this mount knows of a file's committed extents: all of one contiguous range of the file, at one version. Own
+ * commits are applied to it, so that a file that only we change is asked for once.
+ */
+import type { Extent } from '../meta/types.ts';
+import { extentEnd, sliceExtent } from '../meta/extents.ts';
+import type { CachedBlock } from './block-cache.ts';
+import { EXTENTS_KEPT } from './options.ts';
+
+export interface MappedExtent {
+  readonly extent: Extent;
+  readonly offset: number;
+  readonly end: number;
+  /** The cache's entry of the whole block, when it was last seen there; it may have been evicted since. */
+  block: CachedBlock | undefined;
+}
+
+function mapped(extent: Extent, block?: CachedBlock): MappedExtent {
+  return { extent, offset: extent.offset, end: extentEnd(extent), block };
+}
+
+export class ExtentMap {
+  /** The file's version these extents belong to; -1 knows nothing. */
+  version = -1;
+  #from = 0;
+  #to = 0;
+  #list: MappedExtent[] = [];
+  #hint = 0;
+
+  get knownTo(): number {
+    return this.#to;
+  }
+
+  forget(): void {
+    this.version = -1;
+    this.#from = this.#to = 0;
+    this.#list = [];
+  }
+
+  /** The whole file is one hole. */
+  setEmpty(version: number): void {
+    this.forget();
+    this.version = version;
+    this.#to = Infinity;
+  }
+
+  knows(version: number, from: number, to: number): boolean {
+    return this.version === version && from >= this.#from && to <= this.#to;
+  }
+
+  /** Takes in a reply: the extents that touch the file from `from` on, all of them or (`more`) the first ones. */
+  load(version: number, from: number, extents: readonly Extent[], more: boolean): void {
+    const last = extents[extents.length - 1];
+    const to = more && last !== undefined ? extentEnd(last) : Infinity;
+    const continues =
+      this.version === version && from >= this.#from && from <= this.#to && this.#list.length < EXTENTS_KEPT;
+    if (!continues) {
+      this.version = version;
+      this.#from = from;
+      this.#list = extents.map((extent) => mapped(extent));
+      this.#to = to;
+      return;
+    }
+    if (to <= this.#to) return;
+    // The first of the reply may begin before the range known so far ends.
+    for (const extent of extents) {
+      if (extentEnd(extent) <= this.#to) continue;
+      const known = this.#list[this.#list.length - 1];
+      if (known !== undefined && known.end > extent.offset) continue;
+      this.#list.push(mapped(extent));
+    }
+    this.#to = to;
+  }
+
+  /** Index of the first extent that ends after `offset`. */
+  find(offset: number): number {
+    const list = this.#list;
+    // Sequential readers come back to where they were, or to the next.
+    for (let index = this.#hint; index < this.#hint + 2; index += 1) {
+      const here = list[index];
+      if (here === undefined || here.end <= offset) continue;
+      const before = list[index - 1];
+      if (before === undefined || before.end <= offset) return (this.#hint = index);
+      break;
+    }
+    let low = 0;
+    let high = list.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((list[middle] as MappedExtent).end > offset) high = middle;
+      else low = middle + 1;
+    }
+    this.#hint = low;
+    return low;
+  }
+
+  at(index: number): MappedExtent | undefined {
+    return this.#list[index];
+  }
+
+  /** Number of extents that touch the range. */
+  count(from: number, to: number): number {
+    let index = this.find(from);
+    const first = index;
+    for (let here = this.#list[index]; here !== undefined && here.offset < to; here = this.#list[index]) index += 1;
+    return index - first;
+  }
+
+  /** An own commit made `version` of the version before; it only replaced these ranges. */
+  apply(version: number, added: readonly Extent[]): void {
+    if (this.version !== version - 1) {
+      if (this.version !== version) this.forget();
+      return;
+    }
+    this.version = version;
+    for (const extent of added) {
+      const end = extentEnd(extent);
+      if (end <= this.#from || extent.offset >= this.#to) continue;
+      this.#cut(extent.offset, end, mapped(extent));
+    }
+  }
+
+  applyPunch(version: number, from: number, to: number): void {
+    if (this.version !== version - 1) {
+      if (this.version !== version) this.forget();
+      return;
+    }
+    this.version = version;
+    this.#cut(from, to, undefined);
+  }
+
+  #cut(from: number, to: number, instead: MappedExtent | undefined): void {
+    const list = this.#list;
+    const low = this.find(from);
+    let high = low;
+    const pieces: MappedExtent[] = [];
+    for (let here = list[high]; here !== undefined && here.offset < to; here = list[high]) {
+      if (here.offset < from) pieces.push(mapped(sliceExtent(here.extent, here.offset, from), here.block));
+      high += 1;
+    }
+    if (instead !== undefined) pieces.push(instead);
+    const final = list[high - 1];
+    if (high > low && final !== undefined && final.end > to) {
+      pieces.push(mapped(sliceExtent(final.extent, to, final.end), final.block));
+    }
+    if (high === low && pieces.length === 1 && low === list.length) list.push(pieces[0] as MappedExtent);
+    else list.splice(low, high - low, ...pieces);
+  }
+}

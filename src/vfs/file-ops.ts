@@ -1,0 +1,328 @@
+/** Operations on open files, and on attributes. */
+import { FsError } from '../errors.ts';
+import type { Ino } from '../ids.ts';
+import { FILE_MAX_BYTES } from '../limits.ts';
+import type { SetAttr } from '../meta/types.ts';
+import { interruptible } from './async.ts';
+import type { FileData } from './file-data.ts';
+import { toFsError } from './fs-errors.ts';
+import { FileHandle, O_ACCMODE, O_EXCL, O_TRUNC, O_WRONLY } from './handles.ts';
+import type { Inode } from './inode-table.ts';
+import type { MountState } from './mount-state.ts';
+import type { NameOps } from './name-ops.ts';
+import type { AttrReply, Caller, Entry, Handle, Maybe, Opened, ReadResult } from './ops.ts';
+
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+export class FileOps {
+  readonly #state: MountState;
+  readonly #names: NameOps;
+
+  constructor(state: MountState, names: NameOps) {
+    this.#state = state;
+    this.#names = names;
+  }
+
+  // Attributes
+
+  getattr(caller: Caller, ino: Ino): Maybe<AttrReply> {
+    const inode = this.#state.inodes.get(ino);
+    if (inode !== undefined && inode.attrExpiresMs > this.#state.clock.monotonicMs())
+      return this.#state.attrReply(inode);
+    return this.#ask(caller, ino).then((fresh) => this.#state.attrReply(fresh));
+  }
+
+  async #ask(caller: Pick<Caller, 'signal'>, ino: Ino): Promise<Inode> {
+    const askedAt = this.#state.inodes.stamp();
+    const { attr } = await this.#state.query<'getattr'>({ op: 'getattr', ino }, caller.signal);
+    return this.#state.learn(attr, askedAt);
+  }
+
+  async setattr(_caller: Caller, ino: Ino, set: SetAttr): Promise<AttrReply> {
+    const { sizeBytes } = set;
+    if (sizeBytes !== undefined) {
+      if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new FsError('EINVAL');
+      if (sizeBytes > FILE_MAX_BYTES) throw new FsError('EFBIG');
+    }
+    const file = this.#state.inodes.get(ino)?.data;
+    if (file === undefined) return this.#state.attrReply(await this.#change(ino, set));
+    if (sizeBytes !== undefined) return this.#state.attrReply(await this.#truncate(file, set, sizeBytes));
+    if (set.mtimeNs === undefined || file.isClean) return this.#state.attrReply(await this.#change(ino, set));
+    // The commit of what was written before must not undo the time that is set now.
+    const mtimeNs = set.mtimeNs === 'now' ? this.#state.clock.wallNs() : set.mtimeNs;
+    const inode = await file.order.run(async () => {
+      if (file.mtimeNs !== undefined) file.mtimeNs = mtimeNs;
+      return await this.#change(ino, { ...set, mtimeNs });
+    });
+    return this.#state.attrReply(inode);
+  }
+
+  async #change(ino: Ino, set: SetAttr): Promise<Inode> {
+    const askedAt = this.#state.inodes.stamp();
+    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set });
+    if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
+    return this.#state.changed(attr, askedAt);
+  }
+
+  /** Ordered against the file's writes and commits: nothing written before comes back, nothing after it is lost. */
+  async #truncate(file: FileData, set: SetAttr, sizeBytes: number): Promise<Inode> {
+    return await this.#alone(file, async () => {
+      this.#state.writeBack.truncate(file, sizeBytes);
+      if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
+      const inode = await this.#change(file.inode.ino, set);
+      file.extents.applyPunch(inode.attr.version, sizeBytes, Infinity);
+      if (file.mtimeNs !== undefined && typeof set.mtimeNs === 'bigint') file.mtimeNs = set.mtimeNs;
+      return inode;
+    });
+  }
+
+  /** Runs while no write and no commit of the file does. */
+  async #alone<T>(file: FileData, critical: () => Promise<T>): Promise<T> {
+    while (file.barrier !== undefined) await file.barrier;
+    let lift!: () => void;
+    file.barrier = new Promise<void>((resolve) => (lift = resolve));
+    try {
+      return await file.order.run(critical);
+    } finally {
+      file.barrier = undefined;
+      lift();
+    }
+  }
+
+  // Open and close
+
+  async open(caller: Caller, ino: Ino, flags: number): Promise<Opened> {
+    const { inodes } = this.#state;
+    const known = inodes.get(ino);
+    // Counted before the question, so that an unlink meanwhile keeps the file.
+    if (known !== undefined) inodes.opened(known);
+    try {
+      const inode = await this.#revalidate(caller, ino, flags, known);
+      if (known !== inode) inodes.opened(inode);
+      if (known !== undefined && known !== inode) inodes.closed(known);
+      return this.#opened(inode, flags);
+    } catch (error) {
+      if (known !== undefined) inodes.closed(known);
+      throw error;
+    }
+  }
+
+  /** Close-to-open: an open sees what was committed before it, so it asks. */
+  async #revalidate(caller: Caller, ino: Ino, flags: number, known: Inode | undefined): Promise<Inode> {
+    if ((flags & O_TRUNC) !== 0 && (flags & O_ACCMODE) !== 0) {
+      const type = known?.attr.type ?? (await this.#ask(caller, ino)).attr.type;
+      checkOpenable(type, flags);
+      const file = this.#state.inodes.get(ino)?.data;
+      if (file === undefined) return await this.#change(ino, { sizeBytes: 0 });
+      return await this.#truncate(file, { sizeBytes: 0 }, 0);
+    }
+    const isWriter = (flags & O_ACCMODE) === O_WRONLY;
+    const haveExtents = known?.data !== undefined && known.data.extents.version === known.attr.version;
+    if (known === undefined || isWriter || haveExtents || known.attr.type !== 'file') {
+      const inode = await this.#ask(caller, ino);
+      checkOpenable(inode.attr.type, flags);
+      return inode;
+    }
+    // The extents come with the attributes: one question for both.
+    await interruptible(this.#state.loadExtents(this.#state.dataOf(known), 0, true), caller.signal);
+    return known;
+  }
+
+  #opened(inode: Inode, flags: number): Opened {
+    const handle = this.#state.handles.add(new FileHandle(inode, this.#state.dataOf(inode), flags));
+    const keepCache = inode.pageVersion === inode.attr.version;
+    inode.pageVersion = inode.attr.version;
+    return { handle, keepCache };
+  }
+
+  async create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Promise<Entry & Opened> {
+    const { inodes } = this.#state;
+    const { inode, created } = await this.#names.make(
+      caller,
+      parent,
+      name,
+      { type: 'file', mode },
+      (flags & O_EXCL) !== 0,
+    );
+    checkOpenable(inode.attr.type, flags);
+    inodes.opened(inode);
+    try {
+      if (created) this.#state.dataOf(inode).extents.setEmpty(inode.attr.version);
+      else if ((flags & O_TRUNC) !== 0 && (flags & O_ACCMODE) !== 0) {
+        await this.#truncate(this.#state.dataOf(inode), { sizeBytes: 0 }, 0);
+      }
+      const opened = this.#opened(inode, flags);
+      inode.kernelRefs += 1;
+      return { ...this.#state.entry(inode), ...opened };
+    } catch (error) {
+      inodes.closed(inode);
+      throw error;
+    }
+  }
+
+  release(handle: Handle): void {
+    const opened = this.#state.handles.remove(handle);
+    if (!(opened instanceof FileHandle)) return;
+    this.#state.readPath.close(opened);
+    const { inode } = opened;
+    this.#state.inodes.closed(inode);
+    if (inode.openCount === 0) this.#state.closedLast(inode);
+  }
+
+  // Data
+
+  read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
+    const opened = this.#state.handles.file(handle);
+    if (!opened.canRead) throw new FsError('EBADF', 'the file is not open for reading');
+    checkRange(offset, size);
+    return this.#state.readPath.read(caller, opened, offset, size);
+  }
+
+  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number> {
+    const opened = this.#state.handles.file(handle);
+    const { file } = opened;
+    if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
+    opened.reportError();
+    if (data.length === 0) return 0;
+    if (file.barrier !== undefined) {
+      const kept = Uint8Array.from(data);
+      return file.barrier.then(() => this.write(caller, handle, offset, kept));
+    }
+    const at = opened.appends ? file.sizeBytes() : offset;
+    if (at + data.length > FILE_MAX_BYTES) throw new FsError('EFBIG');
+    checkRange(at, data.length);
+    const room = this.#state.writeBack.write(file, at, data);
+    if (opened.syncs) return this.#writeThrough(opened, data.length);
+    if (room === undefined) return data.length;
+    return this.#waitForRoom(caller, opened, room, data.length);
+  }
+
+  async #writeThrough(opened: FileHandle, length: number): Promise<number> {
+    await this.#sync(opened);
+    return length;
+  }
+
+  async #waitForRoom(caller: Caller, opened: FileHandle, room: Promise<void>, length: number): Promise<number> {
+    try {
+      await interruptible(room, caller.signal);
+    } catch {
+      // Interrupted; but the bytes are taken already.
+      return length;
+    }
+    opened.reportError();
+    return length;
+  }
+
+  flush(handle: Handle): Maybe<void> {
+    const opened = this.#state.handles.file(handle);
+    if (!opened.canWrite) return undefined;
+    const flushed = this.#state.writeBack.flush(opened.file);
+    if (flushed === undefined) return opened.reportError();
+    return flushed.then(() => opened.reportError());
+  }
+
+  async fsync(handle: Handle): Promise<void> {
+    await this.#sync(this.#state.handles.file(handle));
+  }
+
+  async #sync(opened: FileHandle): Promise<void> {
+    await this.#state.writeBack.flush(opened.file);
+    opened.reportError();
+    await this.syncMeta();
+  }
+
+  async syncMeta(): Promise<void> {
+    try {
+      await this.#state.meta.sync();
+    } catch (error) {
+      throw toFsError(error, 'fsync');
+    }
+  }
+
+  async fallocate(_caller: Caller, handle: Handle, offset: number, length: number, mode: number): Promise<void> {
+    const opened = this.#state.handles.file(handle);
+    const { file } = opened;
+    if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
+    if (length <= 0 || offset < 0) throw new FsError('EINVAL');
+    if (offset + length > FILE_MAX_BYTES) throw new FsError('EFBIG');
+    if (mode === 0) {
+      if (offset + length > file.sizeBytes())
+        await this.#truncate(file, { sizeBytes: offset + length }, offset + length);
+      return;
+    }
+    if (mode !== (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {
+      throw new FsError('EOPNOTSUPP', `fallocate mode ${mode} is not supported`);
+    }
+    await this.#state.writeBack.flush(file);
+    opened.reportError();
+    await this.#alone(file, async () => {
+      const askedAt = this.#state.inodes.stamp();
+      const { ino } = file.inode;
+      const { attr } = await this.#state.mutate({ op: 'punch', ino, offset, lengthBytes: length });
+      if (attr === undefined) return file.extents.forget();
+      this.#state.changed(attr, askedAt);
+      file.extents.applyPunch(attr.version, offset, offset + length);
+    });
+  }
+
+  /** Where the next data or hole begins, by extents and by what is not committed yet. */
+  async lseek(caller: Caller, handle: Handle, offset: number, whence: number): Promise<number> {
+    const { file } = this.#state.handles.file(handle);
+    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL');
+    const size = file.sizeBytes();
+    if (offset < 0 || offset >= size) throw new FsError('ENXIO', 'past the end of the file');
+    for (let at = offset; ;) {
+      if (at >= size) {
+        if (whence === SEEK_HOLE) return size;
+        throw new FsError('ENXIO', 'only a hole follows');
+      }
+      await interruptible(this.#state.readPath.ensureExtents(file, at, at + 1), caller.signal);
+      const { start, end } = nextData(file, at, size);
+      if (whence === SEEK_DATA) {
+        if (start < end) return start;
+        at = end;
+      } else {
+        if (start > at || start >= end) return at;
+        at = end;
+      }
+    }
+  }
+}
+
+/** The first stretch of data from `at` on that is known; start = end: none before `end`, where one must look again. */
+function nextData(file: FileData, at: number, size: number): { readonly start: number; readonly end: number } {
+  let start = size;
+  let end = size;
+  const consider = (from: number, to: number): void => {
+    if (to <= at) return;
+    const begin = Math.max(from, at);
+    if (begin < start) {
+      start = begin;
+      end = to;
+    } else if (begin === start && to > end) end = to;
+  };
+  const mapped = file.extents.at(file.extents.find(at));
+  const limit = Math.min(size, file.extents.knownTo);
+  if (mapped !== undefined && mapped.offset < file.inode.attr.sizeBytes) consider(mapped.offset, mapped.end);
+  for (const piece of file.pending) consider(piece.offset, piece.offset + piece.length);
+  for (const index of file.dirty.indexes()) {
+    for (const run of file.dirty.runs(index)) consider(run.offset, run.offset + run.length);
+  }
+  if (start >= limit && limit < size && limit > at) return { start: limit, end: limit };
+  return { start, end: Math.min(end, size) };
+}
+
+function checkOpenable(type: string, flags: number): void {
+  if (type === 'file') return;
+  if (type === 'directory') throw new FsError('EISDIR');
+  if (type === 'symlink') throw new FsError('ELOOP');
+  throw new FsError('ENXIO', `a ${type} is opened by the kernel, not here (flags ${flags})`);
+}
+
+function checkRange(offset: number, length: number): void {
+  if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(length) || length < 0)
+    throw new FsError('EINVAL');
+}

@@ -1,0 +1,135 @@
+/**
+ * The inodes this mount knows: their attributes as the servers last said, and what is open here. Inode numbers are
+ * never reused, so an inode that is neither open nor dirty can be forgotten at any time; the kernel's references only
+ * say which ones it will not ask for again.
+ */
+import type { Ino } from '../ids.ts';
+import type { Attr } from '../meta/types.ts';
+import type { FileData } from './file-data.ts';
+
+/** Some 400 bytes each. */
+const INODES_KEPT = 65_536;
+
+export class Inode {
+  readonly ino: Ino;
+  attr: Attr;
+  /** Until then the attributes need no question. */
+  attrExpiresMs = 0;
+  /** Stamp of the last own change that a reply told about. */
+  changedAt = 0;
+  kernelRefs = 0;
+  /** Handles, and opens on their way. */
+  openCount = 0;
+  /** The last name is gone; the servers keep it for us until releaseOrphan. */
+  orphan = false;
+  /** No name and not kept: what is still dirty has nowhere to go. */
+  gone = false;
+  /** Version that the kernel's pages show. */
+  pageVersion: number | undefined;
+  /** The kernel asks for it on every write. */
+  hasNoCapability = false;
+  /** Flushes of a partly filled last block since its pieces were merged; outlives the handles of one append each. */
+  partialFlushes = 0;
+  data: FileData | undefined;
+
+  constructor(ino: Ino, attr: Attr) {
+    this.ino = ino;
+    this.attr = attr;
+  }
+
+  get isPinned(): boolean {
+    return this.openCount > 0 || (this.data !== undefined && !this.data.isClean);
+  }
+}
+
+export class InodeTable {
+  readonly #inodes = new Map<Ino, Inode>();
+  #stamp = 0;
+  #openInodes = 0;
+
+  get(ino: Ino): Inode | undefined {
+    return this.#inodes.get(ino);
+  }
+
+  get openCount(): number {
+    return this.#openInodes;
+  }
+
+  /** Stamp to hand to {@link accept} with the reply of a query that starts now. */
+  stamp(): number {
+    return this.#stamp;
+  }
+
+  /**
+   * Takes in attributes from a reply. Replies can overtake each other: one that was asked for before an own change
+   * became known only counts if it is newer by version and change time.
+   */
+  accept(attr: Attr, askedAt: number, expiresMs: number, ownChange: boolean): Inode {
+    let inode = this.#inodes.get(attr.ino);
+    if (inode === undefined) {
+      this.#makeRoom();
+      inode = new Inode(attr.ino, attr);
+      this.#inodes.set(attr.ino, inode);
+    } else if (inode.changedAt > askedAt && !isNewer(attr, inode.attr)) {
+      return inode;
+    } else {
+      if (!ownChange && attr.ctimeNs !== inode.attr.ctimeNs) inode.hasNoCapability = false;
+      inode.attr = attr;
+    }
+    inode.attrExpiresMs = expiresMs;
+    if (ownChange) inode.changedAt = ++this.#stamp;
+    return inode;
+  }
+
+  /** The next question about it goes to the servers. */
+  expire(ino: Ino): void {
+    const inode = this.#inodes.get(ino);
+    if (inode !== undefined) inode.attrExpiresMs = 0;
+  }
+
+  opened(inode: Inode): void {
+    inode.openCount += 1;
+    if (inode.openCount === 1) this.#openInodes += 1;
+  }
+
+  closed(inode: Inode): void {
+    inode.openCount -= 1;
+    if (inode.openCount === 0) this.#openInodes -= 1;
+  }
+
+  forget(ino: Ino, count: number): void {
+    const inode = this.#inodes.get(ino);
+    if (inode === undefined) return;
+    inode.kernelRefs = Math.max(0, inode.kernelRefs - count);
+    if (inode.kernelRefs === 0 && !inode.isPinned) this.#inodes.delete(ino);
+  }
+
+  drop(inode: Inode): void {
+    if (!inode.isPinned) this.#inodes.delete(inode.ino);
+  }
+
+  values(): IterableIterator<Inode> {
+    return this.#inodes.values();
+  }
+
+  get size(): number {
+    return this.#inodes.size;
+  }
+
+  #makeRoom(): void {
+    if (this.#inodes.size < INODES_KEPT) return;
+    let looked = 0;
+    for (const [ino, inode] of this.#inodes) {
+      // Oldest first; pinned ones move to the end so that they are not looked at each time.
+      this.#inodes.delete(ino);
+      if (inode.isPinned) this.#inodes.set(ino, inode);
+      looked += 1;
+      if (looked >= 64) break;
+    }
+  }
+}
+
+function isNewer(candidate: Attr, known: Attr): boolean {
+  if (candidate.version !== known.version) return candidate.version > known.version;
+  return candidate.ctimeNs >= known.ctimeNs;
+}

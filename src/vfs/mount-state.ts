@@ -1,0 +1,304 @@
+/**
+ * What the operations of one mount share: tables and caches, the way to the servers, and the rules by which replies
+ * change what is known here. The operations themselves are in name-ops, file-ops, dir-ops and xattr-ops.
+ */
+import type { Clock } from '../env.ts';
+import type { FsError } from '../errors.ts';
+import type { Ino } from '../ids.ts';
+import { FILE_MAX_BYTES } from '../limits.ts';
+import type {
+  Attr,
+  Extent,
+  MetaClient,
+  Mutation,
+  MutationResult,
+  Query,
+  QueryOf,
+  QueryResults,
+} from '../meta/types.ts';
+import { BlockCache } from './block-cache.ts';
+import { FileData } from './file-data.ts';
+import { toFsError } from './fs-errors.ts';
+import { HandleTable } from './handles.ts';
+import { InodeTable, type Inode } from './inode-table.ts';
+import { NameCache } from './name-cache.ts';
+import type { AttrReply, Entry, KernelNotifier } from './ops.ts';
+import {
+  blockSizeOf,
+  DEFAULT_VFS_LIMITS,
+  EXTENT_WINDOW,
+  SILENT_LOG,
+  type VfsLimits,
+  type VfsLog,
+  type VfsOptions,
+} from './options.ts';
+import { ReadPath } from './read-path.ts';
+import { mergeBeforeFlush } from './tail-merge.ts';
+import { WriteBack } from './write-back.ts';
+import { WriteMemory } from './write-memory.ts';
+
+export class MountState {
+  readonly meta: MetaClient;
+  readonly clock: Clock;
+  readonly catalog: VfsOptions['catalog'];
+  readonly space: VfsOptions['space'];
+  readonly limits: VfsLimits;
+  readonly log: VfsLog;
+  readonly inodes = new InodeTable();
+  readonly names = new NameCache();
+  readonly handles = new HandleTable();
+  readonly cache: BlockCache;
+  readonly memory: WriteMemory;
+  readonly writeBack: WriteBack;
+  readonly readPath: ReadPath;
+  notifier: KernelNotifier | undefined;
+  /** Work that no caller waits for; close() does. */
+  readonly #background = new Set<Promise<void>>();
+  /** Files that lost written data, with their paths, since {@link takeLost}. */
+  readonly #lost = new Map<Ino, string>();
+
+  constructor(options: VfsOptions) {
+    this.meta = options.meta;
+    this.clock = options.env.clock;
+    this.catalog = options.catalog;
+    this.space = options.space;
+    this.log = options.log ?? SILENT_LOG;
+    this.limits = { ...DEFAULT_VFS_LIMITS, ...options.limits };
+    const { clock, meta, limits } = this;
+    const largestBlock = Math.max(...options.catalog.current().pools.map((pool) => pool.blockSizeBytes), 4096);
+    this.memory = new WriteMemory(limits.dirtyMaxBytes, largestBlock);
+    this.cache = new BlockCache({
+      maxBytes: limits.readCacheBytes,
+      blocks: options.blocks,
+      clock,
+      timeoutMs: limits.dataTimeoutMs,
+    });
+    this.readPath = new ReadPath({
+      meta,
+      clock,
+      cache: this.cache,
+      loadExtents: (file, offset) => this.loadExtents(file, offset),
+      failed: (file, error) => this.background(this.#report(file.inode, error, 'a file cannot be read')),
+    });
+    this.writeBack = new WriteBack({
+      meta,
+      blocks: options.blocks,
+      clock,
+      limits,
+      memory: this.memory,
+      committed: (file, attr, extents) => this.#committed(file, attr, extents),
+      uncertain: (file) => {
+        file.extents.forget();
+        file.inode.attrExpiresMs = 0;
+      },
+      becameClean: (file) => this.#dropIfIdle(file),
+      failed: (file, error) => {
+        this.#lost.set(file.inode.ino, `inode ${file.inode.ino}`);
+        this.background(this.#report(file.inode, error, 'written data was lost'));
+      },
+      beforeFlush: (file) => mergeBeforeFlush(this, file),
+    });
+  }
+
+  // The servers
+
+  async mutate(mutation: Mutation): Promise<MutationResult> {
+    try {
+      return await this.meta.mutate(mutation);
+    } catch (error) {
+      throw toFsError(error, mutation.op);
+    }
+  }
+
+  async query<Op extends Query['op']>(query: QueryOf<Op>, signal?: AbortSignal): Promise<QueryResults[Op]> {
+    try {
+      return await (signal === undefined ? this.meta.query<Op>(query) : this.meta.query<Op>(query, { signal }));
+    } catch (error) {
+      throw toFsError(error, query.op);
+    }
+  }
+
+  // What replies tell
+
+  /** Attributes that a query brought, asked for at stamp `askedAt`. */
+  learn(attr: Attr, askedAt: number): Inode {
+    return this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + this.limits.attrTimeoutMs, false);
+  }
+
+  /** Attributes after an own change. Pages that the kernel has of this file saw the change, too. */
+  changed(attr: Attr, askedAt: number): Inode {
+    const before = this.inodes.get(attr.ino)?.attr.version;
+    const inode = this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + this.limits.attrTimeoutMs, true);
+    if (before !== undefined && inode.pageVersion === before && attr.version === before + 1)
+      inode.pageVersion = attr.version;
+    return inode;
+  }
+
+  #committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[]): void {
+    if (attr === undefined) {
+      file.extents.forget();
+      file.inode.attrExpiresMs = 0;
+      return;
+    }
+    this.changed(attr, this.inodes.stamp());
+    file.extents.apply(attr.version, extents);
+  }
+
+  // What callers are told
+
+  /** The servers' attributes, with what was written here and is not committed yet. */
+  attrOf(inode: Inode): Attr {
+    const { attr, data } = inode;
+    if (data?.mtimeNs === undefined) return attr;
+    const sizeBytes = data.sizeBytes();
+    return {
+      ...attr,
+      sizeBytes,
+      storedBytes: attr.storedBytes + (sizeBytes - attr.sizeBytes),
+      mtimeNs: data.mtimeNs,
+      ctimeNs: data.changeNs > attr.ctimeNs ? data.changeNs : attr.ctimeNs,
+    };
+  }
+
+  attrTimeoutMs(inode: Inode): number {
+    return Math.max(0, inode.attrExpiresMs - this.clock.monotonicMs());
+  }
+
+  attrReply(inode: Inode): AttrReply {
+    return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode) };
+  }
+
+  entry(inode: Inode, entryTimeoutMs = this.limits.attrTimeoutMs): Entry {
+    return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode), entryTimeoutMs };
+  }
+
+  // Files
+
+  /** The data side of an inode, made at the first use. */
+  dataOf(inode: Inode): FileData {
+    inode.data ??= new FileData(inode, inode.attr.pool, blockSizeOf(this.catalog, inode.attr.pool), this.memory);
+    return inode.data;
+  }
+
+  /** Fetches the extents from `offset` on, and the attributes with them. `fresh`: no question asked before will do. */
+  loadExtents(file: FileData, offset: number, fresh = false): Promise<void> {
+    if (!fresh && file.loading !== undefined && file.loading.offset === offset) return file.loading.promise;
+    const load = async (): Promise<void> => {
+      const askedAt = this.inodes.stamp();
+      const { ino } = file.inode;
+      const reply = await this.query<'extents'>({
+        op: 'extents',
+        ino,
+        offset,
+        lengthBytes: FILE_MAX_BYTES - offset,
+        limit: EXTENT_WINDOW,
+      });
+      this.learn(reply.attr, askedAt);
+      file.extents.load(reply.attr.version, offset, reply.extents, reply.more);
+    };
+    const promise = load().finally(() => {
+      if (file.loading?.promise === promise) file.loading = undefined;
+    });
+    file.loading = { offset, promise };
+    return promise;
+  }
+
+  #dropIfIdle(file: FileData): void {
+    const { inode } = file;
+    if (inode.openCount === 0 && file.isClean && inode.data === file) inode.data = undefined;
+  }
+
+  /** The last handle is closed. */
+  closedLast(inode: Inode): void {
+    const file = inode.data;
+    if (inode.orphan) {
+      inode.gone = true;
+      if (file !== undefined) this.writeBack.discard(file);
+      inode.data = undefined;
+      this.background(this.releaseOrphan(inode.ino, file));
+      this.inodes.drop(inode);
+      return;
+    }
+    if (file === undefined) return;
+    const flush = this.writeBack.flush(file);
+    if (flush !== undefined) this.background(flush);
+    this.#dropIfIdle(file);
+  }
+
+  /** The servers may now destroy it. After its last commit, which would else find no inode. */
+  async releaseOrphan(ino: Ino, file: FileData | undefined): Promise<void> {
+    const release = async (): Promise<void> => {
+      await this.mutate({ op: 'releaseOrphan', ino });
+    };
+    try {
+      await (file === undefined ? release() : file.order.run(release));
+    } catch (error) {
+      this.log.warn(
+        { ino, error: String(error) },
+        'an unlinked file could not be released; its space comes back when the session ends',
+      );
+    }
+  }
+
+  /** A name was taken away. */
+  lostName(victim: Attr | undefined, keptOpen: boolean, askedAt: number): void {
+    if (victim === undefined) return;
+    const inode = this.changed(victim, askedAt);
+    if (victim.nlink > 0) return;
+    if (inode.openCount > 0 && keptOpen) {
+      inode.orphan = true;
+      return;
+    }
+    inode.gone = true;
+    if (inode.data !== undefined) this.writeBack.discard(inode.data);
+    const file = inode.data;
+    inode.data = inode.openCount > 0 ? file : undefined;
+    if (keptOpen) this.background(this.releaseOrphan(victim.ino, file));
+    this.inodes.drop(inode);
+  }
+
+  // What nobody waits for
+
+  background(work: Promise<unknown>): void {
+    const tracked: Promise<void> = work.then(
+      () => {
+        this.#background.delete(tracked);
+      },
+      (error: unknown) => {
+        this.#background.delete(tracked);
+        this.log.error({ error: String(error) }, 'background work failed');
+      },
+    );
+    this.#background.add(tracked);
+  }
+
+  async settled(): Promise<void> {
+    while (this.#background.size > 0) await Promise.all(this.#background);
+  }
+
+  /** A path of the inode for a report; its number where no path can be had. */
+  async pathOf(ino: Ino): Promise<string> {
+    try {
+      const { paths } = await this.meta.query<'paths'>({ op: 'paths', ino }, { timeoutMs: 2_000 });
+      const path = paths[0];
+      if (path !== undefined) return Buffer.from(path).toString();
+    } catch {
+      // The report goes out without it.
+    }
+    return `inode ${ino}`;
+  }
+
+  async #report(inode: Inode, error: FsError, what: string): Promise<void> {
+    const path = await this.pathOf(inode.ino);
+    if (this.#lost.has(inode.ino)) this.#lost.set(inode.ino, path);
+    const remedy = error.remedy === undefined ? {} : { remedy: error.remedy };
+    this.log.error({ path, ino: inode.ino, code: error.code, cause: error.message, ...remedy }, what);
+  }
+
+  /** Paths of files that lost written data since the last call. */
+  takeLost(): string[] {
+    const paths = [...this.#lost.values()];
+    this.#lost.clear();
+    return paths;
+  }
+}

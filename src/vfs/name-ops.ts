@@ -1,0 +1,191 @@
+/** Operations on names: each is one question or one change at the servers, and what it teaches the caches here. */
+import { FsError } from '../errors.ts';
+import type { Ino } from '../ids.ts';
+import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../limits.ts';
+import type { FileType, MutationResult } from '../meta/types.ts';
+import type { Inode } from './inode-table.ts';
+import type { MountState } from './mount-state.ts';
+import type { Caller, Entry, Maybe } from './ops.ts';
+
+export class NameOps {
+  readonly #state: MountState;
+
+  constructor(state: MountState) {
+    this.#state = state;
+  }
+
+  lookup(caller: Caller, parent: Ino, name: Uint8Array): Maybe<Entry> {
+    const { names, inodes, clock } = this.#state;
+    const known = names.get(parent, name);
+    const now = clock.monotonicMs();
+    if (known !== undefined && known.expiresMs > now) {
+      const inode = inodes.get(known.ino);
+      if (inode !== undefined && inode.attrExpiresMs > now) {
+        inode.kernelRefs += 1;
+        return this.#state.entry(inode, known.expiresMs - now);
+      }
+    }
+    return this.#lookup(caller, parent, name);
+  }
+
+  async #lookup(caller: Caller, parent: Ino, name: Uint8Array): Promise<Entry> {
+    checkName(name);
+    const { names, inodes } = this.#state;
+    const askedAt = inodes.stamp();
+    const namesAskedAt = names.stamp();
+    const { attr } = await this.#state.query<'lookup'>({ op: 'lookup', parent, name }, caller.signal);
+    const inode = this.#state.learn(attr, askedAt);
+    this.#learnName(parent, name, attr.ino, namesAskedAt);
+    inode.kernelRefs += 1;
+    return this.#state.entry(inode);
+  }
+
+  #learnName(parent: Ino, name: Uint8Array, ino: Ino, askedAt: number): void {
+    const { names, clock, limits } = this.#state;
+    if (limits.attrTimeoutMs > 0) names.learn(parent, name, ino, clock.monotonicMs() + limits.attrTimeoutMs, askedAt);
+  }
+
+  /** Makes a name; with `exclusive` false an existing file is taken. */
+  async make(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    what: { readonly type: FileType; readonly mode: number; readonly rdev?: number; readonly target?: Uint8Array },
+    exclusive: boolean,
+  ): Promise<{ readonly inode: Inode; readonly created: boolean }> {
+    checkName(name);
+    const { names, inodes } = this.#state;
+    names.change(parent, name);
+    const askedAt = inodes.stamp();
+    const namesAskedAt = names.stamp();
+    const result = await this.#state.mutate({
+      op: 'make',
+      parent,
+      name,
+      type: what.type,
+      mode: what.mode,
+      owner: { uid: caller.uid, gid: caller.gid },
+      rdev: what.rdev ?? 0,
+      exclusive,
+      ...(what.target === undefined ? {} : { target: what.target }),
+    });
+    const inode = this.#made(result, askedAt);
+    this.#learnName(parent, name, inode.ino, namesAskedAt);
+    const created = result.created !== false;
+    if (created) inode.hasNoCapability = true;
+    return { inode, created };
+  }
+
+  #made(result: MutationResult, askedAt: number): Inode {
+    if (result.attr === undefined) throw new FsError('EIO', 'the servers did not tell the attributes of what was made');
+    const inode = this.#state.changed(result.attr, askedAt);
+    this.#parents(result, askedAt);
+    return inode;
+  }
+
+  #parents(result: MutationResult, askedAt: number): void {
+    if (result.parentAttr !== undefined) this.#state.changed(result.parentAttr, askedAt);
+    if (result.newParentAttr !== undefined) this.#state.changed(result.newParentAttr, askedAt);
+  }
+
+  async makeEntry(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    what: { readonly type: FileType; readonly mode: number; readonly rdev?: number; readonly target?: Uint8Array },
+  ): Promise<Entry> {
+    if (what.target !== undefined && what.target.length > SYMLINK_MAX_BYTES) throw new FsError('ENAMETOOLONG');
+    const { inode } = await this.make(caller, parent, name, what, true);
+    inode.kernelRefs += 1;
+    return this.#state.entry(inode);
+  }
+
+  async link(_caller: Caller, ino: Ino, parent: Ino, name: Uint8Array): Promise<Entry> {
+    checkName(name);
+    const { names, inodes } = this.#state;
+    names.change(parent, name);
+    const askedAt = inodes.stamp();
+    const result = await this.#state.mutate({ op: 'link', ino, parent, name });
+    const inode = this.#made(result, askedAt);
+    inode.orphan = false;
+    inode.kernelRefs += 1;
+    this.#learnName(parent, name, ino, names.stamp());
+    return this.#state.entry(inode);
+  }
+
+  async unlink(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
+    checkName(name);
+    const { names, inodes } = this.#state;
+    const keepOpen = this.#mayBeOpen(parent, name);
+    names.change(parent, name);
+    const askedAt = inodes.stamp();
+    const result = await this.#state.mutate({ op: 'unlink', parent, name, keepOpen });
+    names.change(parent, name);
+    this.#parents(result, askedAt);
+    this.#state.lostName(result.victim ?? result.attr, keepOpen, askedAt);
+  }
+
+  /**
+   * Whether the file that loses this name must be kept by the servers because it is open here. If it is not known
+   * which file that is, it is kept, and released as soon as the reply tells.
+   */
+  #mayBeOpen(parent: Ino, name: Uint8Array): boolean {
+    const { names, inodes, clock } = this.#state;
+    if (inodes.openCount === 0) return false;
+    const known = names.get(parent, name);
+    if (known === undefined || known.expiresMs <= clock.monotonicMs()) return true;
+    return (inodes.get(known.ino)?.openCount ?? 0) > 0;
+  }
+
+  async rmdir(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
+    checkName(name);
+    const { names, inodes } = this.#state;
+    const known = names.get(parent, name);
+    names.change(parent, name);
+    const askedAt = inodes.stamp();
+    const result = await this.#state.mutate({ op: 'rmdir', parent, name });
+    names.change(parent, name);
+    if (known !== undefined) inodes.expire(known.ino);
+    this.#parents(result, askedAt);
+  }
+
+  async rename(
+    _caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    newParent: Ino,
+    newName: Uint8Array,
+    options: { readonly noReplace: boolean; readonly exchange: boolean },
+  ): Promise<void> {
+    checkName(name);
+    checkName(newName);
+    const { names, inodes } = this.#state;
+    const keepOpen = !options.noReplace && !options.exchange && this.#mayBeOpen(newParent, newName);
+    const other = options.exchange ? names.get(newParent, newName) : undefined;
+    names.change(parent, name);
+    names.change(newParent, newName);
+    const askedAt = inodes.stamp();
+    const result = await this.#state.mutate({ op: 'rename', parent, name, newParent, newName, ...options, keepOpen });
+    names.change(parent, name);
+    names.change(newParent, newName);
+    this.#parents(result, askedAt);
+    if (result.attr !== undefined) {
+      this.#state.changed(result.attr, askedAt);
+      this.#learnName(newParent, newName, result.attr.ino, names.stamp());
+    }
+    if (other !== undefined) inodes.expire(other.ino);
+    this.#state.lostName(result.victim, keepOpen, askedAt);
+  }
+
+  async readlink(caller: Caller, ino: Ino): Promise<Uint8Array> {
+    const { target } = await this.#state.query<'readlink'>({ op: 'readlink', ino }, caller.signal);
+    return target;
+  }
+}
+
+/** A name in a directory: the servers check again. */
+export function checkName(name: Uint8Array): void {
+  if (name.length > NAME_MAX_BYTES) throw new FsError('ENAMETOOLONG');
+  if (name.length === 0) throw new FsError('ENOENT');
+  if (name.includes(0x2f) || name.includes(0)) throw new FsError('EINVAL', 'a name holds no slash and no zero byte');
+}

@@ -1,0 +1,75 @@
+/** What a mount's filesystem is made of, and its bounds. */
+import type { BlockClient } from '../blocks/types.ts';
+import type { CatalogService } from '../catalog/types.ts';
+import type { Env } from '../env.ts';
+import { FsError } from '../errors.ts';
+import type { PoolId } from '../ids.ts';
+import * as limits from '../limits.ts';
+import type { MetaClient } from '../meta/types.ts';
+
+/** The part of a pino logger that is used here. */
+export interface VfsLog {
+  debug(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+  error(facts: object, message: string): void;
+}
+
+export const SILENT_LOG: VfsLog = { debug: () => {}, warn: () => {}, error: () => {} };
+
+export interface VfsLimits {
+  /** Bytes written and not yet committed, buffers counted whole; writers wait beyond it. At least four blocks. */
+  readonly dirtyMaxBytes: number;
+  /** Verified block bytes kept for reading, read-ahead included. At least four blocks. */
+  readonly readCacheBytes: number;
+  /** How long names and attributes may be kept without asking; 0 asks each time. */
+  readonly attrTimeoutMs: number;
+  /** Deadline of one block's transfer, all retries included. */
+  readonly dataTimeoutMs: number;
+  /** Runs of written bytes up to this size are stored in the metadata. */
+  readonly inlineMaxBytes: number;
+}
+
+export const DEFAULT_VFS_LIMITS: VfsLimits = {
+  dirtyMaxBytes: limits.DIRTY_MAX_BYTES,
+  readCacheBytes: limits.READ_CACHE_BYTES,
+  attrTimeoutMs: limits.ATTR_TIMEOUT_MS,
+  dataTimeoutMs: limits.DATA_TIMEOUT_MS,
+  inlineMaxBytes: limits.INLINE_MAX_BYTES,
+};
+
+export interface VfsOptions {
+  readonly meta: MetaClient;
+  readonly blocks: BlockClient;
+  /** Pools: block size, and by how many copies raw space is divided. */
+  readonly catalog: Pick<CatalogService, 'current'>;
+  readonly env: Pick<Env, 'clock'>;
+  readonly log?: VfsLog;
+  /** Raw bytes of all nodes' disks, copies not counted off. */
+  readonly space: () => Promise<{ totalBytes: number; freeBytes: number }>;
+  readonly limits?: Partial<VfsLimits>;
+}
+
+/** Block puts in flight at once: enough that every node's disk is busy, few enough that one file's blocks keep their order. */
+export const UPLOADS_IN_FLIGHT = 8;
+/** Data dirty for longer leaves by itself, so that a crash of this machine loses little. */
+export const IDLE_FLUSH_MS = 5_000;
+/** How often dirty files are looked through for old data. */
+export const IDLE_CHECK_MS = 1_000;
+/** Extents asked for at once: 2 GiB of full blocks in about 60 KiB of reply. */
+export const EXTENT_WINDOW = 512;
+/** Extents of one file kept in memory: some 64 GiB of full blocks. */
+export const EXTENTS_KEPT = 16_384;
+/** Extents and inline bytes in one commit; both keep the message far below FRAME_HEADER_MAX_BYTES. */
+export const COMMIT_EXTENTS_MAX = 1_024;
+export const COMMIT_INLINE_BYTES_MAX = limits.MiB;
+/** Directory entries asked for at once. */
+export const DIRECTORY_WINDOW = 512;
+/** Bytes that one random read brings in at least; the unit of verification. */
+export const READ_PAGE_BYTES = limits.PAGE_BYTES;
+/** Largest number of blocks read ahead on one handle. */
+export const READ_AHEAD_BLOCKS_MAX = 16;
+export function blockSizeOf(catalog: Pick<CatalogService, 'current'>, pool: PoolId): number {
+  const found = catalog.current().pools.find((candidate) => candidate.id === pool);
+  if (found === undefined) throw new FsError('EIO', `pool ${pool} is not in the catalog`);
+  return found.blockSizeBytes;
+}

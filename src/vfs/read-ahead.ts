@@ -1,0 +1,58 @@
+/**
+ * One handle's read-ahead: the window doubles while reads follow each other, from one block up to the handle's share
+ * of the cache, and falls to nothing when they do not. Pure bookkeeping; read-path.ts fetches.
+ */
+import type { CachedBlock } from './block-cache.ts';
+
+/** The kernel sends a stream's requests several at a time, and they may overtake each other by this much. */
+const REORDER_BYTES = 4 * 1024 * 1024;
+
+export class ReadAhead {
+  /** Where the next read begins if it follows. */
+  #expected = 0;
+  /** Reads in a row that followed. */
+  #run = 0;
+  #lastBlock = -1;
+  /** Blocks to keep fetched beyond the reader; 0 while reads are random. */
+  windowBlocks = 0;
+  /** Everything of the file up to here has been asked for. */
+  frontier = 0;
+  lastReadMs = 0;
+  /** Fetched ahead for this handle and perhaps not yet read. */
+  readonly outstanding = new Set<CachedBlock>();
+
+  get isSequential(): boolean {
+    return this.#run > 0;
+  }
+
+  /** Notes a read; true if the sequence was broken. */
+  note(offset: number, end: number, blockSizeBytes: number, maxBlocks: number, nowMs: number): boolean {
+    this.lastReadMs = nowMs;
+    const follows = offset === this.#expected || (this.#run >= 2 && Math.abs(offset - this.#expected) <= REORDER_BYTES);
+    if (!follows) {
+      const wasSequential = this.#run > 0;
+      this.#run = 0;
+      this.#lastBlock = -1;
+      this.windowBlocks = 0;
+      this.frontier = 0;
+      this.#expected = end;
+      return wasSequential;
+    }
+    this.#run += 1;
+    if (end > this.#expected) this.#expected = end;
+    const block = Math.floor((this.#expected - 1) / blockSizeBytes);
+    if (this.#run >= 2 && block > this.#lastBlock) {
+      this.windowBlocks = this.windowBlocks === 0 ? 1 : this.windowBlocks * 2;
+      this.#lastBlock = block;
+    }
+    if (this.windowBlocks > maxBlocks) this.windowBlocks = maxBlocks;
+    if (this.frontier < this.#expected) this.frontier = this.#expected;
+    return false;
+  }
+
+  /** Up to where the file should have been asked for now. */
+  goal(blockSizeBytes: number): number {
+    if (this.windowBlocks === 0) return 0;
+    return (Math.floor(this.#expected / blockSizeBytes) + 1 + this.windowBlocks) * blockSizeBytes;
+  }
+}

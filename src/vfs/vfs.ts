@@ -1,0 +1,281 @@
+/**
+ * The filesystem of one mount: POSIX by inode over metadata and blocks, as kernel bindings and the API above call it.
+ * Permission checks are the kernel's (default_permissions); callers of the API act as the user they were given.
+ *
+ * How data is kept consistent is told in docs/architecture.md; by file: write-back.ts (writing), read-path.ts
+ * (reading), mount-state.ts (what replies change), name-ops.ts, file-ops.ts, dir-ops.ts, xattr-ops.ts (operations).
+ */
+import { FsError, TimeoutError } from '../errors.ts';
+import type { Ino } from '../ids.ts';
+import { ROOT_INO } from '../ids.ts';
+import { NAME_MAX_BYTES } from '../limits.ts';
+import type { FileType, SetAttr } from '../meta/types.ts';
+import { isPromise, withDeadline } from './async.ts';
+import { DirOps } from './dir-ops.ts';
+import { FileOps } from './file-ops.ts';
+import { MountState } from './mount-state.ts';
+import { NameOps } from './name-ops.ts';
+import type {
+  AttrReply,
+  Caller,
+  DirItem,
+  Entry,
+  Handle,
+  KernelNotifier,
+  Maybe,
+  Opened,
+  ReadResult,
+  StatFs,
+  VfsOps,
+} from './ops.ts';
+import { blockSizeOf, type VfsOptions } from './options.ts';
+import { XattrOps } from './xattr-ops.ts';
+
+/** How long {@link Vfs.close} tries to write what is dirty, unless told. */
+const CLOSE_TIMEOUT_MS = 30_000;
+/** df asks often and nothing depends on its exactness. */
+const SPACE_KEPT_MS = 1_000;
+/** There is no table of inodes that could be full. */
+const FILE_COUNT_MAX = 2 ** 40;
+
+export interface VfsUsage {
+  readonly dirtyBytes: number;
+  readonly dirtyPeakBytes: number;
+  readonly cachedBytes: number;
+  readonly readAheadBytes: number;
+  readonly inodeCount: number;
+}
+
+export class Vfs implements VfsOps {
+  readonly #state: MountState;
+  readonly #names: NameOps;
+  readonly #files: FileOps;
+  readonly #dirs: DirOps;
+  readonly #xattrs: XattrOps;
+  #space: { readonly untilMs: number; readonly answer: Promise<StatFs> } | undefined;
+  #closed: Promise<string[]> | undefined;
+
+  constructor(options: VfsOptions) {
+    this.#state = new MountState(options);
+    this.#names = new NameOps(this.#state);
+    this.#files = new FileOps(this.#state, this.#names);
+    this.#dirs = new DirOps(this.#state);
+    this.#xattrs = new XattrOps(this.#state);
+  }
+
+  /** The binding's way to tell the kernel to forget; used once locks and leases need it. */
+  setNotifier(notifier: KernelNotifier): void {
+    this.#state.notifier = notifier;
+  }
+
+  lookup(caller: Caller, parent: Ino, name: Uint8Array): Maybe<Entry> {
+    return this.#names.lookup(caller, parent, name);
+  }
+  forget(ino: Ino, count: number): void {
+    this.#state.inodes.forget(ino, count);
+  }
+  remember(ino: Ino): void {
+    const inode = this.#state.inodes.get(ino);
+    if (inode !== undefined) inode.kernelRefs += 1;
+  }
+  getattr(caller: Caller, ino: Ino, _handle: Handle | undefined): Maybe<AttrReply> {
+    return this.#files.getattr(caller, ino);
+  }
+  setattr(caller: Caller, ino: Ino, set: SetAttr, _handle: Handle | undefined): Maybe<AttrReply> {
+    return this.#files.setattr(caller, ino, set);
+  }
+  readlink(caller: Caller, ino: Ino): Maybe<Uint8Array> {
+    return this.#names.readlink(caller, ino);
+  }
+  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number): Maybe<Entry> {
+    return this.#names.makeEntry(caller, parent, name, { type, mode, rdev });
+  }
+  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number): Maybe<Entry> {
+    return this.#names.makeEntry(caller, parent, name, { type: 'directory', mode });
+  }
+  symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry> {
+    return this.#names.makeEntry(caller, parent, name, { type: 'symlink', mode: 0o777, target });
+  }
+  link(caller: Caller, ino: Ino, newParent: Ino, newName: Uint8Array): Maybe<Entry> {
+    return this.#names.link(caller, ino, newParent, newName);
+  }
+  unlink(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void> {
+    return this.#names.unlink(caller, parent, name);
+  }
+  rmdir(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void> {
+    return this.#names.rmdir(caller, parent, name);
+  }
+  rename(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    newParent: Ino,
+    newName: Uint8Array,
+    options: { readonly noReplace: boolean; readonly exchange: boolean },
+  ): Maybe<void> {
+    return this.#names.rename(caller, parent, name, newParent, newName, options);
+  }
+
+  open(caller: Caller, ino: Ino, flags: number): Maybe<Opened> {
+    return this.#files.open(caller, ino, flags);
+  }
+  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Maybe<Entry & Opened> {
+    return this.#files.create(caller, parent, name, mode, flags);
+  }
+  read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
+    return this.#files.read(caller, handle, offset, size);
+  }
+  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number> {
+    return this.#files.write(caller, handle, offset, data);
+  }
+  flush(_caller: Caller, handle: Handle, _lockOwner: bigint): Maybe<void> {
+    return this.#files.flush(handle);
+  }
+  release(handle: Handle): Maybe<void> {
+    return this.#files.release(handle);
+  }
+  fsync(_caller: Caller, handle: Handle, _dataOnly: boolean): Maybe<void> {
+    return this.#files.fsync(handle);
+  }
+  fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Maybe<void> {
+    return this.#files.fallocate(caller, handle, offset, length, mode);
+  }
+  lseek(caller: Caller, handle: Handle, offset: number, whence: number): Maybe<number> {
+    return this.#files.lseek(caller, handle, offset, whence);
+  }
+
+  opendir(_caller: Caller, ino: Ino): Maybe<Opened> {
+    return this.#dirs.opendir(ino);
+  }
+  readdir(
+    caller: Caller,
+    handle: Handle,
+    offset: number,
+    maxEntries: number,
+    plus: boolean,
+  ): Maybe<readonly DirItem[]> {
+    return this.#dirs.readdir(caller, handle, offset, maxEntries, plus);
+  }
+  releasedir(handle: Handle): Maybe<void> {
+    return this.#dirs.releasedir(handle);
+  }
+  fsyncdir(_caller: Caller, _handle: Handle): Maybe<void> {
+    return this.#files.syncMeta();
+  }
+
+  getxattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<Uint8Array> {
+    return this.#xattrs.getxattr(caller, ino, name);
+  }
+  setxattr(
+    caller: Caller,
+    ino: Ino,
+    name: Uint8Array,
+    value: Uint8Array,
+    mode: 'any' | 'create' | 'replace',
+  ): Maybe<void> {
+    return this.#xattrs.setxattr(caller, ino, name, value, mode);
+  }
+  listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]> {
+    return this.#xattrs.listxattr(caller, ino);
+  }
+  removexattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<void> {
+    return this.#xattrs.removexattr(caller, ino, name);
+  }
+
+  /** Space as a file of the root's pool sees it: raw bytes divided by the number of copies. */
+  statfs(_caller: Caller): Maybe<StatFs> {
+    const now = this.#state.clock.monotonicMs();
+    if (this.#space === undefined || this.#space.untilMs <= now) {
+      const answer = this.#statfs();
+      answer.catch(() => (this.#space = undefined));
+      this.#space = { untilMs: now + SPACE_KEPT_MS, answer };
+    }
+    return this.#space.answer;
+  }
+
+  async #statfs(): Promise<StatFs> {
+    const { catalog, clock, limits } = this.#state;
+    const { pools } = catalog.current();
+    const pool = pools.find((candidate) => candidate.kind === 'filesystem') ?? pools[0];
+    if (pool === undefined) throw new FsError('EIO', 'the catalog has no pool');
+    try {
+      const [space, counts] = await withDeadline(clock, limits.dataTimeoutMs, 'statfs', () =>
+        Promise.all([this.#state.space(), this.#state.meta.query<'statfs'>({ op: 'statfs' })]),
+      );
+      return {
+        totalBytes: Math.floor(space.totalBytes / pool.copies),
+        freeBytes: Math.floor(space.freeBytes / pool.copies),
+        fileCount: FILE_COUNT_MAX,
+        freeFileCount: FILE_COUNT_MAX - counts.inodeCount,
+        blockSizeBytes: blockSizeOf(catalog, pool.id),
+      };
+    } catch (error) {
+      if (error instanceof FsError) throw error;
+      throw new FsError('EIO', 'the space of the cluster is not known', { cause: error });
+    }
+  }
+
+  /** Everything written so far is committed and on disk when it resolves; rejects with the first failure. */
+  async sync(): Promise<void> {
+    const files = [...this.#state.writeBack.dirtyFiles()];
+    const before = files.map((file) => file.errorCount);
+    await Promise.all(files.map(async (file) => this.#state.writeBack.flush(file)));
+    const failed = files.find((file, index) => file.errorCount !== before[index]);
+    if (failed !== undefined) throw failed.lastError ?? new FsError('EIO');
+    await this.#files.syncMeta();
+  }
+
+  /** Whether the root can be reached: a cheap question to the servers. */
+  async ping(): Promise<void> {
+    await this.#state.query<'getattr'>({ op: 'getattr', ino: ROOT_INO });
+  }
+
+  usage(): VfsUsage {
+    const { memory, cache, inodes } = this.#state;
+    return {
+      dirtyBytes: memory.usedBytes,
+      dirtyPeakBytes: memory.peakBytes,
+      cachedBytes: cache.bytes,
+      readAheadBytes: cache.aheadBytes,
+      inodeCount: inodes.size,
+    };
+  }
+
+  /** The longest name, for pathconf. */
+  get nameMaxBytes(): number {
+    return NAME_MAX_BYTES;
+  }
+
+  /**
+   * Writes everything and lets go of what is open. Ends after `timeoutMs` in any case; resolves with the paths of
+   * files whose last writes could not be stored.
+   */
+  close(timeoutMs = CLOSE_TIMEOUT_MS): Promise<string[]> {
+    this.#closed ??= this.#close(timeoutMs);
+    return this.#closed;
+  }
+
+  async #close(timeoutMs: number): Promise<string[]> {
+    const { writeBack, clock, handles } = this.#state;
+    // Failures of before were reported when they happened; here only what fails now counts.
+    this.#state.takeLost();
+    let stuck: string[] = [];
+    try {
+      await withDeadline(clock, timeoutMs, 'writing back', async () => {
+        await Promise.all([...writeBack.dirtyFiles()].map(async (file) => writeBack.flush(file)));
+        for (const handle of handles.numbers()) {
+          const released = this.#files.release(handle);
+          if (isPromise(released)) await released;
+        }
+        await this.#state.settled();
+        await this.#state.meta.sync();
+      });
+    } catch (error) {
+      if (!(error instanceof TimeoutError)) this.#state.log.warn({ error: String(error) }, 'closing the filesystem');
+      stuck = await Promise.all([...writeBack.dirtyFiles()].map((file) => this.#state.pathOf(file.inode.ino)));
+    }
+    writeBack.stop();
+    this.#state.cache.clear();
+    return [...new Set([...this.#state.takeLost(), ...stuck])];
+  }
+}

@@ -1,0 +1,401 @@
+/**
+ * Write-back of a mount. Written bytes are copied into dirty runs; a block that is full leaves at once, the rest on
+ * flush, fsync, age or want of memory. A run that leaves becomes a piece: it is put as a block (or goes inline), and
+ * kept until the one commit that names it is acknowledged.
+ *
+ * What holds:
+ * - a commit names only pieces whose put was acknowledged, and takes them in the order in which they were cut off, so
+ *   the file grows without holes and a later write of a range is never undone by an earlier one;
+ * - memory is bounded: over the bound, writers wait and everything dirty leaves;
+ * - when a put or commit fails for good, that piece and everything uncommitted after it is dropped and the error is
+ *   kept for the file's writers: what remains is what was acknowledged before.
+ *
+ * Order of data before metadata, many puts per commit: JuiceFS's I/O processing; the rules are DESIGN sections 5 and 7.
+ */
+import type { BlockClient } from '../blocks/types.ts';
+import type { Clock, Timer } from '../env.ts';
+import { FsError, StaleBlocksError } from '../errors.ts';
+import type { Attr, Extent, MetaClient } from '../meta/types.ts';
+import { withDeadline } from './async.ts';
+import type { FileData, Piece } from './file-data.ts';
+import { mayPass, pauseMs, toFsError } from './fs-errors.ts';
+import {
+  COMMIT_EXTENTS_MAX,
+  COMMIT_INLINE_BYTES_MAX,
+  IDLE_CHECK_MS,
+  IDLE_FLUSH_MS,
+  UPLOADS_IN_FLIGHT,
+  type VfsLimits,
+} from './options.ts';
+import type { WriteMemory } from './write-memory.ts';
+
+/** How often the same pieces are put again because a garbage collection began meanwhile. */
+const STALE_RETRIES = 5;
+
+export interface WriteBackPorts {
+  readonly meta: MetaClient;
+  readonly blocks: BlockClient;
+  readonly clock: Clock;
+  readonly limits: VfsLimits;
+  readonly memory: WriteMemory;
+  /** A commit took effect; called before the pieces are let go. */
+  committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[]): void;
+  /** Whether the commit took effect is not known. */
+  uncertain(file: FileData): void;
+  /** A file has nothing uncommitted left. */
+  becameClean(file: FileData): void;
+  failed(file: FileData, error: FsError): void;
+  /** Called before a flush cuts off dirty runs; may complete them with what is stored before them. */
+  beforeFlush(file: FileData): Promise<void> | undefined;
+}
+
+export class WriteBack {
+  readonly #ports: WriteBackPorts;
+  readonly #memory: WriteMemory;
+  /** Files with something uncommitted, in the order in which they became dirty. */
+  readonly #dirtyFiles = new Set<FileData>();
+  readonly #uploads: { readonly file: FileData; readonly piece: Piece }[] = [];
+  #uploadsRunning = 0;
+  #timer: Timer | undefined;
+
+  constructor(ports: WriteBackPorts) {
+    this.#ports = ports;
+    this.#memory = ports.memory;
+  }
+
+  dirtyFiles(): Iterable<FileData> {
+    return this.#dirtyFiles;
+  }
+
+  /**
+   * Copies the bytes before it returns. A promise means: the memory bound is exceeded, let the writer wait.
+   * The bound can be exceeded by one request of each waiting writer.
+   */
+  write(file: FileData, offset: number, data: Uint8Array): Promise<void> | undefined {
+    const { clock } = this.#ports;
+    if (file.isClean) {
+      file.dirtySinceMs = clock.monotonicMs();
+      this.#dirtyFiles.add(file);
+      this.#watch();
+    }
+    const whole = file.dirty.write(offset, data);
+    file.writes += 1;
+    file.uncommittedEnd = Math.max(file.uncommittedEnd, offset + data.length);
+    file.mtimeNs = file.changeNs = clock.wallNs();
+    for (const index of whole) this.#cut(file, index);
+    if (!this.#memory.isOver) return undefined;
+    const room = this.#memory.room();
+    this.#press();
+    return room;
+  }
+
+  /** Undefined if there is nothing to do. Resolves when all that was written before is committed or has failed. */
+  flush(file: FileData): Promise<void> | undefined {
+    if (file.isClean) return undefined;
+    const merge = file.dirty.isEmpty ? undefined : this.#ports.beforeFlush(file);
+    if (merge !== undefined) return merge.then(() => this.#flushNow(file));
+    return this.#flushNow(file);
+  }
+
+  #flushNow(file: FileData): Promise<void> | undefined {
+    this.#cutAll(file);
+    const seq = file.nextSeq - 1;
+    if (file.pending.length === 0) return undefined;
+    file.wantedSeq = seq;
+    const done = new Promise<void>((resolve) => file.waiters.push({ seq, resolve }));
+    this.#pump(file);
+    return done;
+  }
+
+  /** Drops everything uncommitted: the file is gone, or its content is about to be. */
+  discard(file: FileData): void {
+    file.writes += 1;
+    file.dirty.truncate(0);
+    this.#drop(file, file.pending);
+  }
+
+  /**
+   * Forgets uncommitted bytes from `sizeBytes` on. Only inside `file.order`, so that no commit is on its way.
+   */
+  truncate(file: FileData, sizeBytes: number): void {
+    file.writes += 1;
+    file.dirty.truncate(sizeBytes);
+    const beyond: Piece[] = [];
+    for (const piece of file.pending) {
+      if (piece.offset >= sizeBytes) beyond.push(piece);
+      else piece.length = Math.min(piece.length, sizeBytes - piece.offset);
+    }
+    this.#drop(file, beyond);
+    file.updateEnd();
+  }
+
+  #cutAll(file: FileData): void {
+    if (file.dirty.isEmpty) return;
+    for (const index of file.dirty.indexes()) this.#cut(file, index);
+  }
+
+  /** Turns the block's dirty runs into pieces. */
+  #cut(file: FileData, index: number): void {
+    for (const run of file.dirty.take(index)) {
+      const inline = run.length <= this.#ports.limits.inlineMaxBytes;
+      const piece: Piece = {
+        seq: file.nextSeq++,
+        offset: run.offset,
+        length: run.length,
+        data: run.length === run.buffer.length ? run.buffer : run.buffer.subarray(0, run.length),
+        buffer: run.buffer,
+        inline,
+        state: inline ? 'ready' : 'waiting',
+        receipt: undefined,
+        abandoned: false,
+        dropped: false,
+      };
+      file.addPending(piece);
+      if (!inline) {
+        this.#uploads.push({ file, piece });
+        this.#startUploads();
+      }
+    }
+  }
+
+  #startUploads(): void {
+    while (this.#uploadsRunning < UPLOADS_IN_FLIGHT) {
+      const next = this.#uploads.shift();
+      if (next === undefined) return;
+      if (next.piece.dropped) continue;
+      this.#uploadsRunning += 1;
+      next.piece.state = 'moving';
+      void this.#upload(next.file, next.piece).finally(() => {
+        this.#uploadsRunning -= 1;
+        this.#startUploads();
+      });
+    }
+  }
+
+  async #upload(file: FileData, piece: Piece): Promise<void> {
+    let failure: unknown;
+    try {
+      piece.receipt = await this.#put(file, piece, undefined);
+    } catch (error) {
+      failure = error ?? new FsError('EIO');
+    }
+    if (piece.dropped) return this.#memory.free(piece.buffer, !piece.abandoned);
+    piece.state = 'ready';
+    if (failure === undefined) this.#pump(file);
+    else this.#fail(file, piece, failure);
+  }
+
+  /** Tries until the deadline while the condition may pass. */
+  async #put(file: FileData, piece: Piece, minGeneration: number | undefined): Promise<NonNullable<Piece['receipt']>> {
+    const { blocks, clock, limits } = this.#ports;
+    const deadline = clock.monotonicMs() + limits.dataTimeoutMs;
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await withDeadline(clock, deadline - clock.monotonicMs(), 'storing a block', (signal) =>
+          blocks.put(file.pool, piece.data, minGeneration === undefined ? { signal } : { signal, minGeneration }),
+        );
+      } catch (error) {
+        piece.abandoned = true;
+        const pause = pauseMs(attempt);
+        if (piece.dropped || !mayPass(error) || clock.monotonicMs() + pause >= deadline) throw error;
+        await clock.sleep(pause);
+      }
+    }
+  }
+
+  /** Starts a commit if it is time for one. */
+  #pump(file: FileData): void {
+    if (file.committing) return;
+    let readyBytes = 0;
+    let readyCount = 0;
+    for (const piece of file.pending) {
+      if (piece.state !== 'ready') break;
+      readyBytes += piece.buffer.length;
+      readyCount += 1;
+    }
+    if (readyCount === 0) return this.#settle(file);
+    const next = file.pending[readyCount];
+    const wantedIsReady =
+      (next === undefined || next.seq > file.wantedSeq) && (file.pending[0] as Piece).seq <= file.wantedSeq;
+    const enough = readyBytes >= this.#memory.maxBytes / 4 || readyCount >= COMMIT_EXTENTS_MAX;
+    if (!wantedIsReady && !enough && !this.#memory.hasWaiters && !this.#memory.isOver) return;
+    file.committing = true;
+    void file.order
+      .run(() => this.#commit(file))
+      .finally(() => {
+        file.committing = false;
+        this.#pump(file);
+      });
+  }
+
+  /** The longest ready prefix whose ranges do not overlap each other, within the bounds of one message. */
+  #batch(file: FileData): Piece[] {
+    const batch: Piece[] = [];
+    let inlineBytes = 0;
+    let end = -1;
+    let sorted = true;
+    for (const piece of file.pending) {
+      if (piece.state !== 'ready' || batch.length >= COMMIT_EXTENTS_MAX) break;
+      if (piece.inline && inlineBytes + piece.length > COMMIT_INLINE_BYTES_MAX && batch.length > 0) break;
+      if (piece.offset < end) sorted = false;
+      if (!sorted && batch.some((other) => overlaps(other, piece))) break;
+      end = Math.max(end, piece.offset + piece.length);
+      if (piece.inline) inlineBytes += piece.length;
+      batch.push(piece);
+    }
+    return batch;
+  }
+
+  async #commit(file: FileData): Promise<void> {
+    const { meta, clock } = this.#ports;
+    const batch = this.#batch(file);
+    const first = batch[0];
+    if (first === undefined) return;
+    for (let attempt = 0; ; attempt += 1) {
+      const extents = batch.map((piece) => extentOf(file, piece)).sort((a, b) => a.offset - b.offset);
+      const last = extents[extents.length - 1] as Extent;
+      const generations = batch.flatMap((piece) => (piece.receipt === undefined ? [] : [piece.receipt.generation]));
+      const generation = generations.length === 0 ? undefined : Math.min(...generations);
+      try {
+        const result = await meta.mutate({
+          op: 'commit',
+          ino: file.inode.ino,
+          extents,
+          growToBytes: last.offset + last.lengthBytes,
+          mtimeNs: file.mtimeNs ?? clock.wallNs(),
+          ...(generation === undefined ? {} : { generation }),
+        });
+        this.#ports.committed(file, result.attr, extents);
+        this.#release(file, batch);
+        return;
+      } catch (error) {
+        if (batch.some((piece) => piece.dropped)) return;
+        if (error instanceof StaleBlocksError && attempt < STALE_RETRIES) {
+          try {
+            await this.#putAgain(file, batch, error, generation ?? 0);
+            continue;
+          } catch (again) {
+            this.#fail(file, first, again);
+            return;
+          }
+        }
+        if (!(error instanceof FsError)) this.#ports.uncertain(file);
+        this.#fail(file, first, error);
+        return;
+      }
+    }
+  }
+
+  async #putAgain(file: FileData, batch: readonly Piece[], stale: StaleBlocksError, generation: number): Promise<void> {
+    const told = stale.info?.['minGeneration'];
+    const least = typeof told === 'number' ? told : generation + 1;
+    const outcomes = await Promise.allSettled(
+      batch.map(async (piece) => {
+        if (!piece.inline) piece.receipt = await this.#put(file, piece, least);
+      }),
+    );
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+
+  /** Lets committed pieces go. */
+  #release(file: FileData, batch: readonly Piece[]): void {
+    const done = new Set(batch.filter((piece) => !piece.dropped));
+    file.removePending(done);
+    // Inline bytes live on in the extent map.
+    for (const piece of done) this.#memory.free(piece.buffer, !piece.abandoned && !piece.inline);
+    this.#settle(file);
+    if (this.#memory.isOver) this.#press();
+  }
+
+  #drop(file: FileData, pieces: readonly Piece[]): void {
+    const gone = new Set(pieces);
+    for (const piece of gone) piece.dropped = true;
+    file.removePending(gone);
+    // What is moving is freed by whoever moves it.
+    for (const piece of gone) if (piece.state !== 'moving') this.#memory.free(piece.buffer, false);
+    this.#settle(file);
+    if (this.#memory.isOver) this.#press();
+  }
+
+  /** The piece and all that was to follow it are lost; the file stays as it was committed last. */
+  #fail(file: FileData, piece: Piece, cause: unknown): void {
+    const error = toFsError(cause, 'writing back');
+    file.writes += 1;
+    file.errorCount += 1;
+    file.lastError = error;
+    file.dirty.truncate(0);
+    this.#drop(
+      file,
+      file.pending.filter((other) => other.seq >= piece.seq),
+    );
+    if (!file.inode.gone) this.#ports.failed(file, error);
+  }
+
+  /** Wakes those whose data has arrived or failed. */
+  #settle(file: FileData): void {
+    if (file.waiters.length > 0) {
+      const oldest = file.pending[0]?.seq ?? Infinity;
+      const waiting = file.waiters;
+      file.waiters = waiting.filter((waiter) => waiter.seq >= oldest);
+      for (const waiter of waiting) if (waiter.seq < oldest) waiter.resolve();
+    }
+    if (file.isClean) {
+      file.updateEnd();
+      if (this.#dirtyFiles.delete(file)) this.#ports.becameClean(file);
+    }
+  }
+
+  /** Over the bound: the oldest dirty data leaves until half of the memory is on its way, and what is ready is committed. */
+  #press(): void {
+    let leaving = 0;
+    for (const file of this.#dirtyFiles) leaving += file.pendingBytes;
+    for (const file of this.#dirtyFiles) {
+      if (leaving < this.#memory.maxBytes / 2 && !file.dirty.isEmpty) {
+        const before = file.pendingBytes;
+        this.#cutAll(file);
+        leaving += file.pendingBytes - before;
+      }
+      this.#pump(file);
+    }
+  }
+
+  /** Looks after data that nobody flushes, while there is any. */
+  #watch(): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = this.#ports.clock.setTimer(IDLE_CHECK_MS, () => {
+      this.#timer = undefined;
+      const now = this.#ports.clock.monotonicMs();
+      for (const file of [...this.#dirtyFiles]) {
+        if (now - file.dirtySinceMs < IDLE_FLUSH_MS) continue;
+        file.dirtySinceMs = now;
+        void this.flush(file);
+      }
+      if (this.#dirtyFiles.size > 0) this.#watch();
+    });
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+}
+
+function overlaps(a: Piece, b: Piece): boolean {
+  return a.offset < b.offset + b.length && b.offset < a.offset + a.length;
+}
+
+function extentOf(file: FileData, piece: Piece): Extent {
+  if (piece.receipt === undefined) {
+    const data = piece.length === piece.data.length ? piece.data : piece.data.subarray(0, piece.length);
+    return { kind: 'inline', offset: piece.offset, lengthBytes: piece.length, data };
+  }
+  return {
+    kind: 'block',
+    offset: piece.offset,
+    lengthBytes: piece.length,
+    pool: file.pool,
+    id: piece.receipt.id,
+    blockOffset: 0,
+    blockBytes: piece.data.length,
+  };
+}
