@@ -52,6 +52,8 @@ export class FileNode {
   }
 
   write(data: Uint8Array, position: number): void {
+    // One copy for all; whole pages are parts of it.
+    const copy = new Uint8Array(data);
     for (let done = 0; done < data.length;) {
       const index = Math.floor((position + done) / DISK_PAGE_BYTES);
       const inPage = (position + done) % DISK_PAGE_BYTES;
