@@ -63,13 +63,15 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   let nextSeq = loaded?.checkpoint.nextSeq ?? 1;
   let nextPack = 1;
   let resume: Recovered['resume'];
+  let unknownPacks = false;
   if (loaded === undefined && packs.length > 0)
     log.warn({ packs: packs.length }, 'the block index is missing or unusable: rebuilding it from the packs');
 
   const indexed = new Map<number, number>();
   for (const pack of packs) {
     const row = rows.get(pack);
-    const tail = await recoverPack(options, pack, Math.max(PACK_HEADER_BYTES, row?.indexedBytes ?? 0), row?.cutBytes);
+    const tail = await recoverPack(options, pack, row);
+    if (row === undefined) unknownPacks = true;
     if (tail.scanned) exact = false;
     nextSeq = Math.max(nextSeq, tail.maxSeq + 1);
     nextPack = Math.max(nextPack, pack + 1);
@@ -84,6 +86,8 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     exact = false;
     await index.forgetPack(pack);
   }
+  // The process that made them may have died before it made their names durable, or was about to.
+  if (unknownPacks) await disk.syncDir(dir);
   if (!exact) {
     let lostCount = 0;
     await index.recount((entry) => {
@@ -120,20 +124,20 @@ interface Tail {
   readonly appendable: boolean;
 }
 
-async function recoverPack(
-  options: RecoveryOptions,
-  pack: number,
-  from: number,
-  cutBytes: number | undefined,
-): Promise<Tail> {
+async function recoverPack(options: RecoveryOptions, pack: number, row: PackRow | undefined): Promise<Tail> {
   const { disk, files } = options;
+  const from = Math.max(PACK_HEADER_BYTES, row?.indexedBytes ?? 0);
+  const cutBytes = row?.cutBytes;
   const file = await disk.open(files.path(pack), 'write');
   try {
     const fileBytes = await file.sizeBytes();
     const end = Math.min(fileBytes, cutBytes ?? fileBytes);
     const intact = cutBytes === undefined;
     if (fileBytes > end) await removeCutPart(options, file, pack, end);
-    if (end === from) return { scanned: false, maxSeq: 0, sizeBytes: end, appendable: intact };
+    if (end === from) {
+      if (row === undefined) await file.datasync();
+      return { scanned: false, maxSeq: 0, sizeBytes: end, appendable: intact };
+    }
     if (end < from) {
       if (fileBytes > PACK_HEADER_BYTES || from > PACK_HEADER_BYTES) {
         options.log.error(
