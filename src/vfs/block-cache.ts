@@ -91,6 +91,12 @@ export class BlockCache {
     this.#link(entry);
   }
 
+  /** A reader that raised `refs` is done with the entries. */
+  release(entries: readonly CachedBlock[]): void {
+    for (const entry of entries) entry.refs -= 1;
+    if (this.#bytes > this.maxBytes) this.#evict();
+  }
+
   /** The entry is no longer somebody's read-ahead. */
   settleAhead(entry: CachedBlock): void {
     if (!entry.ahead) return;

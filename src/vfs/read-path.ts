@@ -269,7 +269,7 @@ export class ReadPath {
           chunks.push(left >= ZEROS.length ? ZEROS : ZEROS.subarray(0, left));
         }
       } else if (!this.#composeBlock(source, chunks, (held ??= []))) {
-        for (const entry of held) entry.refs -= 1;
+        this.#cache.release(held);
         return undefined;
       }
     }
@@ -281,7 +281,7 @@ export class ReadPath {
       release: () => {
         if (released) return;
         released = true;
-        for (const entry of entries) entry.refs -= 1;
+        this.#cache.release(entries);
       },
     };
   }
@@ -379,7 +379,7 @@ export class ReadPath {
       }
       return this.#compose(sources);
     } finally {
-      for (const { entries } of wanted) for (const entry of entries) entry.refs -= 1;
+      for (const { entries } of wanted) this.#cache.release(entries);
     }
   }
 
