@@ -6,13 +6,25 @@
  *   node scripts/system-packages.js git sqlite3 rsync
  */
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { delimiter, isAbsolute, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 /** Program -> Debian package, where the names differ. */
 /** @type {Readonly<Record<string, string>>} */
-const PACKAGE_OF = { fusermount: 'fuse', fusermount3: 'fuse3', mount: 'mount', umount: 'mount', flock: 'util-linux' };
+const PACKAGE_OF = {
+  fusermount: 'fuse',
+  fusermount3: 'fuse3',
+  mount: 'mount',
+  umount: 'mount',
+  flock: 'util-linux',
+  unshare: 'util-linux',
+  diff: 'diffutils',
+  xz: 'xz-utils',
+  setfattr: 'attr',
+  // Not a program, but a file that the end-to-end tests copy from.
+  '/usr/src/linux-source-6.1.tar.xz': 'linux-source-6.1',
+};
 
 /**
  * @typedef {object} Result
@@ -23,10 +35,11 @@ const PACKAGE_OF = { fusermount: 'fuse', fusermount3: 'fuse3', mount: 'mount', u
  */
 
 /**
- * Whether a program is on the PATH (or where root's programs are).
+ * Whether a program is on the PATH (or where root's programs are); or, given an absolute path, whether that file exists.
  * @param {string} program
  */
 export function hasProgram(program) {
+  if (isAbsolute(program)) return existsSync(program);
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin', '/usr/bin', '/bin'];
   return folders.some((folder) => {
     if (folder === '') return false;

@@ -4,7 +4,10 @@
  */
 
 /** Programs that tests on a mount use (test/e2e); what is missing is installed if it may be. */
-export const E2E_PROGRAMS = ['git', 'sqlite3', 'rsync', 'tar', 'diff', 'flock', 'mount'];
+export const E2E_PROGRAMS = [
+  ...['git', 'sqlite3', 'rsync', 'tar', 'xz', 'diff', 'flock', 'mount', 'unshare', 'fusermount', 'setfattr', 'python3'],
+  '/usr/src/linux-source-6.1.tar.xz',
+];
 
 /**
  * Tests of one step. A step without a report counts only if it fails, as one; a vitest run that fails although its report knows of no
