@@ -1,0 +1,277 @@
+import { describe, expect, it } from 'vitest';
+import { BlockNotFoundError, CorruptionError, UnavailableError } from '../errors.ts';
+import { ROOT_INO } from '../ids.ts';
+import { O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from './handles.ts';
+import { name, pattern, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
+
+const BLOCK = 512 * 1024;
+const BLOCKS = 24;
+
+async function bigFile(
+  limits = {},
+): Promise<{ cluster: TestCluster; mount: TestMount; data: Buffer; ino: number; handle: number }> {
+  const cluster = await TestCluster.start(BLOCK);
+  const writer = await cluster.mount();
+  const data = Buffer.alloc(BLOCKS * BLOCK);
+  for (let index = 0; index < BLOCKS; index += 1)
+    data.fill(pattern(4096, index + 1), index * BLOCK, (index + 1) * BLOCK);
+  const file = await writer.vfs.create(ROOT, ROOT_INO, name('big'), 0o644, O_RDWR | O_CREAT);
+  await writer.vfs.write(ROOT, file.handle, 0, data);
+  await writer.vfs.flush(ROOT, file.handle, 0n);
+  const mount = await cluster.mount({ readCacheBytes: 16 * BLOCK, ...limits });
+  await mount.vfs.lookup(ROOT, ROOT_INO, name('big'));
+  const { handle } = await mount.vfs.open(ROOT, file.attr.ino, O_RDONLY);
+  return { cluster, mount, data, ino: file.attr.ino, handle };
+}
+
+describe('sequential reads', () => {
+  it('fetch whole blocks ahead in parallel, in a window that doubles, within the bound', async () => {
+    const { cluster, mount, data, handle } = await bigFile();
+    const windows: number[] = [];
+    let inFlight = 0;
+    cluster.blocks.beforeRead = async () => {
+      inFlight += 1;
+      await turns(3);
+      inFlight -= 1;
+    };
+    for (let at = 0; at < data.length; at += BLOCK / 4) {
+      expect((await readAll(mount.vfs, handle, at, BLOCK / 4)).equals(data.subarray(at, at + BLOCK / 4))).toBe(true);
+      windows.push(inFlight);
+      expect(mount.vfs.usage().cachedBytes).toBeLessThanOrEqual(16 * BLOCK);
+      expect(mount.vfs.usage().readAheadBytes).toBeLessThanOrEqual(8 * BLOCK);
+    }
+    expect(cluster.blocks.reads).toHaveLength(BLOCKS);
+    expect(Math.max(...windows)).toBeGreaterThanOrEqual(4);
+    expect(cluster.blocks.reads[0]?.priority).toBe('foreground');
+    expect(cluster.blocks.reads.slice(2).every((read) => read.priority === 'readahead')).toBe(true);
+    expect(mount.meta.queries.filter((query) => query.op === 'extents')).toHaveLength(1);
+    // The window is grown step by step.
+    expect(windows.slice(0, 8)).toEqual([...windows.slice(0, 8)].sort((a, b) => a - b));
+  });
+
+  it('are answered at once, by views, when the block is here; and held until released', async () => {
+    const { mount, data, handle } = await bigFile();
+    await readAll(mount.vfs, handle, 0, 4096);
+    const result = mount.vfs.read(ROOT, handle, 4096, 8192);
+    expect(result).not.toBeInstanceOf(Promise);
+    if (result instanceof Promise) return;
+    expect(result.chunks).toHaveLength(1);
+    expect(Buffer.from(result.chunks[0] ?? []).equals(data.subarray(4096, 12288))).toBe(true);
+    for (let at = 0; at < data.length; at += BLOCK) await readAll(mount.vfs, handle, at, BLOCK);
+    expect(Buffer.from(result.chunks[0] ?? []).equals(data.subarray(4096, 12288))).toBe(true);
+    result.release?.();
+    result.release?.();
+  });
+
+  it('share the memory among several streams, which all get on', async () => {
+    const { mount, data, ino } = await bigFile();
+    const handles: number[] = [];
+    for (let index = 0; index < 4; index += 1)
+      handles.push((await mount.vfs.open(ROOT, ino as never, O_RDONLY)).handle);
+    for (let at = 0; at < data.length / 4; at += BLOCK / 2) {
+      await Promise.all(
+        handles.map(async (handle, index) => {
+          const from = at + (index * data.length) / 4;
+          const seen = await readAll(mount.vfs, handle, from, BLOCK / 2);
+          expect(seen.equals(data.subarray(from, from + BLOCK / 2))).toBe(true);
+        }),
+      );
+      expect(mount.vfs.usage().readAheadBytes).toBeLessThanOrEqual(8 * BLOCK);
+    }
+    for (const handle of handles) mount.vfs.release(handle);
+    expect(mount.vfs.usage().readAheadBytes).toBe(0);
+  });
+
+  it('stop reading ahead when the reader jumps', async () => {
+    const { cluster, mount, data, handle } = await bigFile();
+    for (let at = 0; at < 4 * BLOCK; at += BLOCK / 2) await readAll(mount.vfs, handle, at, BLOCK / 2);
+    await turns();
+    const before = cluster.blocks.reads.length;
+    const far = 20 * BLOCK + 100_000;
+    expect((await readAll(mount.vfs, handle, far, 4096)).equals(data.subarray(far, far + 4096))).toBe(true);
+    await turns();
+    expect(cluster.blocks.reads.slice(before)).toMatchObject([{ offset: 65536, length: 65536 }]);
+    expect(mount.vfs.usage().readAheadBytes).toBe(0);
+  });
+});
+
+describe('random reads', () => {
+  it('fetch pages, once each', async () => {
+    const { cluster, mount, data, handle } = await bigFile();
+    const read = async (at: number, size: number): Promise<void> => {
+      expect((await readAll(mount.vfs, handle, at, size)).equals(data.subarray(at, at + size))).toBe(true);
+    };
+    await read(5 * BLOCK + 70_000, 4096);
+    await read(5 * BLOCK + 80_000, 4096);
+    await read(3 * BLOCK + 65_000, 2000);
+    await read(5 * BLOCK + 60_000, 100_000);
+    expect(cluster.blocks.reads.map(({ offset, length }) => [offset, length])).toEqual([
+      [65536, 65536],
+      [0, 131072],
+      [0, 65536],
+      [131072, 65536],
+    ]);
+  });
+
+  it('for one block at the same time become one fetch', async () => {
+    const { cluster, mount, handle } = await bigFile();
+    cluster.blocks.beforeRead = () => turns(3);
+    await Promise.all([0, 1, 2, 3].map((part) => readAll(mount.vfs, handle, (part * BLOCK) / 4, BLOCK / 4)));
+    const first = cluster.blocks.reads[0]?.key;
+    expect(cluster.blocks.reads.filter((read) => read.key === first)).toHaveLength(1);
+  });
+});
+
+describe('reads that fail', () => {
+  it('look at the extents again when a block is gone, before they give up', async () => {
+    const { cluster, mount, handle } = await bigFile();
+    let failures = 1;
+    cluster.blocks.beforeRead = () => {
+      if (failures-- > 0) throw new BlockNotFoundError('gone');
+    };
+    const before = mount.meta.queries.length;
+    expect(await readAll(mount.vfs, handle, 0, 10)).toHaveLength(10);
+    expect(mount.meta.queries.slice(before).map((query) => query.op)).toEqual(['extents']);
+    failures = 100;
+    await expect(readAll(mount.vfs, handle, 9 * BLOCK, 10)).rejects.toMatchObject({ code: 'EIO' });
+    await turns();
+    const line = mount.logged.find(({ level }) => level === 'error');
+    expect(line?.facts).toMatchObject({ path: '/big', code: 'EIO' });
+    expect(JSON.stringify(line?.facts)).toMatch(/block [0-9a-f]{64}/);
+  });
+
+  it('are EIO for damage, and work again once a copy is there', async () => {
+    const { cluster, mount, data, handle } = await bigFile();
+    cluster.blocks.beforeRead = () => {
+      throw new CorruptionError('all copies damaged');
+    };
+    await expect(readAll(mount.vfs, handle, 0, 10)).rejects.toMatchObject({ code: 'EIO' });
+    cluster.blocks.beforeRead = undefined;
+    expect((await readAll(mount.vfs, handle, 0, 10)).equals(data.subarray(0, 10))).toBe(true);
+  });
+
+  it('wait for nodes to come back, until the deadline', async () => {
+    const { cluster, mount, handle } = await bigFile({ dataTimeoutMs: 4_000 });
+    let isAway = true;
+    cluster.blocks.beforeRead = () => {
+      if (isAway) throw new UnavailableError('no node');
+    };
+    const first = readAll(mount.vfs, handle, 0, 10);
+    await cluster.clock.advance(2_000);
+    isAway = false;
+    await cluster.clock.advance(1_000);
+    expect(await first).toHaveLength(10);
+    isAway = true;
+    const second = expect(readAll(mount.vfs, handle, 9 * BLOCK, 10)).rejects.toMatchObject({ code: 'EIO' });
+    await cluster.clock.advance(5_000);
+    await second;
+  });
+
+  it('end when nothing answers at all', async () => {
+    const { cluster, mount, handle } = await bigFile({ dataTimeoutMs: 4_000 });
+    cluster.blocks.beforeRead = () => new Promise(() => {});
+    const read = expect(readAll(mount.vfs, handle, 0, 10)).rejects.toMatchObject({ code: 'EIO' });
+    await cluster.clock.advance(5_000);
+    await read;
+  });
+
+  it('end with EINTR when the caller is interrupted', async () => {
+    const { cluster, mount, handle } = await bigFile();
+    cluster.blocks.beforeRead = () => turns(50);
+    const interrupt = new AbortController();
+    const read = mount.vfs.read({ ...ROOT, signal: interrupt.signal }, handle, 0, 10);
+    interrupt.abort();
+    await expect(Promise.resolve(read)).rejects.toMatchObject({ code: 'EINTR' });
+  });
+});
+
+describe('lseek', () => {
+  it('finds data and holes, committed or not', async () => {
+    const cluster = await TestCluster.start(BLOCK);
+    const { vfs } = await cluster.mount();
+    const { handle } = await vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_RDWR | O_CREAT);
+    await vfs.write(ROOT, handle, 1000, Buffer.alloc(50, 1));
+    await vfs.flush(ROOT, handle, 0n);
+    await vfs.write(ROOT, handle, 5000, Buffer.alloc(50, 1));
+    expect(await vfs.lseek(ROOT, handle, 0, 3)).toBe(1000);
+    expect(await vfs.lseek(ROOT, handle, 1000, 4)).toBe(1050);
+    expect(await vfs.lseek(ROOT, handle, 1050, 3)).toBe(5000);
+    expect(await vfs.lseek(ROOT, handle, 5000, 4)).toBe(5050);
+    await expect(Promise.resolve(vfs.lseek(ROOT, handle, 5050, 3))).rejects.toMatchObject({ code: 'ENXIO' });
+  });
+});
+
+describe('directories', () => {
+  it('keep their offsets while entries come and go', async () => {
+    const cluster = await TestCluster.start();
+    const { vfs, meta } = await cluster.mount();
+    const dir = await vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755);
+    const count = 3000;
+    for (let index = 0; index < count; index += 1) {
+      const file = await vfs.create(ROOT, dir.attr.ino, name(`n${String(index).padStart(4, '0')}`), 0o644, O_WRONLY);
+      vfs.release(file.handle);
+    }
+    const { handle } = await vfs.opendir(ROOT, dir.attr.ino);
+    const seen: string[] = [];
+    const marks: { offset: number; next: string }[] = [];
+    const before = meta.queries.length;
+    let offset = 0;
+    for (let round = 0; ; round += 1) {
+      const items = await vfs.readdir(ROOT, handle, offset, 100, true);
+      if (items.length === 0) break;
+      if (offset > 0) marks.push({ offset, next: Buffer.from(items[0]?.name ?? []).toString() });
+      for (const item of items) {
+        seen.push(Buffer.from(item.name).toString());
+        if (item.name[0] !== 0x2e) expect(item.entry?.attr.ino).toBe(item.ino);
+        offset = item.nextOffset;
+        // The reader removes what it has read, as rm does.
+        if (item.name[0] !== 0x2e && round % 2 === 0) await vfs.unlink(ROOT, dir.attr.ino, item.name);
+      }
+    }
+    expect(seen.slice(0, 2)).toEqual(['.', '..']);
+    expect(seen).toHaveLength(count + 2);
+    expect(new Set(seen).size).toBe(count + 2);
+    expect(meta.queries.length - before).toBeLessThan(10);
+    const late = marks.at(-5);
+    const again = await vfs.readdir(ROOT, handle, late?.offset ?? 0, 5, true);
+    expect(Buffer.from(again[0]?.name ?? []).toString()).toBe(late?.next);
+    const restarted = await vfs.readdir(ROOT, handle, 0, 1000, false);
+    expect(restarted.length).toBeGreaterThan(2);
+  });
+
+  it('fill the caches: what was listed needs no more question', async () => {
+    const cluster = await TestCluster.start();
+    const writer = await cluster.mount();
+    const file = await writer.vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_WRONLY);
+    const { vfs, meta } = await cluster.mount();
+    const { handle } = await vfs.opendir(ROOT, ROOT_INO);
+    await vfs.readdir(ROOT, handle, 0, 100, true);
+    const before = meta.queries.length;
+    expect(vfs.lookup(ROOT, ROOT_INO, name('f'))).not.toBeInstanceOf(Promise);
+    expect(vfs.getattr(ROOT, file.attr.ino, undefined)).not.toBeInstanceOf(Promise);
+    expect(meta.queries.length).toBe(before);
+  });
+});
+
+describe('extended attributes', () => {
+  it('pass through; the one asked for on every write is remembered as missing', async () => {
+    const cluster = await TestCluster.start();
+    const { vfs, meta } = await cluster.mount();
+    const { attr } = await vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_RDWR);
+    expect(() => vfs.getxattr(ROOT, attr.ino, name('security.capability'))).toThrow(
+      expect.objectContaining({ code: 'ENODATA' }),
+    );
+    expect(meta.queries).toEqual([]);
+    await vfs.setxattr(ROOT, attr.ino, name('user.a'), Buffer.from('1'), 'create');
+    expect(Buffer.from(await vfs.getxattr(ROOT, attr.ino, name('user.a'))).toString()).toBe('1');
+    await expect(
+      Promise.resolve(vfs.setxattr(ROOT, attr.ino, name('user.a'), Buffer.from('2'), 'create')),
+    ).rejects.toMatchObject({ code: 'EEXIST' });
+    expect((await vfs.listxattr(ROOT, attr.ino)).map(String)).toHaveLength(1);
+    await vfs.removexattr(ROOT, attr.ino, name('user.a'));
+    await expect(Promise.resolve(vfs.getxattr(ROOT, attr.ino, name('user.a')))).rejects.toMatchObject({
+      code: 'ENODATA',
+    });
+    expect(await vfs.statfs(ROOT)).toMatchObject({ totalBytes: 1_000_000, freeBytes: 500_000 });
+  });
+});
