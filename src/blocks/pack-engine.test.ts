@@ -326,6 +326,24 @@ describe('PackEngine', () => {
       expect(engine.has(POOL, hashBlock(sampleBytes(9000, 2)).id)).toBeUndefined();
     });
 
+    it('of a delete does not take a block that is put afterwards, index lost or not', async () => {
+      const id = await put(sampleBytes(9000, 1));
+      const failedPut = hashBlock(sampleBytes(9000, 2)).id;
+      disk.failNext({ op: 'datasync', path: PACK_1 });
+      await expect(engine.delete(POOL, id)).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' });
+      expect(engine.has(POOL, id)).toBe(9000);
+      expect(await engine.renew(POOL, id, 5)).toBe(false);
+      await put(sampleBytes(9000, 1));
+      disk.failNext({ op: 'datasync', path: PACK_2 });
+      await expect(put(sampleBytes(9000, 2))).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' });
+      expect(await engine.delete(POOL, failedPut)).toBe(false);
+      disk.killProcess();
+      await disk.remove('/store/index');
+      await open();
+      expect(engine.has(POOL, id)).toBe(9000);
+      expect(engine.has(POOL, failedPut)).toBeUndefined();
+    });
+
     it('twice in a row stops writing; reading goes on', async () => {
       const before = await put(sampleBytes(9000, 1));
       disk.failNext({ op: 'datasync', path: '/packs/', times: 2 });
