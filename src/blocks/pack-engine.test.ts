@@ -373,6 +373,38 @@ describe('PackEngine', () => {
     expect(engine.usage().blockCount).toBe(10);
   });
 
+  it('keeps a tombstone as long as another pack holds the record that it deletes', async () => {
+    await reopen({ packMaxBytes: 40_000 });
+    const gone = await put(sampleBytes(9000, 1));
+    for (const seed of [2, 3, 4]) await put(sampleBytes(9000, seed));
+    const filler = [await put(sampleBytes(9000, 5)), await put(sampleBytes(9000, 6))];
+    expect(await disk.exists(PACK_2)).toBe(true);
+    for (const id of [gone, ...filler]) await engine.delete(POOL, id);
+    // Pack 1 is mostly live and stays; pack 2, with the tombstone, goes.
+    await engine.compact();
+    expect(await disk.exists(PACK_1)).toBe(true);
+    expect(await disk.exists(PACK_2)).toBe(false);
+    await engine.close();
+    await disk.remove('/store/index');
+    await open({ packMaxBytes: 40_000 });
+    expect(engine.has(POOL, gone)).toBeUndefined();
+    expect(engine.usage().blockCount).toBe(3);
+  });
+
+  it('makes the name of a pack durable that a process died making', async () => {
+    disk.setDelay((op) => (op === 'syncDir' ? new Promise(() => undefined) : undefined));
+    void put(sampleBytes(10)).catch(() => undefined);
+    for (let turn = 0; turn < 1000 && !(await disk.exists(PACK_1)); turn++) await Promise.resolve();
+    for (let turn = 0; turn < 100; turn++) await Promise.resolve();
+    disk.setDelay(undefined);
+    disk.killProcess();
+    await open();
+    const id = await put(sampleBytes(20));
+    disk.crash();
+    await open();
+    expect(await read(id)).toEqual(sampleBytes(20));
+  });
+
   it('opens without a scan after it was closed in order', async () => {
     for (let seed = 1; seed <= 20; seed++) await put(sampleBytes(9000, seed));
     await engine.close();
