@@ -6,6 +6,7 @@ import { blockMethods } from './blocks/block-messages.ts';
 import { BlockService } from './blocks/block-service.ts';
 import { CountingEngine } from './blocks/counting-engine.ts';
 import { PackEngine } from './blocks/pack-engine.ts';
+import type { BlockEngine } from './blocks/types.ts';
 import { fetchCatalog } from './catalog/fetch.ts';
 import { CatalogReplica, proposeUntilChosen } from './catalog/replica.ts';
 import type { Catalog, CatalogNode } from './catalog/types.ts';
@@ -55,6 +56,10 @@ export interface RunningNode {
   readonly address: string;
   readonly catalog: CatalogReplica;
   readonly network: Network;
+  /** Parts of the node, for checks and tests. */
+  readonly engine: BlockEngine;
+  readonly blocks: BlockService;
+  readonly meta: MetaService;
   /** Resolves with the reason if the node can no longer serve (its disk failed, a safety rule was broken). */
   readonly failed: Promise<Error>;
   /** Orderly: finishes, flushes, closes. Idempotent. */
@@ -187,7 +192,7 @@ async function wire(
     };
   }
 
-  return { id: nodeId, address, catalog, network, failed: meta.failed, close };
+  return { id: nodeId, address, catalog, network, engine, blocks, meta, failed: meta.failed, close };
 }
 
 function fullPermille(engine: CountingEngine): number {

@@ -17,7 +17,9 @@ import type { CatalogNode } from './catalog/types.ts';
 import { connectCluster } from './client.ts';
 import type { ClusterClient } from './client.ts';
 import { newClusterKey } from './cluster-key.ts';
-import { MemoryNetwork, createMemoryEnv } from './env-memory.ts';
+import { MemoryDisk, MemoryNetwork, createMemoryEnv } from './env-memory.ts';
+import { mortalEnv } from './env-memory/mortal.ts';
+import type { Life } from './env-memory/mortal.ts';
 import { createNodeEnv } from './env-node.ts';
 import type { Env } from './env.ts';
 import { StateError } from './errors.ts';
@@ -34,9 +36,18 @@ export interface StartClusterOptions {
   readonly nodes?: number;
   /** Copies of each block; default 3, or as many as nodes. */
   readonly copies?: number;
-  /** One world a node; default: memory. The simulator gives its own. */
-  readonly envOf?: (id: string) => Env;
+  /** Files are cut at multiples of this (a power of two from 64 KiB); default 4 MiB. */
+  readonly blockSizeBytes?: number;
+  /** Hosts for nodes (n1...) and clients (c1...); default: memory, in real time. The simulator gives its own. */
+  readonly world?: TestWorld;
   readonly log?: Logger;
+}
+
+export interface TestWorld {
+  /** The world as the process on that host sees it; a killed host starts anew with what its disk has. */
+  envOf(id: string): Env;
+  /** Ends the process on that host at once, as `kill -9` does. */
+  kill(id: string): void;
 }
 
 export interface TestCluster {
@@ -47,6 +58,8 @@ export interface TestCluster {
   client(): Promise<ClusterClient>;
   /** Stops a node in order. */
   stopNode(id: string): Promise<void>;
+  /** Ends a node at once, as `kill -9` does: nothing is finished, nothing said to the others. */
+  killNode(id: string): void;
   /** Starts it again, with what it had. */
   startNode(id: string): Promise<void>;
   node(id: string): RunningNode | undefined;
@@ -59,7 +72,8 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
   const count = options.nodes ?? DEFAULT_NODES;
   if (!Number.isInteger(count) || count < 1 || count > 64) throw new StateError(`nodes: 1 to 64, not ${count}`);
   const log = options.log ?? SILENT_LOGGER;
-  const envOf = options.envOf ?? memoryEnvs();
+  const world = options.world ?? memoryWorld();
+  const envOf = (id: string) => world.envOf(id);
   const ids = Array.from({ length: count }, (_, index) => `n${index + 1}`);
   const first = envOf('n1');
   const key = newClusterKey(first.random);
@@ -77,6 +91,7 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
     historyId: Buffer.from(first.random.bytes(8)).toString('hex') as HistoryId,
     nodes,
     ...(options.copies === undefined ? {} : { copies: options.copies }),
+    ...(options.blockSizeBytes === undefined ? {} : { blockSizeBytes: options.blockSizeBytes }),
   });
   const directoryOf = (id: string) => new NodeDirectory(envOf(id).disk, '/node');
   for (const { id, storeId } of nodes) {
@@ -123,6 +138,9 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
       running.delete(id);
       await node?.close();
     },
+    killNode(id) {
+      if (running.delete(id)) world.kill(id);
+    },
     node: (id) => running.get(id),
     async close() {
       await Promise.all([...clients].map((made) => made.close()));
@@ -140,13 +158,30 @@ export function hostOf(id: string): string {
 }
 
 /** One memory world with real time: a disk a host, a network between them. */
-function memoryEnvs(): (id: string) => Env {
+function memoryWorld(): TestWorld {
   const { clock, random } = createNodeEnv();
   const network = new MemoryNetwork({ clock });
-  const envs = new Map<string, Env>();
-  return (id) => {
-    const env = envs.get(id) ?? createMemoryEnv({ clock, random, transport: network.transport(hostOf(id)) });
-    envs.set(id, env);
-    return env;
+  const disks = new Map<string, MemoryDisk>();
+  const running = new Map<string, { readonly env: Env; readonly life: Life }>();
+  return {
+    envOf(id) {
+      const found = running.get(id);
+      if (found !== undefined) return found.env;
+      const disk = disks.get(id) ?? new MemoryDisk();
+      disks.set(id, disk);
+      const life: Life = { dead: false };
+      const transport = network.transport(hostOf(id));
+      const env = mortalEnv(createMemoryEnv({ clock, random, disk, transport }), life);
+      running.set(id, { env, life });
+      return env;
+    },
+    kill(id) {
+      const found = running.get(id);
+      if (found === undefined) return;
+      found.life.dead = true;
+      running.delete(id);
+      network.killHost(hostOf(id));
+      disks.get(id)?.killProcess();
+    },
   };
 }

@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import type { Env } from '../../src/env.ts';
 import { MemoryDisk, type DiskOp } from '../../src/env-memory.ts';
-import { mortalDisk, mortalTransport, type Life } from './mortal.ts';
+import { mortalDisk, mortalTransport, type Life } from '../../src/env-memory/mortal.ts';
 import { SimNetwork, type Weather } from './network.ts';
 import { SimRandom } from './random.ts';
 import { SimClock, SimTime, type ClockError } from './time.ts';

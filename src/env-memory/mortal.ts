@@ -2,7 +2,7 @@
  * What a process sees of its disk and network until it dies. In one real process nothing can stop the code of a simulated
  * one that was killed: so from its death on nothing it waits for ever comes, and nothing it does has an effect.
  */
-import type { Disk, DiskFile, Kv, Transport } from '../../src/env.ts';
+import type { Clock, Disk, DiskFile, Env, Kv, Transport } from '../env.ts';
 
 export interface Life {
   dead: boolean;
@@ -23,6 +23,28 @@ function alive<T>(life: Life, start: () => Promise<T>): Promise<T> {
       },
     );
   });
+}
+
+/** A world that ends with `life.dead = true`. Open connections are the network's to end (MemoryNetwork.killHost). */
+export function mortalEnv(env: Env, life: Life): Env {
+  return {
+    clock: mortalClock(env.clock, life),
+    random: env.random,
+    disk: mortalDisk(env.disk, life),
+    transport: mortalTransport(env.transport, life),
+  };
+}
+
+function mortalClock(clock: Clock, life: Life): Clock {
+  return {
+    monotonicMs: () => clock.monotonicMs(),
+    wallNs: () => clock.wallNs(),
+    setTimer: (delayMs, callback) =>
+      clock.setTimer(delayMs, () => {
+        if (!life.dead) callback();
+      }),
+    sleep: (delayMs, signal) => alive(life, () => clock.sleep(delayMs, signal)),
+  };
 }
 
 export function mortalDisk(disk: Disk, life: Life): Disk {
