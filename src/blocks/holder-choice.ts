@@ -10,10 +10,14 @@ import type { Network } from '../net/types.ts';
 
 /** Round trips below this are one machine room: differences are noise. */
 const NEAR_RTT_MS = 5;
+/** A holder counts as far when its round trips take this many times the nearest one's: less is load, not distance. */
+const FAR_RATIO = 4;
+/** What distance costs a node in the choice: as many requests open. It still gets its part, so that it can show better. */
+const FAR_FACTOR = 2;
 /** How long a node that was slow is asked after the others. */
-const SLOW_FOR_MS = 5_000;
-/** What slowness costs a node in the choice: as many requests open. */
-const SLOW_FACTOR = 4;
+const SLOW_FOR_MS = 2_000;
+/** What slowness costs a node in the choice. */
+const SLOW_FACTOR = 2;
 /** Weight of the newest sample in the smoothed latency. */
 const LATENCY_GAIN = 0.2;
 
@@ -60,12 +64,14 @@ export function readOrder(
   const expected: { node: NodeId; cost: number; tie: number }[] = [];
   const others: NodeId[] = [];
   const down: NodeId[] = [];
+  const nearestMs = Math.min(...order.slice(0, copies).map((node) => network.peer(node).rttMs ?? Infinity));
   order.forEach((node, index) => {
     const peer = network.peer(node);
     if (peer.state === 'down') {
       down.push(node);
     } else if (index < copies) {
-      const distance = Math.max(1, (peer.rttMs ?? 0) / NEAR_RTT_MS) * (stats.isSlow(node, nowMs) ? SLOW_FACTOR : 1);
+      const isFar = (peer.rttMs ?? 0) > Math.max(NEAR_RTT_MS, FAR_RATIO * nearestMs);
+      const distance = (isFar ? FAR_FACTOR : 1) * (stats.isSlow(node, nowMs) ? SLOW_FACTOR : 1);
       expected.push({ node, cost: (peer.inFlightCount + 1) * distance, tie: (index + rotation) % copies });
     } else {
       others.push(node);

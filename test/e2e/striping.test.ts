@@ -30,7 +30,9 @@ describe('a striped file of 1 GiB with two copies', () => {
 
   it('lies on all nodes, none with more than 1.2 times its share', async () => {
     const stat = JSON.parse(await mustTatami(['stat', '/large', '--json', '--data', cluster.data])) as StatJson;
-    expect(stat.extents).toHaveLength(GIB / BLOCK_BYTES);
+    // Whole blocks; a block that was flushed while it was being filled may be in two pieces.
+    expect(stat.extents.reduce((sum, extent) => sum + extent.lengthBytes, 0)).toBe(GIB);
+    expect(stat.extents.length).toBeLessThan((GIB / BLOCK_BYTES) * 1.05);
     for (const extent of stat.extents) {
       expect(extent.nodes?.filter((holder) => holder.state === 'held')).toHaveLength(2);
     }
