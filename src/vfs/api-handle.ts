@@ -1,14 +1,12 @@
 /** An open file with the manners of node:fs/promises' FileHandle. */
-import { Readable, Writable } from 'node:stream';
+import { Readable, type Writable } from 'node:stream';
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import type { SetAttr } from '../meta/types.ts';
 import { asNode } from './api-errors.ts';
 import { BigIntStats, Stats } from './api-stats.ts';
+import { readStream, STEP_BYTES, writeStream, type StreamOptions } from './api-streams.ts';
 import type { Caller, Handle, VfsOps } from './ops.ts';
-
-/** Bytes of one step of readFile and the streams: a quarter of a block, so that a block's arrival is soon passed on. */
-const STEP_BYTES = 1024 * 1024;
 
 export type Encoding = BufferEncoding;
 export type EncodingOption =
@@ -21,16 +19,6 @@ export interface ReadOptions {
   readonly offset?: number;
   readonly length?: number;
   readonly position?: number | bigint | null;
-}
-
-export interface StreamOptions {
-  readonly encoding?: Encoding;
-  readonly start?: number;
-  /** Inclusive. */
-  readonly end?: number;
-  readonly highWaterMark?: number;
-  readonly autoClose?: boolean;
-  readonly signal?: AbortSignal;
 }
 
 export type TimeLike = number | string | Date | bigint;
@@ -121,8 +109,13 @@ export class FileHandle implements AsyncDisposable {
     });
   }
 
-  /** The next bytes in a buffer of their own; empty at the end. */
-  async #take(position: number, size: number): Promise<Buffer> {
+  /** Where reads and writes without a position go on. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Bytes in a buffer of their own, fewer than asked only at the end of the file. */
+  async readBytes(position: number, size: number): Promise<Buffer> {
     return await asNode({ syscall: 'read' }, async () => {
       const result = await this.#ops.read(this.#caller, this.#open('read'), position, size);
       const data = Buffer.concat(result.chunks);
@@ -202,7 +195,7 @@ export class FileHandle implements AsyncDisposable {
   async readFile(options?: EncodingOption): Promise<Buffer | string> {
     const parts: Buffer[] = [];
     for (;;) {
-      const part = await this.#take(this.#position, STEP_BYTES);
+      const part = await this.readBytes(this.#position, STEP_BYTES);
       if (part.length === 0) break;
       this.#position += part.length;
       parts.push(part);
@@ -282,67 +275,19 @@ export class FileHandle implements AsyncDisposable {
 
   /** From `start` (default: the current position) to `end` inclusive. Closes the handle at its end unless autoClose is false. */
   createReadStream(options: StreamOptions = {}): Readable {
-    let at = options.start ?? this.#position;
-    const end = options.end ?? Infinity;
-    const stepBytes = options.highWaterMark ?? STEP_BYTES;
-    const stream = new Readable({
-      highWaterMark: stepBytes,
-      ...(options.encoding === undefined ? {} : { encoding: options.encoding }),
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-      read: () => {
-        this.#take(at, Math.min(stepBytes, Math.max(0, end - at + 1))).then(
-          (data) => {
-            at += data.length;
-            stream.push(data.length === 0 ? null : data);
-          },
-          (error: unknown) => stream.destroy(error as Error),
-        );
-      },
-      destroy: (error, callback) => this.#endStream(options, error, callback),
-    });
-    return stream;
+    return readStream(() => Promise.resolve(this), options);
   }
 
   createWriteStream(options: StreamOptions = {}): Writable {
-    let at = options.start;
-    return new Writable({
-      highWaterMark: options.highWaterMark ?? STEP_BYTES,
-      decodeStrings: true,
-      ...(options.encoding === undefined ? {} : { defaultEncoding: options.encoding }),
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-      write: (chunk: Buffer, _encoding, callback) => {
-        const position = at;
-        if (at !== undefined) at += chunk.length;
-        asNode({ syscall: 'write' }, () => this.#put(chunk, position)).then(
-          () => callback(),
-          (error: unknown) => callback(error as Error),
-        );
-      },
-      // Errors of writing back show here, before 'finish'.
-      final: (callback) => {
-        const done = options.autoClose === false ? this.#flush() : this.close();
-        done.then(
-          () => callback(),
-          (error: unknown) => callback(error as Error),
-        );
-      },
-      destroy: (error, callback) => this.#endStream(options, error, callback),
-    });
-  }
-
-  #endStream(options: StreamOptions, error: Error | null, callback: (error?: Error | null) => void): void {
-    if (options.autoClose === false) return callback(error);
-    this.close().then(
-      () => callback(error),
-      (failure: unknown) => callback(error ?? (failure as Error)),
-    );
+    return writeStream(() => Promise.resolve(this), options);
   }
 
   readableWebStream(): ReturnType<typeof Readable.toWeb> {
     return Readable.toWeb(this.createReadStream({ autoClose: false }));
   }
 
-  async #flush(): Promise<void> {
+  /** Commits what was written, as close does, and stays open. */
+  async flush(): Promise<void> {
     await asNode({ syscall: 'close' }, async () => {
       if (this.#handle !== undefined) await this.#ops.flush(this.#caller, this.#handle, 0n);
     });
@@ -356,7 +301,7 @@ export class FileHandle implements AsyncDisposable {
 
   async #close(): Promise<void> {
     try {
-      await this.#flush();
+      await this.flush();
     } finally {
       if (this.#handle !== undefined) await this.#ops.release(this.#handle);
     }

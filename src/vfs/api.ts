@@ -3,15 +3,16 @@
  * mount uses. Errors have Node's form (`code`, `errno`, `syscall`, `path`). Calls act as one user; permission bits are
  * kept and shown, but (as with a mount without default_permissions) not enforced here.
  */
-import { Readable, Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import type { Attr, SetAttr } from '../meta/types.ts';
 import { asNode, invalidArgument, nodeError, type Where } from './api-errors.ts';
 import { encodingOf, FileHandle, timeNs } from './api-handle.ts';
-import type { Encoding, EncodingOption, StreamOptions, TimeLike, WriteInput } from './api-handle.ts';
+import type { Encoding, EncodingOption, TimeLike, WriteInput } from './api-handle.ts';
 import { pathText, walk, type PathLike, type Walked } from './api-path.ts';
 import { BigIntStats, Dirent, Stats, type FileSystemStats } from './api-stats.ts';
+import { readStream, writeStream, type StreamOptions } from './api-streams.ts';
 import { O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_SYNC, O_TRUNC, O_WRONLY } from './handles.ts';
 import type { Caller, Handle } from './ops.ts';
 import type { Vfs } from './vfs.ts';
@@ -21,7 +22,8 @@ export { BigIntStats, Dirent, Stats } from './api-stats.ts';
 export type { FileSystemStats } from './api-stats.ts';
 export type { PathLike } from './api-path.ts';
 export type { NodeFsError } from './api-errors.ts';
-export type { EncodingOption, StreamOptions, TimeLike, WriteInput } from './api-handle.ts';
+export type { EncodingOption, TimeLike, WriteInput } from './api-handle.ts';
+export type { StreamOptions } from './api-streams.ts';
 
 export interface User {
   readonly uid: number;
@@ -192,39 +194,9 @@ export class FileSystem {
     path: PathLike,
     options: Encoding | (StreamOptions & { readonly flags?: string | number }) = {},
   ): Readable {
-    const given = typeof options === 'string' ? { encoding: options } : options;
-    const open = (): Promise<FileHandle> => this.open(path, ('flags' in given ? given.flags : undefined) ?? 'r');
-    let inner: Readable | undefined;
-    let file: FileHandle | undefined;
-    const outer = new Readable({
-      highWaterMark: given.highWaterMark ?? 1024 * 1024,
-      construct: (callback) => {
-        open().then(
-          (opened) => {
-            file = opened;
-            inner = opened.createReadStream({ start: 0, ...given, autoClose: false });
-            inner.on('data', (chunk: Buffer | string) => {
-              if (!outer.push(chunk)) inner?.pause();
-            });
-            inner.on('end', () => outer.push(null));
-            inner.on('error', (error) => outer.destroy(error));
-            inner.pause();
-            callback();
-          },
-          (error: unknown) => callback(error as Error),
-        );
-      },
-      read: () => inner?.resume(),
-      destroy: (error, callback) => {
-        inner?.destroy();
-        (file?.close() ?? Promise.resolve()).then(
-          () => callback(error),
-          (failure: unknown) => callback(error ?? (failure as Error)),
-        );
-      },
-    });
-    if (given.encoding !== undefined) outer.setEncoding(given.encoding);
-    return outer;
+    const given: StreamOptions & { readonly flags?: string | number } =
+      typeof options === 'string' ? { encoding: options } : options;
+    return readStream(() => this.open(path, given.flags ?? 'r'), given);
   }
 
   createWriteStream(
@@ -233,42 +205,8 @@ export class FileSystem {
   ): Writable {
     const given: StreamOptions & { readonly flags?: string | number; readonly mode?: number } =
       typeof options === 'string' ? { encoding: options } : options;
-    let file: FileHandle | undefined;
-    let at = given.start;
-    return new Writable({
-      highWaterMark: given.highWaterMark ?? 1024 * 1024,
-      ...(given.encoding === undefined ? {} : { defaultEncoding: given.encoding }),
-      ...(given.signal === undefined ? {} : { signal: given.signal }),
-      construct: (callback) => {
-        this.open(path, given.flags ?? (given.start === undefined ? 'w' : 'r+'), given.mode ?? 0o666).then(
-          (opened) => {
-            file = opened;
-            callback();
-          },
-          (error: unknown) => callback(error as Error),
-        );
-      },
-      write: (chunk: Buffer, _encoding, callback) => {
-        const position = at ?? null;
-        if (at !== undefined) at += chunk.length;
-        file?.write(chunk, 0, chunk.length, position).then(
-          () => callback(),
-          (error: unknown) => callback(error as Error),
-        );
-      },
-      final: (callback) => {
-        file?.close().then(
-          () => callback(),
-          (error: unknown) => callback(error as Error),
-        );
-      },
-      destroy: (error, callback) => {
-        (file?.close() ?? Promise.resolve()).then(
-          () => callback(error),
-          (failure: unknown) => callback(error ?? (failure as Error)),
-        );
-      },
-    });
+    const flags = given.flags ?? (given.start === undefined ? 'w' : 'r+');
+    return writeStream(() => this.open(path, flags, given.mode ?? 0o666), given);
   }
 
   async truncate(path: PathLike, length = 0): Promise<void> {
@@ -286,6 +224,7 @@ export class FileSystem {
       const attr = await this.#found(source, true);
       if (attr.type === 'directory') throw new FsError('EISDIR');
       const existing = await this.#walk(target, true);
+      if (existing.attr !== undefined && (mode & COPYFILE_EXCL) !== 0) throw new FsError('EEXIST');
       if (existing.attr !== undefined && existing.attr.ino === attr.ino) return;
       await using from = await this.#open(source, O_RDONLY, 0);
       const flags = O_WRONLY | O_CREAT | O_TRUNC | ((mode & COPYFILE_EXCL) === 0 ? 0 : O_EXCL);
@@ -532,7 +471,7 @@ export class FileSystem {
         }
       }
     } finally {
-      await this.vfs.releasedir(handle);
+      this.vfs.releasedir(handle);
     }
   }
 
@@ -612,7 +551,7 @@ export class FileSystem {
         }
       }
     } finally {
-      await this.vfs.releasedir(handle);
+      this.vfs.releasedir(handle);
     }
   }
 

@@ -73,7 +73,3 @@ export function interruptible<T>(promise: Promise<T>, signal: AbortSignal | unde
     );
   });
 }
-
-export function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
-  return value instanceof Promise;
-}

@@ -168,8 +168,8 @@ export class WatchedMeta implements MetaClient {
     query: QueryOf<Op>,
     options?: { readonly signal?: AbortSignal },
   ): Promise<QueryResults[Op]> {
-    this.queries.push(query as Query);
-    await this.beforeQuery?.(query as Query);
+    this.queries.push(query);
+    await this.beforeQuery?.(query);
     return await this.#inner.query<Op>(query, options);
   }
   async sync(): Promise<void> {

@@ -205,7 +205,7 @@ describe('write-back', () => {
       expected = Buffer.concat([expected, line]);
       await mount.vfs.write(ROOT, handle, 0, line);
       await mount.vfs.flush(ROOT, handle, 0n);
-      await mount.vfs.release(handle);
+      mount.vfs.release(handle);
     }
     const reply = await mount.meta.query<'extents'>({
       op: 'extents',

@@ -10,7 +10,7 @@ import type { Ino } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { NAME_MAX_BYTES } from '../limits.ts';
 import type { FileType, SetAttr } from '../meta/types.ts';
-import { isPromise, withDeadline } from './async.ts';
+import { withDeadline } from './async.ts';
 import { DirOps } from './dir-ops.ts';
 import { FileOps } from './file-ops.ts';
 import { MountState } from './mount-state.ts';
@@ -131,8 +131,8 @@ export class Vfs implements VfsOps {
   flush(_caller: Caller, handle: Handle, _lockOwner: bigint): Maybe<void> {
     return this.#files.flush(handle);
   }
-  release(handle: Handle): Maybe<void> {
-    return this.#files.release(handle);
+  release(handle: Handle): void {
+    this.#files.release(handle);
   }
   fsync(_caller: Caller, handle: Handle, _dataOnly: boolean): Maybe<void> {
     return this.#files.fsync(handle);
@@ -156,8 +156,8 @@ export class Vfs implements VfsOps {
   ): Maybe<readonly DirItem[]> {
     return this.#dirs.readdir(caller, handle, offset, maxEntries, plus);
   }
-  releasedir(handle: Handle): Maybe<void> {
-    return this.#dirs.releasedir(handle);
+  releasedir(handle: Handle): void {
+    this.#dirs.releasedir(handle);
   }
   fsyncdir(_caller: Caller, _handle: Handle): Maybe<void> {
     return this.#files.syncMeta();
@@ -263,10 +263,7 @@ export class Vfs implements VfsOps {
     try {
       await withDeadline(clock, timeoutMs, 'writing back', async () => {
         await Promise.all([...writeBack.dirtyFiles()].map(async (file) => writeBack.flush(file)));
-        for (const handle of handles.numbers()) {
-          const released = this.#files.release(handle);
-          if (isPromise(released)) await released;
-        }
+        for (const handle of handles.numbers()) this.#files.release(handle);
         await this.#state.settled();
         await this.#state.meta.sync();
       });
