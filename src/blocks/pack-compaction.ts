@@ -8,7 +8,7 @@
  * durable, old file unlinked, directory durable, and only then are tombstones let go that held down its records.
  */
 import { CorruptionError, NoSpaceError } from '../errors.ts';
-import { MiB } from '../limits.ts';
+import { MiB, PACK_MAX_BYTES } from '../limits.ts';
 import type { Logger } from '../log.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { verifyPages } from './identity.ts';
@@ -25,6 +25,18 @@ const COPY_BYTES = 8 * MiB;
 const COPY_RECORDS = 256;
 /** The disk must have this much more than the copies need: the index grows too. */
 const MARGIN_BYTES = 4 * MiB;
+
+/** On tiny disks; a pack always takes at least one block. */
+const PACK_LEAST_BYTES = 8 * MiB;
+
+/**
+ * Size of packs on a disk that keeps `reserveBytes` back. Invariant: the live half of a pack fits the reserve, so that a
+ * full disk can always be compacted.
+ */
+export function packBytesFor(reserveBytes: number): number {
+  if (PACK_MAX_BYTES / 2 + MARGIN_BYTES <= reserveBytes) return PACK_MAX_BYTES;
+  return Math.min(PACK_MAX_BYTES, Math.max(PACK_LEAST_BYTES, reserveBytes - MARGIN_BYTES));
+}
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -57,19 +69,26 @@ export async function compactPacks(host: CompactionHost): Promise<number> {
     .filter((pack) => pack !== host.activePack() && isVictim(host, pack))
     .sort((a, b) => index.neededBytesOf(a) - index.neededBytesOf(b) || a - b);
   let freedBytes = 0;
+  let skipped = 0;
   for (const pack of victims) {
     if (host.stopped()) break;
     const needed = index.neededBytesOf(pack);
     if (needed > 0 && (await host.diskFreeBytes()) < needed + MARGIN_BYTES) {
-      throw new NoSpaceError(`no room to rewrite pack ${pack}: ${needed} bytes of it are live`, {
-        remedy: 'Free some space on this disk by other means.',
-      });
+      // Others with less to copy came first; what they gave back may do for the next run.
+      log.warn({ pack, neededBytes: needed }, 'no room to rewrite a pack; it is left for the next compaction');
+      skipped++;
+      continue;
     }
     const sizeBytes = files.sizeBytes(pack);
     const copiedBytes = await compactPack(host, pack);
     if (copiedBytes === undefined) continue;
     freedBytes += sizeBytes - copiedBytes;
     log.debug({ pack, sizeBytes, copiedBytes }, 'a pack was compacted');
+  }
+  if (skipped > 0 && skipped === victims.length) {
+    throw new NoSpaceError(`no room to rewrite any of ${skipped} packs that are mostly dead`, {
+      remedy: 'Free some space on this disk by other means.',
+    });
   }
   return Math.max(0, freedBytes);
 }

@@ -14,11 +14,11 @@
 import type { Clock, Disk, Random } from '../env.ts';
 import { CorruptionError, NoSpaceError, StateError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
-import { MiB, PACK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { MiB, PAGE_BYTES } from '../limits.ts';
 import { SILENT_LOGGER, type Logger } from '../log.ts';
 import { BufferPool, type Lease } from './buffer-pool.ts';
 import { checkBlockBytes, PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
-import { compactPacks } from './pack-compaction.ts';
+import { compactPacks, packBytesFor } from './pack-compaction.ts';
 import type { PackEntry } from './pack-entry.ts';
 import { PackFiles } from './pack-files.ts';
 import { decodeRecordHead, recordBytes, recordHeadBytes } from './pack-format.ts';
@@ -112,7 +112,6 @@ export class PackEngine implements BlockEngine {
   static async open(options: PackEngineOptions): Promise<PackEngine> {
     const { disk, path, storeId } = options;
     const log = options.log ?? SILENT_LOGGER;
-    const packMaxBytes = options.packMaxBytes ?? PACK_MAX_BYTES;
     const dir = `${path}/packs`;
     await disk.mkdir(dir);
     const lock = await disk.lock(`${path}/LOCK`);
@@ -122,9 +121,10 @@ export class PackEngine implements BlockEngine {
       const salt = await openStoreFile(options, dir, log);
       const opened = await openIndex(disk, `${path}/index`, salt, log);
       index = opened.index;
-      const recovered = await recover({ disk, dir, files, ...opened, salt, packMaxBytes, log });
       const space = new PackSpace({ ...options });
       await space.refresh();
+      const packMaxBytes = options.packMaxBytes ?? packBytesFor(space.reserveBytes);
+      const recovered = await recover({ disk, dir, files, ...opened, salt, packMaxBytes, log });
       const parts: Parts = { options, log, salt, lock, index, files, space, nextSeq: recovered.nextSeq };
       const engine = new PackEngine(parts, (self) => {
         return new PackWriter({

@@ -42,6 +42,8 @@ export function run(program: string, args: readonly string[], options: RunOption
         }
       },
     );
+    // A program that ends without reading its input is no error.
+    child.stdin?.on('error', () => undefined);
     child.stdin?.end(options.input ?? '');
   });
 }
