@@ -76,6 +76,8 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const client = await connectCluster({ env, ...where, label, log });
   const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${nameOf(path)}.json`);
+  // Another process may serve this very mount point: its record is not ours to remove.
+  let recorded = false;
   try {
     const mounted = await mountFuse({
       ops: vfs,
@@ -90,6 +92,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     vfs.setNotifier(mounted.notifier);
     if (record !== undefined) {
       await mkdir(join(record, '..'), { recursive: true });
+      recorded = true;
       await writeRecord(record, { role: 'mount', name: path, pid: process.pid, mountPoint: path });
     }
     await tellParent({ kind: 'ready', detail: path });
@@ -101,7 +104,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     const lost = await vfs.close(CLOSE_TIMEOUT_MS);
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
     await client.close();
-    if (record !== undefined) await rm(record, { force: true });
+    if (record !== undefined && recorded) await rm(record, { force: true });
     if (lost.length > 0) {
       throw new UsageError(`${lost.length} files could not be written when unmounting: ${lost.slice(0, 5).join(', ')}`);
     }
