@@ -7,16 +7,19 @@ import type { Readable, Writable } from 'node:stream';
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import type { Attr, SetAttr } from '../meta/types.ts';
-import { asNode, invalidArgument, nodeError, type Where } from './api-errors.ts';
+import { asNode, nodeError, type Where } from './api-errors.ts';
+import { flagsOf, modeOf } from './api-flags.ts';
 import { encodingOf, FileHandle, timeNs } from './api-handle.ts';
 import type { Encoding, EncodingOption, TimeLike, WriteInput } from './api-handle.ts';
 import { pathText, walk, type PathLike, type Walked } from './api-path.ts';
 import { BigIntStats, Dirent, Stats, type FileSystemStats } from './api-stats.ts';
 import { readStream, writeStream, type StreamOptions } from './api-streams.ts';
-import { O_ACCMODE, O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_SYNC, O_TRUNC, O_WRONLY } from './handles.ts';
+import { copyTree, Directory, join, listDirectory, removeTree, type ListedEntry } from './api-tree.ts';
+import { O_ACCMODE, O_CREAT, O_EXCL, O_RDONLY, O_TRUNC, O_WRONLY } from './handles.ts';
 import type { Caller, Handle } from './ops.ts';
 import type { Vfs } from './vfs.ts';
 
+export { Directory } from './api-tree.ts';
 export { FileHandle } from './api-handle.ts';
 export { BigIntStats, Dirent, Stats } from './api-stats.ts';
 export type { FileSystemStats } from './api-stats.ts';
@@ -38,43 +41,7 @@ export interface ReaddirOptions {
   readonly recursive?: boolean;
 }
 
-const FLAGS: Readonly<Record<string, number>> = {
-  r: O_RDONLY,
-  rs: O_RDONLY | O_SYNC,
-  'r+': O_RDWR,
-  'rs+': O_RDWR | O_SYNC,
-  w: O_WRONLY | O_CREAT | O_TRUNC,
-  wx: O_WRONLY | O_CREAT | O_TRUNC | O_EXCL,
-  'w+': O_RDWR | O_CREAT | O_TRUNC,
-  'wx+': O_RDWR | O_CREAT | O_TRUNC | O_EXCL,
-  a: O_WRONLY | O_CREAT | O_APPEND,
-  as: O_WRONLY | O_CREAT | O_APPEND | O_SYNC,
-  ax: O_WRONLY | O_CREAT | O_APPEND | O_EXCL,
-  'a+': O_RDWR | O_CREAT | O_APPEND,
-  'as+': O_RDWR | O_CREAT | O_APPEND | O_SYNC,
-  'ax+': O_RDWR | O_CREAT | O_APPEND | O_EXCL,
-};
-
 const COPYFILE_EXCL = 1;
-const DIRECTORY_STEP = 512;
-
-function flagsOf(flags: string | number): number {
-  if (typeof flags === 'number') return flags;
-  const found = FLAGS[flags] ?? FLAGS[[...flags].sort().reverse().join('')];
-  if (found === undefined) throw invalidArgument('flags', `is invalid. Received '${flags}'`);
-  return found;
-}
-
-function modeOf(mode: number | string): number {
-  const value = typeof mode === 'string' ? Number.parseInt(mode, 8) : mode;
-  if (!Number.isInteger(value) || value < 0)
-    throw invalidArgument('mode', `must be an octal number. Received '${mode}'`);
-  return value & 0o7777;
-}
-
-function join(directory: string, name: string): string {
-  return directory.endsWith('/') ? directory + name : `${directory}/${name}`;
-}
 
 export class FileSystem {
   /** The inode-based filesystem beneath, for kernel bindings and measurements. */
@@ -243,24 +210,7 @@ export class FileSystem {
     target: PathLike,
     options: { readonly recursive?: boolean; readonly force?: boolean; readonly errorOnExist?: boolean } = {},
   ): Promise<void> {
-    const stats = await this.lstat(source);
-    const [from, to] = [pathText(source), pathText(target)];
-    if (stats.isDirectory()) {
-      if (options.recursive !== true) {
-        const error = new Error(`Recursive option not enabled, cannot copy a directory: ${from}`);
-        throw Object.assign(error, { code: 'ERR_FS_EISDIR', path: from, syscall: 'cp' });
-      }
-      const [realFrom, parent] = [await this.realpath(from), to.replace(/\/+$/, '')];
-      if (`${parent}/`.startsWith(`${realFrom}/`)) throw nodeError('EINVAL', { syscall: 'cp', path: from, dest: to });
-      await this.mkdir(target, { recursive: true, mode: stats.mode & 0o7777 });
-      for (const entry of await this.readdir(source)) await this.cp(join(from, entry), join(to, entry), options);
-    } else if (stats.isSymbolicLink()) {
-      const link = await this.readlink(source);
-      if (options.force !== false) await this.rm(target, { force: true });
-      await this.symlink(link, target);
-    } else if (options.force === false && (await this.exists(target))) {
-      if (options.errorOnExist === true) throw nodeError('EEXIST', { syscall: 'cp', path: from, dest: to });
-    } else await this.copyFile(source, target);
+    await copyTree(this, source, target, options);
   }
 
   // Attributes
@@ -455,24 +405,10 @@ export class FileSystem {
     return given.encoding === 'buffer' ? buffers : names;
   }
 
-  async *#list(path: PathLike): AsyncGenerator<{ name: Uint8Array; type: Attr['type'] }> {
+  async *#list(path: PathLike): AsyncGenerator<ListedEntry> {
     const attr = await this.#found(path, true);
     if (attr.type !== 'directory') throw new FsError('ENOTDIR');
-    const { handle } = await this.vfs.opendir(this.#caller, attr.ino);
-    try {
-      for (let offset = 0; ;) {
-        const items = await this.vfs.readdir(this.#caller, handle, offset, DIRECTORY_STEP, false);
-        const last = items[items.length - 1];
-        if (last === undefined) return;
-        offset = last.nextOffset;
-        for (const { name, type } of items) {
-          if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) continue;
-          yield { name, type };
-        }
-      }
-    } finally {
-      this.vfs.releasedir(handle);
-    }
+    yield* listDirectory(this.vfs, this.#caller, attr.ino);
   }
 
   /** An open directory: iterate it, or read() until null; it closes itself at the end of an iteration. */
@@ -518,7 +454,7 @@ export class FileSystem {
       }
       await asNode({ syscall: 'rm', path: text }, async () => {
         if (name === undefined) throw new FsError('EBUSY', 'the root stays');
-        await this.#removeTree(attr.ino);
+        await removeTree(this.vfs, this.#caller, attr.ino);
         await this.vfs.rmdir(this.#caller, parent, name);
       });
       return;
@@ -526,33 +462,6 @@ export class FileSystem {
     await asNode({ syscall: 'rm', path: text }, async () => {
       if (name !== undefined) await this.vfs.unlink(this.#caller, parent, name);
     });
-  }
-
-  /** What is in the directory; by inode, so that a link put in its place meanwhile is not followed. */
-  async #removeTree(directory: Ino): Promise<void> {
-    const { handle } = await this.vfs.opendir(this.#caller, directory);
-    try {
-      for (let offset = 0; ;) {
-        const items = await this.vfs.readdir(this.#caller, handle, offset, DIRECTORY_STEP, false);
-        const last = items[items.length - 1];
-        if (last === undefined) return;
-        offset = last.nextOffset;
-        for (const { name, ino, type } of items) {
-          const text = name.length <= 2 ? Buffer.from(name).toString('latin1') : '';
-          if (text === '.' || text === '..') continue;
-          try {
-            if (type === 'directory') {
-              await this.#removeTree(ino);
-              await this.vfs.rmdir(this.#caller, directory, name);
-            } else await this.vfs.unlink(this.#caller, directory, name);
-          } catch (error) {
-            if (!(error instanceof FsError) || error.code !== 'ENOENT') throw error;
-          }
-        }
-      }
-    } finally {
-      this.vfs.releasedir(handle);
-    }
   }
 
   // Names
@@ -644,36 +553,4 @@ export class FileSystem {
 
 function ownerOf(uid: number, gid: number): SetAttr {
   return { ...(uid < 0 ? {} : { uid }), ...(gid < 0 ? {} : { gid }) };
-}
-
-/** As fs.Dir. */
-export class Directory implements AsyncDisposable {
-  readonly path: string;
-  readonly #entries: AsyncGenerator<{ name: Uint8Array; type: Attr['type'] }>;
-
-  constructor(path: string, entries: AsyncGenerator<{ name: Uint8Array; type: Attr['type'] }>) {
-    this.path = path;
-    this.#entries = entries;
-  }
-
-  async read(): Promise<Dirent | null> {
-    const next = await this.#entries.next();
-    return next.done === true ? null : this.#dirent(next.value);
-  }
-
-  #dirent({ name, type }: { name: Uint8Array; type: Attr['type'] }): Dirent {
-    return new Dirent(Buffer.from(name).toString(), this.path, type);
-  }
-
-  async close(): Promise<void> {
-    await this.#entries.return(undefined);
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Dirent> {
-    for await (const entry of this.#entries) yield this.#dirent(entry);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
 }

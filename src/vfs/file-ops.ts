@@ -102,12 +102,17 @@ export class FileOps {
     try {
       const inode = await this.#revalidate(caller, ino, flags, known);
       if (known !== inode) inodes.opened(inode);
-      if (known !== undefined && known !== inode) inodes.closed(known);
+      if (known !== undefined && known !== inode) this.#letGo(known);
       return this.#opened(inode, flags);
     } catch (error) {
-      if (known !== undefined) inodes.closed(known);
+      if (known !== undefined) this.#letGo(known);
       throw error;
     }
+  }
+
+  #letGo(inode: Inode): void {
+    this.#state.inodes.closed(inode);
+    if (inode.openCount === 0) this.#state.closedLast(inode);
   }
 
   /** Close-to-open: an open sees what was committed before it, so it asks. */
@@ -158,7 +163,7 @@ export class FileOps {
       inode.kernelRefs += 1;
       return { ...this.#state.entry(inode), ...opened };
     } catch (error) {
-      inodes.closed(inode);
+      this.#letGo(inode);
       throw error;
     }
   }
@@ -167,9 +172,7 @@ export class FileOps {
     const opened = this.#state.handles.remove(handle);
     if (!(opened instanceof FileHandle)) return;
     this.#state.readPath.close(opened);
-    const { inode } = opened;
-    this.#state.inodes.closed(inode);
-    if (inode.openCount === 0) this.#state.closedLast(inode);
+    this.#letGo(opened.inode);
   }
 
   // Data
@@ -188,7 +191,7 @@ export class FileOps {
     opened.reportError();
     if (data.length === 0) return 0;
     if (file.barrier !== undefined) {
-      const kept = Uint8Array.from(data);
+      const kept = new Uint8Array(data);
       return file.barrier.then(() => this.write(caller, handle, offset, kept));
     }
     const at = opened.appends ? file.sizeBytes() : offset;

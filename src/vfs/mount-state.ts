@@ -253,7 +253,7 @@ export class MountState {
     if (inode.data !== undefined) this.writeBack.discard(inode.data);
     const file = inode.data;
     inode.data = inode.openCount > 0 ? file : undefined;
-    if (keptOpen) this.background(this.releaseOrphan(victim.ino, file));
+    if (keptOpen && victim.type !== 'directory') this.background(this.releaseOrphan(victim.ino, file));
     this.inodes.drop(inode);
   }
 

@@ -31,7 +31,8 @@ export class ReadAhead {
     const follows = offset === this.#expected || (this.#run >= 2 && Math.abs(offset - this.#expected) <= REORDER_BYTES);
     if (!follows) {
       const wasSequential = this.#run > 0;
-      this.#run = 0;
+      // Who goes to the start reads on from there, most likely.
+      this.#run = offset === 0 ? 1 : 0;
       this.#lastBlock = -1;
       this.windowBlocks = 0;
       this.frontier = 0;

@@ -169,7 +169,7 @@ export class ReadPath {
         }
         found.push({
           at: low,
-          source: { kind: 'bytes', data: Uint8Array.from(data.subarray(low - offset, high - offset)) },
+          source: { kind: 'bytes', data: new Uint8Array(data.subarray(low - offset, high - offset)) },
         });
         if (start < low) left.push([start, low]);
         if (high < stop) left.push([high, stop]);

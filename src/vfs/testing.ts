@@ -92,7 +92,7 @@ export class FakeBlocks implements BlockClient {
       await this.beforePut?.(data);
       if (!Buffer.from(createHash('sha256').update(data).digest()).equals(id))
         throw new Error('the buffer changed during put');
-      this.stored.set(blockIdToHex(id), Uint8Array.from(data));
+      this.stored.set(blockIdToHex(id), new Uint8Array(data));
       return { id, generation: Math.max(this.generation, options?.minGeneration ?? 0) };
     } finally {
       this.putsInFlight -= 1;
@@ -118,7 +118,7 @@ export class FakeBlocks implements BlockClient {
     blockBytes: number,
     options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<Uint8Array> {
-    return Uint8Array.from(await this.#read(id, 0, blockBytes, options?.priority));
+    return new Uint8Array(await this.#read(id, 0, blockBytes, options?.priority));
   }
 
   async #read(id: BlockId, offset: number, length: number, priority = 'foreground'): Promise<Uint8Array> {

@@ -122,6 +122,41 @@ describe('random reads', () => {
   });
 });
 
+describe('files of very many extents', () => {
+  it('are known window by window, and stay right while they change here and elsewhere', async () => {
+    const small = 4096;
+    const cluster = await TestCluster.start(small);
+    const [one, two] = [await cluster.mount({ inlineMaxBytes: 0 }), await cluster.mount({ readCacheBytes: 64 * small })];
+    const data = pattern(1700 * small, 1);
+    const { attr, handle } = await one.vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_RDWR | O_CREAT);
+    await one.vfs.write(ROOT, handle, 0, data);
+    await one.vfs.flush(ROOT, handle, 0n);
+    const write = async (mount: TestMount, to: number, at: number, size: number): Promise<void> => {
+      const bytes = pattern(size, at);
+      bytes.copy(data, at);
+      await mount.vfs.write(ROOT, to, at, bytes);
+      await mount.vfs.flush(ROOT, to, 0n);
+    };
+    await two.vfs.lookup(ROOT, ROOT_INO, name('f'));
+    const reader = (await two.vfs.open(ROOT, attr.ino, O_RDWR)).handle;
+    for (let at = 0; at < data.length; at += 50_000) {
+      expect((await readAll(two.vfs, reader, at, 50_000)).equals(data.subarray(at, at + 50_000))).toBe(true);
+    }
+    expect(two.meta.queries.filter((query) => query.op === 'extents')).toHaveLength(4);
+    // A random reader starts in the middle; own writes keep what is known right.
+    const third = await cluster.mount();
+    const writer = (await third.vfs.open(ROOT, attr.ino, O_RDWR)).handle;
+    for (const at of [1000, 300, 1690, 5, 700, 1200]) {
+      await write(third, writer, at * small - 100, 3 * small);
+      const from = at * small - 5000;
+      expect((await readAll(third.vfs, writer, from, 30_000)).equals(data.subarray(from, from + 30_000))).toBe(true);
+    }
+    // And the first mount, at its next open.
+    const again = (await one.vfs.open(ROOT, attr.ino, O_RDONLY)).handle;
+    expect((await readAll(one.vfs, again, 0, data.length)).equals(data)).toBe(true);
+  });
+});
+
 describe('reads that fail', () => {
   it('look at the extents again when a block is gone, before they give up', async () => {
     const { cluster, mount, handle } = await bigFile();

@@ -44,7 +44,7 @@ export class XattrOps {
     checkName(name);
     if (value.length > XATTR_VALUE_MAX_BYTES) throw new FsError('ERANGE');
     // The bytes may be the binding's request buffer.
-    await this.#state.mutate({ op: 'setxattr', ino, name, value: Uint8Array.from(value), mode });
+    await this.#state.mutate({ op: 'setxattr', ino, name, value: new Uint8Array(value), mode });
     this.#changed(ino);
   }
 
