@@ -58,8 +58,11 @@ export interface TestCluster {
   client(): Promise<ClusterClient>;
   /** Stops a node in order. */
   stopNode(id: string): Promise<void>;
-  /** Ends a node at once, as `kill -9` does: nothing is finished, nothing said to the others. */
-  killNode(id: string): void;
+  /**
+   * Ends a node, or the process of a client (`c1` is the first that connected), at once, as `kill -9` does: nothing is
+   * finished, nothing said to the others. Calls that a killed client had begun never settle.
+   */
+  kill(id: string): void;
   /** Starts it again, with what it had. */
   startNode(id: string): Promise<void>;
   node(id: string): RunningNode | undefined;
@@ -99,7 +102,7 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
   }
 
   const running = new Map<string, RunningNode>();
-  const clients = new Set<ClusterClient>();
+  const clients = new Map<string, ClusterClient>();
   let clientCount = 0;
   const start = async (id: string) => {
     if (!ids.includes(id)) throw new StateError(`there is no node ${id}`);
@@ -115,20 +118,21 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
     });
     running.set(id, node);
   };
-  const client = async () => {
+  const connectAs = async (id: string) => {
     const seeds = nodes.map((node) => node.address);
-    const made = await connectCluster({ env: envOf(`c${++clientCount}`), seeds, key, label: 'test', log });
-    clients.add(made);
+    const made = await connectCluster({ env: envOf(id), seeds, key, label: 'test', log });
+    clients.set(id, made);
     return made;
   };
   await Promise.all(ids.map(start));
   return {
     nodeIds: ids,
-    client,
+    client: () => connectAs(`c${++clientCount}`),
     async connect(user = { uid: 0, gid: 0 }) {
-      const made = await client();
+      const id = `c${++clientCount}`;
+      const made = await connectAs(id);
       return made.openFileSystem(user, async () => {
-        clients.delete(made);
+        clients.delete(id);
         await made.close();
       });
     },
@@ -138,12 +142,14 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
       running.delete(id);
       await node?.close();
     },
-    killNode(id) {
-      if (running.delete(id)) world.kill(id);
+    kill(id) {
+      const nodeRan = running.delete(id);
+      const clientRan = clients.delete(id);
+      if (nodeRan || clientRan) world.kill(id);
     },
     node: (id) => running.get(id),
     async close() {
-      await Promise.all([...clients].map((made) => made.close()));
+      await Promise.all([...clients.values()].map((made) => made.close()));
       clients.clear();
       await Promise.all([...running.values()].map((node) => node.close()));
       running.clear();

@@ -33,6 +33,7 @@ const QUIET_LIMIT_MS = 60_000;
 export class SimCluster {
   readonly world: SimWorld;
   readonly cluster: TestCluster;
+  #clientCount = 0;
 
   private constructor(world: SimWorld, cluster: TestCluster) {
     this.world = world;
@@ -61,22 +62,28 @@ export class SimCluster {
   }
 
   connect(): Promise<FileSystem> {
+    this.#clientCount++;
     return this.settle(this.cluster.connect(USER));
   }
 
   client(): Promise<ClusterClient> {
+    this.#clientCount++;
     return this.settle(this.cluster.client());
   }
 
-  /** The node's machine (or with kind 'process' its program) stops at this instant. */
+  /** A node's or a client's machine (or with kind 'process' its program) stops at this instant. */
   crash(id: string, options?: CrashHostOptions): void {
-    this.world.log(`crash of ${id}`);
-    this.cluster.killNode(id);
+    this.cluster.kill(id);
     if (options?.kind !== 'process') this.world.crashHost(hostOf(id), options);
   }
 
   crashAll(options?: CrashHostOptions): void {
     for (const id of this.cluster.nodeIds) this.crash(id, options);
+  }
+
+  /** Name of the client that connected last. */
+  get latestClient(): string {
+    return `c${this.#clientCount}`;
   }
 
   async restart(...ids: readonly string[]): Promise<void> {

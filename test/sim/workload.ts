@@ -1,0 +1,194 @@
+/**
+ * A program that writes files, and remembers what it was promised: which contents a file may have after a crash.
+ */
+import { expect } from 'vitest';
+import type { Clock } from '../../src/env.ts';
+import type { FileSystem } from '../../src/vfs/api.ts';
+import { SIM_BLOCK_BYTES } from './cluster.ts';
+import type { SimRandom } from './random.ts';
+
+/** Between two actions, in half of the cases. */
+const MOST_PAUSE_MS = 100;
+
+interface Version {
+  /** Undefined: there is no such file. */
+  readonly content: Buffer | undefined;
+  /** While it is written, any beginning of the content may be seen, or the version before. */
+  readonly growing: boolean;
+  acknowledged: boolean;
+  durable: boolean;
+}
+
+/** What was promised for each path, oldest first. */
+export class Journal {
+  readonly #paths = new Map<string, Version[]>();
+
+  begin(path: string, content: Buffer | undefined, growing = false): Version {
+    const version = { content, growing, acknowledged: false, durable: false };
+    const versions = this.#paths.get(path) ?? [
+      { content: undefined, growing: false, acknowledged: true, durable: true },
+    ];
+    versions.push(version);
+    this.#paths.set(path, versions);
+    return version;
+  }
+
+  /** Everything that was acknowledged is on disk. */
+  allDurable(): void {
+    for (const versions of this.#paths.values()) {
+      for (const version of versions) version.durable ||= version.acknowledged;
+    }
+  }
+
+  /** A path with something in it that nobody is changing. */
+  pick(random: SimRandom): { path: string; content: Buffer } | undefined {
+    const found: { path: string; content: Buffer }[] = [];
+    for (const [path, versions] of this.#paths) {
+      const last = versions.at(-1);
+      if (last?.acknowledged === true && last.content !== undefined) found.push({ path, content: last.content });
+    }
+    return found[random.below(Math.max(1, found.length))];
+  }
+
+  /** `acknowledged`: nothing that was answered may be missing; `durable`: nothing that was synced. */
+  check(files: ReadonlyMap<string, Buffer>, promise: 'acknowledged' | 'durable'): void {
+    for (const path of files.keys()) expect(this.#paths.has(path), `${path} was never written`).toBe(true);
+    for (const [path, versions] of this.#paths) {
+      const since = versions.findLastIndex((version) => version[promise]);
+      const seen = files.get(path);
+      const isAllowed = versions.slice(since).some((version) => matches(version, seen));
+      if (!isAllowed)
+        throw new Error(`${path}: ${describe(seen)}, but may be ${versions.slice(since).map(tell).join(' or ')}`);
+    }
+  }
+
+  get count(): number {
+    return this.#paths.size;
+  }
+}
+
+function matches(version: Version, seen: Buffer | undefined): boolean {
+  if (seen === undefined || version.content === undefined) return seen === version.content;
+  const wanted = version.growing ? version.content.subarray(0, seen.length) : version.content;
+  return wanted.equals(seen);
+}
+
+function describe(content: Buffer | undefined): string {
+  return content === undefined ? 'absent' : `${content.length} bytes (${content.subarray(0, 4).toString('hex')}...)`;
+}
+
+function tell(version: Version): string {
+  const state = version.durable ? 'durable' : version.acknowledged ? 'acknowledged' : 'begun';
+  return `${version.growing ? 'the beginning of ' : ''}${describe(version.content)} ${state}`;
+}
+
+/** Writes, replaces, renames and deletes files until it is stopped. */
+export class Workload {
+  readonly journal = new Journal();
+  readonly #fs: FileSystem;
+  readonly #random: SimRandom;
+  readonly #prefix: string;
+  readonly #clock: Clock;
+  #stopped = false;
+  #nextFile = 0;
+  actionCount = 0;
+  readonly done: Promise<void>;
+
+  /** Paths begin with `prefix`, so that several can run in one cluster. */
+  constructor(fs: FileSystem, clock: Clock, random: SimRandom, prefix: string) {
+    this.#fs = fs;
+    this.#clock = clock;
+    this.#random = random;
+    this.#prefix = prefix;
+    this.done = this.#run();
+    // A caller that lets everything crash never asks.
+    this.done.catch(() => undefined);
+  }
+
+  /** It ends after its current action. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      const draw = this.#random.below(10);
+      if (draw < 5) await this.#write();
+      else if (draw < 7) await this.#replace();
+      else if (draw < 8) await this.#rename();
+      else if (draw < 9) await this.#unlink();
+      else await this.#syncAll();
+      this.actionCount++;
+      if (this.#random.chance(0.5)) await this.#clock.sleep(this.#random.below(MOST_PAUSE_MS));
+    }
+  }
+
+  /** From nothing over inline to several blocks. */
+  #content(): Buffer {
+    const least = this.#random.chance(0.3) ? 0 : 20_000;
+    return Buffer.from(
+      this.#random.bytes(least + this.#random.below(this.#random.chance(0.3) ? 5 * SIM_BLOCK_BYTES : 90_000)),
+    );
+  }
+
+  #newPath(): string {
+    return `/${this.#prefix}${this.#nextFile++}`;
+  }
+
+  async #writeFile(path: string, content: Buffer, sync: boolean): Promise<void> {
+    this.journal.begin(path, Buffer.alloc(0));
+    this.journal.begin(path, content, true);
+    const file = await this.#fs.open(path, 'w');
+    for (let position = 0; position < content.length;) {
+      const length = Math.min(content.length - position, 1 + this.#random.below(2 * SIM_BLOCK_BYTES));
+      await file.write(content, position, length, position);
+      position += length;
+    }
+    const whole = this.journal.begin(path, content);
+    if (sync) {
+      await file.sync();
+      whole.acknowledged = whole.durable = true;
+    }
+    await file.close();
+    whole.acknowledged = true;
+  }
+
+  async #write(): Promise<void> {
+    await this.#writeFile(this.#newPath(), this.#content(), this.#random.chance(0.4));
+  }
+
+  /** As careful programs do: new content under another name, synced, renamed over the old. */
+  async #replace(): Promise<void> {
+    const old = this.journal.pick(this.#random);
+    if (old === undefined) return;
+    const path = this.#newPath();
+    const content = this.#content();
+    await this.#writeFile(path, content, true);
+    await this.#move(path, old.path, content);
+  }
+
+  async #rename(): Promise<void> {
+    const old = this.journal.pick(this.#random);
+    if (old !== undefined) await this.#move(old.path, this.#newPath(), old.content);
+  }
+
+  async #move(from: string, to: string, content: Buffer): Promise<void> {
+    const changes = [this.journal.begin(from, undefined), this.journal.begin(to, content)];
+    await this.#fs.rename(from, to);
+    for (const change of changes) change.acknowledged = true;
+    if (this.#random.chance(0.5)) await this.#syncAll();
+  }
+
+  async #unlink(): Promise<void> {
+    const old = this.journal.pick(this.#random);
+    if (old === undefined) return;
+    const change = this.journal.begin(old.path, undefined);
+    await this.#fs.unlink(old.path);
+    change.acknowledged = true;
+  }
+
+  async #syncAll(): Promise<void> {
+    await this.#fs.sync();
+    this.journal.allDurable();
+  }
+}
