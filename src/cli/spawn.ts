@@ -36,8 +36,6 @@ export interface SpawnOptions {
   readonly timeoutMs: number;
   /** Threads for blocking reads: see the FUSE device. */
   readonly threadCount: number;
-  /** V8 settings of the child. */
-  readonly nodeArgs?: readonly string[];
 }
 
 export interface Spawned {
@@ -50,7 +48,9 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
   await mkdir(dirname(options.logFile), { recursive: true });
   const log = await open(options.logFile, 'a');
   try {
-    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), MAIN, ...options.args], {
+    // For developers: `TATAMI_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/prof" tatami up` profiles every process.
+    const nodeArgs = (process.env['TATAMI_NODE_ARGS'] ?? '').split(' ').filter((arg) => arg !== '');
+    const child = spawn(process.execPath, [...nodeArgs, MAIN, ...options.args], {
       detached: true,
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
       env: { ...process.env, UV_THREADPOOL_SIZE: String(options.threadCount), NO_COLOR: '1' },
