@@ -162,7 +162,8 @@ export class MetaService {
   #keepAlive(request: IncomingRequest): HandlerReply {
     const member = this.#of(request);
     const session = sessionOf(request);
-    // Asked of the primary only: it alone keeps sessions alive.
+    // It alone keeps sessions alive; whoever asks another is told, and asks again.
+    member.requirePrimary();
     if (member.status().serving && !member.hasSession(session)) {
       throw new SessionExpiredError('this session is unknown to the group or has expired', {
         remedy: 'Open a new session (mount again); changes that were not yet committed are lost.',

@@ -56,6 +56,8 @@ export interface MetaStoreOptions {
   readonly kv: Kv;
   /** Applied state kept in memory before it is written; up to twice as much while it is being written. */
   readonly overlayMaxBytes?: number;
+  /** Awaited before applied commands are written to the store: has the log on disk that they came from. */
+  readonly beforeWrite?: () => Promise<void>;
 }
 
 const TABLE_FORMAT = 'tatamifs metadata table';
@@ -72,6 +74,7 @@ export class MetaStore {
   readonly #kv: Kv;
   readonly #table: Table;
   readonly #overlayMaxBytes: number;
+  readonly #beforeWrite: (() => Promise<void>) | undefined;
   readonly #sessions: SessionTable = { open: new Map(), changed: new Set() };
   readonly #tx: Transaction;
   #counters: Counters = initialCounters();
@@ -85,16 +88,17 @@ export class MetaStore {
   #lastExclusive: Promise<unknown> = Promise.resolve();
   #queuedFlush: Promise<void> | undefined;
 
-  private constructor(kv: Kv, overlayMaxBytes: number) {
+  private constructor({ kv, overlayMaxBytes, beforeWrite }: MetaStoreOptions) {
     this.#kv = kv;
-    this.#overlayMaxBytes = overlayMaxBytes;
+    this.#overlayMaxBytes = overlayMaxBytes ?? OVERLAY_MAX_BYTES;
+    this.#beforeWrite = beforeWrite;
     this.#table = new Table(kv);
     this.#tx = new Transaction(this.#table, this.#counters);
   }
 
   /** Opens the table, or makes an empty one. FormatError if it was written by a newer program. */
   static async open(options: MetaStoreOptions): Promise<MetaStore> {
-    const store = new MetaStore(options.kv, options.overlayMaxBytes ?? OVERLAY_MAX_BYTES);
+    const store = new MetaStore(options);
     const format = options.kv.get(keyToBytes(keys.FORMAT_KEY));
     if (format === undefined) await store.#create();
     else checkFormat(format);
@@ -264,6 +268,7 @@ export class MetaStore {
   }
 
   async #writeFrozen(): Promise<void> {
+    await this.#beforeWrite?.();
     await this.#table.writeFrozen();
     this.#durableSeq = this.#frozenSeq;
   }

@@ -31,7 +31,7 @@ export function stepFollower(push: SyncPush, log: LogView, appliedSeq: number): 
   if (push.copy) return { kind: 'copy' };
   const here = log.epochAt(push.prevSeq);
   if (here === undefined) {
-    // Before our first entry everything is applied and so, by R3, equal to the primary's.
+    // Before our first entry everything is applied and so, by R3, equal to the primary's; from there on it is compared.
     if (push.prevSeq < log.firstSeq - 1) return skipKnown(push, log, appliedSeq);
     return { kind: 'mismatch' };
   }
@@ -41,7 +41,7 @@ export function stepFollower(push: SyncPush, log: LogView, appliedSeq: number): 
 
 /** The first (epoch, seq) mismatch is the divergence; from there on ours is dropped (R8). */
 function skipKnown(push: SyncPush, log: LogView, appliedSeq: number): FollowerStep {
-  const fresh = push.entries.findIndex((entry) => entry.seq >= log.firstSeq && log.epochAt(entry.seq) !== entry.epoch);
+  const fresh = push.entries.findIndex(({ seq, epoch }) => seq >= log.firstSeq - 1 && log.epochAt(seq) !== epoch);
   const entries = fresh < 0 ? [] : push.entries.slice(fresh);
   const [first] = entries;
   const known = push.prevSeq + push.entries.length;

@@ -5,8 +5,8 @@
  * nobody continues is dropped after a while, and its pin with it: the member starts over.
  */
 import type { Clock, Random, Timer } from '../../env.ts';
-import { UnavailableError } from '../../errors.ts';
-import type { NodeId } from '../../ids.ts';
+import { CancelledError, UnavailableError } from '../../errors.ts';
+import type { NodeId, Seq } from '../../ids.ts';
 import type { Network } from '../../net/types.ts';
 import type { MetaStore, TableItem } from '../meta-store.ts';
 import type { GroupLog } from './log-files.ts';
@@ -19,6 +19,7 @@ const IDLE_MS = 60_000;
 const PIECE_TIMEOUT_MS = 15_000;
 
 interface Copy {
+  readonly to: NodeId;
   readonly appliedSeq: number;
   readonly appliedEpoch: number;
   readonly chunks: AsyncIterator<readonly TableItem[]>;
@@ -44,10 +45,15 @@ export class CopyServer {
   }
 
   /** The header of the reply: the next piece. The last one has no cursor; its copy stays pinned until it is idle. */
-  async next(cursor: string | null, store: MetaStore, log: GroupLog): Promise<Record<string, unknown>> {
-    const id = cursor ?? (await this.#begin(store, log));
+  async next(
+    cursor: string | null,
+    to: NodeId,
+    store: MetaStore,
+    log: GroupLog,
+  ): Promise<Readonly<Record<string, unknown>>> {
+    const id = cursor ?? (await this.#begin(to, store, log));
     const copy = this.#copies.get(id);
-    if (copy === undefined) throw new UnavailableError('this full copy is no longer open; start it over');
+    if (copy?.to !== to) throw new UnavailableError('this full copy is no longer open; start it over');
     copy.timer.cancel();
     copy.timer = this.#clock.setTimer(IDLE_MS, () => void this.#end(id));
     const piece = await copy.chunks.next();
@@ -60,16 +66,15 @@ export class CopyServer {
     };
   }
 
-  async #begin(store: MetaStore, log: GroupLog): Promise<string> {
+  async #begin(to: NodeId, store: MetaStore, log: GroupLog): Promise<string> {
+    // Whoever begins anew has given up what it had begun.
+    for (const [id, copy] of this.#copies) if (copy.to === to) void this.#end(id);
     const { appliedSeq, chunks } = await store.export();
+    const appliedEpoch = log.epochAt(appliedSeq);
+    if (appliedEpoch === undefined) throw new UnavailableError('the log was cut meanwhile; start the copy over');
     const id = Buffer.from(this.#random.bytes(8)).toString('hex');
     const timer = this.#clock.setTimer(IDLE_MS, () => void this.#end(id));
-    this.#copies.set(id, {
-      appliedSeq,
-      appliedEpoch: log.epochAt(appliedSeq) ?? 0,
-      chunks: chunks[Symbol.asyncIterator](),
-      timer,
-    });
+    this.#copies.set(id, { to, appliedSeq, appliedEpoch, chunks: chunks[Symbol.asyncIterator](), timer });
     return id;
   }
 
@@ -85,27 +90,34 @@ export class CopyServer {
   }
 }
 
+export interface TakeFullCopyOptions {
+  readonly network: Network;
+  readonly primary: NodeId;
+  /** Anew for each piece: the group's epoch may change while the copy goes on. */
+  readonly head: () => Head;
+  readonly store: MetaStore;
+  readonly log: GroupLog;
+  readonly signal: AbortSignal;
+}
+
 /**
- * The member's side: replaces table and log by the primary's. R8: `incomplete` is durable before anything is deleted,
- * and stays until the copy is whole; the log is in its place before that.
+ * The member's side: replaces table and log by the primary's. Nothing is touched before the primary has answered. R8:
+ * `incomplete` is durable before anything is deleted, and stays until the copy is whole; the log is in its place before
+ * that.
  */
-export async function takeFullCopy(
-  network: Network,
-  primary: NodeId,
-  head: Head,
-  store: MetaStore,
-  log: GroupLog,
-  signal: AbortSignal,
-): Promise<void> {
-  await store.beginImport();
-  for (let cursor: string | null = null; ;) {
-    const header = { ...head, cursor };
+export async function takeFullCopy(options: TakeFullCopyOptions): Promise<void> {
+  const { network, primary, head, store, log, signal } = options;
+  for (let cursor: string | null = null, begun = false; ;) {
+    const header = { ...head(), cursor };
     const reply = await network.call(primary, groupMethods.syncPull, header, { timeoutMs: PIECE_TIMEOUT_MS, signal });
     const piece = parseSyncPullReply(reply.header);
+    if (!begun) await store.beginImport();
+    begun = true;
+    if (signal.aborted) throw new CancelledError('the node is stopping');
     if (piece.items.length > 0) await store.importChunk(piece.items);
     if (piece.cursor === null) {
       await log.reset(piece.appliedSeq, piece.appliedEpoch);
-      await store.finishImport(piece.appliedSeq as Parameters<MetaStore['finishImport']>[0]);
+      await store.finishImport(piece.appliedSeq as Seq);
       return;
     }
     ({ cursor } = piece);

@@ -14,9 +14,10 @@ import {
   SEGMENT_HEADER_BYTES,
   decodeRecord,
   decodeSegmentHeader,
-  encodeRecord,
+  encodeRecords,
   encodeSegmentHeader,
   findRecord,
+  recordBytes,
 } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
 
@@ -45,10 +46,16 @@ export interface GroupLogOptions {
   readonly disk: Disk;
   readonly path: string;
   readonly log: Logger;
+  /** Default {@link SEGMENT_BYTES}. */
+  readonly segmentBytes?: number;
+  /** Default {@link RECENT_MAX_BYTES}. */
+  readonly recentMaxBytes?: number;
 }
 
 export class GroupLog {
   readonly #options: GroupLogOptions;
+  readonly #segmentBytes: number;
+  readonly #recentMaxBytes: number;
   readonly #segments: Segment[] = [];
   /** First seq of each epoch, ascending; begins with the base. */
   #epochs: { epoch: number; firstSeq: number }[] = [];
@@ -66,6 +73,8 @@ export class GroupLog {
 
   private constructor(options: GroupLogOptions) {
     this.#options = options;
+    this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
+    this.#recentMaxBytes = options.recentMaxBytes ?? RECENT_MAX_BYTES;
   }
 
   /** Opens or makes the log. CorruptionError when what had been synced is damaged: the member needs a full copy. */
@@ -148,12 +157,12 @@ export class GroupLog {
     this.#queued = [];
     if (entries.length === 0) return;
     let segment = this.#segments.at(-1)!;
-    if (segment.sizeBytes >= SEGMENT_BYTES) segment = await this.#nextSegment(entries[0]!.seq, entries[0]!.prevEpoch);
-    const records = entries.map((entry) => encodeRecord(entry, this.#syncedSeq));
-    await segment.file.write([Buffer.concat(records)], segment.sizeBytes);
-    for (const record of records) {
+    if (segment.sizeBytes >= this.#segmentBytes)
+      segment = await this.#nextSegment(entries[0]!.seq, entries[0]!.prevEpoch);
+    await segment.file.write([encodeRecords(entries, this.#syncedSeq)], segment.sizeBytes);
+    for (const entry of entries) {
       segment.offsets.push(segment.sizeBytes);
-      segment.sizeBytes += record.length;
+      segment.sizeBytes += recordBytes(entry);
     }
     segment.synced = false;
     this.#writtenSeq = entries.at(-1)!.seq;
@@ -182,22 +191,20 @@ export class GroupLog {
     this.#syncedSeq = upTo;
   }
 
-  /** Entries from `fromSeq` on, at least one if there is one, up to about `maxBytes` and up to lastSeq. */
-  async read(fromSeq: number, maxBytes: number): Promise<LogEntry[]> {
-    if (fromSeq < this.firstSeq) throw new StateError(`entry ${fromSeq} is no longer in the log`);
-    if (this.#recent.has(fromSeq) || fromSeq > this.#lastSeq) return this.#readRecent(fromSeq, maxBytes);
-    return this.#inLine(() => this.#readFile(fromSeq, maxBytes));
+  /** Entries from `fromSeq` on to `toSeq`, at least one if there is one, up to about `maxBytes`. */
+  async read(fromSeq: number, maxBytes: number, toSeq = this.#lastSeq): Promise<LogEntry[]> {
+    const recent = this.readNow(fromSeq, maxBytes, toSeq);
+    return recent ?? this.#inLine(() => this.#readFile(fromSeq, maxBytes, toSeq));
   }
 
   /** As read, at once, if the entries are in memory. */
-  readNow(fromSeq: number, maxBytes: number): LogEntry[] | undefined {
-    return this.#recent.has(fromSeq) || fromSeq > this.#lastSeq ? this.#readRecent(fromSeq, maxBytes) : undefined;
-  }
-
-  #readRecent(fromSeq: number, maxBytes: number): LogEntry[] {
+  readNow(fromSeq: number, maxBytes: number, toSeq = this.#lastSeq): LogEntry[] | undefined {
+    if (fromSeq < this.firstSeq) throw new StateError(`entry ${fromSeq} is no longer in the log`);
+    const lastSeq = Math.min(toSeq, this.#lastSeq);
+    if (fromSeq <= lastSeq && !this.#recent.has(fromSeq)) return undefined;
     const entries: LogEntry[] = [];
     let bytes = 0;
-    for (let seq = fromSeq; seq <= this.#lastSeq && bytes < maxBytes; seq++) {
+    for (let seq = fromSeq; seq <= lastSeq && bytes < maxBytes; seq++) {
       const entry = this.#recent.get(seq);
       if (entry === undefined) break;
       entries.push(entry);
@@ -206,12 +213,17 @@ export class GroupLog {
     return entries;
   }
 
-  async #readFile(fromSeq: number, maxBytes: number): Promise<LogEntry[]> {
+  async #readFile(fromSeq: number, maxBytes: number, toSeq: number): Promise<LogEntry[]> {
     const segment = this.#segments.findLast((candidate) => candidate.firstSeq <= fromSeq);
     const from = segment?.offsets[fromSeq - segment.firstSeq];
+    // Dropped, or cut off, between the call and its turn.
     if (segment === undefined || from === undefined) return [];
-    const wanted = segment.offsets.slice(fromSeq - segment.firstSeq).findIndex((offset) => offset - from >= maxBytes);
-    const end = wanted < 0 ? segment.sizeBytes : segment.offsets[fromSeq - segment.firstSeq + wanted]!;
+    let next = fromSeq - segment.firstSeq + 1;
+    while (next < segment.offsets.length && next + segment.firstSeq <= toSeq) {
+      if (segment.offsets[next]! - from >= maxBytes) break;
+      next++;
+    }
+    const end = segment.offsets[next] ?? segment.sizeBytes;
     const bytes = new Uint8Array(end - from);
     await segment.file.read(bytes, from);
     const entries: LogEntry[] = [];
@@ -234,8 +246,7 @@ export class GroupLog {
       if (seq < this.firstSeq - 1) throw new StateError(`cannot cut the log back to ${seq}`);
       while (this.#segments.length > 1 && this.#segments.at(-1)!.firstSeq > seq + 1) {
         const gone = this.#segments.pop()!;
-        await gone.file.close();
-        await this.#options.disk.unlink(gone.path);
+        await this.#removeSegment(gone);
       }
       const segment = this.#segments.at(-1)!;
       const keep = seq - segment.firstSeq + 1;
@@ -243,7 +254,6 @@ export class GroupLog {
       segment.offsets.length = Math.min(segment.offsets.length, keep);
       await segment.file.truncate(segment.sizeBytes);
       await segment.file.datasync();
-      await this.#options.disk.syncDir(this.#options.path);
       for (let gone = seq + 1; gone <= this.#lastSeq; gone++) this.#forget(gone);
       while (this.#epochs.length > 1 && this.#epochs.at(-1)!.firstSeq > seq) this.#epochs.pop();
       this.#lastSeq = seq;
@@ -256,9 +266,7 @@ export class GroupLog {
   dropBelow(seq: number): Promise<void> {
     return this.#inLine(async () => {
       while (this.#segments.length > 1 && this.#segments[1]!.firstSeq <= seq) {
-        const gone = this.#segments.shift()!;
-        await gone.file.close();
-        await this.#options.disk.unlink(gone.path);
+        await this.#removeSegment(this.#segments.shift()!);
       }
       const first = this.#segments[0]!;
       while (this.#epochs.length > 1 && this.#epochs[1]!.firstSeq <= first.firstSeq - 1) this.#epochs.shift();
@@ -269,17 +277,34 @@ export class GroupLog {
   reset(seq: number, epoch: number): Promise<void> {
     return this.#inLine(async () => {
       this.#queued = [];
-      const old = this.#segments.splice(0);
-      for (const segment of old) await segment.file.close();
       // Newest first: a crash in between leaves a log that ends early, never one with a hole.
-      for (const segment of old.reverse()) await this.#options.disk.unlink(segment.path);
-      await this.#options.disk.syncDir(this.#options.path);
+      for (const segment of this.#segments.splice(0).reverse()) await this.#removeSegment(segment);
       this.#recent.clear();
       this.#recentBytes = 0;
       this.#lastSeq = this.#writtenSeq = this.#syncedSeq = seq;
       this.#epochs = [{ epoch, firstSeq: seq }];
       await this.#nextSegment(seq + 1, epoch);
     });
+  }
+
+  /** Its name is gone from the disk before another one's goes: names reach the disk in any order, a hole is damage. */
+  async #removeSegment(segment: Segment): Promise<void> {
+    const { disk, path } = this.#options;
+    await segment.file.close();
+    await disk.unlink(segment.path);
+    await disk.syncDir(path);
+  }
+
+  /** First seq of the newest segments that together take at most `maxBytes` (but always of the last). */
+  keepFromSeq(maxBytes: number): number {
+    let bytes = 0;
+    let from = this.#lastSeq + 1;
+    for (const segment of [...this.#segments].reverse()) {
+      bytes += segment.sizeBytes;
+      if (bytes > maxBytes && from <= this.#lastSeq) break;
+      from = segment.firstSeq;
+    }
+    return from;
   }
 
   async close(): Promise<void> {
@@ -325,7 +350,7 @@ export class GroupLog {
       last.synced = true;
       this.#syncedSeq = this.#writtenSeq;
     }
-    const name = `${path}/${firstSeq.toString(16).padStart(14, '0')}.log`;
+    const name = `${path}/${segmentName(firstSeq)}`;
     await disk.remove(name);
     const file = await disk.open(name, 'exclusive');
     await file.write([encodeSegmentHeader({ firstSeq, baseEpoch })], 0);
@@ -349,7 +374,7 @@ export class GroupLog {
     this.#recentBytes += entry.command.length + ENTRY_OVERHEAD_BYTES;
     // A Map keeps the order of insertion: the first is the oldest.
     for (const seq of this.#recent.keys()) {
-      if (this.#recentBytes <= RECENT_MAX_BYTES || seq > this.#writtenSeq) break;
+      if (this.#recentBytes <= this.#recentMaxBytes || seq > this.#writtenSeq) break;
       this.#forget(seq);
     }
   }
@@ -373,10 +398,13 @@ export class GroupLog {
       const isLast = index === names.length - 1;
       const header = decodeSegmentHeader(bytes);
       if (header === undefined) {
-        if (!isLast) throw new CorruptionError(`${full} has no header`);
+        // The header is on disk before the first record is written: with records behind it, it is damaged.
+        if (!isLast || bytes.length > SEGMENT_HEADER_BYTES) throw new CorruptionError(`${full} has no sound header`);
         await disk.unlink(full);
+        await disk.syncDir(path);
         break;
       }
+      if (segmentName(header.firstSeq) !== name) throw new CorruptionError(`${full} is not what its name says`);
       if (this.#segments.length > 0 && header.firstSeq !== this.#lastSeq + 1) {
         throw new CorruptionError(`entries ${this.#lastSeq + 1} to ${header.firstSeq - 1} are missing from ${path}`);
       }
@@ -436,4 +464,9 @@ export class GroupLog {
     }
     return syncedSeq;
   }
+}
+
+/** Names sort as their seqs do. */
+function segmentName(firstSeq: number): string {
+  return `${firstSeq.toString(16).padStart(14, '0')}.log`;
 }

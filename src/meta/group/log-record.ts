@@ -9,8 +9,9 @@
  * `synced seq`: everything up to it was on disk when this record was written. A bad record at or before the highest
  * synced seq found anywhere is damage; one beyond it is merely torn.
  */
+import { StateError } from '../../errors.ts';
 import type { Epoch, Seq } from '../../ids.ts';
-import { FRAME_HEADER_MAX_BYTES } from '../../limits.ts';
+import { MiB } from '../../limits.ts';
 import { xxh64 } from '../../xxhash.ts';
 import { ByteReader, ByteWriter } from '../bytes.ts';
 
@@ -27,27 +28,45 @@ const MAGIC = 0x474c4d54;
 const VERSION = 1;
 const PREFIX_BYTES = 16;
 const HEAD_BYTES = 1 + 4 * 8;
-/** A command came in one frame's header. */
-const BODY_MAX_BYTES = HEAD_BYTES + FRAME_HEADER_MAX_BYTES;
+/**
+ * Largest command: one batch of entries (PUSH_MAX_BYTES, member.ts) and one such command more still fit the header of
+ * one frame. Larger ones are refused before they get a place in the log, for no member could ever be sent them.
+ */
+export const COMMAND_MAX_BYTES = 2 * MiB;
+const BODY_MAX_BYTES = HEAD_BYTES + COMMAND_MAX_BYTES;
 
-const writer = new ByteWriter();
+function writeU53(buffer: Buffer, value: number, at: number): void {
+  if (!Number.isSafeInteger(value) || value < 0) throw new StateError(`not an integer from 0 to 2^53-1: ${value}`);
+  const high = Math.floor(value / 0x1_0000_0000);
+  buffer.writeUInt32LE(value - high * 0x1_0000_0000, at);
+  buffer.writeUInt32LE(high, at + 4);
+}
 
-export function encodeRecord(entry: LogEntry, syncedSeq: number): Uint8Array {
-  const body = writer
-    .reset()
-    .u8(VERSION)
-    .u53(entry.seq)
-    .u53(entry.epoch)
-    .u53(entry.prevEpoch)
-    .u53(syncedSeq)
-    .raw(entry.command)
-    .finish();
-  const record = Buffer.allocUnsafe(PREFIX_BYTES + body.length);
-  record.writeUInt32LE(MAGIC, 0);
-  record.writeUInt32LE(body.length, 4);
-  record.writeBigUInt64LE(xxh64(body), 8);
-  record.set(body, PREFIX_BYTES);
-  return record;
+export function recordBytes(entry: LogEntry): number {
+  return PREFIX_BYTES + HEAD_BYTES + entry.command.length;
+}
+
+/** Records of the entries, one behind the other, in one piece of memory: a batch is one write. */
+export function encodeRecords(entries: readonly LogEntry[], syncedSeq: number): Uint8Array {
+  let sizeBytes = 0;
+  for (const entry of entries) sizeBytes += recordBytes(entry);
+  const buffer = Buffer.allocUnsafe(sizeBytes);
+  let at = 0;
+  for (const entry of entries) {
+    const end = at + recordBytes(entry);
+    const body = at + PREFIX_BYTES;
+    buffer.writeUInt32LE(MAGIC, at);
+    buffer.writeUInt32LE(end - body, at + 4);
+    buffer[body] = VERSION;
+    writeU53(buffer, entry.seq, body + 1);
+    writeU53(buffer, entry.epoch, body + 9);
+    writeU53(buffer, entry.prevEpoch, body + 17);
+    writeU53(buffer, syncedSeq, body + 25);
+    buffer.set(entry.command, body + HEAD_BYTES);
+    buffer.writeBigUInt64LE(xxh64(buffer.subarray(body, end)), at + 8);
+    at = end;
+  }
+  return buffer;
 }
 
 export interface FoundRecord {
@@ -93,7 +112,8 @@ export function findRecord(bytes: Uint8Array, at: number): FoundRecord | undefin
 
 const SEGMENT_MAGIC = 'TATAMLOG';
 const SEGMENT_VERSION = 1;
-export const SEGMENT_HEADER_BYTES = 8 + 1 + 8 + 8;
+const SEGMENT_CHECKED_BYTES = 8 + 1 + 8 + 8;
+export const SEGMENT_HEADER_BYTES = SEGMENT_CHECKED_BYTES + 8;
 
 export interface SegmentHeader {
   readonly firstSeq: number;
@@ -103,14 +123,21 @@ export interface SegmentHeader {
 
 export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   const magic = Buffer.from(SEGMENT_MAGIC, 'latin1');
-  return new ByteWriter().raw(magic).u8(SEGMENT_VERSION).u53(header.firstSeq).u53(header.baseEpoch).finish();
+  const checked = new ByteWriter().raw(magic).u8(SEGMENT_VERSION).u53(header.firstSeq).u53(header.baseEpoch).finish();
+  const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  bytes.set(checked);
+  bytes.writeBigUInt64LE(xxh64(checked), SEGMENT_CHECKED_BYTES);
+  return bytes;
 }
 
-/** Undefined if it was never written whole (a crash while the segment was made). FormatError if it is newer. */
+/** Undefined if there is no whole, sound one. FormatError if it is newer. */
 export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | undefined {
   if (bytes.length < SEGMENT_HEADER_BYTES) return undefined;
-  if (Buffer.from(bytes.subarray(0, 8)).toString('latin1') !== SEGMENT_MAGIC) return undefined;
-  const r = new ByteReader(bytes.subarray(8, SEGMENT_HEADER_BYTES), 'the header of a log segment');
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, SEGMENT_HEADER_BYTES);
+  if (buffer.toString('latin1', 0, 8) !== SEGMENT_MAGIC) return undefined;
+  const checked = buffer.subarray(0, SEGMENT_CHECKED_BYTES);
+  if (xxh64(checked) !== buffer.readBigUInt64LE(SEGMENT_CHECKED_BYTES)) return undefined;
+  const r = new ByteReader(checked.subarray(8), 'the header of a log segment');
   r.version(SEGMENT_VERSION);
   return { firstSeq: r.u53(), baseEpoch: r.u53() };
 }

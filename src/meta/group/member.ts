@@ -11,10 +11,13 @@ import type { Env, Kv, Timer } from '../../env.ts';
 import {
   AuthError,
   CorruptionError,
+  FormatError,
   InvariantError,
   NotPrimaryError,
-  StaleEpochError,
+  OverloadedError,
+  TooLargeError,
   UnavailableError,
+  invariant,
 } from '../../errors.ts';
 import type { GroupId, NodeId, Seq, SessionId } from '../../ids.ts';
 import { META_TIMEOUT_MS, MiB } from '../../limits.ts';
@@ -27,8 +30,10 @@ import type { Outcome } from '../outcome.ts';
 import type { GroupStatus, Query, QueryOf, QueryResults } from '../types.ts';
 import { commonPrefix, compareLogs } from './common-prefix.ts';
 import { stepFollower } from './follower.ts';
+import { EpochGate } from './epoch-gate.ts';
 import { CopyServer, takeFullCopy } from './full-copy.ts';
-import { GroupLog } from './log-files.ts';
+import type { GroupLog } from './log-files.ts';
+import { COMMAND_MAX_BYTES } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
 import {
   groupMethods,
@@ -40,10 +45,13 @@ import {
   parseTailReply,
   parseTailRequest,
 } from './messages.ts';
-import type { Head, SyncPushReply } from './messages.ts';
+import type { Head, SyncPush, SyncPushReply } from './messages.ts';
+import { openLog } from './open-log.ts';
+import type { OpenedLog } from './open-log.ts';
 import { Primary } from './primary.ts';
 import type { PushPlan } from './primary.ts';
 import { SessionWatch } from './session-watch.ts';
+import { Waiters } from './waiters.ts';
 
 const TICK_MS = 100;
 /** Entries in one SyncPush: far below the bound of a frame's header. */
@@ -59,8 +67,6 @@ const OVERLAY_MAX_BYTES = 32 * MiB;
 const LOG_KEEP_BYTES = 256 * MiB;
 /** A participant asks whether there is a secondary this often while the catalog names none. */
 const QUERY_INTERVAL_MS = 500;
-/** A message of a newer epoch waits this long for the catalog that explains it. */
-const CATALOG_WAIT_MS = 1_000;
 const PROPOSE_RETRY_MS = 500;
 /** Log that waits for an answer; beyond it writers are told to come again. */
 const PENDING_MAX_COUNT = 20_000;
@@ -78,60 +84,54 @@ export interface GroupMemberOptions {
   readonly onFatal: (error: Error) => void;
 }
 
-interface Waiter {
-  resolve(outcome: Outcome): void;
-  reject(error: Error): void;
-}
-
-interface SyncWaiter {
-  readonly seq: number;
-  resolve(): void;
-  reject(error: Error): void;
-}
-
 export class GroupMember {
   readonly #o: GroupMemberOptions;
   readonly #kv: Kv;
   readonly #store: MetaStore;
-  #log: GroupLog;
+  readonly #log: GroupLog;
   readonly #copies: CopyServer;
   readonly #sessions = new SessionWatch();
   readonly #closing = new AbortController();
+  readonly #gate: EpochGate;
   #group: Group;
   #primary: Primary | undefined;
   /** In words, why this member cannot take part. */
   #broken: string | undefined;
-  /** Answers of the primary to its writers, by seq. */
-  readonly #waiters = new Map<number, Waiter>();
-  #syncWaiters: SyncWaiter[] = [];
+  readonly #waiters = new Waiters();
   /** Commit point as this node knows it. */
   #committedSeq: number;
-  #applying = false;
+  #applying: Promise<void> | undefined;
   /** Pushes are taken one after the other. */
   #followTail: Promise<unknown> = Promise.resolve();
-  #copying = false;
+  #copying: Promise<void> | undefined;
+  /** The log was damaged and is empty: until a full copy has been taken, what is here does not count. */
+  #damaged: boolean;
+  /** On disk at the primary, as it last said. */
+  #primarySyncedSeq = 0;
   readonly #sending = new Set<NodeId>();
   #pumpQueued = false;
   #lastAppend: Promise<void> | undefined;
   #proposing = false;
-  #takingTail = false;
+  #takingTail: Promise<void> | undefined;
   #timer: Timer | undefined;
   #unsubscribe: (() => void) | undefined;
-  #flushing = false;
+  #flushing: Promise<void> | undefined;
   #nextFlushMs = 0;
   #nextQueryMs = 0;
   #nextProposeMs = 0;
   #lastNowNs = 0n;
 
-  private constructor(o: GroupMemberOptions, group: Group, kv: Kv, store: MetaStore, log: GroupLog, broken?: string) {
+  private constructor(o: GroupMemberOptions, group: Group, kv: Kv, store: MetaStore, opened: OpenedLog) {
     this.#o = o;
     this.#group = group;
+    this.#gate = new EpochGate(o.env.clock, group);
     this.#kv = kv;
     this.#store = store;
-    this.#log = log;
+    this.#log = opened.log;
     this.#committedSeq = store.appliedSeq;
     this.#copies = new CopyServer(o.env.clock, o.env.random);
-    this.#broken = broken;
+    this.#broken = opened.broken;
+    this.#damaged = opened.damaged ?? false;
   }
 
   static async open(o: GroupMemberOptions): Promise<GroupMember> {
@@ -140,9 +140,14 @@ export class GroupMember {
     await disk.mkdir(o.path);
     const kv = await disk.openKv(`${o.path}/table`);
     try {
-      const store = await MetaStore.open({ kv, overlayMaxBytes: OVERLAY_MAX_BYTES });
-      const { log, broken } = await openLog(o, group, store);
-      return new GroupMember(o, group, kv, store, log, broken);
+      // After a power failure the table must never be ahead of the log.
+      const opened: { log?: GroupLog } = {};
+      const beforeWrite = async () => void (await opened.log?.sync());
+      const store = await MetaStore.open({ kv, overlayMaxBytes: OVERLAY_MAX_BYTES, beforeWrite });
+      const isPrimary = group.primary === o.self;
+      const found = await openLog({ disk, path: o.path, log: o.log, isPrimary, table: store });
+      opened.log = found.log;
+      return new GroupMember(o, group, kv, store, found);
     } catch (error) {
       await kv.close();
       throw error;
@@ -158,17 +163,17 @@ export class GroupMember {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#gate.close();
     this.#timer?.cancel();
     this.#unsubscribe?.();
-    this.#rejectWaiters(new UnavailableError('this node is stopping'));
+    this.#waiters.rejectAll(stoppingError());
     await this.#followTail;
+    await Promise.all([this.#applying, this.#copying, this.#takingTail, this.#flushing]);
     await this.#copies.close();
-    await this.#log
-      .close()
-      .catch((error: unknown) => this.#o.log.error({ error: String(error) }, 'closing the group log'));
-    await this.#store
-      .close()
-      .catch((error: unknown) => this.#o.log.error({ error: String(error) }, 'closing the table'));
+    const { log } = this.#o;
+    // Log and table are written out; after a failure of either the other still is.
+    await this.#store.close().catch((error: unknown) => log.error({ error: String(error) }, 'closing the table'));
+    await this.#log.close().catch((error: unknown) => log.error({ error: String(error) }, 'closing the group log'));
     await this.#kv.close();
   }
 
@@ -177,11 +182,13 @@ export class GroupMember {
   /** Orders the command, and resolves with its outcome once it is committed and applied. */
   propose(command: Uint8Array): Promise<Outcome> {
     const primary = this.#requireServing();
-    if (this.#waiters.size >= PENDING_MAX_COUNT)
-      return Promise.reject(new UnavailableError('too many writes are waiting'));
+    if (this.#waiters.count >= PENDING_MAX_COUNT) throw new OverloadedError('too many writes are waiting');
+    if (command.length > COMMAND_MAX_BYTES) {
+      throw new TooLargeError(`a change of ${command.length} bytes; the limit is ${COMMAND_MAX_BYTES}`);
+    }
     const seq = (this.#log.lastSeq + 1) as Seq;
     const entry: LogEntry = { seq, epoch: primary.group.epoch, prevEpoch: this.#log.lastEpoch, command };
-    const answered = new Promise<Outcome>((resolve, reject) => this.#waiters.set(seq, { resolve, reject }));
+    const answered = this.#waiters.outcomeOf(seq);
     const written = this.#log.append([entry]);
     if (written !== this.#lastAppend) {
       this.#lastAppend = written;
@@ -194,7 +201,7 @@ export class GroupMember {
     return answered;
   }
 
-  proposeCommand(command: Command): Promise<Outcome> {
+  async proposeCommand(command: Command): Promise<Outcome> {
     return this.propose(encodeCommand(command));
   }
 
@@ -207,8 +214,9 @@ export class GroupMember {
   sync(): Promise<void> {
     const primary = this.#requireServing();
     const seq = this.#log.lastSeq;
+    if (this.#waiters.count >= PENDING_MAX_COUNT) throw new OverloadedError('too many requests are waiting');
     primary.wantSync(seq);
-    const done = new Promise<void>((resolve, reject) => this.#syncWaiters.push({ seq, resolve, reject }));
+    const done = this.#waiters.syncOf(seq);
     this.#log.sync().then(
       () => this.#guard(() => this.#settleSyncs()),
       (error: unknown) => this.#logFailed(error),
@@ -228,6 +236,15 @@ export class GroupMember {
     this.#sessions.heard(id, this.#nowMs());
   }
 
+  /** NotPrimaryError unless this node is the primary, serving or not. */
+  requirePrimary(): void {
+    if (this.#closing.signal.aborted) throw stoppingError();
+    if (this.#primary !== undefined && this.#broken === undefined) return;
+    throw new NotPrimaryError(`${this.#o.self} is not the primary of group ${this.#o.group}`, {
+      info: { primary: this.#group.primary, epoch: this.#group.epoch },
+    });
+  }
+
   hasSession(id: SessionId): boolean {
     return this.#store.hasSession(id);
   }
@@ -241,12 +258,7 @@ export class GroupMember {
     const role = roleOf(this.#group, self);
     const serving = this.#primary?.serving();
     const detail =
-      this.#broken ??
-      (this.#copying || this.#store.incomplete
-        ? 'it takes a full copy'
-        : serving?.ok === false
-          ? serving.why
-          : 'in order');
+      this.#broken ?? (this.#mustCopy ? 'it takes a full copy' : serving?.ok === false ? serving.why : 'in order');
     return {
       id,
       role,
@@ -264,13 +276,14 @@ export class GroupMember {
     return this.#store.digest();
   }
 
+  /** R8: what is here is not a whole copy. */
+  get #mustCopy(): boolean {
+    return this.#copying !== undefined || this.#store.incomplete || this.#damaged;
+  }
+
   #requireServing(): Primary {
-    const primary = this.#primary;
-    if (primary === undefined || this.#broken !== undefined) {
-      throw new NotPrimaryError(`${this.#o.self} is not the primary of group ${this.#o.group}`, {
-        info: { primary: this.#group.primary, epoch: this.#group.epoch },
-      });
-    }
+    this.requirePrimary();
+    const primary = this.#primary!;
     const serving = primary.serving();
     if (!serving.ok) throw new UnavailableError(`group ${this.#o.group} does not serve now: ${serving.why}`);
     return primary;
@@ -314,11 +327,11 @@ export class GroupMember {
     try {
       const entries = await this.#log.read(plan.fromSeq, PUSH_MAX_BYTES);
       this.#sending.delete(node);
-      this.#send(primary, node, plan, entries);
+      if (this.#primary === primary && !this.#closing.signal.aborted) this.#send(primary, node, plan, entries);
     } catch (error) {
       this.#sending.delete(node);
       this.#o.log.warn({ node, error: String(error) }, 'cannot read the log for a member');
-      primary.pushFailed(node, this.#nowMs());
+      primary.pushFailed(node, plan, this.#nowMs());
     }
   }
 
@@ -331,45 +344,56 @@ export class GroupMember {
       prevEpoch: prevEpoch ?? 0,
       entries: packEntries(entries),
       committedSeq: this.#committedSeq,
+      syncedSeq: this.#log.syncedSeq,
       sync: plan.sync,
       copy: plan.copy || prevEpoch === undefined,
     };
     const last = entries.at(-1);
     if (last !== undefined) primary.sent(node, plan, last.seq);
-    this.#o.network
-      .call(node, groupMethods.syncPush, header, { timeoutMs: PUSH_TIMEOUT_MS, signal: this.#closing.signal })
-      .then(
-        (reply) =>
-          this.#guard(() => {
-            if (this.#primary !== primary) return;
-            primary.pushAnswered(node, plan, parseSyncPushReply(reply.header), this.#nowMs());
-            this.#afterEvent();
-          }),
-        () =>
-          this.#guard(() => {
-            if (this.#primary === primary) primary.pushFailed(node, this.#nowMs());
-          }),
-      );
+    // Not tied to `closing`: its time is bounded, and nobody looks at its answer any more.
+    this.#o.network.call(node, groupMethods.syncPush, header, { timeoutMs: PUSH_TIMEOUT_MS }).then(
+      (reply) => this.#guard(() => this.#pushAnswered(primary, node, plan, reply.header)),
+      () =>
+        this.#guard(() => {
+          if (this.#primary === primary) primary.pushFailed(node, plan, this.#nowMs());
+        }),
+    );
+  }
+
+  #pushAnswered(primary: Primary, node: NodeId, plan: PushPlan, reply: unknown): void {
+    if (this.#primary !== primary) return;
+    try {
+      primary.pushAnswered(node, plan, parseSyncPushReply(reply), this.#nowMs());
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      this.#o.log.error({ node, error: error.message }, 'a member does not follow the protocol');
+      primary.pushFailed(node, plan, this.#nowMs());
+    }
+    this.#afterEvent();
   }
 
   /** Before the first push after a start: takes over what the secondary's log has beyond ours, so that nothing is cut. */
   #takeTail(primary: Primary): void {
     const { secondary } = primary;
-    if (this.#takingTail || secondary === null) return;
-    this.#takingTail = true;
-    this.#takeTailFrom(primary, secondary)
+    if (this.#takingTail !== undefined || secondary === null) return;
+    this.#takingTail = this.#takeTailFrom(primary, secondary)
       .catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the secondary cannot be asked yet'))
       .finally(() => {
-        this.#takingTail = false;
+        this.#takingTail = undefined;
       });
   }
 
   async #takeTailFrom(primary: Primary, secondary: NodeId): Promise<void> {
     for (let fromSeq = 0; ;) {
       const header = { ...this.#head(), fromSeq };
-      const reply = await this.#o.network.call(secondary, groupMethods.tail, header, { timeoutMs: PUSH_TIMEOUT_MS });
-      if (this.#primary !== primary) return;
+      const reply = await this.#o.network.call(secondary, groupMethods.tail, header, {
+        timeoutMs: PUSH_TIMEOUT_MS,
+        signal: this.#closing.signal,
+      });
+      if (this.#primary !== primary || this.#closing.signal.aborted) return;
       const { ends, entries } = parseTailReply(reply.header, fromSeq);
+      if (fromSeq > 0 && entries.length === 0)
+        return this.#cannotServe(`its log ends at ${fromSeq - 1}, before ${secondary}'s begins`);
       if (fromSeq === this.#log.lastSeq + 1 && entries.length > 0) {
         await this.#log.append(entries);
         this.#o.log.info({ count: entries.length, from: secondary }, 'took over entries that only the secondary had');
@@ -401,14 +425,9 @@ export class GroupMember {
 
   #settleSyncs(): void {
     const primary = this.#primary;
-    if (primary === undefined || this.#syncWaiters.length === 0) return;
-    const waiting: SyncWaiter[] = [];
-    for (const waiter of this.#syncWaiters) {
-      const done = this.#log.syncedSeq >= waiter.seq && primary.syncedElsewhere(waiter.seq);
-      if (done && primary.committedSeq >= waiter.seq) waiter.resolve();
-      else waiting.push(waiter);
-    }
-    this.#syncWaiters = waiting;
+    if (primary === undefined || !this.#waiters.hasSyncs) return;
+    const committed = Math.min(primary.committedSeq, this.#log.syncedSeq);
+    this.#waiters.settleSyncs((seq) => committed >= seq && primary.syncedElsewhere(seq));
   }
 
   #proposeIfDue(primary: Primary): void {
@@ -450,9 +469,10 @@ export class GroupMember {
     return run;
   }
 
-  async #follow(push: ReturnType<typeof parseSyncPush>): Promise<SyncPushReply> {
-    if (this.#copying) return { status: 'copying' };
-    if (this.#store.incomplete) return this.#beginCopy();
+  async #follow(push: SyncPush): Promise<SyncPushReply> {
+    this.#requireWhole();
+    if (this.#copying !== undefined) return { status: 'copying' };
+    if (this.#mustCopy) return this.#beginCopy();
     const step = stepFollower(push, this.#log, this.#store.appliedSeq);
     switch (step.kind) {
       case 'copy':
@@ -461,14 +481,15 @@ export class GroupMember {
         return { status: 'mismatch', ends: this.#log.epochEnds() };
       case 'append': {
         if (step.truncateAfter !== undefined) {
-          this.#o.log.warn(
-            { after: step.truncateAfter, last: this.#log.lastSeq },
-            'dropping entries that the primary does not have',
-          );
+          const { lastSeq } = this.#log;
+          this.#o.log.warn({ after: step.truncateAfter, lastSeq }, 'dropping entries that the primary does not have');
           await this.#log.truncateAfter(step.truncateAfter);
         }
         if (step.entries.length > 0) await this.#log.append(step.entries);
         if (push.sync) await this.#log.sync();
+        // R6: what was fenced meanwhile is not acknowledged any more.
+        this.#gate.check(push);
+        this.#primarySyncedSeq = push.syncedSeq;
         this.#commitTo(Math.min(step.committedSeq, this.#log.lastSeq));
         // What is beyond the message may not be the primary's: only what was compared counts.
         const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
@@ -478,35 +499,41 @@ export class GroupMember {
   }
 
   #beginCopy(): SyncPushReply {
-    this.#copying = true;
-    const { primary } = this.#group;
-    this.#o.log.warn({ group: this.#o.group, from: primary }, 'taking a full copy of the metadata');
-    // Not awaited: pushes meanwhile are answered with 'copying'.
-    this.#waitForApply()
-      .then(() => takeFullCopy(this.#o.network, primary, this.#head(), this.#store, this.#log, this.#closing.signal))
+    const { network, log } = this.#o;
+    const { primary, id: group } = this.#group;
+    log.warn({ group, from: primary }, 'taking a full copy of the metadata');
+    const options = {
+      network,
+      primary,
+      head: () => this.#head(),
+      store: this.#store,
+      log: this.#log,
+      signal: this.#closing.signal,
+    };
+    // Not awaited: pushes meanwhile are answered with 'copying'. Applying stops of itself.
+    this.#copying = Promise.all([this.#applying, this.#flushing])
+      .then(() => takeFullCopy(options))
       .then(() => {
+        this.#damaged = false;
         this.#committedSeq = this.#store.appliedSeq;
-        this.#o.log.info({ group: this.#o.group, seq: this.#store.appliedSeq }, 'the full copy is complete');
+        log.info({ group, seq: this.#store.appliedSeq }, 'the full copy is complete');
       })
-      .catch((error: unknown) => this.#o.log.warn({ error: String(error) }, 'the full copy failed; starting it over'))
+      .catch((error: unknown) => log.warn({ group, error: String(error) }, 'the full copy failed; it starts over'))
       .finally(() => {
-        this.#copying = false;
+        this.#copying = undefined;
       });
     return { status: 'copying' };
-  }
-
-  async #waitForApply(): Promise<void> {
-    while (this.#applying) await this.#o.env.clock.sleep(1, this.#closing.signal);
   }
 
   /** RPC group.tail. */
   async handleTail(request: IncomingRequest): Promise<HandlerReply> {
     const head = parseTailRequest(request.header);
     await this.#checkSender(head, request);
+    this.#requireWhole();
     const { fromSeq } = head;
-    if (this.#copying || this.#store.incomplete || fromSeq === 0 || fromSeq < this.#log.firstSeq) {
+    if (this.#mustCopy || fromSeq === 0 || fromSeq < this.#log.firstSeq) {
       // An incomplete copy has nothing that counts: its log ends before the first entry.
-      const ends = this.#store.incomplete ? [[0, 0] as const] : this.#log.epochEnds();
+      const ends = this.#mustCopy ? [[0, 0] as const] : this.#log.epochEnds();
       return { header: { ends, prevEpoch: 0, entries: [] } };
     }
     const entries = await this.#log.read(fromSeq, PUSH_MAX_BYTES);
@@ -517,27 +544,27 @@ export class GroupMember {
   /** RPC group.syncPull, at the primary. */
   async handlePull(request: IncomingRequest): Promise<HandlerReply> {
     const head = parseHead(request.header);
-    await this.#matchEpoch(head);
-    if (this.#primary === undefined)
-      throw new NotPrimaryError('a full copy is taken from the primary', { info: { primary: this.#group.primary } });
-    return { header: await this.#copies.next(parseCursor(request.header), this.#store, this.#log) };
+    await this.#gate.pass(head);
+    this.requirePrimary();
+    const from = request.remote.nodeId;
+    if (from === undefined) throw new AuthError('only nodes take full copies');
+    return { header: await this.#copies.next(parseCursor(request.header), from, this.#store, this.#log) };
   }
 
   /** RPC group.secondaryQuery, at the primary. */
   async handleQuery(request: IncomingRequest): Promise<HandlerReply> {
     const head = parseHead(request.header);
-    await this.#matchEpoch(head);
+    await this.#gate.pass(head);
     const from = request.remote.nodeId;
-    if (this.#primary === undefined || from === undefined) {
-      throw new NotPrimaryError('SecondaryQuery goes to the primary', { info: { primary: this.#group.primary } });
-    }
-    const answer = this.#primary.secondaryQuery(from, this.#nowMs());
+    this.requirePrimary();
+    if (from === undefined) throw new AuthError('only nodes ask to be the secondary');
+    const answer = this.#primary!.secondaryQuery(from, this.#nowMs());
     this.#afterEvent();
     return { header: { answer } };
   }
 
   async #checkSender(head: Head, request: IncomingRequest): Promise<void> {
-    await this.#matchEpoch(head);
+    await this.#gate.pass(head);
     if (request.remote.nodeId !== this.#group.primary) {
       throw new AuthError(
         `${request.remote.nodeId ?? 'a client'} is not the primary of ${head.group} in epoch ${head.epoch}`,
@@ -545,27 +572,18 @@ export class GroupMember {
     }
   }
 
-  /** R6: refuses a lower epoch; a higher one only once the catalog that it comes from is here. */
-  async #matchEpoch(head: Head): Promise<void> {
-    const deadline = this.#nowMs() + CATALOG_WAIT_MS;
-    while (head.epoch > this.#group.epoch && this.#nowMs() < deadline) {
-      await this.#o.env.clock.sleep(5, this.#closing.signal);
-    }
-    if (head.epoch !== this.#group.epoch || head.historyId !== this.#group.historyId) {
-      throw new StaleEpochError(
-        `group ${this.#o.group} is at epoch ${this.#group.epoch} here, the message at ${head.epoch}`,
-        {
-          info: { epoch: this.#group.epoch },
-        },
-      );
-    }
+  /** A member whose group has stopped acknowledges nothing. */
+  #requireWhole(): void {
+    if (this.#closing.signal.aborted) throw stoppingError();
+    if (this.#broken !== undefined) throw new UnavailableError(`group ${this.#o.group} on this node: ${this.#broken}`);
   }
 
   /** A participant asks the primary whether there is a secondary; the first to ask is appointed. */
   #askForSecondary(): void {
     const nowMs = this.#nowMs();
-    if (this.#group.secondary !== null || !this.#group.learners.includes(this.#o.self) || nowMs < this.#nextQueryMs)
-      return;
+    const { secondary, learners } = this.#group;
+    // R8: an incomplete copy is never appointed.
+    if (secondary !== null || !learners.includes(this.#o.self) || this.#mustCopy || nowMs < this.#nextQueryMs) return;
     this.#nextQueryMs = nowMs + QUERY_INTERVAL_MS;
     this.#o.network
       .call(this.#group.primary, groupMethods.secondaryQuery, this.#head(), { timeoutMs: PUSH_TIMEOUT_MS })
@@ -585,37 +603,51 @@ export class GroupMember {
   }
 
   #commitTo(seq: number): void {
-    if (seq <= this.#committedSeq && this.#store.appliedSeq >= this.#committedSeq) return;
-    this.#committedSeq = Math.max(this.#committedSeq, seq);
-    if (!this.#applying && !this.#store.incomplete) void this.#apply();
+    if (seq > this.#committedSeq) this.#committedSeq = seq;
+    if (this.#applying !== undefined || this.#store.appliedSeq >= this.#committedSeq || this.#mustCopy) return;
+    this.#apply();
   }
 
-  /** Applies what is committed, in order; one at a time. */
-  async #apply(): Promise<void> {
-    this.#applying = true;
+  /** Applies what is committed, in order, one part at a time; at once as long as nothing is to be waited for. */
+  #apply(): void {
     try {
-      while (this.#store.appliedSeq < this.#committedSeq && !this.#copying) {
+      while (this.#mayApply()) {
         const from = this.#store.appliedSeq + 1;
-        const read = this.#log.readNow(from, PUSH_MAX_BYTES) ?? (await this.#log.read(from, PUSH_MAX_BYTES));
-        const entries = read.filter((entry) => entry.seq <= this.#committedSeq);
-        if (entries.length === 0) break;
-        const applying = this.#store.apply(entries, (seq, outcome) => this.#answer(seq, outcome));
-        if (applying !== undefined) await applying;
+        const entries = this.#log.readNow(from, PUSH_MAX_BYTES, this.#committedSeq);
+        const waiting = entries === undefined ? this.#applyFromDisk(from) : this.#applyNow(entries);
+        if (waiting === undefined) continue;
+        this.#applying = waiting
+          .then(
+            () => undefined,
+            (error: unknown) => this.#logFailed(error),
+          )
+          .finally(() => {
+            this.#applying = undefined;
+            this.#guard(() => this.#apply());
+          });
+        return;
       }
-      this.#reclaim();
     } catch (error) {
-      this.#fatal(error instanceof Error ? error : new CorruptionError(String(error)));
-    } finally {
-      this.#applying = false;
+      this.#logFailed(error);
+      return;
     }
+    this.#reclaim();
     if (this.#store.overlayBytes > FLUSH_BYTES) this.#flush();
   }
 
-  #answer(seq: number, outcome: Outcome): void {
-    const waiter = this.#waiters.get(seq);
-    if (waiter === undefined) return;
-    this.#waiters.delete(seq);
-    waiter.resolve(outcome);
+  #mayApply(): boolean {
+    if (this.#broken !== undefined || this.#closing.signal.aborted || this.#mustCopy) return false;
+    return this.#store.appliedSeq < this.#committedSeq;
+  }
+
+  #applyNow(entries: readonly LogEntry[]): Promise<void> | undefined {
+    invariant(entries.length > 0, 'R3', 'what is committed is not in the log');
+    return this.#store.apply(entries, (seq, outcome) => this.#waiters.applied(seq, outcome)) as
+      Promise<void> | undefined;
+  }
+
+  async #applyFromDisk(from: number): Promise<void> {
+    await this.#applyNow(await this.#log.read(from, PUSH_MAX_BYTES, this.#committedSeq));
   }
 
   /** Rows of deleted files go bit by bit, by commands like any other. */
@@ -628,49 +660,54 @@ export class GroupMember {
       .catch(() => undefined)
       .finally(() => {
         this.#reclaiming = false;
-        if (!this.#applying) this.#guard(() => this.#reclaim());
+        if (this.#applying === undefined) this.#guard(() => this.#reclaim());
       });
   }
   #reclaiming = false;
 
-  /** The table on disk, then the log cut. The log first: the table must never be ahead of it after a power failure. */
+  /** The table on disk, then the log cut. */
   #flush(): void {
-    if (this.#flushing || this.#store.incomplete || this.#copying) return;
-    this.#flushing = true;
-    this.#log
-      .sync()
-      .then(() => this.#store.flush())
+    if (this.#flushing !== undefined || this.#mustCopy || this.#closing.signal.aborted) return;
+    this.#flushing = this.#store
+      .flush()
       .then(() => this.#cutLog())
       .catch((error: unknown) => this.#logFailed(error))
       .finally(() => {
-        this.#flushing = false;
+        this.#flushing = undefined;
       });
   }
 
+  /** Drops what the table has on disk and nobody needs; beyond LOG_KEEP_BYTES whoever needs it takes a full copy. */
   async #cutLog(): Promise<void> {
-    let needed = Math.min(this.#store.durableSeq + 1, this.#copies.pinnedSeq);
-    // A member that is far behind takes a full copy rather than fill this disk.
-    if (this.#log.sizeBytes <= LOG_KEEP_BYTES) needed = Math.min(needed, this.#primary?.neededSeq ?? Infinity);
-    await this.#log.dropBelow(Math.min(needed, this.#store.durableSeq + 1));
+    const primary = this.#primary;
+    const neededSeq = primary === undefined ? this.#primarySyncedSeq + 1 : primary.neededSeq;
+    const keptSeq = Math.max(Math.min(neededSeq, this.#copies.pinnedSeq), this.#log.keepFromSeq(LOG_KEEP_BYTES));
+    await this.#log.dropBelow(Math.min(this.#store.durableSeq + 1, keptSeq));
   }
 
   #catalogChanged(first = false): void {
     const group = this.#o.catalog.current().groups.find((candidate) => candidate.id === this.#o.group);
     if (group === undefined || (!first && group.epoch === this.#group.epoch)) return;
     const { self } = this.#o;
+    const alone = this.#group.secondary !== null && group.secondary === null;
     this.#group = group;
+    this.#gate.changed(group);
     if (group.primary === self && this.#broken === undefined) {
-      if (this.#primary !== undefined) this.#primary.catalogChanged(group, this.#nowMs());
-      else {
+      if (this.#primary !== undefined) {
+        this.#primary.catalogChanged(group, this.#nowMs());
+        // What two systems had in memory is now in one: on disk with it.
+        if (alone) this.#log.sync().catch((error: unknown) => this.#logFailed(error));
+      } else if (this.#mustCopy) {
+        this.#cannotServe('its copy of the metadata is not whole');
+      } else {
         this.#sessions.clear();
         const { appliedSeq } = this.#store;
         this.#primary = new Primary({ self, group, log: this.#log, appliedSeq, nowMs: this.#nowMs() });
       }
     } else if (this.#primary !== undefined) {
       this.#primary = undefined;
-      this.#rejectWaiters(
-        new NotPrimaryError(`${self} is no longer the primary`, { info: { primary: group.primary } }),
-      );
+      const info = { primary: group.primary, epoch: group.epoch };
+      this.#waiters.rejectAll(new NotPrimaryError(`${self} is no longer the primary`, { info }));
     }
     if (!first) {
       const { epoch, primary, secondary } = group;
@@ -680,12 +717,6 @@ export class GroupMember {
       );
     }
     this.#afterEvent();
-  }
-
-  #rejectWaiters(error: Error): void {
-    for (const waiter of this.#waiters.values()) waiter.reject(error);
-    this.#waiters.clear();
-    for (const waiter of this.#syncWaiters.splice(0)) waiter.reject(error);
   }
 
   #tick(): void {
@@ -708,7 +739,8 @@ export class GroupMember {
   #expireSessions(nowMs: number): void {
     for (const session of this.#sessions.expired(this.#store.sessions(), nowMs)) {
       this.#o.log.info({ session }, 'a session has expired');
-      this.proposeCommand({ kind: 'expireSession', session }).catch(() => undefined);
+      // Not ordered, for example because the members are changing: it is tried again.
+      this.proposeCommand({ kind: 'expireSession', session }).catch(() => this.#sessions.notEnded(session));
     }
   }
 
@@ -723,17 +755,24 @@ export class GroupMember {
     try {
       work();
     } catch (error) {
-      if (error instanceof NotPrimaryError || error instanceof UnavailableError) return;
       this.#fatal(error instanceof Error ? error : new InvariantError(String(error)));
     }
   }
 
   #fatal(error: Error): void {
     if (this.#broken !== undefined) return;
-    this.#broken = `it stopped: ${error.message}`;
     this.#o.log.error({ error: error.stack ?? error.message }, 'the group stops on this node');
-    this.#rejectWaiters(new UnavailableError(`group ${this.#o.group} stopped on ${this.#o.self}: ${error.message}`));
+    this.#cannotServe(`it stopped: ${error.message}`);
     this.#o.onFatal(error);
+  }
+
+  /** From here on this member takes no part; the rest of the node goes on. */
+  #cannotServe(why: string): void {
+    const { group, self, log } = this.#o;
+    log.error({ group, why }, 'this node takes no part in the group');
+    this.#broken = why;
+    this.#primary = undefined;
+    this.#waiters.rejectAll(new UnavailableError(`group ${group} on ${self}: ${why}`));
   }
 }
 
@@ -749,33 +788,6 @@ function roleOf(group: Group, self: NodeId): GroupStatus['role'] {
   return group.learners.includes(self) ? 'learner' : 'none';
 }
 
-/** A follower whose log is damaged starts over with a full copy; a primary keeps everything and says so. */
-async function openLog(
-  o: GroupMemberOptions,
-  group: Group,
-  store: MetaStore,
-): Promise<{ log: GroupLog; broken?: string }> {
-  const path = `${o.path}/log`;
-  const options = { disk: o.env.disk, path, log: o.log };
-  const isPrimary = group.primary === o.self;
-  try {
-    const log = await GroupLog.open(options);
-    if (store.incomplete || log.lastSeq >= store.appliedSeq) {
-      if (isPrimary && store.incomplete) return { log, broken: 'its copy of the metadata is incomplete' };
-      return { log };
-    }
-    await log.close();
-    throw new CorruptionError(`the log ends at ${log.lastSeq}, the table is at ${store.appliedSeq}`);
-  } catch (error) {
-    if (!(error instanceof CorruptionError)) throw error;
-    o.log.error({ error: error.message }, 'the log of the group is damaged');
-    // Kept aside for whoever wants to look.
-    const aside = `${path}.damaged`;
-    await o.env.disk.remove(aside);
-    await o.env.disk.rename(path, aside);
-    const log = await GroupLog.open(options);
-    if (isPrimary) return { log, broken: `its log is damaged (kept in ${aside}): ${error.message}` };
-    await store.beginImport();
-    return { log };
-  }
+function stoppingError(): UnavailableError {
+  return new UnavailableError('this node is stopping');
 }

@@ -32,6 +32,11 @@ export interface SyncPush extends Head {
   readonly prevEpoch: number;
   readonly entries: readonly LogEntry[];
   readonly committedSeq: number;
+  /**
+   * On disk at the primary up to here. Members keep their logs from there on: what a primary loses with the power it
+   * can take back from its secondary.
+   */
+  readonly syncedSeq: number;
   /** Have it on disk before the reply (fsync). */
   readonly sync: boolean;
   /** The primary's log no longer reaches back to where this member stands: take a full copy. */
@@ -97,9 +102,7 @@ function parseEntries(value: unknown, prevSeq: number, prevEpoch: number): LogEn
     const own = integer(epoch, 'epoch of an entry');
     if (own < last) throw new FormatError('epochs of entries fall');
     const seq = (prevSeq + entries.length + 1) as Seq;
-    // The frame's buffer is used again: entries are kept.
-    const copy = Uint8Array.from(bytes(command, 'command'));
-    entries.push({ seq, epoch: own as Epoch, prevEpoch: last as Epoch, command: copy });
+    entries.push({ seq, epoch: own as Epoch, prevEpoch: last as Epoch, command: bytes(command, 'command') });
     last = own;
   }
   return entries;
@@ -115,6 +118,7 @@ export function parseSyncPush(header: unknown): SyncPush {
     prevEpoch,
     entries: parseEntries(h['entries'], prevSeq, prevEpoch),
     committedSeq: integer(h['committedSeq'], 'committedSeq'),
+    syncedSeq: integer(h['syncedSeq'], 'syncedSeq'),
     sync: h['sync'] === true,
     copy: h['copy'] === true,
   };
@@ -178,7 +182,7 @@ export function parseSyncPullReply(header: unknown): SyncPullReply {
   const h = fields(header, 'reply to group.syncPull');
   const items = list(h['items'], 'items').map((item) => {
     const [key, value] = list(item, 'row');
-    return { key: Uint8Array.from(bytes(key, 'key')), value: Uint8Array.from(bytes(value, 'value')) };
+    return { key: bytes(key, 'key'), value: bytes(value, 'value') };
   });
   return {
     cursor: h['cursor'] === null ? null : text(h['cursor'], 'cursor'),

@@ -7,7 +7,7 @@
  * applied. So: committed at secondary <= committed here <= logged at every in-sync member.
  */
 import type { Group } from '../../catalog/types.ts';
-import { invariant } from '../../errors.ts';
+import { FormatError, invariant } from '../../errors.ts';
 import type { Epoch, NodeId } from '../../ids.ts';
 import { PEER_DOWN_AFTER_MS } from '../../limits.ts';
 import { commonPrefix } from './common-prefix.ts';
@@ -23,6 +23,8 @@ export const SECONDARY_SILENT_MS = PEER_DOWN_AFTER_MS;
 export const RETRY_MS = 200;
 /** SyncPushes on their way to one member: the next batch gathers while these travel. */
 export const PUSHES_AT_ONCE = 2;
+/** A learner so few entries behind is let in: from then on commits wait for it, so it need not win a race. */
+export const JOIN_LAG_COUNT = 1_000;
 
 interface MemberProgress {
   /** Logged there, known from its replies. */
@@ -30,18 +32,26 @@ interface MemberProgress {
   syncedSeq: number;
   /** Next entry to send; ahead of matchSeq by what is on its way. */
   nextSeq: number;
-  /** probe: where its log agrees with ours is not known. copy: it must take a full copy. */
+  /** probe: where its log agrees with ours is not known. copy: it must be told to take a full copy. */
   mode: 'probe' | 'stream' | 'copy';
+  /** It says that it takes a full copy. */
+  copying: boolean;
   inFlight: number;
-  /** Replies to pushes sent before this number are about an older understanding. */
+  /** Replies to pushes of another era are about an older understanding. */
   era: number;
+  /** Era in which this record was made: pushes of older ones are not counted in inFlight. */
+  readonly firstEra: number;
   lastHeardMs: number;
   nextSendMs: number;
 }
 
 export interface PushPlan {
   readonly era: number;
+  /** The group's when it was planned. */
+  readonly epoch: number;
   readonly fromSeq: number;
+  /** Of the entries that went with it; fromSeq - 1 if none did. */
+  lastSeq: number;
   /** False: a beacon or a probe. */
   readonly withEntries: boolean;
   readonly sync: boolean;
@@ -70,10 +80,19 @@ export class Primary {
    */
   #reconcileSeq: number | undefined;
   #reconciled: boolean;
-  /** R2: from before it proposes a secondary until it knows the outcome, this node must have logged too. */
-  #proposed: NodeId | undefined;
+  /**
+   * Invariant: every epoch is used by one run of one process. After a start nothing is ordered in the epoch found, in
+   * which an earlier run may have pushed entries that reached some log but not ours: the catalog must give a newer one.
+   */
+  readonly #epochFound: Epoch;
+  /**
+   * R2: from before it proposes a secondary until it knows the outcome, what this node has not logged is not
+   * acknowledged. `asked`: the proposal may be on its way and cannot be taken back.
+   */
+  #joining: { readonly node: NodeId; asked: boolean } | undefined;
   /** Told to be the secondary (SecondaryAppoint). */
-  #candidate: { readonly node: NodeId; readonly sinceMs: number } | undefined;
+  #candidate: NodeId | undefined;
+  #nextEra = 1;
   #dropping = false;
   /** Somebody waits for entries up to here to be on disk. */
   #syncWanted = 0;
@@ -81,6 +100,7 @@ export class Primary {
   constructor(options: PrimaryOptions) {
     this.#self = options.self;
     this.#group = options.group;
+    this.#epochFound = options.group.epoch;
     this.#log = options.log;
     this.#loggedSeq = options.log.lastSeq;
     this.#committedSeq = options.appliedSeq;
@@ -103,14 +123,17 @@ export class Primary {
   get needsTail(): boolean {
     return !this.#reconciled && this.#reconcileSeq === undefined;
   }
+  get #activated(): boolean {
+    return this.#group.epoch > this.#epochFound;
+  }
   matchOf(node: NodeId): number {
     return this.#members.get(node)?.matchSeq ?? 0;
   }
-  /** The entry that the slowest member still needs; members that take a full copy do not count. */
+  /** The entry that the slowest member still needs, down or not; those that take a full copy do not count. */
   get neededSeq(): number {
     let needed = Infinity;
     for (const member of this.#members.values()) {
-      if (member.mode === 'stream') needed = Math.min(needed, member.matchSeq + 1);
+      if (member.mode !== 'copy' && !member.copying) needed = Math.min(needed, member.matchSeq + 1);
     }
     return needed;
   }
@@ -123,6 +146,7 @@ export class Primary {
     }
     if (!this.#reconciled)
       return { ok: false, why: `its secondary ${secondary ?? 'none'} has not caught up since the start` };
+    if (!this.#activated) return { ok: false, why: 'R7: it waits for an epoch of its own' };
     if (secondary === null && minReplicas > 1) return { ok: false, why: 'it waits for a second replica' };
     return { ok: true };
   }
@@ -151,44 +175,48 @@ export class Primary {
     return secondary === null || (this.#members.get(secondary)?.syncedSeq ?? 0) >= seq;
   }
 
+  /** Throws FormatError for an answer that cannot be; then the push counts as failed. */
   pushAnswered(node: NodeId, plan: PushPlan, reply: SyncPushReply, nowMs: number): void {
+    if (reply.status === 'logged' && (reply.lastSeq > plan.lastSeq || reply.syncedSeq > reply.lastSeq)) {
+      throw new FormatError(`${node} says it logged ${reply.lastSeq}, it was sent ${plan.lastSeq}`);
+    }
     const member = this.#members.get(node);
-    if (member === undefined) return;
+    if (member === undefined || plan.era < member.firstEra) return;
     member.inFlight--;
     member.lastHeardMs = nowMs;
     if (plan.era !== member.era) return;
+    member.copying = reply.status === 'copying';
     switch (reply.status) {
       case 'logged':
-        invariant(
-          reply.lastSeq <= this.#log.lastSeq,
-          'R3',
-          `${node} says it logged ${reply.lastSeq}, we have ${this.#log.lastSeq}`,
-        );
         if (member.mode !== 'stream') {
           member.mode = 'stream';
           member.nextSeq = reply.lastSeq + 1;
         }
         member.matchSeq = Math.max(member.matchSeq, reply.lastSeq);
         member.nextSeq = Math.max(member.nextSeq, member.matchSeq + 1);
-        member.syncedSeq = Math.max(member.syncedSeq, Math.min(reply.syncedSeq, member.matchSeq));
+        member.syncedSeq = Math.max(member.syncedSeq, reply.syncedSeq);
         break;
       case 'mismatch':
         this.#meet(member, reply.ends);
         break;
       case 'copying':
-        this.#restart(member, 'copy');
+        // Asked again until it answers otherwise. Not told again: that would start it over.
+        this.#restart(member, 'probe');
+        this.#forget(member, 0);
         member.nextSendMs = nowMs + RETRY_MS;
         break;
     }
     this.#advance();
   }
 
-  pushFailed(node: NodeId, nowMs: number): void {
+  pushFailed(node: NodeId, plan: PushPlan, nowMs: number): void {
     const member = this.#members.get(node);
-    if (member === undefined) return;
+    if (member === undefined || plan.era < member.firstEra) return;
     member.inFlight--;
+    if (plan.era !== member.era) return;
     this.#restart(member, 'probe');
-    member.nextSendMs = nowMs + RETRY_MS;
+    // A push of an older epoch was refused for that alone.
+    member.nextSendMs = plan.epoch < this.#group.epoch ? nowMs : nowMs + RETRY_MS;
   }
 
   /** Finds where its log parts from ours and goes on from there. */
@@ -200,14 +228,20 @@ export class Primary {
     }
     this.#restart(member, 'stream');
     member.nextSeq = common + 1;
+    this.#forget(member, common);
   }
 
   #restart(member: MemberProgress, mode: MemberProgress['mode']): void {
-    member.era++;
+    member.era = this.#nextEra++;
     member.mode = mode;
     member.nextSeq = this.#log.lastSeq + 1;
-    // It may have lost what it had acknowledged (a full copy); commits already made stay made.
-    if (mode === 'copy') member.matchSeq = member.syncedSeq = 0;
+    if (mode === 'copy') this.#forget(member, 0);
+  }
+
+  /** It has less than it had acknowledged (a new disk, a power failure). What is committed stays committed. */
+  #forget(member: MemberProgress, seq: number): void {
+    member.matchSeq = Math.min(member.matchSeq, seq);
+    member.syncedSeq = Math.min(member.syncedSeq, seq);
   }
 
   catalogChanged(group: Group, nowMs: number): void {
@@ -215,10 +249,12 @@ export class Primary {
     invariant(group.primary === this.#self, 'R1', 'only the primary that the catalog names orders writes');
     this.#group = group;
     this.#dropping = false;
-    if (this.#proposed !== undefined && group.secondary === this.#proposed) this.#candidate = undefined;
-    this.#proposed = undefined;
+    // The outcome is known: the change was made for one epoch of the group, and that is over.
+    this.#joining = undefined;
+    if (group.secondary !== null) this.#candidate = undefined;
     if (group.secondary === null) this.#reconciled = true;
     this.#setMembers(nowMs);
+    for (const member of this.#members.values()) if (member.mode === 'probe') member.nextSendMs = nowMs;
     this.#advance();
   }
 
@@ -226,11 +262,11 @@ export class Primary {
   secondaryQuery(from: NodeId, nowMs: number): SecondaryAnswer {
     const { secondary, learners } = this.#group;
     if (secondary !== null || !learners.includes(from)) return 'SecondaryPresent';
-    const candidate = this.#candidate;
-    if (candidate !== undefined && candidate.node !== from && !this.#isSilent(candidate.node, nowMs))
+    const chosen = this.#joining?.node ?? this.#candidate;
+    if (chosen !== undefined && chosen !== from && (this.#joining !== undefined || !this.#isSilent(chosen, nowMs))) {
       return 'SecondaryPresent';
-    if (this.#proposed !== undefined && this.#proposed !== from) return 'SecondaryPresent';
-    if (candidate?.node !== from) this.#candidate = { node: from, sinceMs: nowMs };
+    }
+    this.#candidate = from;
     return 'SecondaryAppoint';
   }
 
@@ -246,35 +282,52 @@ export class Primary {
    * adds and drops are activated by the change itself.
    */
   wantedGroup(nowMs: number): Group | undefined {
+    // A primary that has not met its secondary since its start does not know that it has everything: it waits.
+    if (!this.#reconciled) return undefined;
     const { secondary } = this.#group;
-    const epoch = (this.#group.epoch + 1) as Epoch;
-    if (secondary !== null) {
-      // A primary that has not met its secondary since its start does not know that it has everything: it waits.
-      const lost = this.#isSilent(secondary, nowMs) || this.#members.get(secondary)?.mode === 'copy';
-      if (!this.#dropping && (!this.#reconciled || !lost)) return undefined;
-      this.#dropping = true;
-      return {
-        ...this.#group,
-        epoch,
-        secondary: null,
-        learners: [...this.#group.learners, secondary],
-        lastActivated: { epoch, members: [this.#self] },
-      };
-    }
-    const node = this.#proposed ?? this.#candidate?.node;
+    if (!this.#activated) return this.#nextGroup(secondary);
+    if (secondary === null) return this.#wantedSecondary(nowMs);
+    const member = this.#members.get(secondary);
+    const lost = this.#isSilent(secondary, nowMs) || member?.mode === 'copy' || member?.copying === true;
+    // Once asked for, it is asked for until the outcome is known.
+    if (!this.#dropping && !lost) return undefined;
+    this.#dropping = true;
+    return this.#nextGroup(null);
+  }
+
+  /** R2: a candidate is proposed once it has all that is committed, and nothing more is committed without it. */
+  #wantedSecondary(nowMs: number): Group | undefined {
+    const node = this.#joining?.node ?? this.#candidate;
     const member = node === undefined ? undefined : this.#members.get(node);
-    if (node === undefined || member === undefined || !this.#reconciled) return undefined;
-    if (this.#proposed === undefined) {
-      if (member.mode !== 'stream' || member.matchSeq < this.#log.lastSeq || this.#isSilent(node, nowMs))
-        return undefined;
-      this.#proposed = node;
+    if (node === undefined || member === undefined) return undefined;
+    const well = member.mode === 'stream' && !this.#isSilent(node, nowMs);
+    if (this.#joining === undefined) {
+      if (!well || this.#log.lastSeq - member.matchSeq > JOIN_LAG_COUNT) return undefined;
+      this.#joining = { node, asked: false };
     }
+    if (!this.#joining.asked) {
+      if (!well) {
+        this.#joining = undefined;
+        this.#advance();
+        return undefined;
+      }
+      if (member.matchSeq < this.#committedSeq) return undefined;
+      this.#joining.asked = true;
+    }
+    return this.#nextGroup(node);
+  }
+
+  /** The group with this secondary, activated by the change itself (R2). */
+  #nextGroup(secondary: NodeId | null): Group {
+    const { secondary: old, learners } = this.#group;
+    const epoch = (this.#group.epoch + 1) as Epoch;
+    const others = old === null || old === secondary ? learners : [...learners, old];
     return {
       ...this.#group,
       epoch,
-      secondary: node,
-      learners: this.#group.learners.filter((learner) => learner !== node),
-      lastActivated: { epoch, members: [this.#self, node] },
+      secondary,
+      learners: others.filter((node) => node !== secondary),
+      lastActivated: { epoch, members: secondary === null ? [this.#self] : [this.#self, secondary] },
     };
   }
 
@@ -293,11 +346,20 @@ export class Primary {
     if (member.mode === 'stream' ? !hasEntries && !due && !syncDue : !due) return undefined;
     member.inFlight++;
     member.nextSendMs = nowMs + BEACON_INTERVAL_MS;
-    return { era: member.era, fromSeq: member.nextSeq, withEntries: hasEntries, sync, copy: member.mode === 'copy' };
+    return {
+      era: member.era,
+      epoch: this.#group.epoch,
+      fromSeq: member.nextSeq,
+      lastSeq: member.nextSeq - 1,
+      withEntries: hasEntries,
+      sync,
+      copy: member.mode === 'copy',
+    };
   }
 
   /** Entries up to here went out with the plan. */
   sent(node: NodeId, plan: PushPlan, lastSeq: number): void {
+    plan.lastSeq = lastSeq;
     const member = this.#members.get(node);
     if (member !== undefined && member.era === plan.era) member.nextSeq = Math.max(member.nextSeq, lastSeq + 1);
   }
@@ -319,11 +381,14 @@ export class Primary {
         syncedSeq: 0,
         nextSeq: this.#log.lastSeq + 1,
         mode: 'probe',
+        copying: false,
         inFlight: 0,
-        era: 0,
+        era: this.#nextEra,
+        firstEra: this.#nextEra,
         lastHeardMs: nowMs,
         nextSendMs: nowMs,
       });
+      this.#nextEra++;
     }
   }
 
@@ -335,7 +400,7 @@ export class Primary {
     if (!this.#reconciled || (secondary === null && minReplicas > 1)) return;
     let logged = this.#loggedSeq;
     if (secondary !== null) logged = Math.min(logged, this.matchOf(secondary));
-    if (this.#proposed !== undefined) logged = Math.min(logged, this.matchOf(this.#proposed));
+    if (this.#joining !== undefined) logged = Math.min(logged, this.matchOf(this.#joining.node));
     if (logged <= this.#committedSeq) return;
     invariant(logged <= this.#log.lastSeq, 'R3', 'committed beyond the log');
     this.#committedSeq = logged;

@@ -31,6 +31,11 @@ export class SessionWatch {
     return due;
   }
 
+  /** Ending it did not work: it is due again. */
+  notEnded(id: SessionId): void {
+    this.#expiring.delete(id);
+  }
+
   /** A new primary starts all leases anew. */
   clear(): void {
     this.#heardMs.clear();
