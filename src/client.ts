@@ -43,6 +43,17 @@ export interface ClusterClient {
 
 /** Connects to a cluster; rejects if no seed answers (UnavailableError) or the key is wrong (AuthError). */
 export async function connectCluster(options: ConnectClusterOptions): Promise<ClusterClient> {
+  // While every node is down a call waits on timers only: the program must not end before its answer.
+  const release = options.env.hold?.() ?? (() => undefined);
+  try {
+    return await wireClient(options, release);
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function wireClient(options: ConnectClusterOptions, release: () => void): Promise<ClusterClient> {
   const { env, key, label, log = SILENT_LOGGER } = options;
   const initial = await fetchCatalog(env, key, options.seeds, label, log);
   const network = createNetwork({
@@ -69,9 +80,13 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
       openVfs,
       openFileSystem: (user, afterClose) => new FileSystem(openVfs(), user, afterClose),
       async close() {
-        await meta.close();
-        await blocks.close();
-        await network.close();
+        try {
+          await meta.close();
+          await blocks.close();
+          await network.close();
+        } finally {
+          release();
+        }
       },
     };
   } catch (error) {

@@ -19,7 +19,14 @@ export function createNodeEnv(options: NodeEnvOptions = {}): Env {
     random: nodeRandom,
     disk: new NodeDisk(),
     transport: options.transport ?? createNodeTransport(),
+    hold: holdProcess,
   };
+}
+
+/** See Env.hold. */
+export function holdProcess(): () => void {
+  const handle = setInterval(() => undefined, LONGEST_TIMEOUT_MS);
+  return () => clearInterval(handle);
 }
 
 /** Longest delay that setTimeout takes; beyond it, it fires at once. */

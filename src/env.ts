@@ -10,6 +10,11 @@ export interface Env {
   readonly random: Random;
   readonly disk: Disk;
   readonly transport: Transport;
+  /**
+   * Keeps the process alive until the returned function is called: somebody awaits what may hang on timers alone.
+   * Absent where there is no process of its own.
+   */
+  readonly hold?: () => () => void;
 }
 
 // Time
@@ -26,7 +31,7 @@ export interface Clock {
   wallNs(): bigint;
   /** Runs `callback` once after at least `delayMs`. Does not keep the process alive by itself. */
   setTimer(delayMs: number, callback: () => void): Timer;
-  /** Resolves after `delayMs`; rejects with CancelledError as soon as `signal` fires. */
+  /** Resolves after `delayMs` (which does not keep the process alive either); rejects with CancelledError as soon as `signal` fires. */
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 

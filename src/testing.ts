@@ -7,7 +7,7 @@
  * const cluster = await startCluster({ nodes: 3 });
  * const fs = await cluster.connect();
  * await fs.writeFile('/a', 'b');
- * await cluster.close();
+ * await cluster.close(); // until then the process does not end
  * ```
  *
  * @packageDocumentation
@@ -20,7 +20,7 @@ import { newClusterKey } from './cluster-key.ts';
 import { MemoryDisk, MemoryNetwork, createMemoryEnv } from './env-memory.ts';
 import { mortalEnv } from './env-memory/mortal.ts';
 import type { Life } from './env-memory/mortal.ts';
-import { createNodeEnv } from './env-node.ts';
+import { createNodeEnv, holdProcess } from './env-node.ts';
 import type { Env } from './env.ts';
 import { StateError } from './errors.ts';
 import type { HistoryId, NodeId } from './ids.ts';
@@ -72,6 +72,17 @@ export interface TestCluster {
 const DEFAULT_NODES = 3;
 
 export async function startCluster(options: StartClusterOptions = {}): Promise<TestCluster> {
+  // A cluster in memory has no sockets that would keep the process alive.
+  const release = options.world === undefined ? holdProcess() : () => undefined;
+  try {
+    return await wireCluster(options, release);
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function wireCluster(options: StartClusterOptions, release: () => void): Promise<TestCluster> {
   const count = options.nodes ?? DEFAULT_NODES;
   if (!Number.isInteger(count) || count < 1 || count > 64) throw new StateError(`nodes: 1 to 64, not ${count}`);
   const log = options.log ?? SILENT_LOGGER;
@@ -149,10 +160,14 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<T
     },
     node: (id) => running.get(id),
     async close() {
-      await Promise.all([...clients.values()].map((made) => made.close()));
-      clients.clear();
-      await Promise.all([...running.values()].map((node) => node.close()));
-      running.clear();
+      try {
+        await Promise.all([...clients.values()].map((made) => made.close()));
+        clients.clear();
+        await Promise.all([...running.values()].map((node) => node.close()));
+        running.clear();
+      } finally {
+        release();
+      }
     },
   };
 }
