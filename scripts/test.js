@@ -81,11 +81,12 @@ function vitestStep(name) {
 }
 
 /**
- * Every file in examples/ must run to its end by itself. TypeScript ones are run by a test (test/e2e).
+ * Every file in examples/ runs, and prints what it says. TypeScript ones are run by a test (test/e2e).
  * @returns {Step[]}
  */
 function exampleSteps() {
   const folder = join(root, 'examples');
+  const runner = join(root, 'scripts', 'examples.js');
   const names = existsSync(folder) ? readdirSync(folder).filter((name) => /\.m?js$/.test(name)) : [];
-  return names.sort().map((name) => ({ name: `examples ${name}`, command: [process.execPath, join(folder, name)] }));
+  return names.sort().map((name) => ({ name: `examples ${name}`, command: [process.execPath, runner, name] }));
 }
