@@ -1,7 +1,7 @@
 /** Real files and real programs on the mount: what goes in comes out, after a restart and a cold cache too. */
 import { existsSync, mkdirSync, readdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestCluster, sha256, shell } from './support.ts';
@@ -17,7 +17,7 @@ async function kernelTree(): Promise<string> {
   if (!existsSync(join(KERNEL_CACHE, 'complete'))) {
     mkdirSync(KERNEL_CACHE, { recursive: true });
     await shell(
-      `tar -xJf /usr/src/linux-source-6.1.tar.xz --strip-components=1 -C ${KERNEL_CACHE} linux-source-6.1/${KERNEL_PART} linux-source-6.1/include`,
+      `tar -xJf /usr/src/linux-source-6.1.tar.xz --strip-components=1 -C ${KERNEL_CACHE} linux-source-6.1/${KERNEL_PART}`,
       { timeoutMs: 280_000 },
     );
     writeFileSync(join(KERNEL_CACHE, 'complete'), '');
@@ -35,7 +35,7 @@ describe('real data', () => {
   it("keeps Node's own binary, a node_modules tree and a kernel tree, through a cold restart", async () => {
     const binary = realpathSync(process.execPath);
     const modules = join(REPOSITORY, 'node_modules');
-    const kernel = dirname(dirname(await kernelTree()));
+    const kernel = await kernelTree();
     const count = Number(await shell(`find ${kernel} -type f | wc -l`));
     expect(count).toBeGreaterThan(LEAST_FILES);
     const { mount } = cluster;
@@ -55,7 +55,7 @@ describe('real data', () => {
     await check();
     // It runs, too.
     expect((await shell(`${mount}/node-binary --version`)).trim()).toBe(process.version);
-  });
+  }, 900_000);
 
   it('serves git', async () => {
     const { mount } = cluster;
