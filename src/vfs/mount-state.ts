@@ -22,6 +22,7 @@ import { toFsError } from './fs-errors.ts';
 import { HandleTable } from './handles.ts';
 import { InodeTable, type Inode } from './inode-table.ts';
 import { NameCache } from './name-cache.ts';
+import { WholeDirectories } from './whole-directories.ts';
 import type { AttrReply, Entry, KernelNotifier } from './ops.ts';
 import {
   blockSizeOf,
@@ -46,6 +47,7 @@ export class MountState {
   readonly log: VfsLog;
   readonly inodes = new InodeTable();
   readonly names = new NameCache();
+  readonly whole = new WholeDirectories();
   readonly handles = new HandleTable();
   readonly cache: BlockCache;
   readonly memory: WriteMemory;

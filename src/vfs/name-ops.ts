@@ -7,6 +7,9 @@ import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
 import type { Caller, Entry, Maybe } from './ops.ts';
 
+/** Made once: the kernel asks for each name before it creates it, and a stack costs more than the answer. */
+const NO_ENTRY = new FsError('ENOENT');
+
 export class NameOps {
   readonly #state: MountState;
 
@@ -24,6 +27,10 @@ export class NameOps {
         inode.kernelRefs += 1;
         return this.#state.entry(inode, known.expiresMs - now);
       }
+    }
+    if (this.#state.whole.lacks(parent, name, now)) {
+      checkName(name);
+      throw NO_ENTRY;
     }
     return this.#lookup(caller, parent, name);
   }
@@ -43,6 +50,12 @@ export class NameOps {
   #learnName(parent: Ino, name: Uint8Array, ino: Ino, askedAt: number): void {
     const { names, clock, limits } = this.#state;
     if (limits.attrTimeoutMs > 0) names.learn(parent, name, ino, clock.monotonicMs() + limits.attrTimeoutMs, askedAt);
+  }
+
+  /** Until when what a reply tells now may be believed. */
+  #expiresMs(): number {
+    const { clock, limits } = this.#state;
+    return clock.monotonicMs() + limits.attrTimeoutMs;
   }
 
   /** Makes a name; with `exclusive` false an existing file is taken. */
@@ -72,7 +85,11 @@ export class NameOps {
     const inode = this.#made(result, askedAt);
     this.#learnName(parent, name, inode.ino, namesAskedAt);
     const created = result.created !== false;
-    if (created) inode.hasNoCapability = true;
+    if (created) {
+      inode.hasNoCapability = true;
+      this.#state.whole.changed(result.parentAttr, name, true, this.#expiresMs());
+      if (what.type === 'directory') this.#state.whole.made(inode.attr, this.#expiresMs());
+    }
     return { inode, created };
   }
 
@@ -107,6 +124,7 @@ export class NameOps {
     const askedAt = inodes.stamp();
     const result = await this.#state.mutate({ op: 'link', ino, parent, name });
     const inode = this.#made(result, askedAt);
+    this.#state.whole.changed(result.parentAttr, name, true, this.#expiresMs());
     inode.orphan = false;
     inode.kernelRefs += 1;
     this.#learnName(parent, name, ino, names.stamp());
@@ -121,6 +139,7 @@ export class NameOps {
     const askedAt = inodes.stamp();
     const result = await this.#state.mutate({ op: 'unlink', parent, name, keepOpen });
     names.change(parent, name);
+    this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);
     this.#state.lostName(result.victim ?? result.attr, keepOpen, askedAt);
   }
@@ -145,7 +164,11 @@ export class NameOps {
     const askedAt = inodes.stamp();
     const result = await this.#state.mutate({ op: 'rmdir', parent, name });
     names.change(parent, name);
-    if (known !== undefined) inodes.expire(known.ino);
+    if (known !== undefined) {
+      inodes.expire(known.ino);
+      this.#state.whole.forget(known.ino);
+    }
+    this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);
   }
 
@@ -168,6 +191,8 @@ export class NameOps {
     const result = await this.#state.mutate({ op: 'rename', parent, name, newParent, newName, ...options, keepOpen });
     names.change(parent, name);
     names.change(newParent, newName);
+    this.#state.whole.forget(parent);
+    this.#state.whole.forget(newParent);
     this.#parents(result, askedAt);
     if (result.attr !== undefined) {
       this.#state.changed(result.attr, askedAt);

@@ -126,7 +126,10 @@ describe('files of very many extents', () => {
   it('are known window by window, and stay right while they change here and elsewhere', async () => {
     const small = 4096;
     const cluster = await TestCluster.start(small);
-    const [one, two] = [await cluster.mount({ inlineMaxBytes: 0 }), await cluster.mount({ readCacheBytes: 64 * small })];
+    const [one, two] = [
+      await cluster.mount({ inlineMaxBytes: 0 }),
+      await cluster.mount({ readCacheBytes: 64 * small }),
+    ];
     const data = pattern(1700 * small, 1);
     const { attr, handle } = await one.vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_RDWR | O_CREAT);
     await one.vfs.write(ROOT, handle, 0, data);
