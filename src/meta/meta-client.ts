@@ -95,7 +95,7 @@ export class RemoteMetaClient implements MetaClient {
       );
       answered = true;
       if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.mutate is not bytes');
-      const outcome = decodeOutcome(Uint8Array.from(reply));
+      const outcome = decodeOutcome(reply);
       if (!outcome.ok) throw this.#noticed(outcomeError(outcome.code));
       return outcome.result;
     } finally {
@@ -106,10 +106,10 @@ export class RemoteMetaClient implements MetaClient {
   }
 
   async query<Op extends Query['op']>(query: QueryOf<Op>, options: CallOptions = {}): Promise<QueryResults[Op]> {
-    const group = () => this.#groupOf(inoOf(query as Query));
+    const group = () => this.#groupOf(inoOf(query));
     const reply = await this.#call(group, metaMethods.query, { query }, options);
     if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.query is not bytes');
-    return decodeQueryResult(query.op as Op, reply);
+    return decodeQueryResult(query.op, reply);
   }
 
   async sync(options: CallOptions = {}): Promise<void> {

@@ -10,6 +10,7 @@ import type { Logger } from '../log.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
 import { encodeClientCommand } from './commands.ts';
 import { GroupMember } from './group/member.ts';
+import type { GroupBounds } from './group/member.ts';
 import { groupMethods } from './group/messages.ts';
 import { decodeMutation } from './mutation-codec.ts';
 import { encodeOutcome, outcomeError } from './outcome.ts';
@@ -37,6 +38,8 @@ export interface MetaServiceOptions {
   readonly catalog: CatalogService;
   readonly directory: { groupPath(group: GroupId): string };
   readonly log: Logger;
+  /** Bounds of the groups, for tests. */
+  readonly bounds?: GroupBounds;
 }
 
 export class MetaService {
@@ -82,9 +85,19 @@ export class MetaService {
   }
 
   async #openGroup(group: GroupId): Promise<void> {
-    const { self, env, network, catalog, directory, log } = this.#o;
+    const { self, env, network, catalog, directory, log, bounds } = this.#o;
     const path = directory.groupPath(group);
-    const member = await GroupMember.open({ self, group, env, network, catalog, path, log, onFatal: this.#fail });
+    const member = await GroupMember.open({
+      self,
+      group,
+      env,
+      network,
+      catalog,
+      path,
+      log,
+      onFatal: this.#fail,
+      ...(bounds === undefined ? {} : { bounds }),
+    });
     this.#members.set(group, member);
   }
 
@@ -151,7 +164,7 @@ export class MetaService {
     const fields = fieldsOf(request);
     const session = sessionOf(request);
     const leaseMs = Math.min(integer(fields['leaseMs'], 'leaseMs'), LEASE_MAX_MS);
-    const label = String(fields['label'] ?? '').slice(0, 255);
+    const label = typeof fields['label'] === 'string' ? fields['label'].slice(0, 255) : '';
     member.heardOfSession(session);
     const nowNs = member.nowNs();
     const outcome = await member.proposeCommand({ kind: 'openSession', session, nowNs, leaseMs, label });

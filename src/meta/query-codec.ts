@@ -114,10 +114,9 @@ export function encodeQueryResult<Op extends Query['op']>(op: Op, result: QueryR
   return writer.finish();
 }
 
-/** Throws FormatError for what is not a whole, well-formed result of that query. */
+/** Throws FormatError for what is not a whole, well-formed result of that query. Byte fields are views of `bytes`. */
 export function decodeQueryResult<Op extends Query['op']>(op: Op, bytes: Uint8Array): QueryResults[Op] {
-  // Byte fields are views, and the message they came in is used again by the network.
-  const r = new ByteReader(Uint8Array.from(bytes), `the result of ${op}`);
+  const r = new ByteReader(bytes, `the result of ${op}`);
   r.version(VERSION);
   const result = CODECS[op].decode(r);
   r.end();

@@ -1,5 +1,9 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import type { Ino, NodeId } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
+import { encodeMutation } from '../../src/meta/mutation-codec.ts';
+import { decodeOutcome } from '../../src/meta/outcome.ts';
+import type { Network } from '../../src/net/types.ts';
 import { GroupWorld } from '../support/group-world.ts';
 
 let w: GroupWorld;
@@ -135,7 +139,7 @@ describe('smaller groups', () => {
       names('', 8).map(async (lane) => {
         while (running) {
           await w.create(client, `l${lane}-${count++}`);
-          await w.world.envOf('c1').clock.sleep(2);
+          await w.world.envOf('c1').clock.sleep(20);
         }
       }),
     );
@@ -144,7 +148,8 @@ describe('smaller groups', () => {
     running = false;
     await w.world.settle(load);
     await w.digest();
-    expect(await w.list(client)).toHaveLength(40 + count);
+    const { inodeCount } = await w.world.settle(client.meta.query<'statfs'>({ op: 'statfs' }));
+    expect(inodeCount).toBe(41 + count);
   });
 });
 
@@ -155,4 +160,213 @@ it('a query sees what was acknowledged before', async () => {
   const query = { op: 'lookup', parent: ROOT_INO, name: Buffer.from('x') } as const;
   const { attr } = await w.world.settle(client.meta.query<'lookup'>(query));
   expect(attr.ino).toBe(ino);
+});
+
+describe('a member that is behind', () => {
+  // One segment is some ten entries: the log is cut soon.
+  const bounds = { flushIntervalMs: 200, logKeepBytes: 4_096, segmentBytes: 2_048 };
+
+  /** n3 is gone, and the log no longer reaches back to where it stood. */
+  async function behind(seed: number) {
+    w = await GroupWorld.start({ seed, bounds });
+    const client = await w.client();
+    await w.createAll(client, names('a', 30));
+    await w.quiet();
+    w.crash('n3', 'process');
+    await w.createAll(client, names('b', 300));
+    await w.world.run(2_000);
+    await w.createAll(client, names('c', 30));
+    await w.world.run(2_000);
+    return client;
+  }
+
+  it('takes a full copy while writes go on, once', async () => {
+    const client = await behind(20);
+    await w.startNode('n3');
+    const more = w.createAll(client, names('d', 100));
+    await more;
+    await w.digest();
+    expect(w.lines.filter((line) => line.includes('taking a full copy'))).toHaveLength(1);
+    expect(await w.list(client)).toHaveLength(460);
+  });
+
+  it('starts a full copy over that was interrupted, and is never appointed meanwhile', async () => {
+    const client = await behind(21);
+    await w.startNode('n3');
+    await w.world.runUntil(() => w.lines.some((line) => line.startsWith('n3 warn taking a full copy')));
+    await w.world.run(5);
+    w.crash('n3', 'power');
+    await w.world.run(500);
+    await w.startNode('n3');
+    await w.createAll(client, names('e', 20));
+    await w.digest();
+    expect(await w.list(client)).toHaveLength(380);
+  });
+
+  it('that was the secondary takes the place again after a full copy', async () => {
+    w = await GroupWorld.start({ nodes: 2, seed: 22, bounds });
+    const client = await w.client();
+    await w.createAll(client, names('a', 30));
+    w.crash('n2', 'process');
+    await w.createAll(client, names('b', 300));
+    await w.world.run(2_000);
+    await w.createAll(client, names('c', 30));
+    await w.startNode('n2');
+    await w.world.runUntil(() => w.group().secondary === 'n2', { what: 'n2 to be the secondary again' });
+    await w.digest();
+    expect(w.lines.some((line) => line.includes('the full copy is complete'))).toBe(true);
+    expect(await w.list(client)).toHaveLength(360);
+  });
+
+  it('with a damaged log takes a full copy; its table stays until the primary answers', async () => {
+    w = await GroupWorld.start({ seed: 23 });
+    const client = await w.client();
+    await w.createAll(client, names('a', 30));
+    await w.world.settle(client.meta.sync());
+    await w.createAll(client, names('b', 30));
+    await w.quiet();
+    await w.stopNode('n3');
+    const [file] = await w.world.settle(w.world.envOf('n3').disk.readdir('/node/meta/g0/log'));
+    w.world.diskOf('n3').corrupt(`/node/meta/g0/log/${file}`, 60);
+    const applied = w.node('n1').member.status().appliedSeq;
+    for (const name of ['n1', 'n2']) w.world.network.partition('n3', name);
+    await w.startNode('n3');
+    await w.world.run(3_000);
+    expect(w.node('n3').member.status()).toMatchObject({ appliedSeq: applied, detail: 'it takes a full copy' });
+    w.world.network.heal();
+    await w.world.runUntil(() => w.lines.some((line) => line.includes('the full copy is complete')));
+    await w.digest();
+    expect(w.lines.filter((line) => line.includes('taking a full copy'))).toHaveLength(1);
+  });
+
+  it('is told apart from one whose entries nobody acknowledged: those are cut off', async () => {
+    w = await GroupWorld.start({ seed: 24 });
+    const client = await w.client();
+    await w.createAll(client, names('a', 20));
+    await w.quiet();
+    // n2 is alone with what n1 cannot have acknowledged; n1 is told nothing any more.
+    w.world.network.partition('n2', 'n1', { oneWay: true });
+    w.world.network.partition('n1', 'n3');
+    const lost = w.create(client, 'lost', { timeoutMs: 60_000 });
+    await w.world.run(100);
+    expect(w.node('n2').member.status().loggedSeq).toBeGreaterThan(w.node('n1').member.status().committedSeq);
+    w.crash('n2', 'process');
+    w.crash('n1', 'process');
+    w.world.network.heal();
+    await w.startNode('n1');
+    await w.startNode('n2');
+    await w.world.settle(lost);
+    await w.digest();
+    expect(await w.list(client)).toHaveLength(21);
+  });
+});
+
+describe('requests that are tried again', () => {
+  it('are applied once, across a primary that starts again', async () => {
+    w = await GroupWorld.start({ seed: 30 });
+    const client = await w.client();
+    const { meta } = client;
+    const session = meta.sessionId;
+    const mutation = encodeMutation({
+      op: 'make',
+      parent: ROOT_INO,
+      name: Buffer.from('once'),
+      type: 'file',
+      mode: 0o644,
+      owner: { uid: 0, gid: 0 },
+      rdev: 0,
+      exclusive: true,
+    });
+    const header = { group: 'g0', session, requestId: 1_000, ackedBelow: 0, mutation };
+    const ask = async () => {
+      for (;;) {
+        const call = client.network.call('n1' as NodeId, 'meta.mutate', header, { timeoutMs: 5_000 });
+        const reply = await w.world.settle(call.catch(() => undefined));
+        if (reply !== undefined) return decodeOutcome(reply.header as Uint8Array);
+        await w.world.run(100);
+      }
+    };
+    const first = await ask();
+    expect(first.ok).toBe(true);
+    expect(await ask()).toEqual(first);
+    w.crash('n1', 'process');
+    await w.startNode('n1');
+    await w.untilServing();
+    expect(await ask()).toEqual(first);
+    expect(await w.list(client)).toEqual(['once']);
+  });
+});
+
+describe('messages', () => {
+  it('of another epoch, history or sender are refused (R6)', async () => {
+    w = await GroupWorld.start({ seed: 40 });
+    await w.createAll(await w.client(), ['a']);
+    await w.quiet();
+    const { network, catalog } = w.node('n1');
+    const { epoch, historyId } = catalog.current().groups[0]!;
+    const before = w.node('n3').member.status();
+    const entries = [[epoch, new Uint8Array(4)]];
+    const push = { group: 'g0', historyId, prevSeq: 0, prevEpoch: 0, entries, committedSeq: 9, syncedSeq: 0 };
+    const send = (from: Network, header: object) =>
+      w.world.settle(from.call('n3' as NodeId, 'group.syncPush', header, { timeoutMs: 5_000 }));
+    await expect(send(network, { ...push, epoch: epoch - 1 })).rejects.toMatchObject({ code: 'ERR_STALE_EPOCH' });
+    await expect(send(network, { ...push, epoch: epoch + 1 })).rejects.toMatchObject({ code: 'ERR_STALE_EPOCH' });
+    await expect(send(network, { ...push, epoch, historyId: '2'.repeat(16) })).rejects.toMatchObject({
+      code: 'ERR_STALE_EPOCH',
+    });
+    await expect(send(w.node('n2').network, { ...push, epoch })).rejects.toMatchObject({ code: 'ERR_AUTH' });
+    await expect(send(network, { ...push, epoch, prevSeq: -1 })).rejects.toMatchObject({ code: 'ERR_FORMAT' });
+    expect(w.node('n3').member.status()).toEqual(before);
+  });
+
+  it('too large for the log are refused before they get there', async () => {
+    w = await GroupWorld.start({ seed: 41 });
+    const client = await w.client();
+    const value = new Uint8Array(1024 * 1024);
+    const extents = [0, 1, 2].map((at) => ({
+      kind: 'inline' as const,
+      offset: at * value.length,
+      lengthBytes: value.length,
+      data: value,
+    }));
+    const ino = (await w.world.settle(w.create(client, 'x'))) as Ino;
+    const commit = { op: 'commit', ino, extents, growToBytes: 0, mtimeNs: 'now' } as const;
+    await expect(w.world.settle(client.meta.mutate(commit))).rejects.toMatchObject({
+      code: expect.stringMatching(/^E/),
+    });
+    await w.createAll(client, ['y']);
+  });
+});
+
+describe('sessions', () => {
+  it('that are heard of live on, those that are not end', async () => {
+    w = await GroupWorld.start({ seed: 50 });
+    const client = await w.client('c1', { leaseMs: 3_000 });
+    await w.world.run(10_000);
+    await w.createAll(client, ['a']);
+    for (const name of w.names) w.world.network.partition('c1', name);
+    await w.world.run(10_000);
+    w.world.network.heal();
+    await expect(w.createAll(client, ['b'])).rejects.toMatchObject({ code: 'ERR_SESSION_EXPIRED' });
+  });
+});
+
+it('a primary whose log is damaged serves nothing, however often it starts, and changes nothing', async () => {
+  w = await GroupWorld.start({ seed: 60 });
+  const client = await w.client();
+  await w.createAll(client, names('a', 30));
+  await w.world.settle(client.meta.sync());
+  await w.createAll(client, names('b', 30));
+  w.crash('n1', 'process');
+  const path = '/node/meta/g0/log/00000000000001.log';
+  w.world.diskOf('n1').corrupt(path, 60);
+  const damaged = await w.world.settle(w.world.diskOf('n1').readFile(path));
+  for (let round = 0; round < 3; round++) {
+    await w.startNode('n1');
+    await w.world.run(2_000);
+    expect(w.node('n1').member.status()).toMatchObject({ serving: false, detail: expect.stringContaining('damaged') });
+    await w.stopNode('n1');
+  }
+  await w.startNode('n1');
+  expect(await w.world.settle(w.world.envOf('n1').disk.readFile(path))).toEqual(damaged);
 });

@@ -8,7 +8,7 @@ import type { CatalogNode, Group } from '../../src/catalog/types.ts';
 import type { HistoryId, NodeId } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
 import type { Logger } from '../../src/log.ts';
-import type { GroupMember } from '../../src/meta/group/member.ts';
+import type { GroupBounds, GroupMember } from '../../src/meta/group/member.ts';
 import { connectMeta } from '../../src/meta/meta-client.ts';
 import type { RemoteMetaClient } from '../../src/meta/meta-client.ts';
 import { MetaService } from '../../src/meta/meta-service.ts';
@@ -44,14 +44,23 @@ export class GroupWorld {
   readonly lines: string[] = [];
   readonly #clients: GroupClient[] = [];
 
+  /** Told of each answered call of a member, by nodes started from now on. */
+  onCall: ((from: string, to: string, method: string, header: unknown, reply: unknown) => void) | undefined;
+  /** For nodes started from now on. */
+  bounds: GroupBounds | undefined;
+
   private constructor(seed: number, count: number) {
     this.world = createSimWorld({ seed, hosts: count });
     this.names = this.world.hostNames;
   }
 
   /** A cluster that runs and serves. */
-  static async start({ seed = 1, nodes = 3 }: { seed?: number; nodes?: number } = {}): Promise<GroupWorld> {
-    const made = new GroupWorld(seed, nodes);
+  static async start(
+    options: { seed?: number; nodes?: number; bounds?: GroupBounds; onCall?: GroupWorld['onCall'] } = {},
+  ): Promise<GroupWorld> {
+    const made = new GroupWorld(options.seed ?? 1, options.nodes ?? 3);
+    made.bounds = options.bounds;
+    made.onCall = options.onCall;
     const members = made.names.map((id): CatalogNode => ({
       id: id as NodeId,
       storeId: '0'.repeat(15) + id.slice(1),
@@ -99,11 +108,35 @@ export class GroupWorld {
     const persist = (next: typeof initial) => directory.saveCatalog(next);
     const catalog = new CatalogReplica({ env, network, initial, self, persist, log: () => undefined });
     this.#news(network, catalog);
-    const meta = await MetaService.open({ self, env, network, catalog, directory, log });
+    const meta = await MetaService.open({
+      self,
+      env,
+      network: this.onCall === undefined ? network : this.#heard(name, network, this.onCall),
+      catalog,
+      directory,
+      log,
+      ...(this.bounds === undefined ? {} : { bounds: this.bounds }),
+    });
     void meta.failed.then((error) => this.failures.push(`${name}: ${error.message}`));
     await network.listen(`${name}:7400`);
     meta.start();
     return { network, catalog, meta, member: meta.member(FIRST_GROUP_ID)! };
+  }
+
+  /** The same network, with what goes through `call` told. */
+  #heard(from: string, network: Network, onCall: NonNullable<GroupWorld['onCall']>): Network {
+    const call: Network['call'] = async (to, method, header, options) => {
+      const reply = await network.call(to, method, header, options);
+      onCall(from, to, method, header, reply.header);
+      return reply;
+    };
+    return new Proxy(network, {
+      get: (target, key) => {
+        if (key === 'call') return call;
+        const value = Reflect.get(target, key) as unknown;
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
   }
 
   #network(name: string, kind: 'node' | 'client'): Network {

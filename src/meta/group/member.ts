@@ -58,18 +58,27 @@ const TICK_MS = 100;
 const PUSH_MAX_BYTES = 1 * MiB;
 /** One SyncPush: a write to the log, a sync at most, on a disk that others use too. */
 const PUSH_TIMEOUT_MS = 3_000;
-/** The table follows the log this often, or when it holds this much in memory. */
-const FLUSH_INTERVAL_MS = 2_000;
+/** The table follows the log when it holds this much in memory. */
 const FLUSH_BYTES = 8 * MiB;
 /** Bound on the table's memory should the disk not keep up; applying waits there. */
 const OVERLAY_MAX_BYTES = 32 * MiB;
-/** Log kept for members that are behind; beyond it they take a full copy. */
-const LOG_KEEP_BYTES = 256 * MiB;
 /** A participant asks whether there is a secondary this often while the catalog names none. */
 const QUERY_INTERVAL_MS = 500;
 const PROPOSE_RETRY_MS = 500;
 /** Log that waits for an answer; beyond it writers are told to come again. */
 const PENDING_MAX_COUNT = 20_000;
+
+/** Bounds that tests make smaller. */
+export interface GroupBounds {
+  /** The table follows the log this often. */
+  readonly flushIntervalMs: number;
+  /** Log kept for members that are behind and for full copies under way; beyond it they start over with a full copy. */
+  readonly logKeepBytes: number;
+  /** Space is freed in steps of this; default: log-files.ts. */
+  readonly segmentBytes?: number;
+}
+
+const BOUNDS: GroupBounds = { flushIntervalMs: 2_000, logKeepBytes: 256 * MiB };
 
 export interface GroupMemberOptions {
   readonly self: NodeId;
@@ -82,10 +91,12 @@ export interface GroupMemberOptions {
   readonly log: Logger;
   /** A safety rule was broken: the node must stop. */
   readonly onFatal: (error: Error) => void;
+  readonly bounds?: GroupBounds;
 }
 
 export class GroupMember {
   readonly #o: GroupMemberOptions;
+  readonly #bounds: GroupBounds;
   readonly #kv: Kv;
   readonly #store: MetaStore;
   readonly #log: GroupLog;
@@ -123,6 +134,7 @@ export class GroupMember {
 
   private constructor(o: GroupMemberOptions, group: Group, kv: Kv, store: MetaStore, opened: OpenedLog) {
     this.#o = o;
+    this.#bounds = o.bounds ?? BOUNDS;
     this.#group = group;
     this.#gate = new EpochGate(o.env.clock, group);
     this.#kv = kv;
@@ -145,7 +157,14 @@ export class GroupMember {
       const beforeWrite = async () => void (await opened.log?.sync());
       const store = await MetaStore.open({ kv, overlayMaxBytes: OVERLAY_MAX_BYTES, beforeWrite });
       const isPrimary = group.primary === o.self;
-      const found = await openLog({ disk, path: o.path, log: o.log, isPrimary, table: store });
+      const found = await openLog({
+        disk,
+        path: o.path,
+        log: o.log,
+        isPrimary,
+        table: store,
+        ...(o.bounds?.segmentBytes === undefined ? {} : { segmentBytes: o.bounds.segmentBytes }),
+      });
       opened.log = found.log;
       return new GroupMember(o, group, kv, store, found);
     } catch (error) {
@@ -256,7 +275,7 @@ export class GroupMember {
   status(): GroupStatus {
     const { self, group: id } = this.#o;
     const role = roleOf(this.#group, self);
-    const serving = this.#primary?.serving();
+    const serving = this.#primary?.serving(this.#store.appliedSeq);
     const detail =
       this.#broken ?? (this.#mustCopy ? 'it takes a full copy' : serving?.ok === false ? serving.why : 'in order');
     return {
@@ -284,7 +303,7 @@ export class GroupMember {
   #requireServing(): Primary {
     this.requirePrimary();
     const primary = this.#primary!;
-    const serving = primary.serving();
+    const serving = primary.serving(this.#store.appliedSeq);
     if (!serving.ok) throw new UnavailableError(`group ${this.#o.group} does not serve now: ${serving.why}`);
     return primary;
   }
@@ -652,7 +671,7 @@ export class GroupMember {
 
   /** Rows of deleted files go bit by bit, by commands like any other. */
   #reclaim(): void {
-    if (this.#primary?.serving().ok !== true || this.#reclaiming) return;
+    if (this.#primary?.serving(this.#store.appliedSeq).ok !== true || this.#reclaiming) return;
     const command = this.#store.reclaimCommand();
     if (command === undefined) return;
     this.#reclaiming = true;
@@ -677,11 +696,14 @@ export class GroupMember {
       });
   }
 
-  /** Drops what the table has on disk and nobody needs; beyond LOG_KEEP_BYTES whoever needs it takes a full copy. */
+  /** Drops what the table has on disk and nobody needs; beyond logKeepBytes whoever needs it takes a full copy. */
   async #cutLog(): Promise<void> {
     const primary = this.#primary;
     const neededSeq = primary === undefined ? this.#primarySyncedSeq + 1 : primary.neededSeq;
-    const keptSeq = Math.max(Math.min(neededSeq, this.#copies.pinnedSeq), this.#log.keepFromSeq(LOG_KEEP_BYTES));
+    const keptSeq = Math.max(
+      Math.min(neededSeq, this.#copies.pinnedSeq),
+      this.#log.keepFromSeq(this.#bounds.logKeepBytes),
+    );
     await this.#log.dropBelow(Math.min(this.#store.durableSeq + 1, keptSeq));
   }
 
@@ -725,11 +747,11 @@ export class GroupMember {
     if (this.#broken !== undefined) return;
     const nowMs = this.#nowMs();
     if (nowMs >= this.#nextFlushMs) {
-      this.#nextFlushMs = nowMs + FLUSH_INTERVAL_MS;
+      this.#nextFlushMs = nowMs + this.#bounds.flushIntervalMs;
       if (this.#store.appliedSeq > this.#store.durableSeq) this.#flush();
     }
     if (this.#primary !== undefined) {
-      if (this.#primary.serving().ok) this.#expireSessions(nowMs);
+      if (this.#primary.serving(this.#store.appliedSeq).ok) this.#expireSessions(nowMs);
       this.#afterEvent();
     } else {
       this.#askForSecondary();

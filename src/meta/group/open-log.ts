@@ -10,6 +10,7 @@ export interface OpenLogOptions {
   readonly path: string;
   readonly log: Logger;
   readonly isPrimary: boolean;
+  readonly segmentBytes?: number;
   readonly table: { readonly appliedSeq: number; readonly incomplete: boolean };
 }
 
@@ -26,9 +27,9 @@ export interface OpenedLog {
  * keeps everything where it is, however often it is started: nothing here may make it serve with less than it had.
  */
 export async function openLog(options: OpenLogOptions): Promise<OpenedLog> {
-  const { disk, isPrimary, table } = options;
+  const { disk, isPrimary, table, segmentBytes } = options;
   const path = `${options.path}/log`;
-  const files = { disk, path, log: options.log };
+  const files = { disk, path, log: options.log, ...(segmentBytes === undefined ? {} : { segmentBytes }) };
   try {
     const log = await GroupLog.open(files);
     if (isPrimary && table.incomplete) return { log, broken: 'its copy of the metadata is incomplete' };

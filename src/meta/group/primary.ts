@@ -86,6 +86,11 @@ export class Primary {
    */
   readonly #epochFound: Epoch;
   /**
+   * Where the log ended when this run got its epoch. Until that much is applied nothing is answered: an earlier run has
+   * acknowledged (some of) it, and a reader or a session's keep-alive must not be told that it does not exist.
+   */
+  #inheritedSeq: number | undefined;
+  /**
    * R2: from before it proposes a secondary until it knows the outcome, what this node has not logged is not
    * acknowledged. `asked`: the proposal may be on its way and cannot be taken back.
    */
@@ -139,7 +144,7 @@ export class Primary {
   }
 
   /** Whether writes and reads may be answered; otherwise why not, in words. */
-  serving(): { readonly ok: true } | { readonly ok: false; readonly why: string } {
+  serving(appliedSeq: number): { readonly ok: true } | { readonly ok: false; readonly why: string } {
     const { secondary, minReplicas, lastActivated, epoch } = this.#group;
     if (lastActivated.epoch !== epoch || !lastActivated.members.includes(this.#self)) {
       return { ok: false, why: 'R7: it is not activated in this epoch' };
@@ -148,6 +153,7 @@ export class Primary {
       return { ok: false, why: `its secondary ${secondary ?? 'none'} has not caught up since the start` };
     if (!this.#activated) return { ok: false, why: 'R7: it waits for an epoch of its own' };
     if (secondary === null && minReplicas > 1) return { ok: false, why: 'it waits for a second replica' };
+    if (appliedSeq < (this.#inheritedSeq ?? Infinity)) return { ok: false, why: 'it applies what its log holds' };
     return { ok: true };
   }
 
@@ -171,8 +177,10 @@ export class Primary {
 
   /** Everything up to seq is on disk at the in-sync members other than ourselves. */
   syncedElsewhere(seq: number): boolean {
-    const { secondary } = this.#group;
-    return secondary === null || (this.#members.get(secondary)?.syncedSeq ?? 0) >= seq;
+    const { secondary, minReplicas } = this.#group;
+    // R4: dropped and not yet replaced. One disk is not two; the next secondary's answer settles it.
+    if (secondary === null) return minReplicas <= 1;
+    return (this.#members.get(secondary)?.syncedSeq ?? 0) >= seq;
   }
 
   /** Throws FormatError for an answer that cannot be; then the push counts as failed. */
@@ -255,6 +263,7 @@ export class Primary {
     if (group.secondary === null) this.#reconciled = true;
     this.#setMembers(nowMs);
     for (const member of this.#members.values()) if (member.mode === 'probe') member.nextSendMs = nowMs;
+    if (this.#activated) this.#inheritedSeq ??= this.#log.lastSeq;
     this.#advance();
   }
 

@@ -40,9 +40,9 @@ export class Waiters {
 
   /** `isSynced` tells whether everything up to a seq is on disk everywhere. */
   settleSyncs(isSynced: (seq: number) => boolean): void {
-    this.#syncs = this.#syncs.filter(({ seq, resolve }) => {
-      if (!isSynced(seq)) return true;
-      resolve();
+    this.#syncs = this.#syncs.filter((waiter) => {
+      if (!isSynced(waiter.seq)) return true;
+      waiter.resolve();
       return false;
     });
   }

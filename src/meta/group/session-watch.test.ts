@@ -1,0 +1,36 @@
+import { expect, it } from 'vitest';
+import type { SessionId } from '../../ids.ts';
+import { SessionWatch } from './session-watch.ts';
+
+const session = (id: string, leaseMs: number) => ({ id: id as SessionId, leaseMs, label: '', openedNs: 0n });
+
+it('a session ends a lease after it was last heard of, once', () => {
+  const watch = new SessionWatch();
+  const open = [session('a', 1_000), session('b', 500)];
+  watch.heard('a' as SessionId, 0);
+  expect(watch.expired(open, 100)).toEqual([]);
+  watch.heard('a' as SessionId, 600);
+  expect(watch.expired(open, 601)).toEqual(['b']);
+  expect(watch.expired(open, 1_600)).toEqual([]);
+  expect(watch.expired(open, 1_601)).toEqual(['a']);
+  expect(watch.expired(open, 9_999)).toEqual([]);
+});
+
+it('a session that could not be ended is due again', () => {
+  const watch = new SessionWatch();
+  const open = [session('a', 100)];
+  watch.expired(open, 0);
+  expect(watch.expired(open, 101)).toEqual(['a']);
+  watch.notEnded('a' as SessionId);
+  expect(watch.expired(open, 102)).toEqual(['a']);
+});
+
+it('a new primary gives every session a full lease', () => {
+  const watch = new SessionWatch();
+  const open = [session('a', 100)];
+  watch.heard('a' as SessionId, 0);
+  watch.clear();
+  expect(watch.expired(open, 1_000)).toEqual([]);
+  expect(watch.expired(open, 1_100)).toEqual([]);
+  expect(watch.expired(open, 1_101)).toEqual(['a']);
+});
