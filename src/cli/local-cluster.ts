@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { mkdir, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { levelUpmap } from '../blocks/placement-level.ts';
 import { firstCatalog } from '../catalog/document.ts';
 import type { CatalogNode } from '../catalog/types.ts';
 import { newClusterKey } from '../cluster-key.ts';
@@ -14,7 +15,8 @@ import { UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { GiB } from '../limits.ts';
 import { NodeDirectory } from '../node-directory.ts';
-import { ClusterFiles, readKeyFile, writeKeyFile } from './cluster-files.ts';
+import { readKeyFile, writeKeyFile } from './cluster-files.ts';
+import type { ClusterFiles } from './cluster-files.ts';
 import { liveRecords, stopProcesses } from './process-record.ts';
 import type { ProcessRecord } from './process-record.ts';
 import { spawnBackground } from './spawn.ts';
@@ -57,12 +59,15 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
     rack: 'rack',
     zone: 'zone',
   }));
-  const catalog = firstCatalog({
+  const unlevelled = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,
     nodes,
     ...(wish.copies === undefined ? {} : { copies: wish.copies }),
   });
+  // Nothing is stored yet, so levelling the copies over the nodes moves nothing.
+  const pools = unlevelled.pools.map((pool) => ({ ...pool, upmap: levelUpmap(unlevelled, pool) }));
+  const catalog = { ...unlevelled, pools };
   for (const node of nodes) {
     const directory = new NodeDirectory(env.disk, files.nodePath(node.id));
     await directory.create({ clusterId: key.clusterId, nodeId: node.id, storeId: node.storeId }, catalog);
