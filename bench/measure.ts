@@ -152,9 +152,8 @@ export function smallFiles(directory: string, count: number): SmallFileRates {
     writeSync(fd, data);
     closeSync(fd);
   });
-  let names: string[] = [];
   const startedStat = performance.now();
-  names = readdirSync(directory);
+  const names = readdirSync(directory);
   for (const name of names) statSync(`${directory}/${name}`);
   const stat = (names.length * 1000) / (performance.now() - startedStat);
   const buffer = new Uint8Array(8192);

@@ -27,8 +27,8 @@ export interface BenchContext {
   readonly rounds: number;
   readonly smallFileCount: number;
   /** Stops and starts the cluster and its mount, and drops the page cache. Throws where that is not possible. */
-  restartCold(): Promise<void>;
-  note(line: string): void;
+  readonly restartCold: () => Promise<void>;
+  readonly note: (line: string) => void;
 }
 
 export interface Benchmark {

@@ -30,7 +30,9 @@ export async function fetchCatalog(
     if (newest !== undefined) return newest;
     const failures = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown);
     // What a node said (wrong key, other cluster) tells more than that another one is down.
-    const telling = failures.find((error) => error instanceof TatamiError && error.code !== 'ERR_PEER_UNREACHABLE');
+    const telling = failures.find(
+      (error): error is TatamiError => error instanceof TatamiError && error.code !== 'ERR_PEER_UNREACHABLE',
+    );
     if (telling !== undefined) throw telling;
     throw new UnavailableError(`no node answers at ${seeds.join(', ')}`, {
       cause: failures[0],

@@ -17,19 +17,19 @@ export interface MachineCheck {
 
 const NODE_LEAST = [20, 19] as const;
 const OPEN_FILES_LEAST = 4_096;
+/** Not a literal where it is imported: the package is optional and has no types. */
+const FUSE_NATIVE: string = 'fuse-native';
 
 export async function checkMachine(): Promise<MachineCheck[]> {
   const isRoot = process.getuid?.() === 0;
   const checks = await Promise.all([
-    checkNode(),
     checkFuseDevice(isRoot),
     checkBinding(isRoot),
     checkOpenFiles(),
-    checkMemory(),
     checkSpace(),
     checkClock(),
   ]);
-  return checks.flat();
+  return [checkNode(), ...checks.flat(), checkMemory()];
 }
 
 function checkNode(): MachineCheck {
@@ -98,7 +98,7 @@ async function inPath(program: string): Promise<boolean> {
 /** The reason why it does not load, or undefined. */
 async function loadsFuseNative(): Promise<string | undefined> {
   try {
-    await import('fuse-native' as string);
+    await import(FUSE_NATIVE);
     return undefined;
   } catch (error) {
     return (error as Error).message.split('\n')[0];

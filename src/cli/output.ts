@@ -70,7 +70,7 @@ const BLANK_BORDERS = Object.fromEntries(
 
 export interface Progress {
   /** Absolute position. */
-  update(done: number): void;
+  readonly update: (done: number) => void;
   /** Ends the line or bar. */
   end(): void;
 }

@@ -75,7 +75,7 @@ function findBenchmark(name: string) {
 
 interface SetUp {
   readonly places: Pick<BenchContext, 'workDirectory' | 'mountDirectory' | 'dataDirectory'>;
-  restartCold(): Promise<void>;
+  readonly restartCold: () => Promise<void>;
   end(): void;
 }
 

@@ -78,6 +78,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${nameOf(path)}.json`);
   // Another process may serve this very mount point: its record is not ours to remove.
   let recorded = false;
+  let lost: readonly string[];
   try {
     const mounted = await mountFuse({
       ops: vfs,
@@ -101,12 +102,12 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     if (signalled) await mounted.unmount({ force: true });
     log.info({ path }, 'unmounted');
   } finally {
-    const lost = await vfs.close(CLOSE_TIMEOUT_MS);
+    lost = await vfs.close(CLOSE_TIMEOUT_MS);
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
     await client.close();
     if (record !== undefined && recorded) await rm(record, { force: true });
-    if (lost.length > 0) {
-      throw new UsageError(`${lost.length} files could not be written when unmounting: ${lost.slice(0, 5).join(', ')}`);
-    }
+  }
+  if (lost.length > 0) {
+    throw new UsageError(`${lost.length} files could not be written when unmounting: ${lost.slice(0, 5).join(', ')}`);
   }
 }
