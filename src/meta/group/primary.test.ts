@@ -1,0 +1,301 @@
+import { describe, expect, it } from 'vitest';
+import type { Group } from '../../catalog/types.ts';
+import { FormatError } from '../../errors.ts';
+import type { Epoch, GroupId, HistoryId, NodeId } from '../../ids.ts';
+import type { EpochEnds } from './log-files.ts';
+import { BEACON_INTERVAL_MS, JOIN_LAG_COUNT, Primary, SECONDARY_SILENT_MS } from './primary.ts';
+import type { PushPlan } from './primary.ts';
+
+const [P, S, L, M] = ['p', 's', 'l', 'm'] as NodeId[] as [NodeId, NodeId, NodeId, NodeId];
+
+function groupOf(secondary: NodeId | null, learners: readonly NodeId[], more: Partial<Group> = {}): Group {
+  const epoch = 5 as Epoch;
+  const members = secondary === null ? [P] : [P, secondary];
+  return {
+    id: 'g0' as GroupId,
+    epoch,
+    historyId: '0'.repeat(16) as HistoryId,
+    primary: P,
+    secondary,
+    learners,
+    lastActivated: { epoch, members },
+    minReplicas: 2,
+    ...more,
+  };
+}
+
+/** A primary over a log that is only numbers, with members that answer as they are told. */
+class Bench {
+  readonly log = {
+    firstSeq: 1,
+    lastSeq: 0,
+    epochAt: (seq: number) => (seq <= this.log.lastSeq ? (seq === 0 ? 0 : 5) : undefined),
+    epochEnds: (): EpochEnds => [
+      [0, 0],
+      [5, this.log.lastSeq],
+    ],
+  };
+  primary: Primary;
+  nowMs = 0;
+
+  constructor(group: Group, lastSeq = 0, appliedSeq = 0) {
+    this.log.lastSeq = lastSeq;
+    this.primary = new Primary({ self: P, group, log: this.log, appliedSeq, nowMs: 0 });
+  }
+
+  /** Orders and logs. */
+  write(count = 1): void {
+    this.log.lastSeq += count;
+    this.primary.logged(this.log.lastSeq);
+  }
+
+  plan(node: NodeId): PushPlan | undefined {
+    const plan = this.primary.nextPush(node, this.nowMs);
+    if (plan?.withEntries === true) this.primary.sent(node, plan, this.log.lastSeq);
+    return plan;
+  }
+
+  /** Everything due goes to the node, which logs it. */
+  deliver(node: NodeId): void {
+    this.nowMs += BEACON_INTERVAL_MS;
+    for (let plan = this.plan(node); plan !== undefined; plan = this.plan(node)) {
+      this.primary.pushAnswered(node, plan, { status: 'logged', lastSeq: plan.lastSeq, syncedSeq: 0 }, this.nowMs);
+    }
+  }
+
+  chosen(): Group {
+    const wanted = this.primary.wantedGroup(this.nowMs);
+    if (wanted === undefined) throw new Error('nothing is wanted');
+    this.primary.catalogChanged(wanted, this.nowMs);
+    return wanted;
+  }
+
+  /** Through reconciliation and activation. */
+  serve(): this {
+    if (this.primary.needsTail) this.primary.tailTaken();
+    for (const node of this.primary.members()) this.deliver(node);
+    this.chosen();
+    return this;
+  }
+}
+
+describe('R3: what is committed', () => {
+  it('is what both have logged, whoever is first', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.write(3);
+    expect(b.primary.committedSeq).toBe(0);
+    b.deliver(L);
+    expect(b.primary.committedSeq).toBe(0);
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(3);
+    // The secondary is faster than the own disk.
+    b.log.lastSeq = 4;
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(3);
+    b.primary.logged(4);
+    expect(b.primary.committedSeq).toBe(4);
+  });
+
+  it('never takes back, when a member comes back with less', () => {
+    const b = new Bench(groupOf(S, [])).serve();
+    b.write(3);
+    b.deliver(S);
+    b.write(2);
+    const plan = b.plan(S)!;
+    b.primary.pushAnswered(S, plan, { status: 'mismatch', ends: [[0, 0], [5, 1]] }, b.nowMs); // prettier-ignore
+    expect([b.primary.committedSeq, b.primary.matchOf(S)]).toEqual([3, 1]);
+    const again = b.plan(S)!;
+    expect([again.fromSeq, again.lastSeq]).toEqual([2, 5]);
+  });
+
+  it('refuses to believe more than was sent', () => {
+    const b = new Bench(groupOf(S, [])).serve();
+    b.write(3);
+    const plan = b.plan(S)!;
+    const lie = { status: 'logged', lastSeq: 4, syncedSeq: 0 } as const;
+    expect(() => b.primary.pushAnswered(S, plan, lie, b.nowMs)).toThrow(FormatError);
+    b.primary.pushFailed(S, plan, b.nowMs);
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(3);
+  });
+});
+
+describe('after a start', () => {
+  it("nothing is pushed before the secondary's log was looked at, and nothing served before all is in both", () => {
+    const b = new Bench(groupOf(S, [L]), 7, 4);
+    expect([b.primary.needsTail, b.primary.committedSeq]).toEqual([true, 4]);
+    b.nowMs = 10_000;
+    expect(b.plan(S)).toBeUndefined();
+    expect(b.plan(L)).toBeUndefined();
+    // However long the secondary is silent: it may have what was acknowledged.
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    b.log.lastSeq = 9;
+    b.primary.logged(9);
+    b.primary.tailTaken();
+    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false });
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(9);
+  });
+
+  it('it serves only in an epoch that no earlier run has used', () => {
+    const b = new Bench(groupOf(S, [L]), 7, 4);
+    b.primary.tailTaken();
+    b.deliver(S);
+    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false, why: expect.stringContaining('R7') as string });
+    const next = b.chosen();
+    expect(next).toMatchObject({ epoch: 6, secondary: S, learners: [L], lastActivated: { epoch: 6, members: [P, S] } });
+    expect(b.primary.serving(b.log.lastSeq)).toEqual({ ok: true });
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+  });
+
+  it('it answers nothing before what it found in its log is applied', () => {
+    const b = new Bench(groupOf(S, [L]), 7, 4).serve();
+    expect(b.primary.serving(6)).toMatchObject({ ok: false });
+    expect(b.primary.serving(7)).toEqual({ ok: true });
+    b.write(5);
+    expect(b.primary.serving(7)).toEqual({ ok: true });
+  });
+
+  it('alone, it needs nobody, but an epoch of its own all the same', () => {
+    const b = new Bench(groupOf(null, [], { minReplicas: 1 }), 7, 4);
+    expect(b.primary.needsTail).toBe(false);
+    expect(b.primary.committedSeq).toBe(7);
+    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false });
+    b.chosen();
+    expect(b.primary.serving(b.log.lastSeq)).toEqual({ ok: true });
+  });
+});
+
+describe('R4: a silent secondary', () => {
+  it('is dropped by the catalog, and until then nothing is committed', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.deliver(S);
+    b.write();
+    b.nowMs += SECONDARY_SILENT_MS;
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    b.nowMs += 1;
+    const wanted = b.primary.wantedGroup(b.nowMs)!;
+    expect(wanted).toMatchObject({ epoch: 7, secondary: null, learners: [L, S] });
+    expect(wanted.lastActivated).toEqual({ epoch: 7, members: [P] });
+    expect(b.primary.committedSeq).toBe(0);
+    b.primary.catalogChanged(wanted, b.nowMs);
+    // minReplicas 2: it waits for the next.
+    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq).ok]).toEqual([0, false]);
+  });
+
+  it('that answers again is still asked to go while the outcome is not known, and counts until then', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.nowMs += SECONDARY_SILENT_MS + 1;
+    const wanted = b.primary.wantedGroup(b.nowMs);
+    b.write();
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(1);
+    expect(b.primary.wantedGroup(b.nowMs)).toEqual(wanted);
+  });
+
+  it('goes on alone where one replica is enough', () => {
+    const b = new Bench(groupOf(S, [], { minReplicas: 1 })).serve();
+    b.write();
+    b.nowMs += SECONDARY_SILENT_MS + 1;
+    b.chosen();
+    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq).ok]).toEqual([1, true]);
+  });
+
+  it('that takes a full copy is no longer in sync', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.nowMs += BEACON_INTERVAL_MS;
+    b.primary.pushAnswered(S, b.plan(S)!, { status: 'copying' }, b.nowMs);
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject({ secondary: null });
+  });
+});
+
+describe('R2: the next secondary', () => {
+  it('the first to ask is appointed, later ones hear that there is one; a silent one loses its place', () => {
+    const b = new Bench(groupOf(null, [L, M])).serve();
+    expect(b.primary.secondaryQuery(L, b.nowMs)).toBe('SecondaryAppoint');
+    expect(b.primary.secondaryQuery(M, b.nowMs)).toBe('SecondaryPresent');
+    expect(b.primary.secondaryQuery(L, b.nowMs)).toBe('SecondaryAppoint');
+    expect(b.primary.secondaryQuery(S, b.nowMs)).toBe('SecondaryPresent');
+    b.nowMs += SECONDARY_SILENT_MS + 1;
+    expect(b.primary.secondaryQuery(M, b.nowMs)).toBe('SecondaryAppoint');
+  });
+
+  it('from before it is proposed until the outcome is known, both must have logged', () => {
+    const b = new Bench(groupOf(null, [L], { minReplicas: 1 })).serve();
+    b.write(JOIN_LAG_COUNT + 5);
+    expect(b.primary.committedSeq).toBe(JOIN_LAG_COUNT + 5);
+    b.primary.secondaryQuery(L, b.nowMs);
+    // Too far behind to hold commits up for.
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    b.write();
+    expect(b.primary.committedSeq).toBe(JOIN_LAG_COUNT + 6);
+    const plan = b.plan(L) ?? (b.nowMs += BEACON_INTERVAL_MS, b.plan(L)!); // prettier-ignore
+    b.primary.pushAnswered(L, plan, { status: 'logged', lastSeq: plan.lastSeq, syncedSeq: 0 }, b.nowMs);
+    b.write(3);
+    b.primary.wantedGroup(b.nowMs);
+    const before = b.primary.committedSeq;
+    b.write(2);
+    expect(b.primary.committedSeq).toBe(before);
+    b.deliver(L);
+    const wanted = b.primary.wantedGroup(b.nowMs)!;
+    expect(wanted).toMatchObject({ secondary: L, learners: [] });
+    // Asked for: it cannot be taken back, whatever becomes of the node.
+    b.write();
+    b.nowMs += 10 * SECONDARY_SILENT_MS;
+    expect(b.primary.wantedGroup(b.nowMs)).toEqual(wanted);
+    expect(b.primary.committedSeq).toBe(before + 2);
+    b.primary.catalogChanged(wanted, b.nowMs);
+    expect(b.primary.committedSeq).toBe(before + 2);
+    b.deliver(L);
+    expect(b.primary.committedSeq).toBe(before + 3);
+  });
+
+  it('one that falls silent before it was asked for holds nothing up', () => {
+    const b = new Bench(groupOf(null, [L], { minReplicas: 1 })).serve();
+    b.deliver(L);
+    b.write(2);
+    b.primary.secondaryQuery(L, b.nowMs);
+    // Joining, but it has not got what is committed yet.
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    b.write();
+    expect(b.primary.committedSeq).toBe(2);
+    b.nowMs += SECONDARY_SILENT_MS + 1;
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    expect(b.primary.committedSeq).toBe(3);
+  });
+});
+
+describe('full copies', () => {
+  it('are told once to a member that the log does not reach, and end', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.write(10);
+    b.deliver(L);
+    b.log.firstSeq = 8;
+    b.nowMs += BEACON_INTERVAL_MS;
+    b.primary.pushAnswered(L, b.plan(L)!, { status: 'mismatch', ends: [[0, 0], [5, 3]] }, b.nowMs); // prettier-ignore
+    b.nowMs += BEACON_INTERVAL_MS;
+    const told = b.plan(L)!;
+    expect(told.copy).toBe(true);
+    expect(b.primary.neededSeq).toBe(1);
+    b.primary.pushAnswered(L, told, { status: 'copying' }, b.nowMs);
+    b.nowMs += 1_000;
+    const asked = b.plan(L)!;
+    expect(asked.copy).toBe(false);
+    b.primary.pushAnswered(L, asked, { status: 'logged', lastSeq: 10, syncedSeq: 0 }, b.nowMs);
+    expect(b.primary.matchOf(L)).toBe(10);
+  });
+});
+
+it('answers to pushes of an earlier understanding change nothing', () => {
+  const b = new Bench(groupOf(S, [])).serve();
+  b.write(2);
+  const one = b.plan(S)!;
+  b.write(2);
+  const two = b.plan(S)!;
+  expect(b.plan(S)).toBeUndefined();
+  b.primary.pushFailed(S, one, b.nowMs);
+  b.primary.pushAnswered(S, two, { status: 'logged', lastSeq: 4, syncedSeq: 4 }, b.nowMs);
+  expect(b.primary.committedSeq).toBe(0);
+  b.deliver(S);
+  expect(b.primary.committedSeq).toBe(4);
+});

@@ -1,0 +1,120 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { FormatError } from '../errors.ts';
+import type { BlockId, Ino, PoolId } from '../ids.ts';
+import { parseQuery } from './query-check.ts';
+import { decodeQueryResult, encodeQueryResult } from './query-codec.ts';
+import type { Attr, Dirent, Extent, FileType, Query, QueryResults } from './types.ts';
+
+const TYPES: readonly FileType[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'char', 'block'];
+const u53 = fc.maxSafeNat();
+const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
+const ns = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
+const ino = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }) as fc.Arbitrary<Ino>;
+const data = (maxLength: number) => fc.uint8Array({ maxLength }).map((array) => new Uint8Array(Buffer.from(array)));
+const name = data(255);
+const attr: fc.Arbitrary<Attr> = fc.record({
+  ino,
+  type: fc.constantFrom(...TYPES),
+  mode: fc.integer({ min: 0, max: 0o7777 }),
+  uid: u32,
+  gid: u32,
+  nlink: u32,
+  sizeBytes: u53,
+  storedBytes: u53,
+  atimeNs: ns,
+  mtimeNs: ns,
+  ctimeNs: ns,
+  rdev: u32,
+  version: u53,
+  generation: u32,
+  pool: fc.integer({ min: 1, max: 2 ** 32 - 1 }) as fc.Arbitrary<PoolId>,
+  parent: ino,
+});
+const blockExtent = fc.record({
+  kind: fc.constant('block' as const),
+  offset: fc.integer({ min: 0, max: 2 ** 52 }),
+  lengthBytes: fc.integer({ min: 1, max: 1024 }),
+  pool: fc.integer({ min: 1, max: 2 ** 32 - 1 }) as fc.Arbitrary<PoolId>,
+  id: fc.uint8Array({ minLength: 32, maxLength: 32 }).map((id) => new Uint8Array(id) as BlockId),
+  blockOffset: fc.integer({ min: 0, max: 1024 }),
+  blockBytes: fc.constant(65_536),
+});
+const inlineExtent = fc
+  .record({ offset: fc.integer({ min: 0, max: 2 ** 52 }), bytes: data(300).filter((array) => array.length > 0) })
+  .map(({ offset, bytes }) => ({ kind: 'inline' as const, offset, lengthBytes: bytes.length, data: bytes }));
+const extent: fc.Arbitrary<Extent> = fc.oneof(blockExtent, inlineExtent);
+const type = fc.constantFrom(...TYPES);
+const entry: fc.Arbitrary<Dirent & { attr?: Attr }> = fc.oneof(
+  fc.record({ name, ino, type }),
+  fc.record({ name, ino, type, attr }),
+);
+const few = { maxLength: 5 };
+
+const RESULTS: { readonly [Op in Query['op']]: fc.Arbitrary<QueryResults[Op]> } = {
+  lookup: fc.record({ attr }),
+  getattr: fc.record({ attr }),
+  readlink: fc.record({ target: data(4095) }),
+  readdir: fc.record({ entries: fc.array(entry, few), more: fc.boolean(), attr }),
+  extents: fc.record({ extents: fc.array(extent, few), more: fc.boolean(), attr }),
+  getxattr: fc.record({ value: data(1000) }),
+  listxattr: fc.record({ names: fc.array(name, few) }),
+  statfs: fc.record({ inodeCount: u53, storedBytes: u53 }),
+  paths: fc.record({ paths: fc.array(data(2000), few) }),
+  allExtents: fc.record({ items: fc.array(fc.record({ ino, extent: blockExtent }), few), more: fc.boolean() }),
+};
+
+/** Buffers and plain arrays of bytes alike. */
+function plain(value: unknown): unknown {
+  if (value instanceof Uint8Array) return [...value];
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, plain(field)]));
+}
+
+it.each(Object.keys(RESULTS) as Query['op'][])('results of %s come back as they were, and no shorter', (op) => {
+  fc.assert(
+    fc.property(RESULTS[op] as fc.Arbitrary<QueryResults[typeof op]>, fc.nat(), (result, cut) => {
+      const bytes = encodeQueryResult(op, result);
+      expect(plain(decodeQueryResult(op, bytes))).toEqual(plain(result));
+      expect(() => decodeQueryResult(op, bytes.subarray(0, cut % bytes.length))).toThrow(FormatError);
+      expect(() => decodeQueryResult(op, Buffer.concat([bytes, Uint8Array.of(0)]))).toThrow(FormatError);
+    }),
+    { numRuns: 40 },
+  );
+});
+
+it('garbage is refused, never misread into something huge', () => {
+  const ops = fc.constantFrom(...(Object.keys(RESULTS) as Query['op'][]));
+  fc.assert(
+    fc.property(ops, fc.uint8Array({ maxLength: 200 }), (op, bytes) => {
+      try {
+        decodeQueryResult(op, bytes);
+      } catch (error) {
+        expect(error).toBeInstanceOf(FormatError);
+      }
+    }),
+  );
+});
+
+it('queries from the wire are checked', () => {
+  const good = { op: 'readdir', ino: 1, after: new Uint8Array(), limit: 10, withAttrs: true };
+  expect(parseQuery(good)).toEqual(good);
+  for (const bad of [
+    undefined,
+    null,
+    7,
+    'lookup',
+    {},
+    { op: 'nothing' },
+    { op: 'getattr' },
+    { op: 'getattr', ino: 0 },
+    { op: 'getattr', ino: 1.5 },
+    { op: 'getattr', ino: 2 ** 53 },
+    { op: 'lookup', parent: 1, name: 'text' },
+    { ...good, limit: 0 },
+    { ...good, limit: 1e9 },
+  ]) {
+    expect(() => parseQuery(bad)).toThrow(FormatError);
+  }
+});
