@@ -20,6 +20,7 @@ const PACKAGE_OF = {
   flock: 'util-linux',
   unshare: 'util-linux',
   diff: 'diffutils',
+  ip: 'iproute2',
   xz: 'xz-utils',
   setfattr: 'attr',
   // Not a program, but a file that the end-to-end tests copy from.

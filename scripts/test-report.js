@@ -5,7 +5,21 @@
 
 /** Programs that tests on a mount use (test/e2e); what is missing is installed if it may be. */
 export const E2E_PROGRAMS = [
-  ...['git', 'sqlite3', 'rsync', 'tar', 'xz', 'diff', 'flock', 'mount', 'unshare', 'fusermount', 'setfattr', 'python3'],
+  ...[
+    'git',
+    'sqlite3',
+    'rsync',
+    'tar',
+    'xz',
+    'diff',
+    'flock',
+    'mount',
+    'unshare',
+    'ip',
+    'fusermount',
+    'setfattr',
+    'python3',
+  ],
   '/usr/src/linux-source-6.1.tar.xz',
 ];
 
