@@ -159,6 +159,12 @@ class NodeFile implements DiskFile {
     });
   }
 
+  writeNow(data: Uint8Array, position: number): void {
+    for (let done = 0; done < data.length;) {
+      done += fs.writeSync(this.#fd, data, done, data.length - done, position + done);
+    }
+  }
+
   datasync(): Promise<void> {
     return this.#run((resolve, reject) => {
       fs.fdatasync(this.#fd, (error) => (error ? reject(error) : resolve()));

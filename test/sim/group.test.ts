@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Ino, NodeId } from '../../src/ids.ts';
+import type { Epoch, Ino, NodeId } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
 import { encodeMutation } from '../../src/meta/mutation-codec.ts';
 import { decodeOutcome } from '../../src/meta/outcome.ts';
@@ -113,6 +113,36 @@ describe('a group of three', () => {
   });
 });
 
+describe('another primary in the catalog', () => {
+  it('is told to those who wait, reconciles, takes an epoch of its own and serves (R7)', async () => {
+    w = await GroupWorld.start({ seed: 8 });
+    const client = await w.client();
+    await w.createAll(client, names('a', 30));
+    // Each writer waits for its answer before the next: writes are under way whenever the catalog changes.
+    let running = true;
+    let count = 0;
+    const load = Promise.all(
+      names('', 8).map(async (lane) => {
+        while (running) await w.create(client, `l${lane}-${count++}`);
+      }),
+    );
+    const { catalog } = w.node('n1');
+    const old = catalog.current().groups[0]!;
+    const group = { ...old, epoch: (old.epoch + 1) as Epoch, primary: 'n2' as NodeId, secondary: 'n1' as NodeId };
+    const change = { kind: 'putGroup', group, expectedGroupEpoch: old.epoch } as const;
+    await w.world.settle(catalog.propose(catalog.current().epoch, change, 1_000));
+    await w.untilServing();
+    await w.world.run(100);
+    running = false;
+    await w.world.settle(load);
+    expect(w.serving()).toBe('n2');
+    expect(w.group()).toMatchObject({ primary: 'n2', secondary: 'n1', epoch: old.epoch + 2 });
+    expect(w.group().lastActivated).toEqual({ epoch: old.epoch + 2, members: ['n2', 'n1'] });
+    await w.digest();
+    expect(await w.list(client)).toHaveLength(30 + count);
+  });
+});
+
 describe('smaller groups', () => {
   it('one node serves alone and keeps its data', async () => {
     w = await GroupWorld.start({ nodes: 1 });
@@ -201,6 +231,18 @@ describe('a member that is behind', () => {
     await w.createAll(client, names('e', 20));
     await w.digest();
     expect(await w.list(client)).toHaveLength(380);
+  });
+
+  it('can be stopped in order in the middle of a full copy', async () => {
+    const client = await behind(25);
+    await w.startNode('n3');
+    await w.world.runUntil(() => w.lines.some((line) => line.startsWith('n3 warn taking a full copy')));
+    const startedMs = w.world.time.nowMs;
+    await w.stopNode('n3');
+    expect(w.world.time.nowMs - startedMs).toBeLessThan(2_000);
+    await w.startNode('n3');
+    await w.digest();
+    expect(await w.list(client)).toHaveLength(360);
   });
 
   it('that was the secondary takes the place again after a full copy', async () => {

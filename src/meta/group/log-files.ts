@@ -8,7 +8,7 @@
 import type { Disk, DiskFile } from '../../env.ts';
 import { CorruptionError, StateError } from '../../errors.ts';
 import type { Epoch, Seq } from '../../ids.ts';
-import { MiB } from '../../limits.ts';
+import { KiB, MiB } from '../../limits.ts';
 import type { Logger } from '../../log.ts';
 import {
   SEGMENT_HEADER_BYTES,
@@ -25,6 +25,8 @@ import type { LogEntry } from './log-record.ts';
 const SEGMENT_BYTES = 16 * MiB;
 /** Newest entries kept in memory: members that keep up are served from it. */
 const RECENT_MAX_BYTES = 4 * MiB;
+/** Up to this, a batch is written at once rather than in a thread: every writer of the batch waits for it. */
+const WRITE_NOW_BYTES = 64 * KiB;
 /** What an entry costs beyond its command. */
 const ENTRY_OVERHEAD_BYTES = 120;
 
@@ -159,7 +161,10 @@ export class GroupLog {
     let segment = this.#segments.at(-1)!;
     if (segment.sizeBytes >= this.#segmentBytes)
       segment = await this.#nextSegment(entries[0]!.seq, entries[0]!.prevEpoch);
-    await segment.file.write([encodeRecords(entries, this.#syncedSeq)], segment.sizeBytes);
+    const bytes = encodeRecords(entries, this.#syncedSeq);
+    const { file, sizeBytes } = segment;
+    if (bytes.length <= WRITE_NOW_BYTES && file.writeNow !== undefined) file.writeNow(bytes, sizeBytes);
+    else await file.write([bytes], sizeBytes);
     for (const entry of entries) {
       segment.offsets.push(segment.sizeBytes);
       segment.sizeBytes += recordBytes(entry);

@@ -17,6 +17,9 @@ import type { SecondaryAnswer, SyncPushReply } from './messages.ts';
 
 /** A member that is told nothing else hears a beacon this often; it also carries the commit point (phase two). */
 export const BEACON_INTERVAL_MS = 250;
+/** A learner is this far behind at most, or this many entries, while it keeps up. */
+export const LEARNER_INTERVAL_MS = 50;
+export const LEARNER_BATCH_COUNT = 512;
 /** Silent for this long, a secondary is dropped: longer than any pause of a healthy process, so nothing is dropped lightly. */
 export const SECONDARY_SILENT_MS = PEER_DOWN_AFTER_MS;
 /** After a failure a member is tried again this soon. */
@@ -43,6 +46,8 @@ interface MemberProgress {
   readonly firstEra: number;
   lastHeardMs: number;
   nextSendMs: number;
+  /** A learner's next batch. */
+  nextBatchMs: number;
 }
 
 export interface PushPlan {
@@ -347,7 +352,7 @@ export class Primary {
     if (member === undefined || this.needsTail) return undefined;
     if (member.mode === 'stream' && member.nextSeq < this.#log.firstSeq) this.#restart(member, 'copy');
     const sync = member.syncedSeq < this.#syncWanted && node === this.#group.secondary;
-    const hasEntries = member.mode === 'stream' && member.nextSeq <= this.#log.lastSeq;
+    const hasEntries = member.mode === 'stream' && this.#isDue(node, member, nowMs);
     if (member.mode !== 'stream' && member.inFlight > 0) return undefined;
     if (member.inFlight >= PUSHES_AT_ONCE) return undefined;
     const due = nowMs >= member.nextSendMs;
@@ -355,6 +360,7 @@ export class Primary {
     if (member.mode === 'stream' ? !hasEntries && !due && !syncDue : !due) return undefined;
     member.inFlight++;
     member.nextSendMs = nowMs + BEACON_INTERVAL_MS;
+    member.nextBatchMs = nowMs + LEARNER_INTERVAL_MS;
     return {
       era: member.era,
       epoch: this.#group.epoch,
@@ -364,6 +370,14 @@ export class Primary {
       sync,
       copy: member.mode === 'copy',
     };
+  }
+
+  /** Nobody waits for a learner: its entries go in batches, which cost it and us a fraction of what single ones do. */
+  #isDue(node: NodeId, member: MemberProgress, nowMs: number): boolean {
+    const waiting = this.#log.lastSeq - member.nextSeq + 1;
+    if (waiting <= 0) return false;
+    const waitedFor = node === this.#group.secondary || node === (this.#joining?.node ?? this.#candidate);
+    return waitedFor || waiting >= LEARNER_BATCH_COUNT || nowMs >= member.nextBatchMs;
   }
 
   /** Entries up to here went out with the plan. */
@@ -396,6 +410,7 @@ export class Primary {
         firstEra: this.#nextEra,
         lastHeardMs: nowMs,
         nextSendMs: nowMs,
+        nextBatchMs: nowMs,
       });
       this.#nextEra++;
     }
