@@ -109,16 +109,14 @@ const build: fc.Arbitrary<Build> = fc.oneof(
   },
   {
     weight: 8,
-    arbitrary: fc
-      .tuple(slot, extents, fc.nat(100))
-      .map(([i, list, growToBytes]): Build => (ino) => ({
-        op: 'commit',
-        ino: ino(i),
-        extents: list,
-        growToBytes,
-        generation: 0,
-        mtimeNs: 'now',
-      })),
+    arbitrary: fc.tuple(slot, extents, fc.nat(100)).map(([i, list, growToBytes]): Build => (ino) => ({
+      op: 'commit',
+      ino: ino(i),
+      extents: list,
+      growToBytes,
+      generation: 0,
+      mtimeNs: 'now',
+    })),
   },
   {
     weight: 2,
