@@ -10,7 +10,7 @@ import type { Logger } from '../log.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
 import { encodeClientCommand } from './commands.ts';
 import { GroupMember } from './group/member.ts';
-import type { GroupBounds } from './group/member.ts';
+import type { GroupBounds } from './group/member-options.ts';
 import { groupMethods } from './group/messages.ts';
 import { decodeMutation } from './mutation-codec.ts';
 import { encodeOutcome, outcomeError } from './outcome.ts';

@@ -5,9 +5,9 @@
  * Order of durability: an entry is with our operating system before `logged`; it is on disk, table and log, before the
  * log is cut; the catalog is durable here before its epoch is acted on (R6).
  */
-import type { CatalogService, Group } from '../../catalog/types.ts';
+import type { Group } from '../../catalog/types.ts';
 import { proposeUntilChosen } from '../../catalog/replica.ts';
-import type { Env, Kv, Timer } from '../../env.ts';
+import type { Kv, Timer } from '../../env.ts';
 import {
   AuthError,
   CorruptionError,
@@ -19,10 +19,9 @@ import {
   UnavailableError,
   invariant,
 } from '../../errors.ts';
-import type { GroupId, NodeId, Seq, SessionId } from '../../ids.ts';
+import type { NodeId, Seq, SessionId } from '../../ids.ts';
 import { META_TIMEOUT_MS, MiB } from '../../limits.ts';
-import type { Logger } from '../../log.ts';
-import type { HandlerReply, IncomingRequest, Network } from '../../net/types.ts';
+import type { HandlerReply, IncomingRequest } from '../../net/types.ts';
 import { encodeCommand } from '../commands.ts';
 import type { Command } from '../commands.ts';
 import { MetaStore } from '../meta-store.ts';
@@ -35,6 +34,8 @@ import { CopyServer, takeFullCopy } from './full-copy.ts';
 import type { GroupLog } from './log-files.ts';
 import { COMMAND_MAX_BYTES } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
+import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
+import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
 import {
   groupMethods,
   packEntries,
@@ -67,32 +68,6 @@ const QUERY_INTERVAL_MS = 500;
 const PROPOSE_RETRY_MS = 500;
 /** Log that waits for an answer; beyond it writers are told to come again. */
 const PENDING_MAX_COUNT = 20_000;
-
-/** Bounds that tests make smaller. */
-export interface GroupBounds {
-  /** The table follows the log this often. */
-  readonly flushIntervalMs: number;
-  /** Log kept for members that are behind and for full copies under way; beyond it they start over with a full copy. */
-  readonly logKeepBytes: number;
-  /** Space is freed in steps of this; default: log-files.ts. */
-  readonly segmentBytes?: number;
-}
-
-const BOUNDS: GroupBounds = { flushIntervalMs: 2_000, logKeepBytes: 256 * MiB };
-
-export interface GroupMemberOptions {
-  readonly self: NodeId;
-  readonly group: GroupId;
-  readonly env: Env;
-  readonly network: Network;
-  readonly catalog: CatalogService;
-  /** Directory of this group on this node. */
-  readonly path: string;
-  readonly log: Logger;
-  /** A safety rule was broken: the node must stop. */
-  readonly onFatal: (error: Error) => void;
-  readonly bounds?: GroupBounds;
-}
 
 export class GroupMember {
   readonly #o: GroupMemberOptions;
@@ -134,7 +109,7 @@ export class GroupMember {
 
   private constructor(o: GroupMemberOptions, group: Group, kv: Kv, store: MetaStore, opened: OpenedLog) {
     this.#o = o;
-    this.#bounds = o.bounds ?? BOUNDS;
+    this.#bounds = o.bounds ?? DEFAULT_BOUNDS;
     this.#group = group;
     this.#gate = new EpochGate(o.env.clock, group);
     this.#kv = kv;
@@ -796,18 +771,6 @@ export class GroupMember {
     this.#primary = undefined;
     this.#waiters.rejectAll(new UnavailableError(`group ${group} on ${self}: ${why}`));
   }
-}
-
-function findGroup(o: GroupMemberOptions): Group {
-  const group = o.catalog.current().groups.find((candidate) => candidate.id === o.group);
-  if (group === undefined) throw new UnavailableError(`there is no group ${o.group}`);
-  return group;
-}
-
-function roleOf(group: Group, self: NodeId): GroupStatus['role'] {
-  if (group.primary === self) return 'primary';
-  if (group.secondary === self) return 'secondary';
-  return group.learners.includes(self) ? 'learner' : 'none';
 }
 
 function stoppingError(): UnavailableError {

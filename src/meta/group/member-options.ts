@@ -1,0 +1,48 @@
+/** What a member of a group is opened with, and its bounds. */
+import type { CatalogService, Group } from '../../catalog/types.ts';
+import type { Env } from '../../env.ts';
+import { UnavailableError } from '../../errors.ts';
+import type { GroupId, NodeId } from '../../ids.ts';
+import { MiB } from '../../limits.ts';
+import type { Logger } from '../../log.ts';
+import type { Network } from '../../net/types.ts';
+import type { GroupStatus } from '../types.ts';
+
+/** Bounds that tests make smaller. */
+export interface GroupBounds {
+  /** The table follows the log this often. */
+  readonly flushIntervalMs: number;
+  /** Log kept for members that are behind and for full copies under way; beyond it they start over with a full copy. */
+  readonly logKeepBytes: number;
+  /** Space is freed in steps of this; default: log-files.ts. */
+  readonly segmentBytes?: number;
+}
+
+export const DEFAULT_BOUNDS: GroupBounds = { flushIntervalMs: 2_000, logKeepBytes: 256 * MiB };
+
+export interface GroupMemberOptions {
+  readonly self: NodeId;
+  readonly group: GroupId;
+  readonly env: Env;
+  readonly network: Network;
+  readonly catalog: CatalogService;
+  /** Directory of this group on this node. */
+  readonly path: string;
+  readonly log: Logger;
+  /** A safety rule was broken: the node must stop. */
+  readonly onFatal: (error: Error) => void;
+  readonly bounds?: GroupBounds;
+}
+
+/** The group as this node's catalog has it. */
+export function findGroup(o: GroupMemberOptions): Group {
+  const group = o.catalog.current().groups.find((candidate) => candidate.id === o.group);
+  if (group === undefined) throw new UnavailableError(`there is no group ${o.group}`);
+  return group;
+}
+
+export function roleOf(group: Group, self: NodeId): GroupStatus['role'] {
+  if (group.primary === self) return 'primary';
+  if (group.secondary === self) return 'secondary';
+  return group.learners.includes(self) ? 'learner' : 'none';
+}
