@@ -9,8 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 const path = join(dirname(dirname(fileURLToPath(import.meta.url))), 'package-lock.json');
 /** @typedef {{ version: string, optionalDependencies?: Record<string, string>, [field: string]: unknown }} Entry */
-/** @type {{ packages: Record<string, Entry> }} */
-const lock = JSON.parse(readFileSync(path, 'utf8'));
+const lock = /** @type {{ packages: Record<string, Entry> }} */ (JSON.parse(readFileSync(path, 'utf8')));
 /** Packages whose binaries are packages of their own, named OWNER-OS-CPU[-ABI]. */
 const OWNERS = ['@napi-rs/blake-hash', 'msgpackr-extract'];
 /** @type {Readonly<Record<string, string>>} */
