@@ -9,7 +9,9 @@ import { fileURLToPath } from 'node:url';
 
 const path = join(dirname(dirname(fileURLToPath(import.meta.url))), 'package-lock.json');
 /** @typedef {{ version: string, optionalDependencies?: Record<string, string>, [field: string]: unknown }} Entry */
-const lock = /** @type {{ packages: Record<string, Entry> }} */ (JSON.parse(readFileSync(path, 'utf8')));
+/** @type {unknown} */
+const parsed = JSON.parse(readFileSync(path, 'utf8'));
+const lock = /** @type {{ packages: Record<string, Entry> }} */ (parsed);
 /** Packages whose binaries are packages of their own, named OWNER-OS-CPU[-ABI]. */
 const OWNERS = ['@napi-rs/blake-hash', 'msgpackr-extract'];
 /** @type {Readonly<Record<string, string>>} */
