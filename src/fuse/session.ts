@@ -39,7 +39,7 @@ const DATA = p.OUT_HEADER_BYTES;
 /** Requests that the kernel queues by itself (read-ahead, asynchronous direct I/O) before it makes the reader wait. */
 const MAX_BACKGROUND = 64;
 
-/** What we ask for, where the kernel offers it; the reasons that are not obvious are in docs/decisions/fuse-device.md. */
+/** What we ask for, where the kernel offers it; the reasons that are not obvious are in docs/decisions/0005-fuse-device.md. */
 const WANTED_FLAGS =
   InitFlag.ASYNC_READ |
   InitFlag.ATOMIC_O_TRUNC |
