@@ -1,10 +1,12 @@
 /**
  * The one-machine cluster: made, started (whatever part of it does not run), asked and stopped.
  */
+import { execFile } from 'node:child_process';
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { mkdir, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { levelUpmap } from '../blocks/placement-level.ts';
 import { firstCatalog } from '../catalog/document.ts';
 import type { CatalogNode } from '../catalog/types.ts';
@@ -13,11 +15,12 @@ import type { ClusterFile } from '../cluster-location.ts';
 import { createNodeEnv } from '../env-node.ts';
 import { UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
+import { inspectMountPoint } from '../fuse/mount.ts';
 import { GiB } from '../limits.ts';
 import { NodeDirectory } from '../node-directory.ts';
 import { readKeyFile, writeKeyFile } from './cluster-files.ts';
 import type { ClusterFiles } from './cluster-files.ts';
-import { liveRecords, stopProcesses } from './process-record.ts';
+import { liveRecords, recordedMountPoints, stopProcesses } from './process-record.ts';
 import type { ProcessRecord } from './process-record.ts';
 import { spawnBackground } from './spawn.ts';
 
@@ -156,11 +159,25 @@ export async function startMount(files: ClusterFiles, mountPoint: string, extra:
 
 /** Unmounts and stops everything of this cluster that runs; returns what was stopped. */
 export async function stopLocalCluster(files: ClusterFiles): Promise<ProcessRecord[]> {
+  const mountPoints = new Set(await recordedMountPoints(files.runPath));
+  const { mountPoint } = (await files.load()) ?? {};
+  if (mountPoint !== undefined) mountPoints.add(mountPoint);
   const records = (await liveRecords(files.runPath)).filter((record) => record.pid !== process.pid);
   const mounts = records.filter((record) => record.role === 'mount');
   const nodes = records.filter((record) => record.role === 'node');
   await stopProcesses(mounts, MOUNT_STOP_MS);
   await stopProcesses(nodes, NODE_STOP_MS);
   await liveRecords(files.runPath);
+  for (const path of mountPoints) await clearStaleMount(path);
   return [...mounts, ...nodes];
+}
+
+/** What a mount process that was killed leaves: a directory that answers ENOTCONN to everyone. */
+async function clearStaleMount(path: string): Promise<void> {
+  const { state } = await inspectMountPoint(path);
+  if (state !== 'stale') return;
+  const isRoot = process.getuid?.() === 0;
+  await promisify(execFile)(isRoot ? 'umount' : 'fusermount', isRoot ? ['-l', path] : ['-uz', path]).catch(
+    () => undefined,
+  );
 }

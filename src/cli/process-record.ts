@@ -37,6 +37,15 @@ export async function writeRecord(path: string, record: Omit<ProcessRecord, 'sta
   await rename(`${path}.tmp`, path);
 }
 
+/** Mount points of all records, of dead processes too. */
+export async function recordedMountPoints(directory: string): Promise<string[]> {
+  const names = await readdir(directory).catch(() => [] as string[]);
+  const records = await Promise.all(
+    names.filter((name) => name.endsWith('.json')).map((name) => readRecord(join(directory, name))),
+  );
+  return records.flatMap((record) => record?.mountPoint ?? []);
+}
+
 /** Records of processes that live; files of dead ones are removed. */
 export async function liveRecords(directory: string): Promise<ProcessRecord[]> {
   const names = await readdir(directory).catch(() => [] as string[]);

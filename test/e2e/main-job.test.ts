@@ -42,6 +42,14 @@ describe('up and down', () => {
     expect(await processesWith(cluster.data)).toEqual([]);
   });
 
+  it('clears away the mount of a process that was killed', async () => {
+    await cluster.kill('mount');
+    expect(mountsBelow(cluster.directory)).toHaveLength(1);
+    await cluster.down();
+    expect(mountsBelow(cluster.directory)).toEqual([]);
+    expect(await readdir(cluster.mount)).toEqual([]);
+  });
+
   it('starts again what has died, and only that', async () => {
     const before = await cluster.pids();
     await cluster.kill('n3');
