@@ -9,6 +9,7 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { TatamiError, TimeoutError } from '../errors.ts';
+import { MiB } from '../limits.ts';
 
 export type ChildMessage =
   | { readonly kind: 'ready'; readonly detail: string }
@@ -27,6 +28,13 @@ export function tellParent(message: ChildMessage): Promise<void> {
     });
   });
 }
+
+/**
+ * Settings of glibc's allocator: freed block buffers of 4 MiB stay with the process and are used again. Without them each
+ * new one is a fresh mapping whose pages fault in one by one; cold reads and writes were a quarter slower (measured in
+ * alternate runs, resident memory the same).
+ */
+const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: String(32 * MiB), MALLOC_TRIM_THRESHOLD_: String(128 * MiB) };
 
 export interface SpawnOptions {
   readonly args: readonly string[];
@@ -53,7 +61,7 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
     const child = spawn(process.execPath, [...nodeArgs, MAIN, ...options.args], {
       detached: true,
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
-      env: { ...process.env, UV_THREADPOOL_SIZE: String(options.threadCount), NO_COLOR: '1' },
+      env: { ...process.env, ...ALLOCATOR, UV_THREADPOOL_SIZE: String(options.threadCount), NO_COLOR: '1' },
     });
     return await new Promise<Spawned>((resolve, reject) => {
       const timer = setTimeout(() => {
