@@ -146,8 +146,12 @@ export interface Connection {
   write(chunks: readonly Uint8Array[]): void;
   /** Bytes queued and not yet taken by the system. */
   readonly queuedBytes: number;
-  /** Sets the receiver. `chunk` is valid only during the call: copy what is kept. Delivery starts when this is set. */
-  onData(receive: (chunk: Uint8Array) => void): void;
+  /**
+   * Sets the receiver. `chunk` is valid only during the call: copy what is kept. Delivery starts when this is set.
+   * `place`, which a connection may ignore, is asked before each read for memory to read into, so that bytes need not be
+   * copied there afterwards. Memory once given is the connection's until the next chunk, whatever happens meanwhile.
+   */
+  onData(receive: (chunk: Uint8Array) => void, place?: () => Uint8Array | undefined): void;
   /** Called whenever queuedBytes falls below half of what made it high (1 MiB). */
   onDrain(drained: () => void): void;
   /** Called exactly once; `error` is absent for an orderly end. */

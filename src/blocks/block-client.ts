@@ -11,6 +11,7 @@ import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
 import { checkBlockBytes } from './identity.ts';
 import { findPool, placementOf } from './placement.ts';
+import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Env } from '../env.ts';
 import type { Network } from '../net/types.ts';
@@ -74,6 +75,10 @@ export class ClusterBlockClient implements BlockClient {
     const data = await this.readUnknown(pool, id, options);
     if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
     return data;
+  }
+
+  recycle(block: Uint8Array): void {
+    payloadPool.giveBack(block);
   }
 
   /** A whole block whose length the caller does not know. */

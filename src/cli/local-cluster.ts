@@ -13,6 +13,7 @@ import type { CatalogNode } from '../catalog/types.ts';
 import { newClusterKey } from '../cluster-key.ts';
 import type { ClusterFile } from '../cluster-location.ts';
 import { createNodeEnv } from '../env-node.ts';
+import type { Random } from '../env.ts';
 import { UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { inspectMountPoint } from '../fuse/mount.ts';
@@ -50,13 +51,14 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
     });
   }
   const key = newClusterKey(env.random);
-  const ports = await freePorts(wish.nodeCount);
+  const host = ownLoopbackHost(env.random);
+  const ports = await freePorts(host, wish.nodeCount);
   const space = await statfs(files.path);
   const weight = Math.max(1, Math.round((space.blocks * space.bsize) / GiB));
   const nodes = ports.map((port, index): CatalogNode => ({
     id: `n${index + 1}` as NodeId,
     storeId: Buffer.from(env.random.bytes(8)).toString('hex'),
-    address: `127.0.0.1:${port}`,
+    address: `${host}:${port}`,
     weight,
     host: `${hostname()}-n${index + 1}`,
     rack: 'rack',
@@ -86,21 +88,29 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
   return file;
 }
 
-/** Ports that are free now, from 7401 on. */
-async function freePorts(wanted: number): Promise<number[]> {
+/**
+ * One of the four million addresses in 127.64.0.0/10, all of which are this machine's own on Linux. Several clusters on
+ * a machine then never want the same port: not when they start at once, nor when one is down while another is made.
+ */
+function ownLoopbackHost(random: Random): string {
+  return `127.${64 + random.below(64)}.${random.below(256)}.${1 + random.below(254)}`;
+}
+
+/** Ports that are free there now, from 7401 on: somebody may listen on all addresses. */
+async function freePorts(host: string, wanted: number): Promise<number[]> {
   const ports: number[] = [];
   for (let port = FIRST_PORT; ports.length < wanted && port < FIRST_PORT + 2_000; port++) {
-    if (await isFree(port)) ports.push(port);
+    if (await isFree(host, port)) ports.push(port);
   }
   if (ports.length < wanted) throw new UsageError(`no ${wanted} free ports from ${FIRST_PORT} on`);
   return ports;
 }
 
-function isFree(port: number): Promise<boolean> {
+function isFree(host: string, port: number): Promise<boolean> {
   return new Promise((settle) => {
     const server = createServer();
     server.once('error', () => settle(false));
-    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => settle(true)));
+    server.listen({ port, host, exclusive: true }, () => server.close(() => settle(true)));
   });
 }
 

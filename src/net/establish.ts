@@ -106,7 +106,7 @@ export function establish(
       );
   });
   connection.onDrain(() => channel?.drained());
-  connection.onData((chunk) => {
+  const receive = (chunk: Uint8Array): void => {
     if (failed || channel?.closed === true) return;
     channel?.received();
     try {
@@ -123,7 +123,8 @@ export function establish(
       // A stranger that does not speak frames would not understand the refusal; one of another version will.
       fail(reason, reason instanceof FormatError && reason.info?.['version'] !== undefined);
     }
-  });
+  };
+  connection.onData(receive, () => decoder.place());
   const { send } = handshake.start();
   if (send.length > 0) connection.write(send);
   return {

@@ -117,6 +117,11 @@ export interface FrameSink {
   ): Uint8Array | undefined;
   /** The chunk is in its place (not called for skipped or empty ones). `intact` is false if its checksum is wrong. */
   onChunk(type: FrameType, flags: number, requestId: number, chunkBytes: number, intact: boolean): void;
+  /**
+   * Whether the place given last may be received into straight away: nobody else writes or reads there before the piece
+   * is whole, even if it is skipped meanwhile.
+   */
+  readonly placeIsPrivate?: boolean;
 }
 
 export interface FrameLimits {
@@ -134,6 +139,11 @@ export const OPEN_LIMITS: FrameLimits = {
 
 /** Before authentication: small, no payloads, only the handshake's types. */
 export const HANDSHAKE_LIMITS: FrameLimits = { headerMaxBytes: 4096, payloadMaxBytes: 0, lastType: FrameType.refuse };
+
+/** Less than this is not worth a read of its own. */
+const DIRECT_MIN_BYTES = 16 * 1024;
+/** Room for a head whose chunk is then received into its place: reading more would mean copying that much. */
+const HEAD_ROOM_BYTES = 1024;
 
 /**
  * Cuts a byte stream, however it is split, into frames. Lengths are checked before anything is allocated for them; each
@@ -155,6 +165,9 @@ export class FrameDecoder {
   #flags = 0;
   #requestId = 0;
   #chunkSum = 0n;
+  /** The last chunk was as long as chunks get: another of the same payload follows, most likely. */
+  #inBulk = false;
+  #headRoom: Uint8Array | undefined;
 
   constructor(sink: FrameSink, limits: FrameLimits) {
     this.sink = sink;
@@ -177,7 +190,22 @@ export class FrameDecoder {
     }
   }
 
-  /** The rest of the piece being received is not wanted any more: its place is not written to from now on. */
+  /**
+   * Where the next bytes of the stream should be received (and then be given to {@link push}, which copies nothing that
+   * lies in its place already); undefined: anywhere.
+   */
+  place(): Uint8Array | undefined {
+    if (this.#chunkLeft === 0) {
+      if (!this.#inBulk || this.#partialBytes > 0) return undefined;
+      this.#headRoom ??= new Uint8Array(HEAD_ROOM_BYTES);
+      return this.#headRoom;
+    }
+    const target = this.#target;
+    if (target === undefined || this.#chunkLeft < DIRECT_MIN_BYTES || this.sink.placeIsPrivate !== true) return undefined;
+    return target.subarray(this.#chunkBytes - this.#chunkLeft);
+  }
+
+  /** The rest of the piece being received is not wanted any more: nothing more is copied to its place from now on. */
   skipPiece(): void {
     this.#target = undefined;
   }
@@ -282,12 +310,14 @@ export class FrameDecoder {
       'the sink gives exactly as much room as the chunk needs',
     );
     this.#chunkLeft = this.#chunkBytes;
+    this.#inBulk = this.#chunkBytes === PAYLOAD_CHUNK_BYTES;
   }
 
   #takeChunk(input: Uint8Array, at: number): number {
     const end = Math.min(at + this.#chunkLeft, input.length);
     const target = this.#target;
-    if (target !== undefined) target.set(input.subarray(at, end), this.#chunkBytes - this.#chunkLeft);
+    const done = this.#chunkBytes - this.#chunkLeft;
+    if (target !== undefined && !liesAt(input, at, target, done)) target.set(input.subarray(at, end), done);
     this.#chunkLeft -= end - at;
     if (this.#chunkLeft === 0 && target !== undefined) {
       this.#target = undefined;
@@ -296,6 +326,11 @@ export class FrameDecoder {
     }
     return end;
   }
+}
+
+/** Whether input[inputAt] and target[targetAt] are the same byte of memory. */
+function liesAt(input: Uint8Array, inputAt: number, target: Uint8Array, targetAt: number): boolean {
+  return input.buffer === target.buffer && input.byteOffset + inputAt === target.byteOffset + targetAt;
 }
 
 function readU32(bytes: Uint8Array, at: number): number {

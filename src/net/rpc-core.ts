@@ -291,6 +291,10 @@ export class RpcCore implements FrameSink {
 
   // FrameSink
 
+  get placeIsPrivate(): boolean {
+    return this.#filling?.isPrivate === true;
+  }
+
   onFrame(
     type: FrameType,
     flags: number,

@@ -27,6 +27,11 @@ export class Inbound {
     else this.bytes = totalBytes === 0 ? EMPTY : payloadPool.take(totalBytes);
   }
 
+  /** Nobody but us knows `bytes` before the payload is complete; if it never is, they are left to the collector. */
+  get isPrivate(): boolean {
+    return this.#pooled;
+  }
+
   /** Only when nothing reads or writes `bytes` any more. */
   recycle(): void {
     if (!this.#pooled || !this.complete) return;

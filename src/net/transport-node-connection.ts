@@ -11,12 +11,16 @@ const HIGH_BYTES = MiB;
 /** Chunks up to this size are copied together, which is cheaper than handing each to the system. */
 const SMALL_BYTES = 4 * KiB;
 
-/** One reused buffer that a socket reads into, and the receiver of what comes. */
+/** Where a socket reads into (one reused buffer, or the place that the receiver names), and the receiver of what comes. */
 export class ReadBuffer {
   receive: ((chunk: Uint8Array) => void) | undefined;
+  place: (() => Uint8Array | undefined) | undefined;
+  readonly #own = new Uint8Array(READ_BUFFER_BYTES);
+
   onread(): net.OnReadOpts {
     return {
-      buffer: new Uint8Array(READ_BUFFER_BYTES),
+      // Node asks after each read for the next one's memory, and holds on to it meanwhile.
+      buffer: () => this.place?.() ?? this.#own,
       callback: (bytesRead: number, buffer: Uint8Array): boolean => {
         this.receive?.(bytesRead === buffer.length ? buffer : buffer.subarray(0, bytesRead));
         return true;
@@ -80,9 +84,11 @@ export class NodeConnection implements Connection {
     });
   }
 
-  onData(receive: (chunk: Uint8Array) => void): void {
-    if (this.#readsInto !== undefined) this.#readsInto.receive = receive;
-    else {
+  onData(receive: (chunk: Uint8Array) => void, place?: () => Uint8Array | undefined): void {
+    if (this.#readsInto !== undefined) {
+      this.#readsInto.receive = receive;
+      this.#readsInto.place = place;
+    } else {
       this.#socket.removeAllListeners('data');
       this.#socket.on('data', (chunk: Buffer) => {
         receive(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));

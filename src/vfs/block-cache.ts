@@ -40,6 +40,8 @@ export class CachedBlock {
   refs = 0;
   /** Read ahead and not yet asked for. */
   ahead = false;
+  /** `data` is a buffer of its own that the block client takes back. */
+  recyclable = false;
   newer: CachedBlock | undefined;
   older: CachedBlock | undefined;
 
@@ -110,6 +112,7 @@ export class BlockCache {
     const known = this.#entries.get(key);
     if (known !== undefined) return known;
     const entry = this.#add(key, ref.blockBytes);
+    entry.recyclable = this.#blocks.readBlock !== undefined;
     if (priority === 'readahead') {
       entry.ahead = true;
       this.#aheadBytes += entry.bytes;
@@ -238,7 +241,10 @@ export class BlockCache {
     this.#entries.delete(entry.key);
     this.#unlink(entry);
     this.#bytes -= entry.bytes;
+    const { data } = entry;
     entry.data = undefined;
+    // Readers that still look at it keep it: it is then left to the collector.
+    if (data !== undefined && entry.recyclable && entry.refs === 0) this.#blocks.recycle?.(data);
   }
 
   #link(entry: CachedBlock): void {
