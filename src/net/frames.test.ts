@@ -115,12 +115,16 @@ describe('frames', () => {
 
   it('are received straight into their places, in reads of any length, also when pieces are skipped meanwhile', () => {
     const chunkBytes = fc.constantFrom(0, 100, 20_000, PAYLOAD_CHUNK_BYTES);
-    const frames = fc.array(fc.record({ chunkBytes, isPrivate: fc.boolean(), skipped: fc.boolean() }), { maxLength: 6 });
+    const frames = fc.array(fc.record({ chunkBytes, isPrivate: fc.boolean(), skipped: fc.boolean() }), {
+      maxLength: 6,
+    });
     fc.assert(
       fc.property(frames, fc.array(fc.integer({ min: 1, max: 300_000 }), { minLength: 1 }), (wanted, reads) => {
         const chunks = wanted.map(({ chunkBytes: length }, n) => new Uint8Array(length).map((_, at) => at * 7 + n));
         const stream = new Uint8Array(
-          Buffer.concat(chunks.map((chunk, n) => frame(FrameType.data, n, new Uint8Array(3), chunk.length, chunk, true))),
+          Buffer.concat(
+            chunks.map((chunk, n) => frame(FrameType.data, n, new Uint8Array(3), chunk.length, chunk, true)),
+          ),
         );
         const places: Uint8Array[] = [];
         const done: number[] = [];

@@ -201,7 +201,8 @@ export class FrameDecoder {
       return this.#headRoom;
     }
     const target = this.#target;
-    if (target === undefined || this.#chunkLeft < DIRECT_MIN_BYTES || this.sink.placeIsPrivate !== true) return undefined;
+    if (target === undefined || this.#chunkLeft < DIRECT_MIN_BYTES || this.sink.placeIsPrivate !== true)
+      return undefined;
     return target.subarray(this.#chunkBytes - this.#chunkLeft);
   }
 

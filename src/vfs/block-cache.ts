@@ -225,12 +225,17 @@ export class BlockCache {
     return entry;
   }
 
-  /** Foreground reads may exceed the bound while everything is looked at: they are few. */
+  /**
+   * Foreground reads may exceed the bound while everything is looked at: they are few. What was read ahead stays until it
+   * is asked for or its reader stops: of several streams the slowest would otherwise lose, to blocks that others are
+   * done with, what it needs next (a file read four ways was fetched twice). It is half of the cache at most.
+   */
   #evict(): void {
     let entry = this.#oldest;
     while (this.#bytes > this.maxBytes && entry !== undefined) {
       const next = entry.newer;
-      if (entry.refs === 0 && entry.loading === undefined && entry.data !== undefined) this.#remove(entry);
+      if (entry.refs === 0 && !entry.ahead && entry.loading === undefined && entry.data !== undefined)
+        this.#remove(entry);
       entry = next;
     }
   }

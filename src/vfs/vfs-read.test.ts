@@ -82,6 +82,19 @@ describe('sequential reads', () => {
     expect(mount.vfs.usage().readAheadBytes).toBe(0);
   });
 
+  it('keep what was read ahead for a slow stream while a fast one fills the cache', async () => {
+    const { cluster, mount, data, ino, handle } = await bigFile();
+    const fast = (await mount.vfs.open(ROOT, ino as never, O_RDONLY)).handle;
+    for (let at = 0; at < 3 * BLOCK; at += BLOCK / 2) await readAll(mount.vfs, handle, at, BLOCK / 2);
+    await turns();
+    const ahead = cluster.blocks.reads.map((read) => read.key);
+    expect(ahead.length).toBeGreaterThanOrEqual(5);
+    for (let at = 8 * BLOCK; at < data.length; at += BLOCK / 2) await readAll(mount.vfs, fast, at, BLOCK / 2);
+    for (let at = 3 * BLOCK; at < ahead.length * BLOCK; at += BLOCK / 2)
+      await readAll(mount.vfs, handle, at, BLOCK / 2);
+    for (const key of ahead) expect(cluster.blocks.reads.filter((read) => read.key === key)).toHaveLength(1);
+  });
+
   it('stop reading ahead when the reader jumps', async () => {
     const { cluster, mount, data, handle } = await bigFile();
     for (let at = 0; at < 4 * BLOCK; at += BLOCK / 2) await readAll(mount.vfs, handle, at, BLOCK / 2);

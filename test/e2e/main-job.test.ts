@@ -42,6 +42,17 @@ describe('up and down', () => {
     expect(await processesWith(cluster.data)).toEqual([]);
   });
 
+  it('does not mind another cluster made while it was down', async () => {
+    await cluster.down();
+    const other = await TestCluster.start({ nodes: 1 });
+    try {
+      await cluster.up();
+      expect((await cluster.status()).nodes.map((node) => node.state)).toEqual(['up', 'up', 'up']);
+    } finally {
+      await other.destroy();
+    }
+  });
+
   it('clears away the mount of a process that was killed', async () => {
     await cluster.kill('mount');
     expect(mountsBelow(cluster.directory)).toHaveLength(1);
