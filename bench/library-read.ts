@@ -6,7 +6,8 @@ import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { dropPageCache, median, megabytesPerSecond, spread } from './measure.ts';
+import { dropPageCache, median, megabytesPerSecond, readFileTimed, writeFileTimed } from './measure.ts';
+import { pairRow } from './sequential.ts';
 import type { Benchmark, Row } from './types.ts';
 
 const CLIENT = fileURLToPath(new URL('./library-client.js', import.meta.url));
@@ -26,15 +27,20 @@ export const libraryRead: Benchmark = {
   about: "the library's cold parallel read of one file from 1, 2, 3 nodes",
   async run(context) {
     const rows: Row[] = [];
+    const rawFile = join(context.workDirectory, 'library-raw');
+    writeFileTimed(rawFile, context.sizeBytes);
     for (const nodeCount of [1, 2, 3]) {
       const data = join(context.workDirectory, `library-${nodeCount}`);
       const up = ['up', '--data', data, '--no-mount', '--detach'];
       const speeds: number[] = [];
+      const raw: number[] = [];
       tatami(...up, '--nodes', String(nodeCount), '--copies', '1');
       try {
         client('write', data, context.sizeBytes);
         for (let round = 0; round < context.rounds; round++) {
           tatami('down', '--data', data);
+          dropPageCache();
+          raw.push(megabytesPerSecond(context.sizeBytes, readFileTimed(rawFile)));
           dropPageCache();
           tatami(...up);
           speeds.push(megabytesPerSecond(context.sizeBytes, client('read', data, context.sizeBytes)));
@@ -44,13 +50,9 @@ export const libraryRead: Benchmark = {
         rmSync(data, { recursive: true, force: true });
       }
       context.note(`library read from ${nodeCount} node(s): ${median(speeds).toFixed(0)} MB/s`);
-      rows.push({
-        name: `library read, ${nodeCount} node${nodeCount === 1 ? '' : 's'}`,
-        value: median(speeds),
-        unit: 'MB/s',
-        spread: spread(speeds),
-      });
+      rows.push(pairRow(`library read, ${nodeCount} node${nodeCount === 1 ? '' : 's'}`, speeds, 'raw disk', raw));
     }
+    rmSync(rawFile);
     return rows;
   },
 };

@@ -41,6 +41,7 @@ export const memoryWhileStreaming: Benchmark = {
       memoryRow('mount process, most resident', samples.mount, MOUNT_MOST_MIB),
       memoryRow('node process, most resident', samples.node, NODE_MOST_MIB),
       lateRow('mount process, second half / first half', samples.mount),
+      lateRow('node process, second half / first half', samples.node),
     ];
   },
 };
