@@ -138,6 +138,7 @@ async function wire(
   });
   network.setNews(news, (heard, _from, channel) => catalog.heard(heard, channel));
   const startedMs = env.clock.monotonicMs();
+  const { diskId } = await env.disk.space(directory.path);
   network.handle(blockMethods.compact, async () => ({ header: { reclaimedBytes: await engine.compact() } }));
   network.handle('node.ping', () => ({ header: null }));
   network.handle('node.status', () => ({ header: report() }));
@@ -176,6 +177,7 @@ async function wire(
       fileBytes: usage.fileBytes,
       freeBytes: usage.freeBytes,
       capacityBytes: usage.capacityBytes,
+      diskId,
       blockCount: usage.blockCount,
       damage: blocks.damageLog().map(({ pool, id, foundAtNs, healed }) => ({
         pool,
