@@ -24,7 +24,7 @@ import { META_TIMEOUT_MS, MiB } from '../../limits.ts';
 import type { HandlerReply, IncomingRequest } from '../../net/types.ts';
 import { encodeCommand } from '../commands.ts';
 import type { Command } from '../commands.ts';
-import { MetaStore } from '../meta-store.ts';
+import { MetaStore, type Maybe } from '../meta-store.ts';
 import type { Outcome } from '../outcome.ts';
 import type { GroupStatus, Query, QueryOf, QueryResults } from '../types.ts';
 import { commonPrefix, compareLogs } from './common-prefix.ts';
@@ -36,17 +36,9 @@ import { COMMAND_MAX_BYTES } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
 import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
 import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
-import {
-  groupMethods,
-  packEntries,
-  parseCursor,
-  parseHead,
-  parseSyncPush,
-  parseSyncPushReply,
-  parseTailReply,
-  parseTailRequest,
-} from './messages.ts';
+import { groupMethods, packEntries, parseCursor, parseHead, parseTailReply, parseTailRequest } from './messages.ts';
 import type { Head, SyncPush, SyncPushReply } from './messages.ts';
+import { encodeSyncPush, encodeSyncPushReply, parseSyncPushReply } from './push-codec.ts';
 import { openLog } from './open-log.ts';
 import type { OpenedLog } from './open-log.ts';
 import { Primary } from './primary.ts';
@@ -66,6 +58,8 @@ const OVERLAY_MAX_BYTES = 32 * MiB;
 /** A participant asks whether there is a secondary this often while the catalog names none. */
 const QUERY_INTERVAL_MS = 500;
 const PROPOSE_RETRY_MS = 500;
+/** What followers know to be committed is applied so much later: a batch costs less than its entries one by one. */
+const FOLLOWER_APPLY_MS = 5;
 /** Log that waits for an answer; beyond it writers are told to come again. */
 const PENDING_MAX_COUNT = 20_000;
 
@@ -89,6 +83,9 @@ export class GroupMember {
   #applying: Promise<void> | undefined;
   /** Pushes are taken one after the other. */
   #followTail: Promise<unknown> = Promise.resolve();
+  /** Of those, how many have not ended. */
+  #followCount = 0;
+  #applyTimer: Timer | undefined;
   #copying: Promise<void> | undefined;
   /** The log was damaged and is empty: until a full copy has been taken, what is here does not count. */
   #damaged: boolean;
@@ -159,6 +156,7 @@ export class GroupMember {
     this.#closing.abort();
     this.#gate.close();
     this.#timer?.cancel();
+    this.#applyTimer?.cancel();
     this.#unsubscribe?.();
     this.#waiters.rejectAll(stoppingError());
     await this.#followTail;
@@ -173,15 +171,18 @@ export class GroupMember {
 
   // What clients ask for
 
-  /** Orders the command, and resolves with its outcome once it is committed and applied. */
-  propose(command: Uint8Array): Promise<Outcome> {
+  /**
+   * Orders the command, and resolves with its outcome once it is committed and applied. `decoded`: what the bytes say,
+   * where the caller has read them.
+   */
+  propose(command: Uint8Array, decoded: Command): Promise<Outcome> {
     const primary = this.#requireServing();
     if (this.#waiters.count >= PENDING_MAX_COUNT) throw new OverloadedError('too many writes are waiting');
     if (command.length > COMMAND_MAX_BYTES) {
       throw new TooLargeError(`a change of ${command.length} bytes; the limit is ${COMMAND_MAX_BYTES}`);
     }
     const seq = (this.#log.lastSeq + 1) as Seq;
-    const entry: LogEntry = { seq, epoch: primary.group.epoch, prevEpoch: this.#log.lastEpoch, command };
+    const entry: LogEntry = { seq, epoch: primary.group.epoch, prevEpoch: this.#log.lastEpoch, command, decoded };
     const answered = this.#waiters.outcomeOf(seq);
     const written = this.#log.append([entry]);
     if (written !== this.#lastAppend) {
@@ -196,10 +197,10 @@ export class GroupMember {
   }
 
   async proposeCommand(command: Command): Promise<Outcome> {
-    return this.propose(encodeCommand(command));
+    return this.propose(encodeCommand(command), command);
   }
 
-  async query<Op extends Query['op']>(query: QueryOf<Op>): Promise<QueryResults[Op]> {
+  query<Op extends Query['op']>(query: QueryOf<Op>): Maybe<QueryResults[Op]> {
     this.#requireServing();
     return this.#store.query(query);
   }
@@ -332,16 +333,19 @@ export class GroupMember {
   #send(primary: Primary, node: NodeId, plan: PushPlan, entries: readonly LogEntry[]): void {
     const prevSeq = plan.fromSeq - 1;
     const prevEpoch = this.#log.epochAt(prevSeq);
-    const header = {
-      ...this.#head(),
+    const { id: group, epoch, historyId } = this.#group;
+    const header = encodeSyncPush({
+      group,
+      epoch,
+      historyId,
       prevSeq,
       prevEpoch: prevEpoch ?? 0,
-      entries: packEntries(entries),
+      entries,
       committedSeq: this.#committedSeq,
       syncedSeq: this.#log.syncedSeq,
       sync: plan.sync,
       copy: plan.copy || prevEpoch === undefined,
-    };
+    });
     const last = entries.at(-1);
     if (last !== undefined) primary.sent(node, plan, last.seq);
     // Not tied to `closing`: its time is bounded, and nobody looks at its answer any more.
@@ -453,14 +457,39 @@ export class GroupMember {
   // The followers' work
 
   /** RPC group.syncPush. */
-  handlePush(request: IncomingRequest): Promise<HandlerReply> {
-    const push = parseSyncPush(request.header);
+  handlePush(push: SyncPush, request: IncomingRequest): Promise<HandlerReply> | HandlerReply {
+    if (this.#followCount === 0) {
+      const reply = this.#followNow(push, request);
+      if (reply !== undefined) return { header: encodeSyncPushReply(reply) };
+    }
+    this.#followCount++;
     const run = this.#followTail.then(async () => {
-      await this.#checkSender(push, request);
-      return { header: await this.#follow(push) };
+      try {
+        await this.#checkSender(push, request);
+        return { header: encodeSyncPushReply(await this.#follow(push)) };
+      } finally {
+        this.#followCount--;
+      }
     });
     this.#followTail = run.catch(() => undefined);
     return run;
+  }
+
+  /** The common case, in which nothing is to be waited for: entries that continue the log. Otherwise undefined, and nothing was done. */
+  #followNow(push: SyncPush, request: IncomingRequest): SyncPushReply | undefined {
+    if (push.sync || !this.#gate.isOpenTo(push)) return undefined;
+    this.#requirePrimarySender(push, request);
+    this.#requireWhole();
+    if (this.#mustCopy) return undefined;
+    const step = stepFollower(push, this.#log, this.#store.appliedSeq);
+    if (step.kind !== 'append' || step.truncateAfter !== undefined) return undefined;
+    try {
+      if (step.entries.length > 0 && !this.#log.appendNow(step.entries)) return undefined;
+    } catch (error) {
+      this.#logFailed(error);
+      throw error;
+    }
+    return this.#followed(push, step.committedSeq);
   }
 
   async #follow(push: SyncPush): Promise<SyncPushReply> {
@@ -483,13 +512,28 @@ export class GroupMember {
         if (push.sync) await this.#log.sync();
         // R6: what was fenced meanwhile is not acknowledged any more.
         this.#gate.check(push);
-        this.#primarySyncedSeq = push.syncedSeq;
-        this.#commitTo(Math.min(step.committedSeq, this.#log.lastSeq));
-        // What is beyond the message may not be the primary's: only what was compared counts.
-        const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
-        return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
+        return this.#followed(push, step.committedSeq);
       }
     }
+  }
+
+  /** The log has what the push brought. */
+  #followed(push: SyncPush, committedSeq: number): SyncPushReply {
+    this.#primarySyncedSeq = push.syncedSeq;
+    this.#committedSeq = Math.max(this.#committedSeq, Math.min(committedSeq, this.#log.lastSeq));
+    this.#applySoon();
+    // What is beyond the message may not be the primary's: only what was compared counts.
+    const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
+    return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
+  }
+
+  /** Nobody waits for a follower to apply, but the primary for its answer: so a little later, and several at a time. */
+  #applySoon(): void {
+    if (this.#applyTimer !== undefined || this.#store.appliedSeq >= this.#committedSeq) return;
+    this.#applyTimer = this.#o.env.clock.setTimer(FOLLOWER_APPLY_MS, () => {
+      this.#applyTimer = undefined;
+      this.#guard(() => this.#commitTo(this.#committedSeq));
+    });
   }
 
   #beginCopy(): SyncPushReply {
@@ -559,6 +603,10 @@ export class GroupMember {
 
   async #checkSender(head: Head, request: IncomingRequest): Promise<void> {
     await this.#gate.pass(head);
+    this.#requirePrimarySender(head, request);
+  }
+
+  #requirePrimarySender(head: Head, request: IncomingRequest): void {
     if (request.remote.nodeId !== this.#group.primary) {
       throw new AuthError(
         `${request.remote.nodeId ?? 'a client'} is not the primary of ${head.group} in epoch ${head.epoch}`,
@@ -636,9 +684,13 @@ export class GroupMember {
 
   #applyNow(entries: readonly LogEntry[]): Promise<void> | undefined {
     invariant(entries.length > 0, 'R3', 'what is committed is not in the log');
-    return this.#store.apply(entries, (seq, outcome) => this.#waiters.applied(seq, outcome)) as
-      Promise<void> | undefined;
+    const waiting = this.#store.apply(entries, this.#applied) as Promise<void> | undefined;
+    // Applied, they are only kept for members that lag behind, as bytes.
+    for (const entry of entries) entry.decoded = undefined;
+    return waiting;
   }
+
+  readonly #applied = (seq: Seq, outcome: Outcome): void => this.#waiters.applied(seq, outcome);
 
   async #applyFromDisk(from: number): Promise<void> {
     await this.#applyNow(await this.#log.read(from, PUSH_MAX_BYTES, this.#committedSeq));
