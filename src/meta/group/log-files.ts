@@ -173,7 +173,7 @@ export class GroupLog {
 
   /** Once all that is appended in this turn is there; in line only behind something else. */
   async #writeSoon(): Promise<void> {
-    await undefined;
+    await Promise.resolve();
     if (this.#failure !== undefined) throw this.#failedError();
     if (this.#queued.length > 0 && this.#mayWriteNow(this.#queued)) this.#writeQueuedNow();
     else await this.#inLine(() => this.#writeQueued());

@@ -17,7 +17,6 @@ import {
   OverloadedError,
   TooLargeError,
   UnavailableError,
-  invariant,
 } from '../../errors.ts';
 import type { NodeId, Seq, SessionId } from '../../ids.ts';
 import { META_TIMEOUT_MS, MiB } from '../../limits.ts';
@@ -27,6 +26,7 @@ import type { Command } from '../commands.ts';
 import { MetaStore, type Maybe } from '../meta-store.ts';
 import type { Outcome } from '../outcome.ts';
 import type { GroupStatus, Query, QueryOf, QueryResults } from '../types.ts';
+import { Applier } from './applier.ts';
 import { commonPrefix, compareLogs } from './common-prefix.ts';
 import { stepFollower } from './follower.ts';
 import { EpochGate } from './epoch-gate.ts';
@@ -58,8 +58,6 @@ const OVERLAY_MAX_BYTES = 32 * MiB;
 /** A participant asks whether there is a secondary this often while the catalog names none. */
 const QUERY_INTERVAL_MS = 500;
 const PROPOSE_RETRY_MS = 500;
-/** What followers know to be committed is applied so much later: a batch costs less than its entries one by one. */
-const FOLLOWER_APPLY_MS = 5;
 /** Log that waits for an answer; beyond it writers are told to come again. */
 const PENDING_MAX_COUNT = 20_000;
 
@@ -78,14 +76,11 @@ export class GroupMember {
   /** In words, why this member cannot take part. */
   #broken: string | undefined;
   readonly #waiters = new Waiters();
-  /** Commit point as this node knows it. */
-  #committedSeq: number;
-  #applying: Promise<void> | undefined;
+  readonly #applier: Applier;
   /** Pushes are taken one after the other. */
   #followTail: Promise<unknown> = Promise.resolve();
   /** Of those, how many have not ended. */
   #followCount = 0;
-  #applyTimer: Timer | undefined;
   #copying: Promise<void> | undefined;
   /** The log was damaged and is empty: until a full copy has been taken, what is here does not count. */
   #damaged: boolean;
@@ -112,7 +107,16 @@ export class GroupMember {
     this.#kv = kv;
     this.#store = store;
     this.#log = opened.log;
-    this.#committedSeq = store.appliedSeq;
+    this.#applier = new Applier({
+      store,
+      log: opened.log,
+      clock: o.env.clock,
+      mayApply: () => this.#mayApply(),
+      outcome: (seq, outcome) => this.#waiters.applied(seq, outcome),
+      done: () => this.#allApplied(),
+      guard: (work) => this.#guard(work),
+      failed: (error) => this.#logFailed(error),
+    });
     this.#copies = new CopyServer(o.env.clock, o.env.random);
     this.#broken = opened.broken;
     this.#damaged = opened.damaged ?? false;
@@ -156,11 +160,11 @@ export class GroupMember {
     this.#closing.abort();
     this.#gate.close();
     this.#timer?.cancel();
-    this.#applyTimer?.cancel();
+    this.#applier.close();
     this.#unsubscribe?.();
     this.#waiters.rejectAll(stoppingError());
     await this.#followTail;
-    await Promise.all([this.#applying, this.#copying, this.#takingTail, this.#flushing]);
+    await Promise.all([this.#applier.running, this.#copying, this.#takingTail, this.#flushing]);
     await this.#copies.close();
     const { log } = this.#o;
     // Log and table are written out; after a failure of either the other still is.
@@ -259,7 +263,7 @@ export class GroupMember {
       role,
       epoch: this.#group.epoch,
       loggedSeq: this.#log.lastSeq,
-      committedSeq: this.#committedSeq,
+      committedSeq: this.#applier.committedSeq,
       appliedSeq: this.#store.appliedSeq,
       serving: this.#broken === undefined && serving?.ok === true,
       detail,
@@ -341,7 +345,7 @@ export class GroupMember {
       prevSeq,
       prevEpoch: prevEpoch ?? 0,
       entries,
-      committedSeq: this.#committedSeq,
+      committedSeq: this.#applier.committedSeq,
       syncedSeq: this.#log.syncedSeq,
       sync: plan.sync,
       copy: plan.copy || prevEpoch === undefined,
@@ -414,7 +418,7 @@ export class GroupMember {
   #afterEvent(): void {
     const primary = this.#primary;
     if (primary !== undefined) {
-      this.#commitTo(primary.committedSeq);
+      this.#applier.commitTo(primary.committedSeq);
       this.#settleSyncs();
       this.#proposeIfDue(primary);
     }
@@ -520,20 +524,10 @@ export class GroupMember {
   /** The log has what the push brought. */
   #followed(push: SyncPush, committedSeq: number): SyncPushReply {
     this.#primarySyncedSeq = push.syncedSeq;
-    this.#committedSeq = Math.max(this.#committedSeq, Math.min(committedSeq, this.#log.lastSeq));
-    this.#applySoon();
+    this.#applier.commitSoon(Math.min(committedSeq, this.#log.lastSeq));
     // What is beyond the message may not be the primary's: only what was compared counts.
     const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
     return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
-  }
-
-  /** Nobody waits for a follower to apply, but the primary for its answer: so a little later, and several at a time. */
-  #applySoon(): void {
-    if (this.#applyTimer !== undefined || this.#store.appliedSeq >= this.#committedSeq) return;
-    this.#applyTimer = this.#o.env.clock.setTimer(FOLLOWER_APPLY_MS, () => {
-      this.#applyTimer = undefined;
-      this.#guard(() => this.#commitTo(this.#committedSeq));
-    });
   }
 
   #beginCopy(): SyncPushReply {
@@ -549,11 +543,11 @@ export class GroupMember {
       signal: this.#closing.signal,
     };
     // Not awaited: pushes meanwhile are answered with 'copying'. Applying stops of itself.
-    this.#copying = Promise.all([this.#applying, this.#flushing])
+    this.#copying = Promise.all([this.#applier.running, this.#flushing])
       .then(() => takeFullCopy(options))
       .then(() => {
         this.#damaged = false;
-        this.#committedSeq = this.#store.appliedSeq;
+        this.#applier.restart();
         log.info({ group, seq: this.#store.appliedSeq }, 'the full copy is complete');
       })
       .catch((error: unknown) => log.warn({ group, error: String(error) }, 'the full copy failed; it starts over'))
@@ -644,56 +638,14 @@ export class GroupMember {
     return this.#o.env.clock.monotonicMs();
   }
 
-  #commitTo(seq: number): void {
-    if (seq > this.#committedSeq) this.#committedSeq = seq;
-    if (this.#applying !== undefined || this.#store.appliedSeq >= this.#committedSeq || this.#mustCopy) return;
-    this.#apply();
+  #mayApply(): boolean {
+    return this.#broken === undefined && !this.#closing.signal.aborted && !this.#mustCopy;
   }
 
-  /** Applies what is committed, in order, one part at a time; at once as long as nothing is to be waited for. */
-  #apply(): void {
-    try {
-      while (this.#mayApply()) {
-        const from = this.#store.appliedSeq + 1;
-        const entries = this.#log.readNow(from, PUSH_MAX_BYTES, this.#committedSeq);
-        const waiting = entries === undefined ? this.#applyFromDisk(from) : this.#applyNow(entries);
-        if (waiting === undefined) continue;
-        this.#applying = waiting
-          .then(
-            () => undefined,
-            (error: unknown) => this.#logFailed(error),
-          )
-          .finally(() => {
-            this.#applying = undefined;
-            this.#guard(() => this.#apply());
-          });
-        return;
-      }
-    } catch (error) {
-      this.#logFailed(error);
-      return;
-    }
+  /** All that is committed is applied, for now. */
+  #allApplied(): void {
     this.#reclaim();
     if (this.#store.overlayBytes > FLUSH_BYTES) this.#flush();
-  }
-
-  #mayApply(): boolean {
-    if (this.#broken !== undefined || this.#closing.signal.aborted || this.#mustCopy) return false;
-    return this.#store.appliedSeq < this.#committedSeq;
-  }
-
-  #applyNow(entries: readonly LogEntry[]): Promise<void> | undefined {
-    invariant(entries.length > 0, 'R3', 'what is committed is not in the log');
-    const waiting = this.#store.apply(entries, this.#applied) as Promise<void> | undefined;
-    // Applied, they are only kept for members that lag behind, as bytes.
-    for (const entry of entries) entry.decoded = undefined;
-    return waiting;
-  }
-
-  readonly #applied = (seq: Seq, outcome: Outcome): void => this.#waiters.applied(seq, outcome);
-
-  async #applyFromDisk(from: number): Promise<void> {
-    await this.#applyNow(await this.#log.read(from, PUSH_MAX_BYTES, this.#committedSeq));
   }
 
   /** Rows of deleted files go bit by bit, by commands like any other. */
@@ -706,7 +658,7 @@ export class GroupMember {
       .catch(() => undefined)
       .finally(() => {
         this.#reclaiming = false;
-        if (this.#applying === undefined) this.#guard(() => this.#reclaim());
+        if (this.#applier.running === undefined) this.#guard(() => this.#reclaim());
       });
   }
   #reclaiming = false;
