@@ -376,6 +376,8 @@ export class MetaStore {
         { sync: true },
       );
       await this.#load();
+      // A question that began before the copy may have read rows of the old table meanwhile.
+      this.#table.clear();
       this.#incomplete = false;
     });
   }
