@@ -167,3 +167,25 @@ export class ByteReader {
     return version;
   }
 }
+
+/**
+ * The text of bytes that are mostly the same as the last time: comparing a few bytes is far cheaper than making a
+ * string, and the string is then one object everywhere.
+ */
+export class TextMemo {
+  #bytes = new Uint8Array(0);
+  #text = '';
+
+  of(bytes: Uint8Array, encoding: 'latin1' | 'hex'): string {
+    if (isEqual(bytes, this.#bytes)) return this.#text;
+    this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString(encoding);
+    this.#bytes = new Uint8Array(bytes);
+    return this.#text;
+  }
+}
+
+function isEqual(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}

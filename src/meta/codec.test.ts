@@ -2,13 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FormatError, TatamiError } from '../errors.ts';
 import { asBlockId, ROOT_INO, type Ino, type PoolId, type SessionId } from '../ids.ts';
-import { decodeCommand, encodeClientCommand, encodeCommand, type Command } from './commands.ts';
+import { decodeCommand, encodeCommand, type Command } from './commands.ts';
 import { decodeInode, encodeInode } from './codec.ts';
 import { keyFromBytes, keyToBytes, prefixEnd, u64FromKey, u64Key } from './keys.ts';
 import { decodeMutation, encodeMutation } from './mutation-codec.ts';
 import { initialRoot } from './namespace.ts';
 import { decodeOutcome, encodeOutcome } from './outcome.ts';
 import { mergeOverlays, Overlay } from './overlay.ts';
+import { decodeMutateRequest, encodeMutateRequest, takeClientCommand } from './requests.ts';
 import { decodeSession, encodeSession } from './sessions.ts';
 import { bytes, inline, OWNER } from './testing.ts';
 import type { Mutation } from './types.ts';
@@ -99,10 +100,13 @@ describe('codecs', () => {
     }
     for (const mutation of MUTATIONS) {
       expect(plain({ ...decodeMutation(encodeMutation(mutation)) })).toContain(mutation.op);
-      const head = { session, requestId: 1, ackedBelow: 1, nowNs: 2n };
-      expect(encodeClientCommand(head, encodeMutation(mutation))).toEqual(
-        encodeCommand({ kind: 'client', ...head, mutation }),
-      );
+      const head = { session, requestId: 1, ackedBelow: 1 };
+      const { group, bytes } = decodeMutateRequest(encodeMutateRequest('g0', head, mutation));
+      const command = takeClientCommand(bytes, 2n);
+      // As it came, with the primary's time, it is what the log holds.
+      expect(group).toBe('g0');
+      expect(bytes).toEqual(encodeCommand({ kind: 'client', ...head, nowNs: 2n, mutation }));
+      expect(command).toEqual(decodeCommand(bytes));
     }
     expect(decodeMutation(encodeMutation(MUTATIONS[7]!))).toEqual(MUTATIONS[7]);
     expect(decodeMutation(encodeMutation(MUTATIONS[8]!))).toMatchObject({

@@ -4,7 +4,7 @@
  */
 import { CorruptionError } from '../errors.ts';
 import { asBlockId, type Ino, type PoolId, type SessionId } from '../ids.ts';
-import { ByteReader, ByteWriter } from './bytes.ts';
+import { ByteReader, ByteWriter, TextMemo } from './bytes.ts';
 import type { Attr, Extent, FileType } from './types.ts';
 
 const VALUE_VERSION = 1;
@@ -267,8 +267,10 @@ export function decodeOrphan(bytes: Uint8Array): SessionId[] {
   return Array.from({ length: r.u16() }, () => readSessionId(r));
 }
 
+const sessions = new TextMemo();
+
 export function readSessionId(r: ByteReader): SessionId {
-  return Buffer.from(r.raw(16)).toString('hex') as SessionId;
+  return sessions.of(r.raw(16), 'hex') as SessionId;
 }
 
 /** What a dead number still has rows of. */

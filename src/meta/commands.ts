@@ -1,8 +1,9 @@
 /**
  * Commands: what the group's log holds. A client's mutation is wrapped by the primary with the time; inode numbers come
- * from the table's counter. As bytes: version, kind, fields. The client's mutation bytes go into the log entry as they
- * came, so the primary need not encode them again.
+ * from the table's counter. As bytes: version, kind, fields. A client's command goes into the log entry as it came
+ * (requests.ts), so the primary need not encode it again.
  */
+import { FormatError } from '../errors.ts';
 import type { SessionId } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readSessionId } from './codec.ts';
@@ -52,12 +53,29 @@ function session(w: ByteWriter, id: SessionId): ByteWriter {
   return w.raw(Buffer.from(id, 'hex'));
 }
 
+/** Where the time of a client command lies: after version, kind, session, request id and ackedBelow. */
+const CLIENT_TIME_AT = 2 + 16 + 8 + 8;
+
+/** The bytes of a client command; the primary puts its time in with {@link stampCommand}. */
+export function writeClientCommand(w: ByteWriter, command: ClientCommand): void {
+  session(w.u8(COMMAND_VERSION).u8(KINDS.indexOf('client')), command.session)
+    .u53(command.requestId)
+    .u53(command.ackedBelow)
+    .i64(command.nowNs);
+  writeMutation(w, command.mutation);
+}
+
+/** Sets the time of an encoded client command. FormatError if the bytes are too few to be one. */
+export function stampCommand(bytes: Uint8Array, nowNs: bigint): void {
+  if (bytes.length < CLIENT_TIME_AT + 8) throw new FormatError('a command cannot be read: it ends too early');
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).setBigInt64(CLIENT_TIME_AT, nowNs, true);
+}
+
 export function encodeCommand(command: Command): Uint8Array {
   const w = start(command.kind);
   switch (command.kind) {
     case 'client':
-      session(w, command.session).u53(command.requestId).u53(command.ackedBelow).i64(command.nowNs);
-      writeMutation(w, command.mutation);
+      writeClientCommand(w.reset(), command);
       break;
     case 'openSession':
       session(w, command.session).i64(command.nowNs).u53(command.leaseMs).text(command.label);
@@ -75,12 +93,6 @@ export function encodeCommand(command: Command): Uint8Array {
       break;
   }
   return w.finish();
-}
-
-/** As encodeCommand of a client command, from a mutation's own bytes (encodeMutation), which are not checked here. */
-export function encodeClientCommand(head: Omit<ClientCommand, 'kind' | 'mutation'>, mutation: Uint8Array): Uint8Array {
-  const w = session(start('client'), head.session).u53(head.requestId).u53(head.ackedBelow).i64(head.nowNs);
-  return w.raw(mutation).finish();
 }
 
 /** Throws FormatError for what is not a whole, well-formed command. Byte fields are views of `bytes`. */

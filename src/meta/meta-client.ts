@@ -12,9 +12,9 @@ import { ATTEMPT_TIMEOUT_MS, META_TIMEOUT_MS, SESSION_LEASE_MS } from '../limits
 import type { Logger } from '../log.ts';
 import type { Network } from '../net/types.ts';
 import { metaMethods } from './meta-service.ts';
-import { encodeMutation } from './mutation-codec.ts';
 import { decodeOutcome, outcomeError } from './outcome.ts';
 import { decodeQueryResult } from './query-codec.ts';
+import { encodeMutateRequest, encodeQueryRequest } from './requests.ts';
 import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from './types.ts';
 
 /** Conditions that pass: the same request is tried again, at whoever is primary then. */
@@ -44,6 +44,8 @@ interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
+const NO_OPTIONS: CallOptions = {};
+
 /** Opens a session at the groups; rejects if no primary serves before the deadline. */
 export async function connectMeta(options: MetaClientOptions): Promise<RemoteMetaClient> {
   const client = new RemoteMetaClient(options);
@@ -70,28 +72,25 @@ export class RemoteMetaClient implements MetaClient {
 
   async open(): Promise<void> {
     const { label } = this.#o;
-    const header = { session: this.sessionId, leaseMs: this.#leaseMs, label };
-    await this.#everyGroup((group) => this.#call(() => group, metaMethods.openSession, header, {}));
+    const fields = { session: this.sessionId, leaseMs: this.#leaseMs, label };
+    await this.#everyGroup((group) => this.#callWith(group, metaMethods.openSession, fields, NO_OPTIONS));
     this.#keepAliveLater();
   }
 
-  async mutate(mutation: Mutation, options: CallOptions = {}): Promise<MutationResult> {
+  async mutate(mutation: Mutation, options: CallOptions = NO_OPTIONS): Promise<MutationResult> {
     const requestId = this.#nextRequestId++;
     this.#unanswered.add(requestId);
-    const bytes = encodeMutation(mutation);
-    const header = { session: this.sessionId, requestId, ackedBelow: 0, mutation: bytes };
     let answered = false;
     try {
       const reply = await this.#call(
         () => this.#groupOf(targetOf(mutation)),
         metaMethods.mutate,
-        header,
-        options,
-        () => {
+        (group) => {
           // The lowest id whose answer is not known: results below it may be forgotten.
           const [ackedBelow = requestId] = this.#unanswered;
-          header.ackedBelow = ackedBelow;
+          return encodeMutateRequest(group, { session: this.sessionId, requestId, ackedBelow }, mutation);
         },
+        options,
       );
       answered = true;
       if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.mutate is not bytes');
@@ -105,29 +104,36 @@ export class RemoteMetaClient implements MetaClient {
     }
   }
 
-  async query<Op extends Query['op']>(query: QueryOf<Op>, options: CallOptions = {}): Promise<QueryResults[Op]> {
-    const group = () => this.#groupOf(inoOf(query));
-    const reply = await this.#call(group, metaMethods.query, { query }, options);
+  async query<Op extends Query['op']>(
+    query: QueryOf<Op>,
+    options: CallOptions = NO_OPTIONS,
+  ): Promise<QueryResults[Op]> {
+    const reply = await this.#call(
+      () => this.#groupOf(inoOf(query)),
+      metaMethods.query,
+      (group) => encodeQueryRequest(group, query),
+      options,
+    );
     if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.query is not bytes');
     return decodeQueryResult(query.op, reply);
   }
 
   async sync(options: CallOptions = {}): Promise<void> {
-    await this.#everyGroup((group) => this.#call(() => group, metaMethods.sync, {}, options));
+    await this.#everyGroup((group) => this.#callWith(group, metaMethods.sync, {}, options));
   }
 
   /** From the reply on, commits of blocks put before this collection generation are refused (gc). */
   async gcBarrier(generation: number): Promise<void> {
-    await this.#everyGroup((group) => this.#call(() => group, metaMethods.gcBarrier, { generation }, {}));
+    await this.#everyGroup((group) => this.#callWith(group, metaMethods.gcBarrier, { generation }, NO_OPTIONS));
   }
 
   /** Ends the session: its unlinked files go at once rather than at the end of the lease. */
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#timer?.cancel();
-    const header = { session: this.sessionId };
+    const fields = { session: this.sessionId };
     await this.#everyGroup((group) =>
-      this.#call(() => group, metaMethods.endSession, header, { timeoutMs: 1_000 }),
+      this.#callWith(group, metaMethods.endSession, fields, { timeoutMs: 1_000 }),
     ).catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the session was left to expire'));
     this.#closing.abort();
   }
@@ -136,37 +142,47 @@ export class RemoteMetaClient implements MetaClient {
     await Promise.all(this.#o.catalog.current().groups.map(work));
   }
 
+  /** One of the rarer messages, whose header is a map of named fields. */
+  #callWith(group: Group, method: string, fields: object, options: CallOptions): Promise<unknown> {
+    return this.#call(
+      () => group,
+      method,
+      (id) => ({ ...fields, group: id }),
+      options,
+    );
+  }
+
   #groupOf(ino: Ino): Group {
     return groupOfIno(this.#o.catalog.current(), ino);
   }
 
-  /** Calls the group's primary until it answers; `before` runs before each attempt. */
+  /** Calls the group's primary until it answers; `headerFor` is asked before each attempt. */
   async #call(
     groupNow: () => Group,
     method: string,
-    header: object,
+    headerFor: (group: string) => unknown,
     options: CallOptions,
-    before: () => void = () => undefined,
   ): Promise<unknown> {
     const { clock } = this.#o.env;
+    const { signal } = options;
     const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? META_TIMEOUT_MS);
     for (let attempt = 0; ; attempt++) {
       if (this.#closing.signal.aborted) throw new CancelledError('the client is closed');
       if (this.#expired) throw this.#expiredError();
       // By id, in the newest catalog: the primary may have changed since the last attempt.
-      const wanted = groupNow().id;
-      const group = this.#o.catalog.current().groups.find((candidate) => candidate.id === wanted) ?? groupNow();
-      before();
+      const wanted = groupNow();
+      const group = this.#o.catalog.current().groups.find((candidate) => candidate.id === wanted.id) ?? wanted;
+      const header = headerFor(group.id);
       try {
         const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - clock.monotonicMs()));
-        const call = { timeoutMs, ...(options.signal === undefined ? {} : { signal: options.signal }) };
-        const reply = await this.#o.network.call(group.primary, method, { ...header, group: group.id }, call);
+        const call = signal === undefined ? { timeoutMs } : { timeoutMs, signal };
+        const reply = await this.#o.network.call(group.primary, method, header, call);
         return reply.header;
       } catch (error) {
         if (!(error instanceof TatamiError) || !PASSING.has(error.code)) throw this.#noticed(error);
         const waitMs = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** attempt);
         if (clock.monotonicMs() + waitMs >= deadlineMs) throw lateError(method, group, error);
-        await clock.sleep(waitMs, options.signal);
+        await clock.sleep(waitMs, signal);
       }
     }
   }
@@ -184,9 +200,9 @@ export class RemoteMetaClient implements MetaClient {
 
   #keepAliveLater(): void {
     this.#timer = this.#o.env.clock.setTimer(this.#leaseMs / 3, () => {
-      const header = { session: this.sessionId };
+      const fields = { session: this.sessionId };
       const options = { timeoutMs: this.#leaseMs / 3 };
-      this.#everyGroup((group) => this.#call(() => group, metaMethods.keepAlive, header, options))
+      this.#everyGroup((group) => this.#callWith(group, metaMethods.keepAlive, fields, options))
         .catch((error: unknown) => this.#o.log.warn({ error: String(error) }, 'the session could not be kept alive'))
         .finally(() => {
           if (!this.#closing.signal.aborted && !this.#expired) this.#keepAliveLater();

@@ -8,14 +8,13 @@ import { FormatError, SessionExpiredError, UnavailableError } from '../errors.ts
 import type { GroupId, NodeId, SessionId } from '../ids.ts';
 import type { Logger } from '../log.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
-import { encodeClientCommand } from './commands.ts';
 import { GroupMember } from './group/member.ts';
 import type { GroupBounds } from './group/member-options.ts';
 import { groupMethods } from './group/messages.ts';
-import { decodeMutation } from './mutation-codec.ts';
+import { parseSyncPush } from './group/push-codec.ts';
 import { encodeOutcome, outcomeError } from './outcome.ts';
-import { parseQuery } from './query-check.ts';
 import { encodeQueryResult } from './query-codec.ts';
+import { decodeMutateRequest, decodeQueryRequest, takeClientCommand } from './requests.ts';
 import type { GroupStatus } from './types.ts';
 
 export const metaMethods = {
@@ -120,7 +119,10 @@ export class MetaService {
       await this.#of(request).proposeCommand({ kind: 'gcBarrier', generation });
       return { header: null };
     });
-    network.handle(groupMethods.syncPush, (request) => this.#of(request).handlePush(request));
+    network.handle(groupMethods.syncPush, (request) => {
+      const push = parseSyncPush(request.header);
+      return this.#member(push.group).handlePush(push, request);
+    });
     network.handle(groupMethods.tail, (request) => this.#of(request).handleTail(request));
     network.handle(groupMethods.syncPull, (request) => this.#of(request).handlePull(request));
     network.handle(groupMethods.secondaryQuery, (request) => this.#of(request).handleQuery(request));
@@ -128,35 +130,28 @@ export class MetaService {
   }
 
   #of(request: IncomingRequest): GroupMember {
-    const { group } = fieldsOf(request);
+    return this.#member(fieldsOf(request)['group']);
+  }
+
+  #member(group: unknown): GroupMember {
     const member = typeof group === 'string' ? this.#members.get(group) : undefined;
     if (member === undefined) throw new UnavailableError(`this node has no group ${String(group).slice(0, 64)}`);
     return member;
   }
 
-  async #mutate(request: IncomingRequest): Promise<HandlerReply> {
-    const member = this.#of(request);
-    const fields = fieldsOf(request);
-    const { mutation } = fields;
-    if (!(mutation instanceof Uint8Array)) throw new FormatError('mutation must be bytes');
-    // A malformed command must never get into the log: every replica would stumble over it.
-    decodeMutation(mutation);
-    const session = sessionOf(request);
-    member.heardOfSession(session);
-    const head = {
-      session,
-      requestId: integer(fields['requestId'], 'requestId'),
-      ackedBelow: integer(fields['ackedBelow'], 'ackedBelow'),
-      nowNs: member.nowNs(),
-    };
-    const outcome = await member.propose(encodeClientCommand(head, mutation));
-    return { header: encodeOutcome(outcome) };
+  #mutate(request: IncomingRequest): Promise<HandlerReply> {
+    const { group, bytes } = decodeMutateRequest(request.header);
+    const member = this.#member(group);
+    const command = takeClientCommand(bytes, member.nowNs());
+    member.heardOfSession(command.session);
+    return member.propose(bytes, command).then((outcome) => ({ header: encodeOutcome(outcome) }));
   }
 
-  async #query(request: IncomingRequest): Promise<HandlerReply> {
-    const query = parseQuery(fieldsOf(request)['query']);
-    const result = await this.#of(request).query<typeof query.op>(query);
-    return { header: encodeQueryResult(query.op, result) };
+  #query(request: IncomingRequest): Promise<HandlerReply> | HandlerReply {
+    const { group, query } = decodeQueryRequest(request.header);
+    const result = this.#member(group).query<typeof query.op>(query);
+    if (!(result instanceof Promise)) return { header: encodeQueryResult(query.op, result) };
+    return result.then((later) => ({ header: encodeQueryResult(query.op, later) }));
   }
 
   async #openSession(request: IncomingRequest): Promise<HandlerReply> {

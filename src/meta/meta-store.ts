@@ -29,6 +29,8 @@ export type Maybe<T> = T | Promise<T>;
 export interface AppliedEntry {
   readonly seq: Seq;
   readonly command: Uint8Array | Command;
+  /** The command, where it was read before. */
+  readonly decoded?: Command | undefined;
 }
 
 /** One row of a full copy. */
@@ -197,7 +199,8 @@ export class MetaStore {
     if (entry.seq !== this.#appliedSeq + 1) {
       throw new StateError(`entry ${entry.seq} cannot be applied after entry ${this.#appliedSeq}`);
     }
-    const command = entry.command instanceof Uint8Array ? decodeCommand(entry.command) : entry.command;
+    const { command: given } = entry;
+    const command = entry.decoded ?? (given instanceof Uint8Array ? decodeCommand(given) : given);
     this.#tx.restart(this.#counters);
     return applyCommand(this.#tx, this.#sessions, command);
   }
@@ -373,6 +376,8 @@ export class MetaStore {
         { sync: true },
       );
       await this.#load();
+      // A question that began before the copy may have read rows of the old table meanwhile.
+      this.#table.clear();
       this.#incomplete = false;
     });
   }

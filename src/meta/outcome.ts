@@ -87,16 +87,14 @@ export function readOutcome(r: ByteReader): Outcome {
   const flags = r.u8();
   if (flags === REFUSED) return { ok: false, code: r.text() as RefusalCode };
   if (flags > 63) r.fail('an outcome has unknown parts');
-  return {
-    ok: true,
-    result: {
-      ...(flags & WITH_ATTR && { attr: readAttr(r) }),
-      ...(flags & WITH_PARENT && { parentAttr: readAttr(r) }),
-      ...(flags & WITH_NEW_PARENT && { newParentAttr: readAttr(r) }),
-      ...(flags & WITH_VICTIM && { victim: readAttr(r) }),
-      ...(flags & WITH_CREATED && { created: (flags & CREATED) !== 0 }),
-    },
-  };
+  // Filled in, not spread together: that takes longer than reading the attributes.
+  const result: { -readonly [Key in keyof MutationResult]: MutationResult[Key] } = {};
+  if ((flags & WITH_ATTR) !== 0) result.attr = readAttr(r);
+  if ((flags & WITH_PARENT) !== 0) result.parentAttr = readAttr(r);
+  if ((flags & WITH_NEW_PARENT) !== 0) result.newParentAttr = readAttr(r);
+  if ((flags & WITH_VICTIM) !== 0) result.victim = readAttr(r);
+  if ((flags & WITH_CREATED) !== 0) result.created = (flags & CREATED) !== 0;
+  return { ok: true, result };
 }
 
 const writer = new ByteWriter();

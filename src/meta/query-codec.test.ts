@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { FormatError } from '../errors.ts';
 import type { BlockId, Ino, PoolId } from '../ids.ts';
-import { parseQuery } from './query-check.ts';
 import { decodeQueryResult, encodeQueryResult } from './query-codec.ts';
-import type { Attr, Dirent, Extent, FileType, Query, QueryResults } from './types.ts';
+import { decodeQueryRequest, encodeQueryRequest } from './requests.ts';
+import type { Attr, Dirent, Extent, FileType, Query, QueryOf, QueryResults } from './types.ts';
 
 const TYPES: readonly FileType[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'char', 'block'];
 const u53 = fc.maxSafeNat();
@@ -97,24 +97,39 @@ it('garbage is refused, never misread into something huge', () => {
   );
 });
 
-it('queries from the wire are checked', () => {
-  const good = { op: 'readdir', ino: 1, after: new Uint8Array(), limit: 10, withAttrs: true };
-  expect(parseQuery(good)).toEqual(good);
-  for (const bad of [
-    undefined,
-    null,
-    7,
-    'lookup',
-    {},
-    { op: 'nothing' },
-    { op: 'getattr' },
-    { op: 'getattr', ino: 0 },
-    { op: 'getattr', ino: 1.5 },
-    { op: 'getattr', ino: 2 ** 53 },
-    { op: 'lookup', parent: 1, name: 'text' },
-    { ...good, limit: 0 },
-    { ...good, limit: 1e9 },
-  ]) {
-    expect(() => parseQuery(bad)).toThrow(FormatError);
+const QUERIES: { readonly [Op in Query['op']]: fc.Arbitrary<QueryOf<Op>> } = {
+  lookup: fc.record({ op: fc.constant('lookup'), parent: ino, name }),
+  getattr: fc.record({ op: fc.constant('getattr'), ino }),
+  readlink: fc.record({ op: fc.constant('readlink'), ino }),
+  readdir: fc.record({ op: fc.constant('readdir'), ino, after: name, limit: fc.constant(10), withAttrs: fc.boolean() }),
+  extents: fc.record({ op: fc.constant('extents'), ino, offset: u53, lengthBytes: u53, limit: fc.constant(1) }),
+  getxattr: fc.record({ op: fc.constant('getxattr'), ino, name }),
+  listxattr: fc.record({ op: fc.constant('listxattr'), ino }),
+  statfs: fc.record({ op: fc.constant('statfs') }),
+  paths: fc.record({ op: fc.constant('paths'), ino }),
+  allExtents: fc.record({ op: fc.constant('allExtents'), afterIno: u53, afterOffset: u53, limit: fc.constant(9) }),
+};
+
+it.each(Object.keys(QUERIES) as Query['op'][])('a question survives its encoding: %s', (op) => {
+  fc.assert(
+    fc.property(QUERIES[op] as fc.Arbitrary<Query>, fc.nat(), (query, cut) => {
+      const header = new Uint8Array(encodeQueryRequest('g0', query));
+      const read = decodeQueryRequest(header);
+      expect(read.group).toBe('g0');
+      expect(encodeQueryRequest('g0', read.query)).toEqual(encodeQueryRequest('g0', query));
+      expect(() => decodeQueryRequest(header.subarray(0, cut % header.length))).toThrow(FormatError);
+      expect(() => decodeQueryRequest(Buffer.concat([header, Uint8Array.of(0)]))).toThrow(FormatError);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+it('questions from the wire are checked', () => {
+  const listing = { op: 'readdir', ino: 1 as Ino, after: new Uint8Array(), limit: 10, withAttrs: true } as const;
+  expect(decodeQueryRequest(encodeQueryRequest('g0', listing)).query).toMatchObject({ limit: 10, withAttrs: true });
+  const zero = { op: 'getattr', ino: 0 as Ino } as const;
+  const badRows = [zero, { ...listing, limit: 0 }, { ...listing, limit: 1e9 }].map((q) => encodeQueryRequest('g0', q));
+  for (const bad of [undefined, null, 7, 'lookup', {}, new Uint8Array(), Uint8Array.of(1, 0, 0, 99), ...badRows]) {
+    expect(() => decodeQueryRequest(bad)).toThrow(FormatError);
   }
 });

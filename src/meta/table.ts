@@ -1,16 +1,18 @@
 /**
  * The layers of the table: two overlays in memory over the sorted store. The active one takes writes; the frozen one is
- * being written to the store. Reads see active, then frozen, then the store.
+ * being written to the store. Reads see active, then frozen, then the store (or its rows that are kept in memory).
  */
 import type { Kv, KvOp } from '../env.ts';
 import { keyFromBytes, keyToBytes } from './keys.ts';
 import { mergeOverlays, Overlay, type OverlayRow, type RangeRead, type Row } from './overlay.ts';
+import { RowCache } from './row-cache.ts';
 import type { PointReader, RangeReads } from './transaction.ts';
 
 export class Table implements PointReader {
   readonly #kv: Kv;
   #active = new Overlay();
   #frozen: Overlay | undefined;
+  readonly #stored = new RowCache();
   /**
    * Scans whose snapshot of the store is not yet taken. Invariant: a frozen overlay is not written before the scans
    * begun earlier have theirs, or they would see commands applied after they began.
@@ -35,7 +37,11 @@ export class Table implements PointReader {
   get(key: string): Uint8Array | undefined {
     if (this.#active.has(key)) return this.#active.get(key);
     if (this.#frozen?.has(key) === true) return this.#frozen.get(key);
-    return this.#kv.get(keyToBytes(key));
+    const known = this.#stored.get(key);
+    if (known !== undefined) return known;
+    const value = this.#kv.get(keyToBytes(key));
+    if (value !== undefined) this.#stored.learn(key, value);
+    return value;
   }
 
   set(key: string, value: Uint8Array | undefined): void {
@@ -106,6 +112,8 @@ export class Table implements PointReader {
       ops.push(value === undefined ? { key: keyToBytes(key) } : { key: keyToBytes(key), value });
     }
     await this.#kv.batch(ops, { sync: true });
+    // Until here the frozen rows hid those of the cache.
+    for (const [key, value] of frozen.entries()) this.#stored.learn(key, value);
     this.#frozen = undefined;
   }
 
@@ -113,6 +121,7 @@ export class Table implements PointReader {
   clear(): void {
     this.#active = new Overlay();
     this.#frozen = undefined;
+    this.#stored.clear();
   }
 }
 

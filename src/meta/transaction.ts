@@ -44,7 +44,7 @@ export class Transaction implements PointReader {
   constructor(below: PointReader, counters: Counters) {
     this.#below = below;
     this.#countersBefore = counters;
-    this.counters = { ...counters };
+    this.counters = copyOf(counters);
   }
 
   /** Forgets everything, for the next command. */
@@ -58,7 +58,7 @@ export class Transaction implements PointReader {
     this.writes.clear();
     this.#inodes.clear();
     this.#changed.clear();
-    this.counters = { ...this.#countersBefore };
+    this.counters = copyOf(this.#countersBefore);
   }
 
   get(key: string): Uint8Array | undefined {
@@ -154,4 +154,9 @@ export class Transaction implements PointReader {
   seal(): void {
     for (const inode of this.#changed) this.writes.set(inodeKey(inode.ino), encodeInode(inode));
   }
+}
+
+/** Field by field: a spread of an object goes the long way round. */
+function copyOf({ nextIno, inodeCount, storedBytes, deadCount, gcGeneration }: Counters): Counters {
+  return { nextIno, inodeCount, storedBytes, deadCount, gcGeneration };
 }

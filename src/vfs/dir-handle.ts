@@ -25,6 +25,13 @@ export const FIRST_NAME_OFFSET = 2;
 /** The question for a window of names, as the mount asks it. */
 export type AskNames = (query: QueryOf<'readdir'>) => Promise<QueryResults['readdir']>;
 
+interface Window {
+  readonly reply: QueryResults['readdir'];
+  readonly askedAt: number;
+  readonly namesAskedAt: number;
+  readonly fetchedMs: number;
+}
+
 interface Stamps {
   inodes(): number;
   names(): number;
@@ -42,6 +49,10 @@ export class DirHandle {
   /** The name before each window's first, by the window's first number. */
   #windows: { readonly number: number; readonly after: Uint8Array }[] = [{ number: 0, after: EMPTY }];
   attr: Attr | undefined;
+  /** The window after the last one, asked for before anybody wants it; undefined inside: that failed. */
+  #ahead:
+    | { readonly after: Uint8Array; readonly withAttrs: boolean; readonly window: Promise<Window | undefined> }
+    | undefined;
 
   constructor(ino: Ino, stamps: Stamps) {
     this.ino = ino;
@@ -59,6 +70,7 @@ export class DirHandle {
     this.#base = window.number;
     this.#after = window.after;
     this.#ended = false;
+    this.#ahead = undefined;
   }
 
   /** Names from `number` on that are here; undefined: call {@link fetch} first. */
@@ -78,19 +90,14 @@ export class DirHandle {
   }
 
   async #fetchWindow(withAttrs: boolean, ask: AskNames): Promise<void> {
-    const askedAt = this.#stamps.inodes();
-    const namesAskedAt = this.#stamps.names();
     const after = this.#after;
-    const reply = await ask({
-      op: 'readdir',
-      ino: this.ino,
-      after,
-      limit: DIRECTORY_WINDOW,
-      withAttrs,
-    });
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    // What was asked for ahead is answered by now, or soon; if it failed, it is asked again.
+    const early = ahead?.after === after && ahead.withAttrs === withAttrs ? await ahead.window : undefined;
+    const { reply, askedAt, namesAskedAt, fetchedMs } = early ?? (await this.#askWindow(after, withAttrs, ask));
     // Another reader of this handle may have fetched or rewound meanwhile.
     if (after !== this.#after) return;
-    const fetchedMs = this.#stamps.nowMs();
     this.attr = reply.attr;
     for (const entry of reply.entries) {
       this.#names.push({
@@ -110,11 +117,23 @@ export class DirHandle {
       const number = this.#base + this.#names.length;
       if ((this.#windows.at(-1)?.number ?? 0) < number) this.#windows.push({ number, after: last.name });
     }
+    // While the kernel and the reader are busy with these names, the servers gather the next ones.
+    if (!this.#ended) {
+      const window = this.#askWindow(this.#after, withAttrs, ask).catch(() => undefined);
+      this.#ahead = { after: this.#after, withAttrs, window };
+    }
     if (this.#names.length > KEPT_NAMES) {
       const surplus = this.#names.length - KEPT_NAMES;
       this.#names.splice(0, surplus);
       this.#base += surplus;
     }
+  }
+
+  async #askWindow(after: Uint8Array, withAttrs: boolean, ask: AskNames): Promise<Window> {
+    const askedAt = this.#stamps.inodes();
+    const namesAskedAt = this.#stamps.names();
+    const reply = await ask({ op: 'readdir', ino: this.ino, after, limit: DIRECTORY_WINDOW, withAttrs });
+    return { reply, askedAt, namesAskedAt, fetchedMs: this.#stamps.nowMs() };
   }
 }
 

@@ -6,6 +6,8 @@ import type { MountState } from './mount-state.ts';
 import type { Caller, Maybe } from './ops.ts';
 
 const CAPABILITY = Buffer.from('security.capability');
+/** Made once: the kernel asks before it writes to a file, and a stack costs more than the answer. */
+const NO_CAPABILITY = new FsError('ENODATA');
 
 export class XattrOps {
   readonly #state: MountState;
@@ -16,7 +18,7 @@ export class XattrOps {
 
   getxattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<Uint8Array> {
     const isCapability = CAPABILITY.equals(name);
-    if (isCapability && this.#state.inodes.get(ino)?.hasNoCapability === true) throw new FsError('ENODATA');
+    if (isCapability && this.#state.inodes.get(ino)?.hasNoCapability === true) throw NO_CAPABILITY;
     return this.#ask(caller, ino, name, isCapability);
   }
 

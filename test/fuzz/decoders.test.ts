@@ -29,10 +29,17 @@ import {
   findRecord,
 } from '../../src/meta/group/log-record.ts';
 import * as groupMessages from '../../src/meta/group/messages.ts';
+import * as pushCodec from '../../src/meta/group/push-codec.ts';
 import { decodeMutation, encodeMutation } from '../../src/meta/mutation-codec.ts';
 import { decodeOutcome, encodeOutcome } from '../../src/meta/outcome.ts';
-import { parseQuery } from '../../src/meta/query-check.ts';
 import { decodeQueryResult, encodeQueryResult } from '../../src/meta/query-codec.ts';
+import {
+  decodeMutateRequest,
+  decodeQueryRequest,
+  encodeMutateRequest,
+  encodeQueryRequest,
+  takeClientCommand,
+} from '../../src/meta/requests.ts';
 import type { Attr, Extent, Mutation, Query } from '../../src/meta/types.ts';
 import { PacketCodec } from '../../src/net/discovery-packets.ts';
 import {
@@ -279,18 +286,19 @@ describe('messages', () => {
 
   it('of groups', () => {
     const head = { group: 'g0', epoch: 1, historyId: 'h' };
-    const push = {
-      prevSeq: 1,
-      prevEpoch: 1,
-      entries: [[1, name]],
-      committedSeq: 1,
-      syncedSeq: 1,
-      sync: true,
-      copy: false,
-    };
-    fuzzHeader({ ...head, ...push }, groupMessages.parseSyncPush);
-    fuzzHeader({ status: 'logged', lastSeq: 1, syncedSeq: 1 }, groupMessages.parseSyncPushReply);
-    fuzzHeader({ status: 'mismatch', ends: [[1, 2]] }, groupMessages.parseSyncPushReply);
+    const entry = { seq: 2 as Seq, epoch: 1 as Epoch, prevEpoch: 1 as Epoch, command: name };
+    const at = { prevSeq: 1, prevEpoch: 1, committedSeq: 1, syncedSeq: 1 };
+    const pushes = [
+      pushCodec.encodeSyncPush({ ...head, ...at, entries: [entry], sync: true, copy: false }),
+      pushCodec.encodeSyncPush({ ...head, ...at, entries: [], sync: false, copy: true }),
+    ];
+    fuzzBytes(pushes, pushCodec.parseSyncPush);
+    const replies = [
+      pushCodec.encodeSyncPushReply({ status: 'logged', lastSeq: 1, syncedSeq: 1 }),
+      pushCodec.encodeSyncPushReply({ status: 'mismatch', ends: [[1, 2]] }),
+      pushCodec.encodeSyncPushReply({ status: 'copying' }),
+    ];
+    fuzzBytes(replies, pushCodec.parseSyncPushReply);
     fuzzHeader({ ...head, fromSeq: 1 }, groupMessages.parseTailRequest);
     fuzzHeader({ ends: [[1, 2]], prevEpoch: 1, entries: [[1, name]] }, (h) => groupMessages.parseTailReply(h, 2));
     fuzzHeader(
@@ -309,8 +317,20 @@ describe('messages', () => {
       [encodeOutcome({ ok: true, result: { attr, parentAttr: attr } }), encodeOutcome({ ok: false, code: 'ENOENT' })],
       decodeOutcome,
     );
-    fuzzHeader({ op: 'readdir', ino, after: name, limit: 5, withAttrs: true }, parseQuery);
-    fuzzHeader({ op: 'extents', ino, offset: 1, lengthBytes: 1, limit: 5 }, parseQuery);
+    const asked: Query[] = [
+      { op: 'readdir', ino, after: name, limit: 5, withAttrs: true },
+      { op: 'extents', ino, offset: 1, lengthBytes: 1, limit: 5 },
+      { op: 'lookup', parent: ino, name },
+    ];
+    fuzzBytes(
+      asked.map((query) => encodeQueryRequest('g0', query)),
+      decodeQueryRequest,
+    );
+    const head = { session: '0123456789abcdef'.repeat(2) as SessionId, requestId: 1, ackedBelow: 1 };
+    fuzzBytes(
+      mutations.map((mutation) => encodeMutateRequest('g0', head, mutation)),
+      (bytes) => takeClientCommand(decodeMutateRequest(new Uint8Array(bytes)).bytes, 7n),
+    );
     const block = extents.filter((extent) => extent.kind === 'block');
     const results = [
       ['lookup', encodeQueryResult('lookup', { attr })],

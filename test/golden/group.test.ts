@@ -5,6 +5,8 @@
 import { resolve } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
 import type { Group } from '../../src/catalog/types.ts';
+import type { SyncPush } from '../../src/meta/group/messages.ts';
+import { parseSyncPush, parseSyncPushReply } from '../../src/meta/group/push-codec.ts';
 import { GroupWorld } from '../support/group-world.ts';
 
 let w: GroupWorld;
@@ -12,23 +14,14 @@ let lines: string[];
 
 const BOUNDS = { flushIntervalMs: 200, logKeepBytes: 1_024, segmentBytes: 1_024 };
 
-interface Push {
-  readonly prevSeq: number;
-  readonly prevEpoch: number;
-  readonly entries: readonly (readonly [number, unknown])[];
-  readonly committedSeq: number;
-  readonly copy: boolean;
-  readonly sync: boolean;
-}
-
 function endsText(ends: readonly (readonly [number, number])[]): string {
   return ends.map(([epoch, seq]) => `${seq}@${epoch}`).join(' ');
 }
 
-function pushText(push: Push): string {
+function pushText(push: SyncPush): string {
   const { prevSeq, prevEpoch, entries } = push;
-  const last = entries.length > 1 ? `..${prevSeq + entries.length}@${entries.at(-1)![0]}` : '';
-  const what = entries.length === 0 ? 'nothing' : `${prevSeq + 1}@${entries[0]![0]}${last}`;
+  const last = entries.length > 1 ? `..${prevSeq + entries.length}@${entries.at(-1)!.epoch}` : '';
+  const what = entries.length === 0 ? 'nothing' : `${prevSeq + 1}@${entries[0]!.epoch}${last}`;
   const flags = `${push.sync ? ', on disk' : ''}${push.copy ? ', take a full copy' : ''}`;
   return `SyncPush ${what} after ${prevSeq}@${prevEpoch}, committed ${push.committedSeq}${flags}`;
 }
@@ -37,9 +30,10 @@ function messageText(method: string, header: unknown, reply: unknown): string {
   const answer = reply as Record<string, unknown>;
   switch (method) {
     case 'group.syncPush': {
-      const text = pushText(header as Push);
-      if (answer['status'] === 'logged') return `${text} -> logged ${String(answer['lastSeq'])}`;
-      if (answer['status'] === 'mismatch') return `${text} -> mismatch, ends ${endsText(answer['ends'] as never)}`;
+      const text = pushText(parseSyncPush(header));
+      const pushed = parseSyncPushReply(reply);
+      if (pushed.status === 'logged') return `${text} -> logged ${pushed.lastSeq}`;
+      if (pushed.status === 'mismatch') return `${text} -> mismatch, ends ${endsText(pushed.ends)}`;
       return `${text} -> copying`;
     }
     case 'group.tail': {
@@ -66,7 +60,7 @@ async function start(seed: number, bounds?: typeof BOUNDS): Promise<void> {
     ...(bounds === undefined ? {} : { bounds }),
     onCall(from, to, method, header, reply) {
       const text = messageText(method, header, reply);
-      const beacon = method === 'group.syncPush' && (header as Push).entries.length === 0;
+      const beacon = method === 'group.syncPush' && parseSyncPush(header).entries.length === 0;
       if (beacon && told.get(to) === text) return;
       if (beacon) told.set(to, text);
       lines.push(`${from} > ${to}  ${text}`);

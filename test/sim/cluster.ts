@@ -160,7 +160,7 @@ export class SimCluster {
     const wanted = Math.min(2, this.nodes().length);
     for (let afterIno = 0, afterOffset = 0; ;) {
       const query = { op: 'allExtents', afterIno, afterOffset, limit: 1000 } as const;
-      const page = await this.settle(member.query<'allExtents'>(query));
+      const page = await this.settle(Promise.resolve(member.query<'allExtents'>(query)));
       for (const { ino, extent } of page.items) {
         const name = `${extent.pool}:${blockIdToHex(extent.id)}`;
         afterIno = ino;

@@ -1,8 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Epoch, Ino, NodeId } from '../../src/ids.ts';
+import type { Epoch, Ino, NodeId, Seq } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
-import { encodeMutation } from '../../src/meta/mutation-codec.ts';
+import type { SyncPush } from '../../src/meta/group/messages.ts';
+import { encodeSyncPush } from '../../src/meta/group/push-codec.ts';
 import { decodeOutcome } from '../../src/meta/outcome.ts';
+import { encodeMutateRequest } from '../../src/meta/requests.ts';
 import type { Network } from '../../src/net/types.ts';
 import { GroupWorld } from '../support/group-world.ts';
 
@@ -309,7 +311,7 @@ describe('requests that are tried again', () => {
     const client = await w.client();
     const { meta } = client;
     const session = meta.sessionId;
-    const mutation = encodeMutation({
+    const mutation = {
       op: 'make',
       parent: ROOT_INO,
       name: Buffer.from('once'),
@@ -318,11 +320,13 @@ describe('requests that are tried again', () => {
       owner: { uid: 0, gid: 0 },
       rdev: 0,
       exclusive: true,
-    });
-    const header = { group: 'g0', session, requestId: 1_000, ackedBelow: 0, mutation };
+    } as const;
+    const head = { session, requestId: 1_000, ackedBelow: 0 };
     const ask = async () => {
       for (;;) {
-        const call = client.network.call('n1' as NodeId, 'meta.mutate', header, { timeoutMs: 5_000 });
+        const call = client.network.call('n1' as NodeId, 'meta.mutate', encodeMutateRequest('g0', head, mutation), {
+          timeoutMs: 5_000,
+        });
         const reply = await w.world.settle(call.catch(() => undefined));
         if (reply !== undefined) return decodeOutcome(reply.header as Uint8Array);
         await w.world.run(100);
@@ -347,17 +351,21 @@ describe('messages', () => {
     const { network, catalog } = w.node('n1');
     const { epoch, historyId } = catalog.current().groups[0]!;
     const before = w.node('n3').member.status();
-    const entries = [[epoch, new Uint8Array(4)]];
-    const push = { group: 'g0', historyId, prevSeq: 0, prevEpoch: 0, entries, committedSeq: 9, syncedSeq: 0 };
-    const send = (from: Network, header: object) =>
+    const entries = [{ seq: 1 as Seq, epoch, prevEpoch: 0 as Epoch, command: new Uint8Array(4) }];
+    const at = { prevSeq: 0, prevEpoch: 0, committedSeq: 9, syncedSeq: 0, sync: false, copy: false };
+    const push = { group: 'g0', historyId, entries, ...at };
+    const sendBytes = (from: Network, header: unknown) =>
       w.world.settle(from.call('n3' as NodeId, 'group.syncPush', header, { timeoutMs: 5_000 }));
+    const send = (from: Network, sent: SyncPush) => sendBytes(from, encodeSyncPush(sent));
     await expect(send(network, { ...push, epoch: epoch - 1 })).rejects.toMatchObject({ code: 'ERR_STALE_EPOCH' });
     await expect(send(network, { ...push, epoch: epoch + 1 })).rejects.toMatchObject({ code: 'ERR_STALE_EPOCH' });
     await expect(send(network, { ...push, epoch, historyId: '2'.repeat(16) })).rejects.toMatchObject({
       code: 'ERR_STALE_EPOCH',
     });
     await expect(send(w.node('n2').network, { ...push, epoch })).rejects.toMatchObject({ code: 'ERR_AUTH' });
-    await expect(send(network, { ...push, epoch, prevSeq: -1 })).rejects.toMatchObject({ code: 'ERR_FORMAT' });
+    const cut = encodeSyncPush({ ...push, epoch }).subarray(0, -1);
+    await expect(sendBytes(network, cut)).rejects.toMatchObject({ code: 'ERR_FORMAT' });
+    await expect(sendBytes(network, { ...push, epoch })).rejects.toMatchObject({ code: 'ERR_FORMAT' });
     expect(w.node('n3').member.status()).toEqual(before);
   });
 

@@ -9,6 +9,7 @@ import { sentences } from '../../log.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { findCluster } from '../cluster-files.ts';
 import { processLogger } from '../logger.ts';
+import { tuneForLongRun } from '../long-running.ts';
 import { print } from '../output.ts';
 import { writeRecord } from '../process-record.ts';
 import { realEnv } from '../real-env.ts';
@@ -60,6 +61,7 @@ function nameOf(path: string): string {
 }
 
 async function serve(path: string, options: MountOptions): Promise<void> {
+  tuneForLongRun();
   let signalled = false;
   const stopped = new Promise<void>((settle) => {
     const stop = () => {

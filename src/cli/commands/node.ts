@@ -8,6 +8,7 @@ import { readKeyFile } from '../cluster-files.ts';
 import { processLogger } from '../logger.ts';
 import { print } from '../output.ts';
 import { realEnv } from '../real-env.ts';
+import { tuneForLongRun } from '../long-running.ts';
 import { checkAddress, defaultNodeId } from '../node-arguments.ts';
 import { writeRecord } from '../process-record.ts';
 import { tellParent } from '../spawn.ts';
@@ -29,6 +30,7 @@ export interface NodeOptions {
 
 /** Runs a node until SIGINT or SIGTERM. */
 export async function node(options: NodeOptions, version: string): Promise<void> {
+  tuneForLongRun();
   const stopped = new Promise<void>((resolve) => {
     process.once('SIGINT', () => resolve());
     process.once('SIGTERM', () => resolve());

@@ -37,10 +37,15 @@ export class EpochGate {
     this.check(head);
   }
 
+  /** Whether pass would let it through at once. */
+  isOpenTo(head: Head): boolean {
+    return head.epoch === this.#group.epoch && head.historyId === this.#group.historyId;
+  }
+
   /** As pass, without waiting: for what took time after it had passed. */
   check(head: Head): void {
-    const { id, epoch, historyId } = this.#group;
-    if (head.epoch === epoch && head.historyId === historyId) return;
+    if (this.isOpenTo(head)) return;
+    const { id, epoch } = this.#group;
     throw new StaleEpochError(`group ${id} is at epoch ${epoch} here, the message at ${head.epoch}`, {
       info: { epoch },
     });

@@ -99,10 +99,52 @@ describe('GroupLog', () => {
     });
     const log = await open();
     ops.length = 0;
+    const allowAnother = disk.failNext({ op: 'write', after: 1 });
     const written = [1, 2, 3, 4, 5].map((seq) => log.append(entries(seq, 1)));
+    expect(log.writtenSeq).toBe(0);
     await Promise.all([...written, log.sync(), log.sync()]);
-    expect(ops).toEqual(['write', 'datasync']);
+    allowAnother();
+    expect(ops).toEqual(['datasync']);
     expect([log.writtenSeq, log.syncedSeq]).toEqual([5, 5]);
+  });
+
+  it('writes at once where nothing is to be waited for, and while it waits for the disk', async () => {
+    const log = await open({ segmentBytes: 1_000 });
+    expect(log.appendNow(entries(1, 2))).toBe(true);
+    expect([log.lastSeq, log.writtenSeq]).toEqual([2, 2]);
+    // Behind others in line, or with more than is written at once, it leaves everything as it was.
+    const queued = log.append(entries(3, 1));
+    expect(log.appendNow(entries(4, 1))).toBe(false);
+    expect(log.lastSeq).toBe(3);
+    await queued;
+    const large = entries(4, 1).map((entry) => ({ ...entry, command: new Uint8Array(100_000) }));
+    expect(log.appendNow(large)).toBe(false);
+
+    let finish = (): void => undefined;
+    disk.setDelay((op) => (op === 'datasync' ? new Promise<void>((resolve) => (finish = resolve)) : undefined));
+    const synced = log.sync();
+    // The sync has to have begun.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(log.appendNow(entries(4, 1))).toBe(true);
+    await log.append(entries(5, 1));
+    expect([log.writtenSeq, log.syncedSeq]).toEqual([5, 0]);
+    disk.setDelay(undefined);
+    finish();
+    // What came meanwhile is not taken for being on disk.
+    expect(await synced).toBe(3);
+    expect(log.syncedSeq).toBe(3);
+    expect(await log.sync()).toBe(5);
+    disk.crash();
+    const again = await open({ segmentBytes: 1_000 });
+    expect(again.lastSeq).toBe(5);
+  });
+
+  it('takes nothing more after a failed write, at once or later', async () => {
+    const log = await open();
+    disk.failNext({ op: 'write' });
+    expect(() => log.appendNow(entries(1, 1))).toThrow('fault injected');
+    expect(() => log.appendNow(entries(2, 1))).toThrow(CorruptionError);
+    await expect(log.append(entries(2, 1))).rejects.toThrow(CorruptionError);
   });
 
   it('cuts its end off, over segments, and stays cut', async () => {

@@ -68,6 +68,10 @@ export class GroupLog {
   #syncedSeq = 0;
   /** Writes and truncations, one after the other. */
   #tail: Promise<unknown> = Promise.resolve();
+  /** Of those, how many have not ended. */
+  #inLineCount = 0;
+  /** What is first in line waits for the disk: entries may be written meanwhile. */
+  #syncing = false;
   #queued: LogEntry[] = [];
   #queuedWrite: Promise<void> | undefined;
   #queuedSync: Promise<number> | undefined;
@@ -136,21 +140,67 @@ export class GroupLog {
   /** Resolves when all entries are with the operating system. Many calls in a row become one write. */
   append(entries: readonly LogEntry[]): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failedError());
-    for (const entry of entries) {
-      if (entry.seq !== this.#lastSeq + 1) throw new StateError(`entry ${entry.seq} after ${this.#lastSeq}`);
-      const lastEpoch = this.lastEpoch;
-      if (entry.prevEpoch !== lastEpoch || entry.epoch < lastEpoch) {
-        throw new StateError(
-          `entry ${entry.seq} of epoch ${entry.epoch} says it follows epoch ${entry.prevEpoch}, not ${lastEpoch}`,
-        );
-      }
-      if (entry.epoch !== lastEpoch) this.#epochs.push({ epoch: entry.epoch, firstSeq: entry.seq });
-      this.#lastSeq = entry.seq;
-      this.#remember(entry);
-      this.#queued.push(entry);
-    }
-    this.#queuedWrite ??= this.#inLine(() => this.#writeQueued());
+    for (const entry of entries) this.#take(entry);
+    this.#queuedWrite ??= this.#writeSoon();
     return this.#queuedWrite;
+  }
+
+  /**
+   * As append, before it returns, where nothing is to be waited for; false: nothing was done, use append. Throws what
+   * append rejects with. Saves whoever answers a push a chain of promises.
+   */
+  appendNow(entries: readonly LogEntry[]): boolean {
+    if (this.#failure !== undefined) throw this.#failedError();
+    if (this.#queued.length > 0 || entries.length === 0 || !this.#mayWriteNow(entries)) return false;
+    for (const entry of entries) this.#take(entry);
+    this.#writeQueuedNow();
+    return true;
+  }
+
+  #take(entry: LogEntry): void {
+    if (entry.seq !== this.#lastSeq + 1) throw new StateError(`entry ${entry.seq} after ${this.#lastSeq}`);
+    const lastEpoch = this.lastEpoch;
+    if (entry.prevEpoch !== lastEpoch || entry.epoch < lastEpoch) {
+      throw new StateError(
+        `entry ${entry.seq} of epoch ${entry.epoch} says it follows epoch ${entry.prevEpoch}, not ${lastEpoch}`,
+      );
+    }
+    if (entry.epoch !== lastEpoch) this.#epochs.push({ epoch: entry.epoch, firstSeq: entry.seq });
+    this.#lastSeq = entry.seq;
+    this.#remember(entry);
+    this.#queued.push(entry);
+  }
+
+  /** Once all that is appended in this turn is there; in line only behind something else. */
+  async #writeSoon(): Promise<void> {
+    await Promise.resolve();
+    if (this.#failure !== undefined) throw this.#failedError();
+    if (this.#queued.length > 0 && this.#mayWriteNow(this.#queued)) this.#writeQueuedNow();
+    else await this.#inLine(() => this.#writeQueued());
+  }
+
+  /** Whether it is their turn, and they can be written at once: few bytes, and no new segment is due. */
+  #mayWriteNow(entries: readonly LogEntry[]): boolean {
+    if (this.#inLineCount > (this.#syncing ? 1 : 0)) return false;
+    const segment = this.#segments.at(-1)!;
+    if (segment.file.writeNow === undefined || segment.sizeBytes >= this.#segmentBytes) return false;
+    let bytes = 0;
+    for (const entry of entries) bytes += recordBytes(entry);
+    return bytes <= WRITE_NOW_BYTES;
+  }
+
+  #writeQueuedNow(): void {
+    this.#queuedWrite = undefined;
+    const entries = this.#queued;
+    this.#queued = [];
+    const segment = this.#segments.at(-1)!;
+    try {
+      segment.file.writeNow?.(encodeRecords(entries, this.#syncedSeq), segment.sizeBytes);
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+    this.#written(segment, entries);
   }
 
   async #writeQueued(): Promise<void> {
@@ -165,6 +215,10 @@ export class GroupLog {
     const { file, sizeBytes } = segment;
     if (bytes.length <= WRITE_NOW_BYTES && file.writeNow !== undefined) file.writeNow(bytes, sizeBytes);
     else await file.write([bytes], sizeBytes);
+    this.#written(segment, entries);
+  }
+
+  #written(segment: Segment, entries: readonly LogEntry[]): void {
     for (const entry of entries) {
       segment.offsets.push(segment.sizeBytes);
       segment.sizeBytes += recordBytes(entry);
@@ -190,8 +244,15 @@ export class GroupLog {
     const upTo = this.#writtenSeq;
     for (const segment of this.#segments) {
       if (segment.synced) continue;
-      await segment.file.datasync();
-      segment.synced = true;
+      const { sizeBytes } = segment;
+      this.#syncing = true;
+      try {
+        await segment.file.datasync();
+      } finally {
+        this.#syncing = false;
+      }
+      // What was written meanwhile may not be on disk.
+      segment.synced = segment.sizeBytes === sizeBytes;
     }
     this.#syncedSeq = upTo;
   }
@@ -323,14 +384,17 @@ export class GroupLog {
   }
 
   #inLine<T>(work: () => Promise<T>): Promise<T> {
+    this.#inLineCount++;
     const run = this.#tail.then(async () => {
-      if (this.#failure !== undefined) throw this.#failedError();
       try {
+        if (this.#failure !== undefined) throw this.#failedError();
         return await work();
       } catch (error) {
         // After a failed write or sync nobody knows what is on disk: stop here, recovery reads it again.
-        if (!(error instanceof StateError)) this.#failure = error;
+        if (!(error instanceof StateError)) this.#failure ??= error;
         throw error;
+      } finally {
+        this.#inLineCount--;
       }
     });
     this.#tail = run.catch(() => undefined);

@@ -14,6 +14,7 @@ import type { Epoch, Seq } from '../../ids.ts';
 import { MiB } from '../../limits.ts';
 import { xxh64 } from '../../xxhash.ts';
 import { ByteReader, ByteWriter } from '../bytes.ts';
+import type { Command } from '../commands.ts';
 
 export interface LogEntry {
   readonly seq: Seq;
@@ -22,6 +23,8 @@ export interface LogEntry {
   readonly prevEpoch: Epoch;
   /** Encoded (commands.ts). */
   readonly command: Uint8Array;
+  /** The same until it is applied, where whoever made the entry had it at hand: applying need not read the bytes again. */
+  decoded?: Command | undefined;
 }
 
 const MAGIC = 0x474c4d54;
@@ -93,7 +96,8 @@ export function decodeRecord(bytes: Uint8Array, at: number): FoundRecord | undef
   const epoch = r.u53() as Epoch;
   const prevEpoch = r.u53() as Epoch;
   const syncedSeq = r.u53();
-  return { entry: { seq, epoch, prevEpoch, command: body.subarray(HEAD_BYTES) }, syncedSeq, at, end };
+  const entry = { seq, epoch, prevEpoch, command: body.subarray(HEAD_BYTES), decoded: undefined };
+  return { entry, syncedSeq, at, end };
 }
 
 /** The next sound record at or after `at`, found by its magic. */

@@ -17,16 +17,16 @@ import {
   OverloadedError,
   TooLargeError,
   UnavailableError,
-  invariant,
 } from '../../errors.ts';
 import type { NodeId, Seq, SessionId } from '../../ids.ts';
 import { META_TIMEOUT_MS, MiB } from '../../limits.ts';
 import type { HandlerReply, IncomingRequest } from '../../net/types.ts';
 import { encodeCommand } from '../commands.ts';
 import type { Command } from '../commands.ts';
-import { MetaStore } from '../meta-store.ts';
+import { MetaStore, type Maybe } from '../meta-store.ts';
 import type { Outcome } from '../outcome.ts';
 import type { GroupStatus, Query, QueryOf, QueryResults } from '../types.ts';
+import { Applier } from './applier.ts';
 import { commonPrefix, compareLogs } from './common-prefix.ts';
 import { stepFollower } from './follower.ts';
 import { EpochGate } from './epoch-gate.ts';
@@ -36,17 +36,9 @@ import { COMMAND_MAX_BYTES } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
 import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
 import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
-import {
-  groupMethods,
-  packEntries,
-  parseCursor,
-  parseHead,
-  parseSyncPush,
-  parseSyncPushReply,
-  parseTailReply,
-  parseTailRequest,
-} from './messages.ts';
+import { groupMethods, packEntries, parseCursor, parseHead, parseTailReply, parseTailRequest } from './messages.ts';
 import type { Head, SyncPush, SyncPushReply } from './messages.ts';
+import { encodeSyncPush, encodeSyncPushReply, parseSyncPushReply } from './push-codec.ts';
 import { openLog } from './open-log.ts';
 import type { OpenedLog } from './open-log.ts';
 import { Primary } from './primary.ts';
@@ -84,11 +76,11 @@ export class GroupMember {
   /** In words, why this member cannot take part. */
   #broken: string | undefined;
   readonly #waiters = new Waiters();
-  /** Commit point as this node knows it. */
-  #committedSeq: number;
-  #applying: Promise<void> | undefined;
+  readonly #applier: Applier;
   /** Pushes are taken one after the other. */
   #followTail: Promise<unknown> = Promise.resolve();
+  /** Of those, how many have not ended. */
+  #followCount = 0;
   #copying: Promise<void> | undefined;
   /** The log was damaged and is empty: until a full copy has been taken, what is here does not count. */
   #damaged: boolean;
@@ -115,7 +107,16 @@ export class GroupMember {
     this.#kv = kv;
     this.#store = store;
     this.#log = opened.log;
-    this.#committedSeq = store.appliedSeq;
+    this.#applier = new Applier({
+      store,
+      log: opened.log,
+      clock: o.env.clock,
+      mayApply: () => this.#mayApply(),
+      outcome: (seq, outcome) => this.#waiters.applied(seq, outcome),
+      done: () => this.#allApplied(),
+      guard: (work) => this.#guard(work),
+      failed: (error) => this.#logFailed(error),
+    });
     this.#copies = new CopyServer(o.env.clock, o.env.random);
     this.#broken = opened.broken;
     this.#damaged = opened.damaged ?? false;
@@ -159,10 +160,11 @@ export class GroupMember {
     this.#closing.abort();
     this.#gate.close();
     this.#timer?.cancel();
+    this.#applier.close();
     this.#unsubscribe?.();
     this.#waiters.rejectAll(stoppingError());
     await this.#followTail;
-    await Promise.all([this.#applying, this.#copying, this.#takingTail, this.#flushing]);
+    await Promise.all([this.#applier.running, this.#copying, this.#takingTail, this.#flushing]);
     await this.#copies.close();
     const { log } = this.#o;
     // Log and table are written out; after a failure of either the other still is.
@@ -173,15 +175,18 @@ export class GroupMember {
 
   // What clients ask for
 
-  /** Orders the command, and resolves with its outcome once it is committed and applied. */
-  propose(command: Uint8Array): Promise<Outcome> {
+  /**
+   * Orders the command, and resolves with its outcome once it is committed and applied. `decoded`: what the bytes say,
+   * where the caller has read them.
+   */
+  propose(command: Uint8Array, decoded: Command): Promise<Outcome> {
     const primary = this.#requireServing();
     if (this.#waiters.count >= PENDING_MAX_COUNT) throw new OverloadedError('too many writes are waiting');
     if (command.length > COMMAND_MAX_BYTES) {
       throw new TooLargeError(`a change of ${command.length} bytes; the limit is ${COMMAND_MAX_BYTES}`);
     }
     const seq = (this.#log.lastSeq + 1) as Seq;
-    const entry: LogEntry = { seq, epoch: primary.group.epoch, prevEpoch: this.#log.lastEpoch, command };
+    const entry: LogEntry = { seq, epoch: primary.group.epoch, prevEpoch: this.#log.lastEpoch, command, decoded };
     const answered = this.#waiters.outcomeOf(seq);
     const written = this.#log.append([entry]);
     if (written !== this.#lastAppend) {
@@ -196,10 +201,10 @@ export class GroupMember {
   }
 
   async proposeCommand(command: Command): Promise<Outcome> {
-    return this.propose(encodeCommand(command));
+    return this.propose(encodeCommand(command), command);
   }
 
-  async query<Op extends Query['op']>(query: QueryOf<Op>): Promise<QueryResults[Op]> {
+  query<Op extends Query['op']>(query: QueryOf<Op>): Maybe<QueryResults[Op]> {
     this.#requireServing();
     return this.#store.query(query);
   }
@@ -258,7 +263,7 @@ export class GroupMember {
       role,
       epoch: this.#group.epoch,
       loggedSeq: this.#log.lastSeq,
-      committedSeq: this.#committedSeq,
+      committedSeq: this.#applier.committedSeq,
       appliedSeq: this.#store.appliedSeq,
       serving: this.#broken === undefined && serving?.ok === true,
       detail,
@@ -332,16 +337,19 @@ export class GroupMember {
   #send(primary: Primary, node: NodeId, plan: PushPlan, entries: readonly LogEntry[]): void {
     const prevSeq = plan.fromSeq - 1;
     const prevEpoch = this.#log.epochAt(prevSeq);
-    const header = {
-      ...this.#head(),
+    const { id: group, epoch, historyId } = this.#group;
+    const header = encodeSyncPush({
+      group,
+      epoch,
+      historyId,
       prevSeq,
       prevEpoch: prevEpoch ?? 0,
-      entries: packEntries(entries),
-      committedSeq: this.#committedSeq,
+      entries,
+      committedSeq: this.#applier.committedSeq,
       syncedSeq: this.#log.syncedSeq,
       sync: plan.sync,
       copy: plan.copy || prevEpoch === undefined,
-    };
+    });
     const last = entries.at(-1);
     if (last !== undefined) primary.sent(node, plan, last.seq);
     // Not tied to `closing`: its time is bounded, and nobody looks at its answer any more.
@@ -410,7 +418,7 @@ export class GroupMember {
   #afterEvent(): void {
     const primary = this.#primary;
     if (primary !== undefined) {
-      this.#commitTo(primary.committedSeq);
+      this.#applier.commitTo(primary.committedSeq);
       this.#settleSyncs();
       this.#proposeIfDue(primary);
     }
@@ -453,14 +461,39 @@ export class GroupMember {
   // The followers' work
 
   /** RPC group.syncPush. */
-  handlePush(request: IncomingRequest): Promise<HandlerReply> {
-    const push = parseSyncPush(request.header);
+  handlePush(push: SyncPush, request: IncomingRequest): Promise<HandlerReply> | HandlerReply {
+    if (this.#followCount === 0) {
+      const reply = this.#followNow(push, request);
+      if (reply !== undefined) return { header: encodeSyncPushReply(reply) };
+    }
+    this.#followCount++;
     const run = this.#followTail.then(async () => {
-      await this.#checkSender(push, request);
-      return { header: await this.#follow(push) };
+      try {
+        await this.#checkSender(push, request);
+        return { header: encodeSyncPushReply(await this.#follow(push)) };
+      } finally {
+        this.#followCount--;
+      }
     });
     this.#followTail = run.catch(() => undefined);
     return run;
+  }
+
+  /** The common case, in which nothing is to be waited for: entries that continue the log. Otherwise undefined, and nothing was done. */
+  #followNow(push: SyncPush, request: IncomingRequest): SyncPushReply | undefined {
+    if (push.sync || !this.#gate.isOpenTo(push)) return undefined;
+    this.#requirePrimarySender(push, request);
+    this.#requireWhole();
+    if (this.#mustCopy) return undefined;
+    const step = stepFollower(push, this.#log, this.#store.appliedSeq);
+    if (step.kind !== 'append' || step.truncateAfter !== undefined) return undefined;
+    try {
+      if (step.entries.length > 0 && !this.#log.appendNow(step.entries)) return undefined;
+    } catch (error) {
+      this.#logFailed(error);
+      throw error;
+    }
+    return this.#followed(push, step.committedSeq);
   }
 
   async #follow(push: SyncPush): Promise<SyncPushReply> {
@@ -483,13 +516,18 @@ export class GroupMember {
         if (push.sync) await this.#log.sync();
         // R6: what was fenced meanwhile is not acknowledged any more.
         this.#gate.check(push);
-        this.#primarySyncedSeq = push.syncedSeq;
-        this.#commitTo(Math.min(step.committedSeq, this.#log.lastSeq));
-        // What is beyond the message may not be the primary's: only what was compared counts.
-        const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
-        return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
+        return this.#followed(push, step.committedSeq);
       }
     }
+  }
+
+  /** The log has what the push brought. */
+  #followed(push: SyncPush, committedSeq: number): SyncPushReply {
+    this.#primarySyncedSeq = push.syncedSeq;
+    this.#applier.commitSoon(Math.min(committedSeq, this.#log.lastSeq));
+    // What is beyond the message may not be the primary's: only what was compared counts.
+    const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
+    return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
   }
 
   #beginCopy(): SyncPushReply {
@@ -505,11 +543,11 @@ export class GroupMember {
       signal: this.#closing.signal,
     };
     // Not awaited: pushes meanwhile are answered with 'copying'. Applying stops of itself.
-    this.#copying = Promise.all([this.#applying, this.#flushing])
+    this.#copying = Promise.all([this.#applier.running, this.#flushing])
       .then(() => takeFullCopy(options))
       .then(() => {
         this.#damaged = false;
-        this.#committedSeq = this.#store.appliedSeq;
+        this.#applier.restart();
         log.info({ group, seq: this.#store.appliedSeq }, 'the full copy is complete');
       })
       .catch((error: unknown) => log.warn({ group, error: String(error) }, 'the full copy failed; it starts over'))
@@ -559,6 +597,10 @@ export class GroupMember {
 
   async #checkSender(head: Head, request: IncomingRequest): Promise<void> {
     await this.#gate.pass(head);
+    this.#requirePrimarySender(head, request);
+  }
+
+  #requirePrimarySender(head: Head, request: IncomingRequest): void {
     if (request.remote.nodeId !== this.#group.primary) {
       throw new AuthError(
         `${request.remote.nodeId ?? 'a client'} is not the primary of ${head.group} in epoch ${head.epoch}`,
@@ -596,52 +638,14 @@ export class GroupMember {
     return this.#o.env.clock.monotonicMs();
   }
 
-  #commitTo(seq: number): void {
-    if (seq > this.#committedSeq) this.#committedSeq = seq;
-    if (this.#applying !== undefined || this.#store.appliedSeq >= this.#committedSeq || this.#mustCopy) return;
-    this.#apply();
+  #mayApply(): boolean {
+    return this.#broken === undefined && !this.#closing.signal.aborted && !this.#mustCopy;
   }
 
-  /** Applies what is committed, in order, one part at a time; at once as long as nothing is to be waited for. */
-  #apply(): void {
-    try {
-      while (this.#mayApply()) {
-        const from = this.#store.appliedSeq + 1;
-        const entries = this.#log.readNow(from, PUSH_MAX_BYTES, this.#committedSeq);
-        const waiting = entries === undefined ? this.#applyFromDisk(from) : this.#applyNow(entries);
-        if (waiting === undefined) continue;
-        this.#applying = waiting
-          .then(
-            () => undefined,
-            (error: unknown) => this.#logFailed(error),
-          )
-          .finally(() => {
-            this.#applying = undefined;
-            this.#guard(() => this.#apply());
-          });
-        return;
-      }
-    } catch (error) {
-      this.#logFailed(error);
-      return;
-    }
+  /** All that is committed is applied, for now. */
+  #allApplied(): void {
     this.#reclaim();
     if (this.#store.overlayBytes > FLUSH_BYTES) this.#flush();
-  }
-
-  #mayApply(): boolean {
-    if (this.#broken !== undefined || this.#closing.signal.aborted || this.#mustCopy) return false;
-    return this.#store.appliedSeq < this.#committedSeq;
-  }
-
-  #applyNow(entries: readonly LogEntry[]): Promise<void> | undefined {
-    invariant(entries.length > 0, 'R3', 'what is committed is not in the log');
-    return this.#store.apply(entries, (seq, outcome) => this.#waiters.applied(seq, outcome)) as
-      Promise<void> | undefined;
-  }
-
-  async #applyFromDisk(from: number): Promise<void> {
-    await this.#applyNow(await this.#log.read(from, PUSH_MAX_BYTES, this.#committedSeq));
   }
 
   /** Rows of deleted files go bit by bit, by commands like any other. */
@@ -654,7 +658,7 @@ export class GroupMember {
       .catch(() => undefined)
       .finally(() => {
         this.#reclaiming = false;
-        if (this.#applying === undefined) this.#guard(() => this.#reclaim());
+        if (this.#applier.running === undefined) this.#guard(() => this.#reclaim());
       });
   }
   #reclaiming = false;

@@ -1,6 +1,6 @@
 /**
  * Messages between the members of a group, and the checks of what arrives. Field by field in docs/protocol.md,
- * "Metadata groups". The names are those of the 2007 note.
+ * "Metadata groups". The names are those of the 2007 note. SyncPush, which comes with every change, is in push-codec.ts.
  */
 import { FormatError } from '../../errors.ts';
 import type { Epoch, Seq } from '../../ids.ts';
@@ -89,7 +89,7 @@ export function parseHead(header: unknown): Head {
   };
 }
 
-/** Entries travel as [epoch, command] pairs; seqs and previous epochs follow from the message. */
+/** Entries of a tail travel as [epoch, command] pairs; seqs and previous epochs follow from the message. */
 export function packEntries(entries: readonly LogEntry[]): unknown[] {
   return entries.map((entry) => [entry.epoch, entry.command]);
 }
@@ -102,26 +102,16 @@ function parseEntries(value: unknown, prevSeq: number, prevEpoch: number): LogEn
     const own = integer(epoch, 'epoch of an entry');
     if (own < last) throw new FormatError('epochs of entries fall');
     const seq = (prevSeq + entries.length + 1) as Seq;
-    entries.push({ seq, epoch: own as Epoch, prevEpoch: last as Epoch, command: bytes(command, 'command') });
+    entries.push({
+      seq,
+      epoch: own as Epoch,
+      prevEpoch: last as Epoch,
+      command: bytes(command, 'command'),
+      decoded: undefined,
+    });
     last = own;
   }
   return entries;
-}
-
-export function parseSyncPush(header: unknown): SyncPush {
-  const h = fields(header, groupMethods.syncPush);
-  const prevSeq = integer(h['prevSeq'], 'prevSeq');
-  const prevEpoch = integer(h['prevEpoch'], 'prevEpoch');
-  return {
-    ...parseHead(header),
-    prevSeq,
-    prevEpoch,
-    entries: parseEntries(h['entries'], prevSeq, prevEpoch),
-    committedSeq: integer(h['committedSeq'], 'committedSeq'),
-    syncedSeq: integer(h['syncedSeq'], 'syncedSeq'),
-    sync: h['sync'] === true,
-    copy: h['copy'] === true,
-  };
 }
 
 export function parseEnds(value: unknown): EpochEnds {
@@ -131,24 +121,6 @@ export function parseEnds(value: unknown): EpochEnds {
   });
   if (ends.length === 0) throw new FormatError('ends must not be empty');
   return ends;
-}
-
-export function parseSyncPushReply(header: unknown): SyncPushReply {
-  const h = fields(header, 'reply to group.syncPush');
-  switch (h['status']) {
-    case 'logged':
-      return {
-        status: 'logged',
-        lastSeq: integer(h['lastSeq'], 'lastSeq'),
-        syncedSeq: integer(h['syncedSeq'], 'syncedSeq'),
-      };
-    case 'mismatch':
-      return { status: 'mismatch', ends: parseEnds(h['ends']) };
-    case 'copying':
-      return { status: 'copying' };
-    default:
-      throw new FormatError('reply to group.syncPush: unknown status');
-  }
 }
 
 export interface TailRequest extends Head {
