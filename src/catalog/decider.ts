@@ -138,13 +138,14 @@ export class Decider {
   /** One decision at a time; who waits for its turn waits no longer than its deadline. */
   #inTurn(deadlineMs: number, work: () => Promise<Catalog>): Promise<Catalog> {
     const { clock } = this.#o.env;
-    const turn = this.#tail.then(work);
-    this.#tail = turn.catch(() => undefined);
     return new Promise((resolve, reject) => {
-      const timer = clock.setTimer(deadlineMs - clock.monotonicMs(), () =>
-        reject(new UnavailableError('the catalog was not decided on in time; the outcome is open')),
-      );
-      turn.then(resolve, reject).finally(() => timer.cancel());
+      const timer = clock.setTimer(deadlineMs - clock.monotonicMs(), () => {
+        reject(new UnavailableError('the catalog was busy with other changes until the deadline'));
+      });
+      this.#tail = this.#tail.then(async () => {
+        timer.cancel();
+        if (clock.monotonicMs() < deadlineMs) await work().then(resolve, reject);
+      });
     });
   }
 }
