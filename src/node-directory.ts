@@ -4,6 +4,7 @@
  * ```
  * node.json      identity of this store (below), written once
  * catalog.json   the newest catalog this node has seen
+ * votes.json     what it has promised as a voter on the catalog (R11)
  * blocks/        packs and their index
  * handoff/       copies still owed to other nodes
  * meta/GROUP/    log and table of each group
@@ -12,14 +13,17 @@
 import { z } from 'zod';
 import { decodeCatalog, encodeCatalog } from './catalog/document.ts';
 import type { Catalog } from './catalog/types.ts';
+import { decodeVotes, encodeVotes, firstVotes } from './catalog/votes.ts';
+import type { VoteStore } from './catalog/votes.ts';
 import type { Disk } from './env.ts';
 import { FormatError, UsageError } from './errors.ts';
 import type { GroupId, NodeId } from './ids.ts';
 
-const NODE_FORMAT_VERSION = 1;
+/** 2: votes.json belongs to it. A directory of format 1 never voted, and gets its first votes. */
+const NODE_FORMAT_VERSION = 2;
 
 const identitySchema = z.strictObject({
-  formatVersion: z.literal(NODE_FORMAT_VERSION),
+  formatVersion: z.number().int().min(1).max(NODE_FORMAT_VERSION),
   clusterId: z.string().regex(/^[0-9a-f]{32}$/),
   nodeId: z.string().min(1).max(64),
   storeId: z.string().regex(/^[0-9a-f]{16,64}$/),
@@ -72,8 +76,32 @@ export class NodeDirectory {
       });
     }
     await this.saveCatalog(catalog);
-    const text = JSON.stringify({ formatVersion: NODE_FORMAT_VERSION, ...identity }, undefined, 1);
+    await this.#beginVotes(identity);
+  }
+
+  /** Written last: from then on votes.json is expected, and its absence is a loss. */
+  async #beginVotes({ clusterId, nodeId, storeId }: NodeIdentity): Promise<void> {
+    await this.#disk.writeFileAtomic(this.#votesPath, firstVotes(storeId));
+    const node = { formatVersion: NODE_FORMAT_VERSION, clusterId, nodeId, storeId };
+    const text = JSON.stringify(node, undefined, 1);
     await this.#disk.writeFileAtomic(`${this.path}/node.json`, new TextEncoder().encode(`${text}\n`));
+  }
+
+  get #votesPath(): string {
+    return `${this.path}/votes.json`;
+  }
+
+  /**
+   * What this store has promised as a voter. Call with the directory's lock held. R11: lost votes are not begun anew.
+   * FormatError if newer.
+   */
+  async openVotes(identity: NodeIdentity): Promise<VoteStore> {
+    const { formatVersion } = parseIdentity(await this.#disk.readFile(`${this.path}/node.json`), this.path);
+    if (formatVersion < 2) await this.#beginVotes(identity);
+    const { storeId } = identity;
+    const exists = await this.#disk.exists(this.#votesPath);
+    const votes = decodeVotes(exists ? await this.#disk.readFile(this.#votesPath) : undefined, storeId);
+    return { votes, save: (state) => this.#disk.writeFileAtomic(this.#votesPath, encodeVotes(storeId, state)) };
   }
 
   /** FormatError if damaged or newer; UsageError if this is no data directory or one of another cluster. */
@@ -107,7 +135,7 @@ export class NodeDirectory {
 /** Found in the root of a fresh filesystem. */
 const HARMLESS: ReadonlySet<string> = new Set(['lost+found', 'lock', 'lock.pid', 'node.log']);
 
-function parseIdentity(bytes: Uint8Array, path: string): NodeIdentity {
+function parseIdentity(bytes: Uint8Array, path: string): NodeIdentity & { readonly formatVersion: number } {
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
@@ -122,6 +150,6 @@ function parseIdentity(bytes: Uint8Array, path: string): NodeIdentity {
   }
   const parsed = identitySchema.safeParse(value);
   if (!parsed.success) throw new FormatError(`${path}/node.json is damaged`);
-  const { clusterId, nodeId, storeId } = parsed.data;
-  return { clusterId, nodeId: nodeId as NodeId, storeId };
+  const { formatVersion, clusterId, nodeId, storeId } = parsed.data;
+  return { formatVersion, clusterId, nodeId: nodeId as NodeId, storeId };
 }

@@ -93,7 +93,8 @@ describe('changes', () => {
 
   it('never remove a serving node', () => {
     expect(() => applyChange(catalogOf(3), { kind: 'removeNode', id: 'n1' as NodeId })).toThrow(UsageError);
-    expect(applyChange(catalogOf(3), { kind: 'removeNode', id: 'n3' as NodeId }).nodes).toHaveLength(2);
+    expect(() => applyChange(catalogOf(3), { kind: 'removeNode', id: 'n3' as NodeId })).toThrow(/as a voter/);
+    expect(applyChange(catalogOf(4), { kind: 'removeNode', id: 'n4' as NodeId }).nodes).toHaveLength(3);
   });
 
   it('stamp a changed pool with the epoch', () => {

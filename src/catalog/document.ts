@@ -7,11 +7,18 @@ import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
 import { checkRelations, parseCatalog } from './schema.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 import type { Catalog, CatalogChange, CatalogNode, Group, Pool } from './types.ts';
+import { firstVoters } from './voters.ts';
 
 /** The pool and group that every cluster begins with. */
 export const DEFAULT_POOL_ID = 1 as PoolId;
 export const LIBRARY_POOL_ID = 2 as PoolId;
 export const FIRST_GROUP_ID = 'g0' as GroupId;
+
+/**
+ * Epochs whose makers a catalog names. A proposer asks within its deadline (30 s) whether it won; that many changes in
+ * that time are more than joins and fail-overs of a large cluster make.
+ */
+const RECENT_MAX_COUNT = 64;
 
 /** Copies kept by default where there are nodes enough. */
 export const DEFAULT_COPIES = 3;
@@ -19,7 +26,7 @@ export const DEFAULT_COPIES = 3;
 export interface FirstCatalog {
   readonly clusterId: string;
   readonly historyId: HistoryId;
-  /** One or more; the first is primary of the first group and writer of the catalog, the second its secondary. */
+  /** One or more with data; the first is primary of the first group, the second its secondary. */
   readonly nodes: readonly CatalogNode[];
   /** Copies of file data; on fewer nodes as many as nodes. Default {@link DEFAULT_COPIES}. */
   readonly copies?: number;
@@ -28,7 +35,7 @@ export interface FirstCatalog {
 
 /** Epoch 1 of a new cluster: one filesystem pool, one library pool, one group that serves one tablet. */
 export function firstCatalog(first: FirstCatalog): Catalog {
-  const [primary, secondary, ...others] = first.nodes;
+  const [primary, secondary, ...others] = dataNodes(first);
   if (primary === undefined) throw new StateError('a cluster begins with at least one node');
   const members = secondary === undefined ? [primary.id] : [primary.id, secondary.id];
   const pool = (id: PoolId, name: string, kind: Pool['kind']): Pool => ({
@@ -47,7 +54,7 @@ export function firstCatalog(first: FirstCatalog): Catalog {
     clusterId: first.clusterId,
     epoch: 1 as Epoch,
     nodes: first.nodes,
-    voters: [primary.id],
+    voters: firstVoters(first.nodes),
     pools: [pool(DEFAULT_POOL_ID, 'files', 'filesystem'), pool(LIBRARY_POOL_ID, 'library', 'library')],
     groups: [
       {
@@ -58,7 +65,7 @@ export function firstCatalog(first: FirstCatalog): Catalog {
         secondary: secondary?.id ?? null,
         learners: others.map((node) => node.id),
         lastActivated: { epoch: 1 as Epoch, members },
-        minReplicas: defaultMinReplicas(first.nodes.length),
+        minReplicas: defaultMinReplicas(dataNodes(first).length),
       },
     ],
     tablets: [{ firstIno: 1 as Ino, group: FIRST_GROUP_ID }],
@@ -77,11 +84,31 @@ export function defaultMinReplicas(nodeCount: number): number {
  * @throws ConflictError if the change was made for another state (compare-and-set lost).
  * @throws UsageError, FormatError if the result would not be a usable catalog.
  */
-export function applyChange(catalog: Catalog, change: CatalogChange): Catalog {
+export function applyChange(catalog: Catalog, change: CatalogChange, proposal?: string): Catalog {
   const epoch = (catalog.epoch + 1) as Epoch;
-  const next = { ...catalog, ...changedParts(catalog, change, epoch), epoch };
+  const { recent = [] } = catalog;
+  const next: Catalog = {
+    ...catalog,
+    ...changedParts(catalog, change, epoch),
+    formatVersion: CATALOG_FORMAT_VERSION,
+    epoch,
+    recent: proposal === undefined ? recent : [...recent.slice(1 - RECENT_MAX_COUNT), { epoch, proposal }],
+  };
   checkRelations(next);
   return next;
+}
+
+/** What a catalog tells about a proposal that was made for the epoch after `expected`. */
+export function outcomeOf(catalog: Catalog, expected: Epoch, proposal: string): 'won' | 'lost' | 'open' {
+  if (catalog.recent?.some((chosen) => chosen.proposal === proposal)) return 'won';
+  return catalog.epoch > expected ? 'lost' : 'open';
+}
+
+/** Nodes that hold data: those that placement and groups know. */
+export function dataNodes(catalog: Pick<Catalog, 'nodes'>): readonly CatalogNode[] {
+  return catalog.nodes.some((node) => node.kind === 'witness')
+    ? catalog.nodes.filter((node) => node.kind !== 'witness')
+    : catalog.nodes;
 }
 
 function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Partial<Catalog> {
@@ -90,6 +117,8 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
       return putNode(catalog, change.node, epoch);
     case 'removeNode':
       return removeNode(catalog, change.id, epoch);
+    case 'putVoters':
+      return { voters: changedVoters(catalog, change.voters) };
     case 'putPool': {
       const others = catalog.pools.filter((pool) => pool.id !== change.pool.id);
       return { pools: [...others, { ...change.pool, placementEpoch: epoch }] };
@@ -112,6 +141,16 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
   }
 }
 
+/** One at a time: then a majority of the old voters and one of the new always share a node. */
+function changedVoters(catalog: Catalog, voters: readonly NodeId[]): readonly NodeId[] {
+  const added = voters.filter((voter) => !catalog.voters.includes(voter));
+  const removed = catalog.voters.filter((voter) => !voters.includes(voter));
+  if (added.length + removed.length !== 1 || new Set(voters).size !== voters.length) {
+    throw new UsageError('the voters change by one at a time');
+  }
+  return voters;
+}
+
 /** R2: only a member of lastActivated may become primary. */
 function checkPromotion(old: Group, next: Group): void {
   if (next.primary !== old.primary && !old.lastActivated.members.includes(next.primary)) {
@@ -127,12 +166,19 @@ function putNode(catalog: Catalog, node: CatalogNode, epoch: Epoch): Partial<Cat
         remedy: `Choose another node id with --id, or start the node on its own data directory.`,
       });
     }
+    if (old.kind !== node.kind) {
+      throw new UsageError(`node ${node.id} is ${old.kind ?? 'a node with data'} and stays so`, {
+        remedy: 'Choose another name with --id.',
+      });
+    }
     const nodes = catalog.nodes.map((other) => (other === old ? node : other));
+    if (node.kind === 'witness') return { nodes };
     return placementOf(old) === placementOf(node) ? { nodes } : { nodes, pools: moved(catalog.pools, epoch) };
   }
   const nodes = [...catalog.nodes, node];
+  if (node.kind === 'witness') return { nodes };
   const groups = catalog.groups.map((group): Group => {
-    const minReplicas = Math.max(group.minReplicas, defaultMinReplicas(nodes.length));
+    const minReplicas = Math.max(group.minReplicas, defaultMinReplicas(dataNodes({ nodes }).length));
     const changed = { ...group, learners: [...group.learners, node.id], minReplicas };
     return { ...changed, epoch: (group.epoch + 1) as Epoch, lastActivated: carried(group) };
   });
@@ -147,19 +193,22 @@ function carried(group: Group): Group['lastActivated'] {
 }
 
 function removeNode(catalog: Catalog, id: NodeId, epoch: Epoch): Partial<Catalog> {
-  if (!catalog.nodes.some((node) => node.id === id)) throw new UsageError(`there is no node ${id}`);
+  const removed = catalog.nodes.find((node) => node.id === id);
+  if (removed === undefined) throw new UsageError(`there is no node ${id}`);
   const serving = catalog.groups.filter((group) => group.primary === id || group.secondary === id);
   if (serving.length > 0 || catalog.voters.includes(id)) {
     throw new UsageError(`node ${id} still serves ${serving.map((group) => group.id).join(', ') || 'as a voter'}`, {
       remedy: 'Drain it first.',
     });
   }
+  const nodes = catalog.nodes.filter((node) => node.id !== id);
+  if (removed.kind === 'witness') return { nodes };
   const groups = catalog.groups.map((group): Group => {
     if (!group.learners.includes(id)) return group;
     const learners = group.learners.filter((learner) => learner !== id);
     return { ...group, learners, epoch: (group.epoch + 1) as Epoch, lastActivated: carried(group) };
   });
-  return { nodes: catalog.nodes.filter((node) => node.id !== id), groups, pools: moved(catalog.pools, epoch) };
+  return { nodes, groups, pools: moved(catalog.pools, epoch) };
 }
 
 function placementOf(node: CatalogNode): string {
@@ -201,4 +250,22 @@ export function groupOfIno(catalog: Catalog, ino: number): Group {
 /** Pool by number; undefined if there is none. */
 export function poolById(catalog: Catalog, id: PoolId): Pool | undefined {
   return catalog.pools.find((pool) => pool.id === id);
+}
+
+/** For the log. */
+export function describeChange(change: CatalogChange): string {
+  switch (change.kind) {
+    case 'putNode':
+      return `node ${change.node.id} at ${change.node.address}`;
+    case 'removeNode':
+      return `node ${change.id} removed`;
+    case 'putVoters':
+      return `voters ${change.voters.join(' ')}`;
+    case 'putPool':
+      return `pool ${change.pool.name}`;
+    case 'putGroup': {
+      const { group } = change;
+      return `group ${group.id} epoch ${group.epoch}: primary ${group.primary}, secondary ${group.secondary ?? 'none'}`;
+    }
+  }
 }

@@ -1,48 +1,98 @@
 /**
  * One process's copy of the catalog: kept newest by the epochs that ride on every message, durable on nodes, and the
- * way to propose changes. Today the first voter alone writes; with Paxos the same interface stands before it.
+ * way to propose changes: through this node's own vote if it has one, else through a voter that answers.
  *
- * Invariant: a catalog is announced to subscribers (and in our news) only once it is durable here.
+ * Invariant: a catalog is announced to subscribers (and in our news) only once it is chosen and durable here.
  */
-import { ConflictError, NotPrimaryError, TatamiError, UnavailableError } from '../errors.ts';
+import { Buffer } from 'node:buffer';
 import type { Env } from '../env.ts';
+import { AuthError, ConflictError, UsageError } from '../errors.ts';
 import type { Epoch, NodeId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS } from '../limits.ts';
 import type { Channel, IncomingRequest, Network, News } from '../net/types.ts';
-import { applyChange } from './document.ts';
-import { parseCatalog, parseChange } from './schema.ts';
+import { confirmNewest } from './confirm.ts';
+import { Decider } from './decider.ts';
+import { catalogMethods, parseProposal } from './messages.ts';
+import type { Proposal } from './messages.ts';
+import { proposeThroughVoters } from './propose.ts';
+import { parseCatalog } from './schema.ts';
 import type { Catalog, CatalogChange, CatalogService } from './types.ts';
+import { Voter } from './voter.ts';
+import type { VoteStore } from './votes.ts';
 
 export interface CatalogReplicaOptions {
   readonly env: Env;
   readonly network: Network;
   readonly initial: Catalog;
-  /** Absent on clients. */
-  readonly self?: NodeId;
-  /** Makes a catalog durable; absent on clients, which start from a node's. */
-  readonly persist?: (catalog: Catalog) => Promise<void>;
+  /** Absent on clients, which neither vote nor propose. */
+  readonly node?: CatalogReplicaNode;
   readonly log: (text: string) => void;
+}
+
+export interface CatalogReplicaNode {
+  readonly self: NodeId;
+  readonly storeId: string;
+  /** Makes a catalog durable. */
+  readonly persist: (catalog: Catalog) => Promise<void>;
+  readonly votes: VoteStore;
+}
+
+interface Voting {
+  readonly self: NodeId;
+  readonly voter: Voter;
+  readonly decider: Decider;
 }
 
 export class CatalogReplica implements CatalogService {
   readonly #options: CatalogReplicaOptions;
+  readonly #voting: Voting | undefined;
   readonly #subscribers = new Set<(catalog: Catalog) => void>();
   #current: Catalog;
-  /** Serialises adoption and proposals. */
+  /** Serialises adoption. */
   #tail: Promise<unknown> = Promise.resolve();
   #pullingEpoch = 0;
   #nextPullMs = 0;
+  /** The voter that worked last. */
+  #preferred: NodeId | undefined;
 
   constructor(options: CatalogReplicaOptions) {
     this.#options = options;
     this.#current = options.initial;
-    options.network.handle('catalog.get', (request) => this.#handleGet(request));
-    options.network.handle('catalog.propose', (request) => this.#handlePropose(request));
+    const { network } = options;
+    network.handle(catalogMethods.get, (request) => this.#handleGet(request));
     this.#tellNetwork();
+    if (options.node === undefined) return;
+    this.#voting = this.#openVoting(options.node);
+    network.handle(catalogMethods.propose, (request) => this.#handlePropose(request));
+    network.handle(catalogMethods.finish, (request) => this.#handleFinish(request));
+    // It brings its news with it, as every message does.
+    network.handle(catalogMethods.announce, () => ({ header: null }));
+  }
+
+  #openVoting({ self, storeId, votes }: CatalogReplicaNode): Voting {
+    const { env, network, log } = this.#options;
+    const current = () => this.#current;
+    const voter = new Voter({
+      self,
+      storeId,
+      store: votes,
+      network,
+      current,
+      pullFrom: (channel) => this.#pull(channel),
+      log,
+    });
+    const adopt = (catalog: Catalog) => this.adopt(catalog);
+    const announce = () => this.#announce(self);
+    return { self, voter, decider: new Decider({ env, network, self, voter, current, adopt, announce, log }) };
   }
 
   current(): Catalog {
     return this.#current;
+  }
+
+  /** This node's vote; undefined on clients. */
+  get voter(): Voter | undefined {
+    return this.#voting?.voter;
   }
 
   subscribe(callback: (catalog: Catalog) => void): () => void {
@@ -65,14 +115,26 @@ export class CatalogReplica implements CatalogService {
 
   async #pull(channel: Channel): Promise<void> {
     const header = { known: this.#current.epoch };
-    const reply = await channel.call('catalog.get', header, { timeoutMs: ATTEMPT_TIMEOUT_MS });
-    const { catalog } = reply.header as { catalog?: unknown };
+    const reply = await channel.call(catalogMethods.get, header, { timeoutMs: ATTEMPT_TIMEOUT_MS });
+    await this.#adoptFrom(reply.header);
+  }
+
+  async #pullFromNode(node: NodeId, timeoutMs: number): Promise<void> {
+    const header = { known: this.#current.epoch };
+    const reply = await this.#options.network.call(node, catalogMethods.get, header, { timeoutMs });
+    await this.#adoptFrom(reply.header);
+  }
+
+  async #adoptFrom(header: unknown): Promise<void> {
+    const { catalog } = header as { catalog?: unknown };
     if (catalog !== undefined && catalog !== null) await this.adopt(parseCatalog(catalog));
   }
 
-  /** Takes over a chosen catalog if it is newer than ours; of another cluster: FormatError at the caller. */
-  async adopt(catalog: Catalog): Promise<void> {
-    await this.#serialised(() => this.#adoptNow(catalog));
+  /** Takes over a chosen catalog if it is newer than ours; of another cluster: ConflictError. */
+  adopt(catalog: Catalog): Promise<void> {
+    const run = this.#tail.then(() => this.#adoptNow(catalog));
+    this.#tail = run.catch(() => undefined);
+    return run;
   }
 
   async #adoptNow(catalog: Catalog): Promise<void> {
@@ -80,7 +142,7 @@ export class CatalogReplica implements CatalogService {
     if (catalog.clusterId !== this.#current.clusterId) {
       throw new ConflictError(`catalog of another cluster (${catalog.clusterId.slice(0, 8)})`);
     }
-    await this.#options.persist?.(catalog);
+    await this.#options.node?.persist(catalog);
     this.#current = catalog;
     this.#tellNetwork();
     for (const callback of [...this.#subscribers]) callback(catalog);
@@ -90,46 +152,48 @@ export class CatalogReplica implements CatalogService {
     this.#options.network.setAddresses(new Map(this.#current.nodes.map((node) => [node.id, node.address])));
   }
 
-  async propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog> {
-    const writer = this.#current.voters[0];
-    if (writer === undefined) throw new UnavailableError('the catalog names no voter');
-    if (writer === this.#options.self) return this.#decide(expected, change);
-    try {
-      const reply = await this.#options.network.call(writer, 'catalog.propose', { expected, change }, { timeoutMs });
-      const catalog = parseCatalog((reply.header as { catalog?: unknown }).catalog);
-      await this.adopt(catalog);
-      return catalog;
-    } catch (error) {
-      // Whoever lost the comparison decides again from the newest catalog, so fetch it first.
-      if (error instanceof ConflictError) await this.#refreshFrom(writer, timeoutMs);
-      throw error;
+  /** Everybody learns of the new epoch at once, instead of with the next message that comes by. */
+  #announce(self: NodeId): void {
+    const { network } = this.#options;
+    for (const { id } of this.#current.nodes) {
+      if (id === self) continue;
+      // Whoever does not hear of it now hears of it with its next message.
+      network.call(id, catalogMethods.announce, null, { timeoutMs: ATTEMPT_TIMEOUT_MS }).catch(() => undefined);
     }
   }
 
-  async #refreshFrom(node: NodeId, timeoutMs: number): Promise<void> {
-    const reply = await this.#options.network.call(node, 'catalog.get', { known: this.#current.epoch }, { timeoutMs });
-    const { catalog } = reply.header as { catalog?: unknown };
-    if (catalog !== undefined && catalog !== null) await this.adopt(parseCatalog(catalog));
-  }
-
-  async #decide(expected: Epoch, change: CatalogChange): Promise<Catalog> {
-    return this.#serialised(async () => {
-      if (this.#current.epoch !== expected) {
-        throw new ConflictError(`the catalog is at epoch ${this.#current.epoch}, not ${expected}`, {
-          info: { epoch: this.#current.epoch },
-        });
-      }
-      const next = applyChange(this.#current, change);
-      await this.#adoptNow(next);
-      this.#options.log(`catalog ${next.epoch}: ${describeChange(change)}`);
-      return next;
+  propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog> {
+    const { env, network } = this.#options;
+    const voting = this.#voting;
+    if (voting === undefined) return Promise.reject(new UsageError('only nodes propose changes of the catalog'));
+    const proposal = Buffer.from(env.random.bytes(8)).toString('hex');
+    const decide = (wanted: Proposal, deadlineMs: number) => voting.decider.decide(wanted, deadlineMs);
+    return proposeThroughVoters({
+      env,
+      network,
+      self: voting.self,
+      current: () => this.#current,
+      adopt: (catalog) => this.adopt(catalog),
+      refreshFrom: (node, leftMs) => this.#pullFromNode(node, leftMs),
+      own: () => (voting.voter.votes ? decide : undefined),
+      preferred: this.#preferred,
+      worked: (node) => (this.#preferred = node),
+      wanted: { expected, change, proposal },
+      timeoutMs,
     });
   }
 
-  #serialised<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#tail.then(work);
-    this.#tail = run.catch(() => undefined);
-    return run;
+  confirm(timeoutMs: number): Promise<Catalog> {
+    const { env, network } = this.#options;
+    return confirmNewest({
+      env,
+      network,
+      current: () => this.#current,
+      adopt: (catalog) => this.adopt(catalog),
+      refreshFrom: (node, leftMs) => this.#pullFromNode(node, leftMs),
+      own: this.#voting,
+      timeoutMs,
+    });
   }
 
   #handleGet(request: IncomingRequest) {
@@ -139,22 +203,34 @@ export class CatalogReplica implements CatalogService {
   }
 
   async #handlePropose(request: IncomingRequest) {
-    const { expected, change } = (request.header ?? {}) as { expected?: unknown; change?: unknown };
-    const writer = this.#current.voters[0];
-    if (writer !== this.#options.self || writer === undefined) {
-      throw new NotPrimaryError('this node does not decide on the catalog', { info: { primary: writer ?? '' } });
-    }
-    if (typeof expected !== 'number') throw new TatamiError('ERR_USAGE', 'catalog.propose: expected is a number');
-    return { header: { catalog: await this.#decide(expected as Epoch, parseChange(change)) } };
+    if (request.remote.kind !== 'node') throw new AuthError('only nodes propose changes of the catalog');
+    const wanted = parseProposal(request.header);
+    const { decider } = this.#voting as Voting;
+    if (wanted.expected > this.#current.epoch) await this.#pull(request.channel);
+    return { header: { catalog: await decider.decide(wanted, request.deadlineMs) } };
+  }
+
+  async #handleFinish(request: IncomingRequest) {
+    const { decider } = this.#voting as Voting;
+    return { header: { catalog: await decider.finish(request.deadlineMs) } };
   }
 }
 
-/** Proposes until it wins: `decide` gets the newest catalog and returns the change, or undefined when none is needed. */
+/** Each lost comparison is somebody else's success: dozens of nodes that join at once still all get their turn. */
+const CONFLICTS_MAX_COUNT = 64;
+
+/**
+ * Proposes until it wins: `decide` gets the newest catalog and returns the change, or undefined when none is needed.
+ *
+ * A ConflictError means that another change was chosen, so the loop ends unless others keep winning. Any other error is
+ * the caller's: after UnavailableError the change may yet be chosen, so whoever tries again must decide anew, from the
+ * catalog of that moment.
+ */
 export async function proposeUntilChosen(
   catalog: CatalogService,
   decide: (current: Catalog) => CatalogChange | undefined,
   timeoutMs: number,
-  attempts = 8,
+  attempts = CONFLICTS_MAX_COUNT,
 ): Promise<Catalog> {
   for (let attempt = 1; ; attempt++) {
     const current = catalog.current();
@@ -164,21 +240,6 @@ export async function proposeUntilChosen(
       return await catalog.propose(current.epoch, change, timeoutMs);
     } catch (error) {
       if (!(error instanceof ConflictError) || attempt === attempts) throw error;
-    }
-  }
-}
-
-function describeChange(change: CatalogChange): string {
-  switch (change.kind) {
-    case 'putNode':
-      return `node ${change.node.id} at ${change.node.address}`;
-    case 'removeNode':
-      return `node ${change.id} removed`;
-    case 'putPool':
-      return `pool ${change.pool.name}`;
-    case 'putGroup': {
-      const { group } = change;
-      return `group ${group.id} epoch ${group.epoch}: primary ${group.primary}, secondary ${group.secondary ?? 'none'}`;
     }
   }
 }

@@ -13,8 +13,13 @@ const label = z.string().min(1).max(255);
 const groupId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/);
 const powerOfTwo = count.refine((n) => n > 0 && Number.isInteger(Math.log2(n)), 'must be a power of two');
 
+/** Five, and one more in passing: a new voter comes before an old one goes. */
+export const VOTERS_MAX_COUNT = 6;
+const voters = z.array(nodeId).min(1).max(VOTERS_MAX_COUNT);
+
 const nodeSchema = z.strictObject({
   id: nodeId,
+  kind: z.literal('witness').optional(),
   storeId: z.string().regex(/^[0-9a-f]{16,64}$/),
   address: z.string().min(3).max(255),
   weight: count.min(1).max(2 ** 24),
@@ -47,19 +52,21 @@ const groupSchema = z.strictObject({
 });
 
 const catalogSchema = z.strictObject({
-  formatVersion: z.literal(CATALOG_FORMAT_VERSION),
+  formatVersion: z.number().int().min(1).max(CATALOG_FORMAT_VERSION),
   clusterId: z.string().regex(/^[0-9a-f]{32}$/),
   epoch: count.min(1),
   nodes: z.array(nodeSchema).max(10_000),
-  voters: z.array(nodeId).min(1).max(5),
+  voters,
   pools: z.array(poolSchema).max(10_000),
   groups: z.array(groupSchema).max(100_000),
   tablets: z.array(z.strictObject({ firstIno: count.min(1), group: groupId })).min(1),
+  recent: z.array(z.strictObject({ epoch: count, proposal: z.string().regex(/^[0-9a-f]{16}$/) })).optional(),
 });
 
 const changeSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('putNode'), node: nodeSchema }),
   z.strictObject({ kind: z.literal('removeNode'), id: nodeId }),
+  z.strictObject({ kind: z.literal('putVoters'), voters }),
   z.strictObject({ kind: z.literal('putPool'), pool: poolSchema }),
   z.strictObject({ kind: z.literal('putGroup'), group: groupSchema, expectedGroupEpoch: count }),
 ]);
@@ -108,13 +115,18 @@ export function checkRelations(catalog: Catalog): void {
     fail('two nodes have one address');
   }
   for (const voter of catalog.voters) if (!nodes.has(voter)) fail(`voter ${voter} is not a node`);
+  if (new Set(catalog.voters).size !== catalog.voters.length) fail('a node is a voter twice');
+  const witnesses = new Set(catalog.nodes.filter((node) => node.kind === 'witness').map((node) => node.id));
   if (new Set(catalog.pools.map((pool) => pool.id)).size !== catalog.pools.length) fail('two pools have one number');
   if (new Set(catalog.pools.map((pool) => pool.name)).size !== catalog.pools.length) fail('two pools have one name');
   const groups = new Set(catalog.groups.map((group) => group.id));
   for (const group of catalog.groups) {
     const members = [group.primary, ...(group.secondary === null ? [] : [group.secondary]), ...group.learners];
     if (new Set(members).size !== members.length) fail(`group ${group.id} names a node twice`);
-    for (const member of members) if (!nodes.has(member)) fail(`group ${group.id} names unknown node ${member}`);
+    for (const member of members) {
+      if (!nodes.has(member)) fail(`group ${group.id} names unknown node ${member}`);
+      if (witnesses.has(member)) fail(`group ${group.id} names witness ${member}`);
+    }
   }
   let previous = 0;
   for (const tablet of catalog.tablets) {

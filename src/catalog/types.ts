@@ -5,7 +5,8 @@
 import type { Address } from '../env.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 
-export const CATALOG_FORMAT_VERSION = 1;
+/** 2: nodes have a `kind`, and `recent`. Catalogs of format 1 are read; their next epoch is written as 2. */
+export const CATALOG_FORMAT_VERSION = 2;
 
 export interface Catalog {
   readonly formatVersion: number;
@@ -13,16 +14,26 @@ export interface Catalog {
   readonly clusterId: string;
   readonly epoch: Epoch;
   readonly nodes: readonly CatalogNode[];
-  /** Nodes that decide on the next catalog. */
+  /** Nodes that decide on the next catalog, by Paxos. 1, 3 or 5; an even number only in passing. */
   readonly voters: readonly NodeId[];
   readonly pools: readonly Pool[];
   readonly groups: readonly Group[];
   /** Sorted by firstIno, gap-free from 1. */
   readonly tablets: readonly Tablet[];
+  /** Who made the latest epochs, oldest first: so whoever proposed can learn by reading whether it won. Absent in format 1. */
+  readonly recent?: readonly ChosenProposal[];
+}
+
+export interface ChosenProposal {
+  readonly epoch: Epoch;
+  /** Drawn at random by the proposer, 16 hexadecimal characters. */
+  readonly proposal: string;
 }
 
 export interface CatalogNode {
   readonly id: NodeId;
+  /** A witness votes and holds no data: never in placement, never a member of a group. Absent: a node with data. */
+  readonly kind?: 'witness';
   /** Random, made with the data directory: another disk under an old name is another store. */
   readonly storeId: string;
   readonly address: Address;
@@ -73,7 +84,7 @@ export interface Tablet {
   readonly group: GroupId;
 }
 
-/** What a holder of the catalog can ask of it; behind it stands one writer today and Paxos next. */
+/** What a holder of the catalog can ask of it; behind it stands Paxos among the voters. */
 export interface CatalogService {
   /** The newest catalog this process has seen. */
   current(): Catalog;
@@ -81,15 +92,23 @@ export interface CatalogService {
   subscribe(callback: (catalog: Catalog) => void): () => void;
   /**
    * Compare-and-set: `change` is applied to the newest chosen catalog if its epoch is `expected`, else ConflictError
-   * (read again, decide again). Resolves with the chosen catalog once it is durable at the voters.
-   * `change` gets the catalog and returns the next one; the service sets `epoch`.
+   * (read again, decide again). Resolves with the chosen catalog once it is durable at a majority of the voters.
+   * UnavailableError when no majority could be had in time: then the outcome is open, and the next catalog tells it.
+   * Only nodes propose.
    */
   propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog>;
+  /**
+   * The newest chosen catalog, for sure: none that was chosen before the call is newer than the one it resolves with.
+   * Asks a majority of the voters; UnavailableError if there is none.
+   */
+  confirm(timeoutMs: number): Promise<Catalog>;
 }
 
 /** Changes travel as data so that voters can check them. */
 export type CatalogChange =
   | { readonly kind: 'putNode'; readonly node: CatalogNode }
   | { readonly kind: 'removeNode'; readonly id: NodeId }
+  /** One voter more or one less than before. */
+  | { readonly kind: 'putVoters'; readonly voters: readonly NodeId[] }
   | { readonly kind: 'putPool'; readonly pool: Pool }
   | { readonly kind: 'putGroup'; readonly group: Group; readonly expectedGroupEpoch: Epoch };

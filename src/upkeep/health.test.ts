@@ -25,6 +25,7 @@ function report(id: string, changes: Partial<NodeReport> = {}): NodeReport {
     version: '',
     uptimeMs: 1,
     catalogEpoch: 1,
+    vote: { fit: true, reason: '' },
     usedBytes: 10,
     fileBytes: 10,
     freeBytes: 90,

@@ -27,6 +27,8 @@ export interface NodeReport {
   readonly version: string;
   readonly uptimeMs: number;
   readonly catalogEpoch: number;
+  /** Whether it votes on the catalog when asked to, else why not (R11). */
+  readonly vote: { readonly fit: boolean; readonly reason: string };
   readonly usedBytes: number;
   readonly fileBytes: number;
   readonly freeBytes: number;

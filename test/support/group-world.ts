@@ -1,6 +1,6 @@
 /**
  * Metadata groups alone, in the simulated world: real members, real network code and catalog, memory disks, virtual
- * time. Nodes n1 (primary, writer of the catalog), n2 (secondary), n3... (learners); clients on hosts of their own.
+ * time. Nodes n1 (primary), n2 (secondary), n3... (learners); clients on hosts of their own.
  */
 import { firstCatalog, FIRST_GROUP_ID } from '../../src/catalog/document.ts';
 import { CatalogReplica } from '../../src/catalog/replica.ts';
@@ -64,7 +64,7 @@ export class GroupWorld {
     made.onCall = options.onCall;
     const members = made.names.map((id): CatalogNode => ({
       id: id as NodeId,
-      storeId: '0'.repeat(15) + id.slice(1),
+      storeId: id.slice(1).padStart(16, '0'),
       address: `${id}:7400`,
       weight: 1,
       host: id,
@@ -102,12 +102,14 @@ export class GroupWorld {
   async #wire(name: string): Promise<GroupNode> {
     const env = this.world.envOf(name);
     const directory = this.#directory(name);
-    const { catalog: initial } = await directory.load(CLUSTER_ID);
+    const { catalog: initial, identity } = await directory.load(CLUSTER_ID);
+    const votes = await directory.openVotes(identity);
     const network = this.#network(name, 'node');
     const log = this.#log(name);
     const self = name as NodeId;
     const persist = (next: typeof initial) => directory.saveCatalog(next);
-    const catalog = new CatalogReplica({ env, network, initial, self, persist, log: () => undefined });
+    const node = { self, storeId: identity.storeId, persist, votes };
+    const catalog = new CatalogReplica({ env, network, initial, node, log: () => undefined });
     this.#news(network, catalog);
     const meta = await MetaService.open({
       self,

@@ -1,0 +1,160 @@
+/**
+ * Keeps the voters as voters.ts wants them: looks around every second, and where a change is due, the first voter that
+ * seems up asks for it. What seems so may be wrong; the change is compared and chosen like any other.
+ */
+import type { Env } from '../env.ts';
+import { ConflictError } from '../errors.ts';
+import type { NodeId } from '../ids.ts';
+import type { Network } from '../net/types.ts';
+import { inquire } from './confirm.ts';
+import type { CatalogReplica } from './replica.ts';
+import type { Catalog } from './types.ts';
+import { reasonOf } from './voter.ts';
+import { nextVoters } from './voters.ts';
+import type { VoterView } from './voters.ts';
+
+export interface VoterUpkeepOptions {
+  readonly env: Env;
+  readonly network: Network;
+  readonly catalog: CatalogReplica;
+  readonly self: NodeId;
+  readonly log: (text: string) => void;
+}
+
+const LOOK_INTERVAL_MS = 1_000;
+/**
+ * A voter that is down this long is replaced. Machines that are restarted or updated are back sooner, and replacing them would
+ * only cost two changes; but every minute without it, one failure more may stop the catalog.
+ */
+export const VOTER_GONE_AFTER_MS = 300_000;
+/** What a look waits for an answer. Less than the interval, so that looks do not pile up. */
+const INQUIRY_TIMEOUT_MS = 800;
+const PROPOSE_TIMEOUT_MS = 10_000;
+/** An acceptance that nobody finished for this long: its proposer is gone. */
+const UNFINISHED_AFTER_MS = 3_000;
+
+/** Returns what ends it. */
+export function keepVoters(options: VoterUpkeepOptions): () => Promise<void> {
+  const upkeep = new VoterUpkeep(options);
+  return () => upkeep.close();
+}
+
+class VoterUpkeep {
+  readonly #o: VoterUpkeepOptions;
+  /** Since when each node has not been seen up. */
+  readonly #downSinceMs = new Map<NodeId, number>();
+  /** Voters that said so when they were last asked. */
+  readonly #unfit = new Set<NodeId>();
+  #unfinishedSinceMs: number | undefined;
+  #stopped = false;
+  #timer;
+
+  constructor(options: VoterUpkeepOptions) {
+    this.#o = options;
+    this.#timer = options.env.clock.setTimer(LOOK_INTERVAL_MS, () => this.#tick());
+  }
+
+  close(): Promise<void> {
+    this.#stopped = true;
+    this.#timer.cancel();
+    return Promise.resolve();
+  }
+
+  #tick(): void {
+    this.#look()
+      .catch((error: unknown) => {
+        if (!this.#stopped && !(error instanceof ConflictError)) {
+          this.#o.log(`the voters could not be changed: ${reasonOf(error)}`);
+        }
+      })
+      .finally(() => {
+        if (!this.#stopped) this.#timer = this.#o.env.clock.setTimer(LOOK_INTERVAL_MS, () => this.#tick());
+      });
+  }
+
+  async #look(): Promise<void> {
+    const { catalog } = this.#o;
+    const current = catalog.current();
+    this.#watch(current);
+    if (!(await this.#leads(current))) return;
+    await this.#finishOld(current);
+    // Those that vote are asked how they are; of the others only whoever is about to become one.
+    const asked = new Map<NodeId, boolean>();
+    await Promise.all(current.voters.map((voter) => this.#ask(voter, asked)));
+    for (;;) {
+      const wanted = nextVoters(current, (node) => this.#viewOf(node, asked));
+      if (wanted === undefined || this.#stopped) return;
+      const added = wanted.find((node) => !current.voters.includes(node));
+      if (added !== undefined && !asked.has(added)) {
+        await this.#ask(added, asked);
+        continue;
+      }
+      await catalog.propose(current.epoch, { kind: 'putVoters', voters: wanted }, PROPOSE_TIMEOUT_MS);
+      return;
+    }
+  }
+
+  #watch(current: Catalog): void {
+    const nowMs = this.#o.env.clock.monotonicMs();
+    for (const { id } of current.nodes) {
+      if (this.#isUp(id)) this.#downSinceMs.delete(id);
+      else if (!this.#downSinceMs.has(id)) this.#downSinceMs.set(id, nowMs);
+    }
+    for (const id of this.#downSinceMs.keys()) {
+      if (!current.nodes.some((node) => node.id === id)) this.#downSinceMs.delete(id);
+    }
+  }
+
+  #isUp(node: NodeId): boolean {
+    return node === this.#o.self || this.#o.network.peer(node).state === 'up';
+  }
+
+  /** The first voter that is up and fit: one is enough, and two that ask at once would only be in each other's way. */
+  async #leads({ voters }: Catalog): Promise<boolean> {
+    const { catalog, self } = this.#o;
+    if (catalog.voter?.votes !== true) return false;
+    const asked = new Map<NodeId, boolean>();
+    for (const voter of voters.slice(0, voters.indexOf(self))) {
+      if (!this.#isUp(voter)) continue;
+      await this.#ask(voter, asked);
+      if (asked.get(voter) === true) return false;
+    }
+    return !this.#stopped;
+  }
+
+  async #ask(node: NodeId, asked: Map<NodeId, boolean>): Promise<void> {
+    const { network, self, catalog } = this.#o;
+    try {
+      const { fit } =
+        node === self ? { fit: catalog.voter?.fit === true } : await inquire(network, node, INQUIRY_TIMEOUT_MS);
+      asked.set(node, fit);
+      if (fit) this.#unfit.delete(node);
+      else this.#unfit.add(node);
+    } catch {
+      // It does not answer: nothing is known of its votes.
+      asked.set(node, !this.#unfit.has(node));
+      if (this.#isUp(node)) this.#downSinceMs.set(node, this.#o.env.clock.monotonicMs());
+    }
+  }
+
+  #viewOf(node: NodeId, asked: ReadonlyMap<NodeId, boolean>): VoterView {
+    const sinceMs = this.#downSinceMs.get(node);
+    const downMs = sinceMs === undefined ? 0 : this.#o.env.clock.monotonicMs() - sinceMs;
+    const fit = asked.get(node) ?? !this.#unfit.has(node);
+    return { up: sinceMs === undefined, fit, gone: downMs > VOTER_GONE_AFTER_MS };
+  }
+
+  /** What a proposer that died left accepted here is brought to its end, so that whoever asked for it can learn it. */
+  async #finishOld(current: Catalog): Promise<void> {
+    const { catalog, env } = this.#o;
+    const nowMs = env.clock.monotonicMs();
+    if ((catalog.voter?.inquiry().acceptedEpoch ?? 0) <= current.epoch) {
+      this.#unfinishedSinceMs = undefined;
+      return;
+    }
+    this.#unfinishedSinceMs ??= nowMs;
+    if (nowMs - this.#unfinishedSinceMs < UNFINISHED_AFTER_MS) return;
+    this.#unfinishedSinceMs = undefined;
+    await catalog.confirm(PROPOSE_TIMEOUT_MS);
+  }
+}
