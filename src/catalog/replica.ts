@@ -13,6 +13,10 @@ import { applyChange } from './document.ts';
 import { parseCatalog, parseChange } from './schema.ts';
 import type { Catalog, CatalogChange, CatalogService } from './types.ts';
 
+/** Nodes asked at once for a newer catalog: some of them are up, whatever has failed. */
+const LOOK_COUNT = 4;
+const LOOK_TIMEOUT_MS = 1_000;
+
 export interface CatalogReplicaOptions {
   readonly env: Env;
   readonly network: Network;
@@ -110,6 +114,16 @@ export class CatalogReplica implements CatalogService {
     const reply = await this.#options.network.call(node, 'catalog.get', { known: this.#current.epoch }, { timeoutMs });
     const { catalog } = reply.header as { catalog?: unknown };
     if (catalog !== undefined && catalog !== null) await this.adopt(parseCatalog(catalog));
+  }
+
+  async lookForNewer(silent: NodeId): Promise<void> {
+    const others = this.#current.nodes
+      .map((node) => node.id)
+      .filter((id) => id !== silent && id !== this.#options.self);
+    const { random } = this.#options.env;
+    for (let left = others.length; left > LOOK_COUNT; left--) others.splice(random.below(others.length), 1);
+    const timeoutMs = LOOK_TIMEOUT_MS;
+    await Promise.all(others.map((node) => this.#refreshFrom(node, timeoutMs).catch(() => undefined)));
   }
 
   async #decide(expected: Epoch, change: CatalogChange): Promise<Catalog> {

@@ -85,6 +85,8 @@ export interface CatalogService {
    * `change` gets the catalog and returns the next one; the service sets `epoch`.
    */
   propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog>;
+  /** Asks some other nodes whether there is a newer catalog: `silent` does not answer. Never rejects. */
+  lookForNewer?(silent: NodeId): Promise<void>;
 }
 
 /** Changes travel as data so that voters can check them. */

@@ -57,7 +57,14 @@ export class GroupWorld {
 
   /** A cluster that runs and serves. */
   static async start(
-    options: { seed?: number; nodes?: number; bounds?: GroupBounds; onCall?: GroupWorld['onCall'] } = {},
+    options: {
+      seed?: number;
+      nodes?: number;
+      bounds?: GroupBounds;
+      onCall?: GroupWorld['onCall'];
+      /** The node that decides on the catalog; default the first. */
+      voter?: string;
+    } = {},
   ): Promise<GroupWorld> {
     const made = new GroupWorld(options.seed ?? 1, options.nodes ?? 3);
     made.bounds = options.bounds;
@@ -71,7 +78,8 @@ export class GroupWorld {
       rack: 'r',
       zone: 'z',
     }));
-    const catalog = firstCatalog({ clusterId: CLUSTER_ID, historyId: '1'.repeat(16) as HistoryId, nodes: members });
+    const first = firstCatalog({ clusterId: CLUSTER_ID, historyId: '1'.repeat(16) as HistoryId, nodes: members });
+    const catalog = options.voter === undefined ? first : { ...first, voters: [options.voter as NodeId] };
     for (const { id, storeId } of members) {
       const identity = { clusterId: CLUSTER_ID, nodeId: id, storeId };
       await made.world.settle(made.#directory(id).create(identity, catalog));

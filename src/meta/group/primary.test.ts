@@ -40,7 +40,7 @@ class Bench {
 
   constructor(group: Group, lastSeq = 0, appliedSeq = 0) {
     this.log.lastSeq = lastSeq;
-    this.primary = new Primary({ self: P, group, log: this.log, appliedSeq, nowMs: 0 });
+    this.primary = new Primary({ self: P, group, log: this.log, appliedSeq, nowMs: 0, epochFound: group.epoch });
   }
 
   /** Orders and logs. */
@@ -132,7 +132,7 @@ describe('after a start', () => {
     b.log.lastSeq = 9;
     b.primary.logged(9);
     b.primary.tailTaken();
-    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toMatchObject({ ok: false });
     b.deliver(S);
     expect(b.primary.committedSeq).toBe(9);
   });
@@ -141,28 +141,31 @@ describe('after a start', () => {
     const b = new Bench(groupOf(S, [L]), 7, 4);
     b.primary.tailTaken();
     b.deliver(S);
-    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false, why: expect.stringContaining('R7') as string });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toMatchObject({
+      ok: false,
+      why: expect.stringContaining('R7') as string,
+    });
     const next = b.chosen();
     expect(next).toMatchObject({ epoch: 6, secondary: S, learners: [L], lastActivated: { epoch: 6, members: [P, S] } });
-    expect(b.primary.serving(b.log.lastSeq)).toEqual({ ok: true });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toEqual({ ok: true });
     expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
   });
 
   it('it answers nothing before what it found in its log is applied', () => {
     const b = new Bench(groupOf(S, [L]), 7, 4).serve();
-    expect(b.primary.serving(6)).toMatchObject({ ok: false });
-    expect(b.primary.serving(7)).toEqual({ ok: true });
+    expect(b.primary.serving(6, b.nowMs)).toMatchObject({ ok: false });
+    expect(b.primary.serving(7, b.nowMs)).toEqual({ ok: true });
     b.write(5);
-    expect(b.primary.serving(7)).toEqual({ ok: true });
+    expect(b.primary.serving(7, b.nowMs)).toEqual({ ok: true });
   });
 
   it('alone, it needs nobody, but an epoch of its own all the same', () => {
     const b = new Bench(groupOf(null, [], { minReplicas: 1 }), 7, 4);
     expect(b.primary.needsTail).toBe(false);
     expect(b.primary.committedSeq).toBe(7);
-    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toMatchObject({ ok: false });
     b.chosen();
-    expect(b.primary.serving(b.log.lastSeq)).toEqual({ ok: true });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toEqual({ ok: true });
   });
 });
 
@@ -180,7 +183,7 @@ describe('R4: a silent secondary', () => {
     expect(b.primary.committedSeq).toBe(0);
     b.primary.catalogChanged(wanted, b.nowMs);
     // minReplicas 2: it waits for the next.
-    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq).ok]).toEqual([0, false]);
+    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq, b.nowMs).ok]).toEqual([0, false]);
   });
 
   it('that answers again is still asked to go while the outcome is not known, and counts until then', () => {
@@ -198,7 +201,7 @@ describe('R4: a silent secondary', () => {
     b.write();
     b.nowMs += SECONDARY_SILENT_MS + 1;
     b.chosen();
-    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq).ok]).toEqual([1, true]);
+    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq, b.nowMs).ok]).toEqual([1, true]);
   });
 
   it('that takes a full copy is no longer in sync', () => {
