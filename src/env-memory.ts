@@ -29,6 +29,8 @@ export function createMemoryEnv({ clock, random, disk, transport }: MemoryEnvOpt
     random,
     disk: disk ?? new MemoryDisk(),
     transport: transport ?? new MemoryNetwork({ clock }).transport('127.0.0.1'),
+    // Its machine is this process: what was in memory is gone with it.
+    bootId: 'memory',
   };
 }
 

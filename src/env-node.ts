@@ -2,6 +2,7 @@
  * The real world behind src/env.ts: the process's clock, the system's randomness, node:fs, LevelDB, sockets.
  */
 import { randomBytes, randomInt } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import type { Clock, Env, Random, Timer, Transport } from './env.ts';
 import { NodeDisk } from './env-node/disk.ts';
 import { CancelledError, StateError } from './errors.ts';
@@ -19,8 +20,18 @@ export function createNodeEnv(options: NodeEnvOptions = {}): Env {
     random: nodeRandom,
     disk: new NodeDisk(),
     transport: options.transport ?? createNodeTransport(),
+    bootId: readBootId(),
     hold: holdProcess,
   };
+}
+
+/** Linux makes one at each start of the machine. Without it every process counts as a new start: slower, never wrong. */
+function readBootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return randomBytes(16).toString('hex');
+  }
 }
 
 /** See Env.hold. */

@@ -10,6 +10,8 @@ export interface Env {
   readonly random: Random;
   readonly disk: Disk;
   readonly transport: Transport;
+  /** Names this run of the machine: another one after a power failure or reboot, the same for all processes until then. */
+  readonly bootId: string;
   /**
    * Keeps the process alive until the returned function is called: somebody awaits what may hang on timers alone.
    * Absent where there is no process of its own.

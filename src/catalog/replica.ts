@@ -20,6 +20,10 @@ import type { Catalog, CatalogChange, CatalogService } from './types.ts';
 import { Voter } from './voter.ts';
 import type { VoteStore } from './votes.ts';
 
+/** Nodes asked at once for a newer catalog: some of them are up, whatever has failed. */
+const LOOK_COUNT = 4;
+const LOOK_TIMEOUT_MS = 1_000;
+
 export interface CatalogReplicaOptions {
   readonly env: Env;
   readonly network: Network;
@@ -160,6 +164,14 @@ export class CatalogReplica implements CatalogService {
       // Whoever does not hear of it now hears of it with its next message.
       network.call(id, catalogMethods.announce, null, { timeoutMs: ATTEMPT_TIMEOUT_MS }).catch(() => undefined);
     }
+  }
+
+  async lookForNewer(silent: NodeId): Promise<void> {
+    const { env } = this.#options;
+    const self = this.#voting?.self;
+    const others = this.#current.nodes.map((node) => node.id).filter((id) => id !== silent && id !== self);
+    for (let left = others.length; left > LOOK_COUNT; left--) others.splice(env.random.below(others.length), 1);
+    await Promise.all(others.map((node) => this.#pullFromNode(node, LOOK_TIMEOUT_MS).catch(() => undefined)));
   }
 
   propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog> {

@@ -102,6 +102,8 @@ export interface CatalogService {
    * Asks a majority of the voters; UnavailableError if there is none.
    */
   confirm(timeoutMs: number): Promise<Catalog>;
+  /** Asks some other nodes whether there is a newer catalog: `silent` does not answer. Never rejects. */
+  lookForNewer?(silent: NodeId): Promise<void>;
 }
 
 /** Changes travel as data so that voters can check them. */

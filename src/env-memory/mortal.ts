@@ -32,6 +32,7 @@ export function mortalEnv(env: Env, life: Life): Env {
     random: env.random,
     disk: mortalDisk(env.disk, life),
     transport: mortalTransport(env.transport, life),
+    bootId: env.bootId,
     ...(env.hold === undefined ? {} : { hold: env.hold }),
   };
 }

@@ -56,6 +56,7 @@ interface SimHost {
   readonly disk: MemoryDisk;
   readonly random: SimRandom;
   readonly clockError: ClockError;
+  processCount: number;
   bootCount: number;
   running: { readonly env: Env; readonly clock: SimClock; readonly life: Life } | undefined;
 }
@@ -113,6 +114,7 @@ export class SimWorld {
       host.running = undefined;
     }
     if (kind === 'power') {
+      host.bootCount++;
       this.network.memory.darken(name);
       host.disk.crash({ random: host.random, anyKvOrder });
     } else {
@@ -226,6 +228,7 @@ export class SimWorld {
         random,
         disk: new MemoryDisk({ delay, ...(capacityBytes === undefined ? {} : { capacityBytes }) }),
         clockError: { offsetMs: random.between(-offsetMs, offsetMs), drift: random.between(-drift, drift) },
+        processCount: 0,
         bootCount: 0,
         running: undefined,
       };
@@ -239,9 +242,10 @@ export class SimWorld {
     const clock = new SimClock(this.time, host.name, host.clockError);
     const env: Env = {
       clock,
-      random: host.random.fork(`boot ${host.bootCount++}`),
+      random: host.random.fork(`boot ${host.processCount++}`),
       disk: mortalDisk(host.disk, life),
       transport: mortalTransport(this.network.memory.transport(host.name), life),
+      bootId: `${host.name} boot ${host.bootCount}`,
     };
     return { env, clock, life };
   }

@@ -57,7 +57,12 @@ export class GroupWorld {
 
   /** A cluster that runs and serves. */
   static async start(
-    options: { seed?: number; nodes?: number; bounds?: GroupBounds; onCall?: GroupWorld['onCall'] } = {},
+    options: {
+      seed?: number;
+      nodes?: number;
+      bounds?: GroupBounds;
+      onCall?: GroupWorld['onCall'];
+    } = {},
   ): Promise<GroupWorld> {
     const made = new GroupWorld(options.seed ?? 1, options.nodes ?? 3);
     made.bounds = options.bounds;

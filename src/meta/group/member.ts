@@ -15,6 +15,7 @@ import {
   InvariantError,
   NotPrimaryError,
   OverloadedError,
+  StaleEpochError,
   TooLargeError,
   UnavailableError,
 } from '../../errors.ts';
@@ -38,15 +39,20 @@ import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
 import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
 import { groupMethods, packEntries, parseCursor, parseHead, parseTailReply, parseTailRequest } from './messages.ts';
 import type { Head, SyncPush, SyncPushReply } from './messages.ts';
+import { SuspendWatch, TAKEOVER_WAIT_MS } from './lease.ts';
+import { MemberState } from './member-state.ts';
 import { encodeSyncPush, encodeSyncPushReply, parseSyncPushReply } from './push-codec.ts';
 import { openLog } from './open-log.ts';
 import type { OpenedLog } from './open-log.ts';
 import { Primary } from './primary.ts';
-import type { PushPlan } from './primary.ts';
+import type { PushPlan, Serving } from './primary.ts';
 import { SessionWatch } from './session-watch.ts';
+import { Standby } from './standby.ts';
 import { Waiters } from './waiters.ts';
 
 const TICK_MS = 100;
+/** A tick so late means that this process stood still: then nobody else is judged by what was not read meanwhile. */
+const STALLED_MS = 500;
 /** Entries in one SyncPush: far below the bound of a frame's header. */
 const PUSH_MAX_BYTES = 1 * MiB;
 /** One SyncPush: a write to the log, a sync at most, on a disk that others use too. */
@@ -73,6 +79,21 @@ export class GroupMember {
   readonly #gate: EpochGate;
   #group: Group;
   #primary: Primary | undefined;
+  /** While this node is the secondary. */
+  #standby: Standby | undefined;
+  readonly #state: MemberState;
+  /**
+   * R11: the log holds all that was acknowledged from here. False after the machine lost power, until the primary has
+   * pushed all that is committed.
+   */
+  #certain: boolean;
+  /** R5: given up by this process; `#state` has it too before anything is proposed. */
+  #fencedEpoch: number;
+  #promoting: Promise<void> | undefined;
+  /** R5: when anything was last acknowledged to another; at the start: then, if that may have been shortly before. */
+  #ackedMs = -Infinity;
+  readonly #suspendWatch = new SuspendWatch();
+  #lastTickMs: number;
   /** In words, why this member cannot take part. */
   #broken: string | undefined;
   readonly #waiters = new Waiters();
@@ -99,8 +120,21 @@ export class GroupMember {
   #nextProposeMs = 0;
   #lastNowNs = 0n;
 
-  private constructor(o: GroupMemberOptions, group: Group, kv: Kv, store: MetaStore, opened: OpenedLog) {
+  private constructor(
+    o: GroupMemberOptions,
+    group: Group,
+    kv: Kv,
+    store: MetaStore,
+    state: MemberState,
+    opened: OpenedLog,
+  ) {
     this.#o = o;
+    this.#state = state;
+    const { bootId, clean, ackedEpoch, fencedEpoch } = state.facts;
+    this.#certain = clean || bootId === o.env.bootId || opened.log.lastSeq === 0;
+    this.#fencedEpoch = fencedEpoch;
+    this.#lastTickMs = o.env.clock.monotonicMs();
+    if (ackedEpoch > 0 || (state.isNew && opened.log.lastSeq > 0)) this.#ackedMs = this.#lastTickMs;
     this.#bounds = o.bounds ?? DEFAULT_BOUNDS;
     this.#group = group;
     this.#gate = new EpochGate(o.env.clock, group);
@@ -124,8 +158,9 @@ export class GroupMember {
 
   static async open(o: GroupMemberOptions): Promise<GroupMember> {
     const group = findGroup(o);
-    const { disk } = o.env;
+    const { disk, bootId } = o.env;
     await disk.mkdir(o.path);
+    const state = await MemberState.open(disk, `${o.path}/state.json`);
     const kv = await disk.openKv(`${o.path}/table`);
     try {
       // After a power failure the table must never be ahead of the log.
@@ -142,7 +177,9 @@ export class GroupMember {
         ...(o.bounds?.segmentBytes === undefined ? {} : { segmentBytes: o.bounds.segmentBytes }),
       });
       opened.log = found.log;
-      return new GroupMember(o, group, kv, store, found);
+      const member = new GroupMember(o, group, kv, store, state, found);
+      await state.update({ clean: false, ...(member.#certain ? { bootId } : {}) });
+      return member;
     } catch (error) {
       await kv.close();
       throw error;
@@ -169,7 +206,14 @@ export class GroupMember {
     const { log } = this.#o;
     // Log and table are written out; after a failure of either the other still is.
     await this.#store.close().catch((error: unknown) => log.error({ error: String(error) }, 'closing the table'));
-    await this.#log.close().catch((error: unknown) => log.error({ error: String(error) }, 'closing the group log'));
+    const closed = await this.#log.close().then(
+      () => true,
+      (error: unknown) => {
+        log.error({ error: String(error) }, 'closing the group log');
+        return false;
+      },
+    );
+    if (closed && this.#certain) await this.#state.update({ clean: true }).catch(() => undefined);
     await this.#kv.close();
   }
 
@@ -206,7 +250,13 @@ export class GroupMember {
 
   query<Op extends Query['op']>(query: QueryOf<Op>): Maybe<QueryResults[Op]> {
     this.#requireServing();
-    return this.#store.query(query);
+    const result = this.#store.query(query);
+    if (!(result instanceof Promise)) return result;
+    return result.then((later) => {
+      // R5: looked at again right before the answer leaves; another may have taken over meanwhile.
+      this.#requireServing();
+      return later;
+    });
   }
 
   /** Everything acknowledged before the call is on disk on every in-sync member when it resolves. */
@@ -255,7 +305,7 @@ export class GroupMember {
   status(): GroupStatus {
     const { self, group: id } = this.#o;
     const role = roleOf(this.#group, self);
-    const serving = this.#primary?.serving(this.#store.appliedSeq);
+    const serving = this.#serving();
     const detail =
       this.#broken ?? (this.#mustCopy ? 'it takes a full copy' : serving?.ok === false ? serving.why : 'in order');
     return {
@@ -283,9 +333,17 @@ export class GroupMember {
   #requireServing(): Primary {
     this.requirePrimary();
     const primary = this.#primary!;
-    const serving = primary.serving(this.#store.appliedSeq);
+    const serving = this.#serving()!;
     if (!serving.ok) throw new UnavailableError(`group ${this.#o.group} does not serve now: ${serving.why}`);
     return primary;
+  }
+
+  /** Undefined unless this node is the primary. */
+  #serving(): Serving | undefined {
+    const { clock } = this.#o.env;
+    const nowMs = clock.monotonicMs();
+    if (this.#suspendWatch.wasSuspended(nowMs, clock.wallNs())) this.#primary?.dropLease();
+    return this.#primary?.serving(this.#store.appliedSeq, nowMs);
   }
 
   // The primary's work
@@ -442,14 +500,7 @@ export class GroupMember {
     this.#nextProposeMs = nowMs + PROPOSE_RETRY_MS;
     const { secondary } = wanted;
     this.#o.log.info({ group: wanted.id, epoch: wanted.epoch, secondary }, 'asking for another secondary');
-    proposeUntilChosen(
-      this.#o.catalog,
-      (current) => {
-        const now = current.groups.find((group) => group.id === wanted.id);
-        return now?.epoch === expectedGroupEpoch ? { kind: 'putGroup', group: wanted, expectedGroupEpoch } : undefined;
-      },
-      META_TIMEOUT_MS,
-    )
+    this.#putGroup(wanted, expectedGroupEpoch, META_TIMEOUT_MS)
       .catch((error: unknown) =>
         this.#o.log.warn({ error: String(error) }, 'the catalog did not take the change; trying again'),
       )
@@ -462,6 +513,7 @@ export class GroupMember {
 
   /** RPC group.syncPush. */
   handlePush(push: SyncPush, request: IncomingRequest): Promise<HandlerReply> | HandlerReply {
+    this.#heardFrom(push, request);
     if (this.#followCount === 0) {
       const reply = this.#followNow(push, request);
       if (reply !== undefined) return { header: encodeSyncPushReply(reply) };
@@ -470,6 +522,7 @@ export class GroupMember {
     const run = this.#followTail.then(async () => {
       try {
         await this.#checkSender(push, request);
+        this.#heardFrom(push, request);
         return { header: encodeSyncPushReply(await this.#follow(push)) };
       } finally {
         this.#followCount--;
@@ -484,7 +537,8 @@ export class GroupMember {
     if (push.sync || !this.#gate.isOpenTo(push)) return undefined;
     this.#requirePrimarySender(push, request);
     this.#requireWhole();
-    if (this.#mustCopy) return undefined;
+    this.#checkFollowing(push);
+    if (this.#mustCopy || this.#mustNoteEpoch(push)) return undefined;
     const step = stepFollower(push, this.#log, this.#store.appliedSeq);
     if (step.kind !== 'append' || step.truncateAfter !== undefined) return undefined;
     try {
@@ -496,8 +550,33 @@ export class GroupMember {
     return this.#followed(push, step.committedSeq);
   }
 
+  #heardFrom(head: Head, request: IncomingRequest): void {
+    const { primary, epoch } = this.#group;
+    if (request.remote.nodeId === primary && head.epoch === epoch) this.#standby?.heard(this.#nowMs());
+  }
+
+  /** R5: a secondary remembers that it acknowledged in an epoch, before it does so for the first time. */
+  #mustNoteEpoch(push: SyncPush): boolean {
+    return this.#standby !== undefined && this.#state.facts.ackedEpoch < push.epoch;
+  }
+
+  /** R5, R6: whether anything of this message may still be done and acknowledged. */
+  #checkFollowing(push: SyncPush): void {
+    this.#gate.check(push);
+    if (push.epoch <= this.#fencedEpoch || this.#primary !== undefined) {
+      throw new StaleEpochError(`${this.#o.self} no longer follows epoch ${push.epoch} of group ${push.group}`, {
+        info: { epoch: push.epoch },
+      });
+    }
+  }
+
   async #follow(push: SyncPush): Promise<SyncPushReply> {
     this.#requireWhole();
+    this.#checkFollowing(push);
+    if (this.#mustNoteEpoch(push)) {
+      await this.#state.update({ ackedEpoch: push.epoch });
+      this.#checkFollowing(push);
+    }
     if (this.#copying !== undefined) return { status: 'copying' };
     if (this.#mustCopy) return this.#beginCopy();
     const step = stepFollower(push, this.#log, this.#store.appliedSeq);
@@ -511,11 +590,12 @@ export class GroupMember {
           const { lastSeq } = this.#log;
           this.#o.log.warn({ after: step.truncateAfter, lastSeq }, 'dropping entries that the primary does not have');
           await this.#log.truncateAfter(step.truncateAfter);
+          this.#checkFollowing(push);
         }
         if (step.entries.length > 0) await this.#log.append(step.entries);
         if (push.sync) await this.#log.sync();
-        // R6: what was fenced meanwhile is not acknowledged any more.
-        this.#gate.check(push);
+        // What was given up meanwhile is not acknowledged any more.
+        this.#checkFollowing(push);
         return this.#followed(push, step.committedSeq);
       }
     }
@@ -527,7 +607,61 @@ export class GroupMember {
     this.#applier.commitSoon(Math.min(committedSeq, this.#log.lastSeq));
     // What is beyond the message may not be the primary's: only what was compared counts.
     const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
+    if (!this.#certain && lastSeq >= push.committedSeq) this.#becomeCertain();
+    this.#ackedMs = this.#nowMs();
     return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
+  }
+
+  /** R11: all that the primary has ever acknowledged is here again. */
+  #becomeCertain(): void {
+    this.#certain = true;
+    this.#state.update({ bootId: this.#o.env.bootId }).catch((error: unknown) => this.#logFailed(error));
+  }
+
+  /** The primary is gone for too long: this node gives its epoch up, durably, and asks to be the next (R1, R5). */
+  #promoteIfDue(nowMs: number): void {
+    const standby = this.#standby;
+    if (standby === undefined || this.#promoting !== undefined || this.#mustCopy || this.#broken !== undefined) return;
+    const expectedGroupEpoch = this.#group.epoch;
+    const wanted = standby.wants(nowMs, this.#fencedEpoch >= expectedGroupEpoch, this.#certain);
+    if (wanted === undefined) return;
+    const { id: group, primary } = this.#group;
+    this.#o.log.warn({ group, primary, silentMs: Math.round(standby.silentMs(nowMs)) }, 'the primary is silent');
+    this.#fencedEpoch = expectedGroupEpoch;
+    this.#promoting = this.#promote(wanted, expectedGroupEpoch)
+      .catch((error: unknown) =>
+        this.#o.log.warn({ group, error: String(error) }, 'the catalog did not take the promotion; trying again'),
+      )
+      .finally(() => {
+        this.#promoting = undefined;
+      });
+  }
+
+  async #promote(wanted: Group, expectedGroupEpoch: number): Promise<void> {
+    // What is being acknowledged at this moment ends first; everything else is refused.
+    await this.#followTail;
+    try {
+      // All that was ever acknowledged from here is on disk before another can build on it (R11).
+      await this.#log.sync();
+      await this.#state.update({ fencedEpoch: expectedGroupEpoch });
+    } catch (error) {
+      this.#logFailed(error);
+      return;
+    }
+    await this.#putGroup(wanted, expectedGroupEpoch, META_TIMEOUT_MS);
+  }
+
+  /** Asks the catalog for this group, unless it is at another epoch meanwhile. */
+  async #putGroup(wanted: Group, expectedGroupEpoch: number, timeoutMs: number): Promise<void> {
+    await proposeUntilChosen(
+      this.#o.catalog,
+      (current) => {
+        const now = current.groups.find((group) => group.id === wanted.id);
+        if (now?.epoch !== expectedGroupEpoch) return undefined;
+        return { kind: 'putGroup', group: wanted, expectedGroupEpoch: now.epoch };
+      },
+      timeoutMs,
+    );
   }
 
   #beginCopy(): SyncPushReply {
@@ -650,7 +784,7 @@ export class GroupMember {
 
   /** Rows of deleted files go bit by bit, by commands like any other. */
   #reclaim(): void {
-    if (this.#primary?.serving(this.#store.appliedSeq).ok !== true || this.#reclaiming) return;
+    if (this.#reclaiming || this.#serving()?.ok !== true) return;
     const command = this.#store.reclaimCommand();
     if (command === undefined) return;
     this.#reclaiming = true;
@@ -693,6 +827,8 @@ export class GroupMember {
     const alone = this.#group.secondary !== null && group.secondary === null;
     this.#group = group;
     this.#gate.changed(group);
+    this.#standby = group.secondary === self ? new Standby(self, group, this.#nowMs()) : undefined;
+    this.#nextQueryMs = 0;
     if (group.primary === self && this.#broken === undefined) {
       if (this.#primary !== undefined) {
         this.#primary.catalogChanged(group, this.#nowMs());
@@ -703,7 +839,15 @@ export class GroupMember {
       } else {
         this.#sessions.clear();
         const { appliedSeq } = this.#store;
-        this.#primary = new Primary({ self, group, log: this.#log, appliedSeq, nowMs: this.#nowMs() });
+        this.#primary = new Primary({
+          self,
+          group,
+          log: this.#log,
+          appliedSeq,
+          nowMs: this.#nowMs(),
+          serveFromMs: this.#ackedMs + TAKEOVER_WAIT_MS,
+          ...(first ? { epochFound: group.epoch } : {}),
+        });
       }
     } else if (this.#primary !== undefined) {
       this.#primary = undefined;
@@ -723,17 +867,23 @@ export class GroupMember {
   #tick(): void {
     if (this.#closing.signal.aborted) return;
     this.#timer = this.#o.env.clock.setTimer(TICK_MS, () => this.#guard(() => this.#tick()));
-    if (this.#broken !== undefined) return;
     const nowMs = this.#nowMs();
+    if (nowMs - this.#lastTickMs > STALLED_MS) {
+      this.#primary?.stalled(nowMs);
+      this.#standby?.stalled(nowMs);
+    }
+    this.#lastTickMs = nowMs;
+    if (this.#broken !== undefined) return;
     if (nowMs >= this.#nextFlushMs) {
       this.#nextFlushMs = nowMs + this.#bounds.flushIntervalMs;
       if (this.#store.appliedSeq > this.#store.durableSeq) this.#flush();
     }
     if (this.#primary !== undefined) {
-      if (this.#primary.serving(this.#store.appliedSeq).ok) this.#expireSessions(nowMs);
+      if (this.#serving()?.ok === true) this.#expireSessions(nowMs);
       this.#afterEvent();
     } else {
       this.#askForSecondary();
+      this.#promoteIfDue(nowMs);
     }
   }
 

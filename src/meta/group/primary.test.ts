@@ -3,8 +3,9 @@ import type { Group } from '../../catalog/types.ts';
 import { FormatError } from '../../errors.ts';
 import type { Epoch, GroupId, HistoryId, NodeId } from '../../ids.ts';
 import type { EpochEnds } from './log-files.ts';
+import { LEASE_MS } from './lease.ts';
 import { BEACON_INTERVAL_MS, JOIN_LAG_COUNT, Primary, SECONDARY_SILENT_MS } from './primary.ts';
-import type { PushPlan } from './primary.ts';
+import type { PrimaryOptions, PushPlan } from './primary.ts';
 
 const [P, S, L, M] = ['p', 's', 'l', 'm'] as NodeId[] as [NodeId, NodeId, NodeId, NodeId];
 
@@ -38,9 +39,17 @@ class Bench {
   primary: Primary;
   nowMs = 0;
 
-  constructor(group: Group, lastSeq = 0, appliedSeq = 0) {
+  constructor(group: Group, lastSeq = 0, appliedSeq = 0, more: Partial<PrimaryOptions> = {}) {
     this.log.lastSeq = lastSeq;
-    this.primary = new Primary({ self: P, group, log: this.log, appliedSeq, nowMs: 0 });
+    this.primary = new Primary({
+      self: P,
+      group,
+      log: this.log,
+      appliedSeq,
+      nowMs: 0,
+      epochFound: group.epoch,
+      ...more,
+    });
   }
 
   /** Orders and logs. */
@@ -132,7 +141,7 @@ describe('after a start', () => {
     b.log.lastSeq = 9;
     b.primary.logged(9);
     b.primary.tailTaken();
-    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toMatchObject({ ok: false });
     b.deliver(S);
     expect(b.primary.committedSeq).toBe(9);
   });
@@ -141,28 +150,31 @@ describe('after a start', () => {
     const b = new Bench(groupOf(S, [L]), 7, 4);
     b.primary.tailTaken();
     b.deliver(S);
-    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false, why: expect.stringContaining('R7') as string });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toMatchObject({
+      ok: false,
+      why: expect.stringContaining('R7') as string,
+    });
     const next = b.chosen();
     expect(next).toMatchObject({ epoch: 6, secondary: S, learners: [L], lastActivated: { epoch: 6, members: [P, S] } });
-    expect(b.primary.serving(b.log.lastSeq)).toEqual({ ok: true });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toEqual({ ok: true });
     expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
   });
 
   it('it answers nothing before what it found in its log is applied', () => {
     const b = new Bench(groupOf(S, [L]), 7, 4).serve();
-    expect(b.primary.serving(6)).toMatchObject({ ok: false });
-    expect(b.primary.serving(7)).toEqual({ ok: true });
+    expect(b.primary.serving(6, b.nowMs)).toMatchObject({ ok: false });
+    expect(b.primary.serving(7, b.nowMs)).toEqual({ ok: true });
     b.write(5);
-    expect(b.primary.serving(7)).toEqual({ ok: true });
+    expect(b.primary.serving(7, b.nowMs)).toEqual({ ok: true });
   });
 
   it('alone, it needs nobody, but an epoch of its own all the same', () => {
     const b = new Bench(groupOf(null, [], { minReplicas: 1 }), 7, 4);
     expect(b.primary.needsTail).toBe(false);
     expect(b.primary.committedSeq).toBe(7);
-    expect(b.primary.serving(b.log.lastSeq)).toMatchObject({ ok: false });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toMatchObject({ ok: false });
     b.chosen();
-    expect(b.primary.serving(b.log.lastSeq)).toEqual({ ok: true });
+    expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toEqual({ ok: true });
   });
 });
 
@@ -180,7 +192,7 @@ describe('R4: a silent secondary', () => {
     expect(b.primary.committedSeq).toBe(0);
     b.primary.catalogChanged(wanted, b.nowMs);
     // minReplicas 2: it waits for the next.
-    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq).ok]).toEqual([0, false]);
+    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq, b.nowMs).ok]).toEqual([0, false]);
   });
 
   it('that answers again is still asked to go while the outcome is not known, and counts until then', () => {
@@ -198,7 +210,7 @@ describe('R4: a silent secondary', () => {
     b.write();
     b.nowMs += SECONDARY_SILENT_MS + 1;
     b.chosen();
-    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq).ok]).toEqual([1, true]);
+    expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq, b.nowMs).ok]).toEqual([1, true]);
   });
 
   it('that takes a full copy is no longer in sync', () => {
@@ -211,7 +223,7 @@ describe('R4: a silent secondary', () => {
 
 describe('R2: the next secondary', () => {
   it('the first to ask is appointed, later ones hear that there is one; a silent one loses its place', () => {
-    const b = new Bench(groupOf(null, [L, M])).serve();
+    const b = new Bench(groupOf(null, [L, M]));
     expect(b.primary.secondaryQuery(L, b.nowMs)).toBe('SecondaryAppoint');
     expect(b.primary.secondaryQuery(M, b.nowMs)).toBe('SecondaryPresent');
     expect(b.primary.secondaryQuery(L, b.nowMs)).toBe('SecondaryAppoint');
@@ -298,4 +310,84 @@ it('answers to pushes of an earlier understanding change nothing', () => {
   expect(b.primary.committedSeq).toBe(0);
   b.deliver(S);
   expect(b.primary.committedSeq).toBe(4);
+});
+
+describe('R5: the lease', () => {
+  it('runs from the sending of what the secondary logged; a late answer does not stretch it', () => {
+    const b = new Bench(groupOf(S, [])).serve();
+    b.nowMs += BEACON_INTERVAL_MS;
+    const sentMs = b.nowMs;
+    const plan = b.plan(S)!;
+    b.nowMs += LEASE_MS - 1;
+    b.primary.pushAnswered(S, plan, { status: 'logged', lastSeq: plan.lastSeq, syncedSeq: 0 }, b.nowMs);
+    expect(b.primary.serving(0, sentMs + LEASE_MS - 1).ok).toBe(true);
+    expect(b.primary.serving(0, sentMs + LEASE_MS)).toMatchObject({
+      ok: false,
+      why: expect.stringContaining('R5') as string,
+    });
+  });
+
+  it('is not given by learners, nor by an answer that is not "logged"', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.nowMs += 10 * LEASE_MS;
+    b.deliver(L);
+    expect(b.primary.serving(0, b.nowMs).ok).toBe(false);
+    b.nowMs += BEACON_INTERVAL_MS;
+    b.primary.pushAnswered(S, b.plan(S)!, { status: 'copying' }, b.nowMs);
+    expect(b.primary.serving(0, b.nowMs).ok).toBe(false);
+  });
+
+  it('ends when the machine slept, and begins with the next answer', () => {
+    const b = new Bench(groupOf(S, [])).serve();
+    b.primary.dropLease();
+    expect(b.primary.serving(0, b.nowMs).ok).toBe(false);
+    b.deliver(S);
+    expect(b.primary.serving(0, b.nowMs).ok).toBe(true);
+  });
+
+  it('of the primary before must have run out', () => {
+    const b = new Bench(groupOf(S, []), 0, 0, { serveFromMs: 5_000 }).serve();
+    b.nowMs = 4_900;
+    b.deliver(S);
+    b.nowMs = 4_999;
+    expect(b.primary.serving(0, b.nowMs)).toMatchObject({ ok: false, why: expect.stringContaining('R5') as string });
+    b.deliver(S);
+    expect(b.primary.serving(0, b.nowMs).ok).toBe(true);
+  });
+});
+
+describe('R7: a promoted primary', () => {
+  /** P was the secondary of S in epoch 5, and the catalog has made it primary in epoch 6. */
+  const promoted = (minReplicas: number, lastSeq: number, appliedSeq: number) => {
+    const lastActivated = { epoch: 5 as Epoch, members: [S, P] };
+    const group = groupOf(null, [L, S], { epoch: 6 as Epoch, lastActivated, minReplicas });
+    return new Bench(group, lastSeq, appliedSeq, { epochFound: 5 as Epoch });
+  };
+
+  it('is activated together with its next secondary, which must have all of its log first', () => {
+    const b = promoted(2, 9, 4);
+    expect(b.primary.wantedGroup(0)).toBeUndefined();
+    b.primary.secondaryQuery(L, 0);
+    const probe = b.plan(L)!;
+    b.primary.pushAnswered(L, probe, { status: 'mismatch', ends: [[0, 0], [5, 6]] }, 0); // prettier-ignore
+    expect(b.primary.wantedGroup(0)).toBeUndefined();
+    expect([b.primary.committedSeq, b.primary.serving(4, 0).ok]).toEqual([4, false]);
+    b.deliver(L);
+    const wanted = b.chosen();
+    expect(wanted).toMatchObject({ epoch: 7, primary: P, secondary: L, learners: [S] });
+    expect(wanted.lastActivated).toEqual({ epoch: 7, members: [P, L] });
+    // All that was inherited may have been acknowledged: it is committed now, and applied before anything is answered.
+    expect(b.primary.committedSeq).toBe(9);
+    b.deliver(L);
+    expect(b.primary.serving(8, b.nowMs).ok).toBe(false);
+    expect(b.primary.serving(9, b.nowMs).ok).toBe(true);
+  });
+
+  it('is activated alone where one replica is enough', () => {
+    const b = promoted(1, 9, 4);
+    expect(b.primary.committedSeq).toBe(4);
+    expect(b.chosen()).toMatchObject({ epoch: 7, secondary: null, lastActivated: { epoch: 7, members: [P] } });
+    expect(b.primary.committedSeq).toBe(9);
+    expect(b.primary.serving(9, 0).ok).toBe(true);
+  });
 });

@@ -9,8 +9,8 @@
 import type { Group } from '../../catalog/types.ts';
 import { FormatError, invariant } from '../../errors.ts';
 import type { Epoch, NodeId } from '../../ids.ts';
-import { PEER_DOWN_AFTER_MS } from '../../limits.ts';
 import { commonPrefix } from './common-prefix.ts';
+import { GRACE_MS, Lease } from './lease.ts';
 import type { EpochEnds } from './log-files.ts';
 import type { LogView } from './follower.ts';
 import type { SecondaryAnswer, SyncPushReply } from './messages.ts';
@@ -20,8 +20,8 @@ export const BEACON_INTERVAL_MS = 250;
 /** A learner is this far behind at most, or this many entries, while it keeps up. */
 export const LEARNER_INTERVAL_MS = 50;
 export const LEARNER_BATCH_COUNT = 512;
-/** Silent for this long, a secondary is dropped: longer than any pause of a healthy process, so nothing is dropped lightly. */
-export const SECONDARY_SILENT_MS = PEER_DOWN_AFTER_MS;
+/** Silent for this long, a secondary is dropped: as long as it waits for its primary, and for the same reason. */
+export const SECONDARY_SILENT_MS = GRACE_MS;
 /** After a failure a member is tried again this soon. */
 export const RETRY_MS = 200;
 /** SyncPushes on their way to one member: the next batch gathers while these travel. */
@@ -52,6 +52,8 @@ interface MemberProgress {
 
 export interface PushPlan {
   readonly era: number;
+  /** When it was planned and sent, before anything was acknowledged by its answer (R5). */
+  readonly sentMs: number;
   /** The group's when it was planned. */
   readonly epoch: number;
   readonly fromSeq: number;
@@ -63,12 +65,18 @@ export interface PushPlan {
   readonly copy: boolean;
 }
 
+export type Serving = { readonly ok: true } | { readonly ok: false; readonly why: string };
+
 export interface PrimaryOptions {
   readonly self: NodeId;
   readonly group: Group;
   readonly log: LogView & { epochEnds(): EpochEnds };
   readonly appliedSeq: number;
   readonly nowMs: number;
+  /** The epoch found at the start of the process; none, if it became primary while it ran: nobody has used that epoch. */
+  readonly epochFound?: Epoch;
+  /** R5: another's lease may run until then. */
+  readonly serveFromMs?: number;
 }
 
 export class Primary {
@@ -89,7 +97,10 @@ export class Primary {
    * Invariant: every epoch is used by one run of one process. After a start nothing is ordered in the epoch found, in
    * which an earlier run may have pushed entries that reached some log but not ours: the catalog must give a newer one.
    */
-  readonly #epochFound: Epoch;
+  readonly #epochFound: number;
+  readonly #serveFromMs: number;
+  /** From the secondary. */
+  readonly #lease = new Lease();
   /**
    * Where the log ended when this run got its epoch. Until that much is applied nothing is answered: an earlier run has
    * acknowledged (some of) it, and a reader or a session's keep-alive must not be told that it does not exist.
@@ -110,12 +121,14 @@ export class Primary {
   constructor(options: PrimaryOptions) {
     this.#self = options.self;
     this.#group = options.group;
-    this.#epochFound = options.group.epoch;
+    this.#epochFound = options.epochFound ?? 0;
+    this.#serveFromMs = options.serveFromMs ?? -Infinity;
     this.#log = options.log;
     this.#loggedSeq = options.log.lastSeq;
     this.#committedSeq = options.appliedSeq;
     // Alone in sync: there is nobody to agree with.
     this.#reconciled = options.group.secondary === null;
+    if (this.#hasOwnEpoch) this.#inheritedSeq = options.log.lastSeq;
     this.#setMembers(options.nowMs);
     this.#advance();
   }
@@ -133,8 +146,13 @@ export class Primary {
   get needsTail(): boolean {
     return !this.#reconciled && this.#reconcileSeq === undefined;
   }
-  get #activated(): boolean {
+  get #hasOwnEpoch(): boolean {
     return this.#group.epoch > this.#epochFound;
+  }
+  /** R7: this run of this process is what the catalog has activated. */
+  get #activated(): boolean {
+    const { epoch, lastActivated } = this.#group;
+    return this.#hasOwnEpoch && lastActivated.epoch === epoch && lastActivated.members.includes(this.#self);
   }
   matchOf(node: NodeId): number {
     return this.#members.get(node)?.matchSeq ?? 0;
@@ -149,17 +167,28 @@ export class Primary {
   }
 
   /** Whether writes and reads may be answered; otherwise why not, in words. */
-  serving(appliedSeq: number): { readonly ok: true } | { readonly ok: false; readonly why: string } {
-    const { secondary, minReplicas, lastActivated, epoch } = this.#group;
-    if (lastActivated.epoch !== epoch || !lastActivated.members.includes(this.#self)) {
-      return { ok: false, why: 'R7: it is not activated in this epoch' };
-    }
+  serving(appliedSeq: number, nowMs: number): Serving {
+    const { secondary, minReplicas } = this.#group;
     if (!this.#reconciled)
       return { ok: false, why: `its secondary ${secondary ?? 'none'} has not caught up since the start` };
-    if (!this.#activated) return { ok: false, why: 'R7: it waits for an epoch of its own' };
     if (secondary === null && minReplicas > 1) return { ok: false, why: 'it waits for a second replica' };
+    if (!this.#activated) return { ok: false, why: 'R7: it is not yet activated in an epoch of its own' };
     if (appliedSeq < (this.#inheritedSeq ?? Infinity)) return { ok: false, why: 'it applies what its log holds' };
+    if (nowMs < this.#serveFromMs) return { ok: false, why: 'R5: the lease of the primary before it may still run' };
+    if (secondary !== null && !this.#lease.holds(nowMs)) {
+      return { ok: false, why: `R5: its secondary ${secondary} has not answered within the lease` };
+    }
     return { ok: true };
+  }
+
+  /** The machine slept, or its clock was set: nothing that was granted before counts. */
+  dropLease(): void {
+    this.#lease.drop();
+  }
+
+  /** This process did not run for a while: what members have sent meanwhile is still unread. */
+  stalled(nowMs: number): void {
+    for (const member of this.#members.values()) member.lastHeardMs = nowMs;
   }
 
   // Events
@@ -201,6 +230,7 @@ export class Primary {
     member.copying = reply.status === 'copying';
     switch (reply.status) {
       case 'logged':
+        if (node === this.#group.secondary && plan.epoch === this.#group.epoch) this.#lease.granted(plan.sentMs);
         if (member.mode !== 'stream') {
           member.mode = 'stream';
           member.nextSeq = reply.lastSeq + 1;
@@ -260,6 +290,7 @@ export class Primary {
   catalogChanged(group: Group, nowMs: number): void {
     invariant(group.epoch >= this.#group.epoch, 'R6', 'the epoch of a group never falls');
     invariant(group.primary === this.#self, 'R1', 'only the primary that the catalog names orders writes');
+    if (group.secondary !== this.#group.secondary) this.#lease.drop();
     this.#group = group;
     this.#dropping = false;
     // The outcome is known: the change was made for one epoch of the group, and that is over.
@@ -268,7 +299,7 @@ export class Primary {
     if (group.secondary === null) this.#reconciled = true;
     this.#setMembers(nowMs);
     for (const member of this.#members.values()) if (member.mode === 'probe') member.nextSendMs = nowMs;
-    if (this.#activated) this.#inheritedSeq ??= this.#log.lastSeq;
+    if (this.#hasOwnEpoch) this.#inheritedSeq ??= this.#log.lastSeq;
     this.#advance();
   }
 
@@ -298,8 +329,9 @@ export class Primary {
   wantedGroup(nowMs: number): Group | undefined {
     // A primary that has not met its secondary since its start does not know that it has everything: it waits.
     if (!this.#reconciled) return undefined;
-    const { secondary } = this.#group;
-    if (!this.#activated) return this.#nextGroup(secondary);
+    const { secondary, minReplicas } = this.#group;
+    // R7: activated together with its next secondary, or at once if it may serve alone.
+    if (!this.#activated && (secondary !== null || minReplicas <= 1)) return this.#nextGroup(secondary);
     if (secondary === null) return this.#wantedSecondary(nowMs);
     const member = this.#members.get(secondary);
     const lost = this.#isSilent(secondary, nowMs) || member?.mode === 'copy' || member?.copying === true;
@@ -325,7 +357,8 @@ export class Primary {
         this.#advance();
         return undefined;
       }
-      if (member.matchSeq < this.#committedSeq) return undefined;
+      // R7: before the activation nobody knows how much of the log was acknowledged, so all of it counts.
+      if (member.matchSeq < (this.#activated ? this.#committedSeq : this.#log.lastSeq)) return undefined;
       this.#joining.asked = true;
     }
     return this.#nextGroup(node);
@@ -363,6 +396,7 @@ export class Primary {
     member.nextBatchMs = nowMs + LEARNER_INTERVAL_MS;
     return {
       era: member.era,
+      sentMs: nowMs,
       epoch: this.#group.epoch,
       fromSeq: member.nextSeq,
       lastSeq: member.nextSeq - 1,
@@ -417,11 +451,13 @@ export class Primary {
   }
 
   #advance(): void {
-    const { secondary, minReplicas } = this.#group;
+    const { secondary, minReplicas, epoch, lastActivated } = this.#group;
     if (!this.#reconciled && this.#reconcileSeq !== undefined && secondary !== null) {
       this.#reconciled = this.matchOf(secondary) >= this.#reconcileSeq && this.#loggedSeq >= this.#reconcileSeq;
     }
     if (!this.#reconciled || (secondary === null && minReplicas > 1)) return;
+    // R7: what a promoted primary has inherited is committed by its activation.
+    if (lastActivated.epoch !== epoch) return;
     let logged = this.#loggedSeq;
     if (secondary !== null) logged = Math.min(logged, this.matchOf(secondary));
     if (this.#joining !== undefined) logged = Math.min(logged, this.matchOf(this.#joining.node));

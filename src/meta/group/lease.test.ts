@@ -1,0 +1,45 @@
+import { describe, expect, it } from 'vitest';
+import { LEASE_MS, Lease, SuspendWatch } from './lease.ts';
+
+describe('a lease', () => {
+  it('is not held before anything was acknowledged', () => {
+    expect(new Lease().holds(0)).toBe(false);
+  });
+
+  it('counts from the sending of what was acknowledged, not from the answer', () => {
+    const lease = new Lease();
+    lease.granted(5_000);
+    expect(lease.holds(5_000 + LEASE_MS - 1)).toBe(true);
+    expect(lease.holds(5_000 + LEASE_MS)).toBe(false);
+  });
+
+  it('is not shortened by an older answer that comes late', () => {
+    const lease = new Lease();
+    lease.granted(5_000);
+    lease.granted(4_000);
+    expect(lease.holds(5_900)).toBe(true);
+  });
+
+  it('ends at once when it is dropped', () => {
+    const lease = new Lease();
+    lease.granted(5_000);
+    lease.drop();
+    expect(lease.holds(5_001)).toBe(false);
+  });
+});
+
+describe('a machine that was suspended', () => {
+  it('is found by its wall clock, once', () => {
+    const watch = new SuspendWatch();
+    expect(watch.wasSuspended(1_000, 1_000_000_000_000n)).toBe(false);
+    expect(watch.wasSuspended(1_250, 1_000_250_000_000n)).toBe(false);
+    expect(watch.wasSuspended(1_500, 1_060_500_000_000n)).toBe(true);
+    expect(watch.wasSuspended(1_750, 1_060_750_000_000n)).toBe(false);
+  });
+
+  it('is not seen in a wall clock that is set back', () => {
+    const watch = new SuspendWatch();
+    watch.wasSuspended(1_000, 1_000_000_000_000n);
+    expect(watch.wasSuspended(1_250, 990_000_000_000n)).toBe(false);
+  });
+});

@@ -1,0 +1,89 @@
+/**
+ * What a member must remember beside its log and table, whatever happens to it: one small file, replaced as a whole and
+ * synced. Format: docs/formats.md, "State of a member".
+ */
+import { z } from 'zod';
+import type { Disk } from '../../env.ts';
+import { CorruptionError, FormatError } from '../../errors.ts';
+
+const FORMAT_VERSION = 1;
+
+export interface MemberFacts {
+  /** Of the machine, when the log was last known to hold all that was acknowledged from here (R11). */
+  readonly bootId: string;
+  /** The process ended in order, with everything on disk; not set while it runs. */
+  readonly clean: boolean;
+  /** Highest epoch in which another's push was acknowledged as its secondary (R5). 0: never. */
+  readonly ackedEpoch: number;
+  /** Nothing of this epoch, or of one before it, is acknowledged any more (R5). 0: none. */
+  readonly fencedEpoch: number;
+}
+
+const schema = z.strictObject({
+  formatVersion: z.literal(FORMAT_VERSION),
+  bootId: z.string().max(64),
+  clean: z.boolean(),
+  ackedEpoch: z.int().min(0),
+  fencedEpoch: z.int().min(0),
+});
+
+/** A member that has never said anything. */
+const NEW: MemberFacts = { bootId: '', clean: false, ackedEpoch: 0, fencedEpoch: 0 };
+
+export class MemberState {
+  readonly #disk: Disk;
+  readonly #path: string;
+  #facts: MemberFacts;
+  #writing: Promise<void> = Promise.resolve();
+  /** There was no file: a new member, or one that lost it. */
+  readonly isNew: boolean;
+
+  private constructor(disk: Disk, path: string, facts: MemberFacts | undefined) {
+    this.#disk = disk;
+    this.#path = path;
+    this.#facts = facts ?? NEW;
+    this.isNew = facts === undefined;
+  }
+
+  /** `path` is the file's. CorruptionError if it is damaged, FormatError if it is newer than this program. */
+  static async open(disk: Disk, path: string): Promise<MemberState> {
+    if (!(await disk.exists(path))) return new MemberState(disk, path, undefined);
+    return new MemberState(disk, path, parse(await disk.readFile(path), path));
+  }
+
+  /** As on disk. */
+  get facts(): MemberFacts {
+    return this.#facts;
+  }
+
+  /** Durable when it resolves; only then do the facts show it. Changes are made one after the other. */
+  update(change: Partial<MemberFacts>): Promise<void> {
+    const written = this.#writing.then(async () => {
+      const next = { ...this.#facts, ...change };
+      const text = JSON.stringify({ formatVersion: FORMAT_VERSION, ...next });
+      await this.#disk.writeFileAtomic(this.#path, new TextEncoder().encode(`${text}\n`));
+      this.#facts = next;
+    });
+    this.#writing = written.catch(() => undefined);
+    return written;
+  }
+}
+
+function parse(bytes: Uint8Array, path: string): MemberFacts {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new CorruptionError(`${path} is damaged`, { cause: error });
+  }
+  const version = (value as { formatVersion?: unknown } | null)?.formatVersion;
+  if (typeof version === 'number' && version > FORMAT_VERSION) {
+    throw new FormatError(`${path} has format ${version}; this program knows ${FORMAT_VERSION}`, {
+      remedy: 'Run a newer tatamifs on this machine.',
+    });
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw new CorruptionError(`${path} is damaged`);
+  const { bootId, clean, ackedEpoch, fencedEpoch } = parsed.data;
+  return { bootId, clean, ackedEpoch, fencedEpoch };
+}

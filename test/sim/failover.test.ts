@@ -1,0 +1,92 @@
+/** Fail-over of a metadata group in the simulated world: nothing acknowledged is lost, nobody answers twice. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { GRACE_MS, LEASE_MS } from '../../src/meta/group/lease.ts';
+import { GroupWorld } from '../support/group-world.ts';
+
+let w: GroupWorld;
+afterEach(async () => {
+  await w.close();
+  expect(w.failures).toEqual([]);
+});
+
+const names = (prefix: string, count: number) => Array.from({ length: count }, (_, index) => `${prefix}${index}`);
+
+describe('when the primary is gone', () => {
+  it.each(['process', 'power'] as const)(
+    'its secondary takes over (%s), and nothing acknowledged is lost',
+    async (how) => {
+      w = await GroupWorld.start({ seed: 21 });
+      const client = await w.client();
+      await w.createAll(client, names('a', 100));
+      const acked: string[] = [];
+      const running: Promise<number>[] = [];
+      const write = (prefix: string) =>
+        running.push(...names(prefix, 50).map((name) => w.create(client, name).then(() => acked.push(name))));
+      write('b');
+      await w.world.runUntil(() => acked.length > 20);
+      write('c');
+      await w.world.run(w.world.random.between(0, 3));
+      w.crash('n1', how);
+      write('d');
+      const crashedMs = w.world.time.nowMs;
+      await w.world.settle(Promise.all(running), { limitMs: 60_000 });
+      expect(w.world.time.nowMs - crashedMs).toBeLessThan(GRACE_MS + 1_500);
+      expect(w.group()).toMatchObject({ primary: 'n2', secondary: 'n3', learners: ['n1'] });
+      expect(w.group().lastActivated).toEqual({ epoch: w.group().epoch, members: ['n2', 'n3'] });
+      await w.startNode('n1');
+      await w.createAll(client, names('e', 20));
+      await w.digest();
+      expect(w.node('n1').member.status().role).toBe('learner');
+      expect(new Set(await w.list(client)).size).toBe(270);
+    },
+  );
+
+  it('cascades: each after the last has been replaced', async () => {
+    w = await GroupWorld.start({ seed: 22, nodes: 5 });
+    const client = await w.client();
+    let count = 0;
+    const victims = new Set<string>();
+    while (victims.size < 2) {
+      const { primary, secondary } = w.group();
+      await w.createAll(client, names(`${primary}-`, 30));
+      victims.add(primary);
+      w.crash(primary, 'power');
+      await w.createAll(client, names(`after-${primary}-`, 10));
+      count += 40;
+      expect(w.group().primary).toBe(secondary);
+    }
+    expect((await w.list(client)).length).toBe(count);
+    for (const name of victims) await w.startNode(name);
+    await w.digest();
+  });
+});
+
+describe('a primary that is cut off from the others but not from a client', () => {
+  it('answers nothing once another may have taken over: no stale read, no lost write', async () => {
+    w = await GroupWorld.start({ seed: 23 });
+    const near = await w.client('c1');
+    const far = await w.client('c2');
+    await w.createAll(near, names('a', 10));
+    for (const other of ['n2', 'n3', 'c2']) w.world.network.partition('n1', other);
+    // c1 reaches n1 alone.
+    for (const other of ['n2', 'n3']) w.world.network.partition('c1', other);
+    const cutMs = w.world.time.nowMs;
+    await w.world.run(LEASE_MS + 1);
+    expect(w.node('n1').member.status().serving).toBe(false);
+    await w.world.settle(w.create(far, 'new'), { limitMs: 30_000 });
+    expect(w.node('n2').member.status().serving).toBe(true);
+    expect(w.world.time.nowMs - cutMs).toBeGreaterThan(GRACE_MS);
+    let seen: string[] | undefined;
+    void w
+      .list(near)
+      .then((list) => (seen = list))
+      .catch(() => undefined);
+    await w.world.run(5_000);
+    expect(seen).toBeUndefined();
+    w.world.network.heal();
+    await w.world.runUntil(() => seen !== undefined);
+    expect(seen).toContain('new');
+    await w.digest();
+    expect(w.node('n1').member.status().role).toBe('learner');
+  });
+});
