@@ -47,6 +47,7 @@ export class MetaService {
   readonly #o: MetaServiceOptions;
   readonly #members = new Map<string, GroupMember>();
   #fail: (error: Error) => void = () => undefined;
+  #closed = false;
 
   private constructor(options: MetaServiceOptions) {
     this.#o = options;
@@ -80,6 +81,7 @@ export class MetaService {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.all([...this.#members.values()].map((member) => member.close()));
   }
 
@@ -95,9 +97,20 @@ export class MetaService {
       path,
       log,
       onFatal: this.#fail,
+      onReopen: () => void this.#reopen(group).catch(this.#fail),
       ...(bounds === undefined ? {} : { bounds }),
     });
     this.#members.set(group, member);
+  }
+
+  async #reopen(group: GroupId): Promise<void> {
+    const old = this.#members.get(group);
+    if (old === undefined || this.#closed) return;
+    this.#members.delete(group);
+    await old.close();
+    await this.#openGroup(group);
+    if (this.#closed) await this.#members.get(group)?.close();
+    else this.#members.get(group)?.start();
   }
 
   #register(): void {

@@ -128,7 +128,15 @@ export class GroupWorld {
     void meta.failed.then((error) => this.failures.push(`${name}: ${error.message}`));
     await network.listen(`${name}:7400`);
     meta.start();
-    return { network, catalog, meta, member: meta.member(FIRST_GROUP_ID)! };
+    return {
+      network,
+      catalog,
+      meta,
+      // Looked up each time: it may be opened anew.
+      get member() {
+        return meta.member(FIRST_GROUP_ID)!;
+      },
+    };
   }
 
   /** The same network, with what goes through `call` told. */
@@ -207,7 +215,7 @@ export class GroupWorld {
   }
 
   serving(): string | undefined {
-    return [...this.nodes].find(([, node]) => node.member.status().serving)?.[0];
+    return [...this.nodes].find(([, node]) => node.meta.member(FIRST_GROUP_ID)?.status().serving === true)?.[0];
   }
 
   untilServing(limitMs = 30_000): Promise<void> {
@@ -217,9 +225,9 @@ export class GroupWorld {
   /** Waits until all running members have applied everything the primary has. */
   async quiet(limitMs = 60_000): Promise<void> {
     const even = () => {
-      const states = [...this.nodes.values()].map((node) => node.member.status());
-      const primary = states.find((state) => state.serving);
-      return primary !== undefined && states.every((state) => state.appliedSeq === primary.loggedSeq);
+      const states = [...this.nodes.values()].map((node) => node.meta.member(FIRST_GROUP_ID)?.status());
+      const primary = states.find((state) => state?.serving === true);
+      return primary !== undefined && states.every((state) => state?.appliedSeq === primary.loggedSeq);
     };
     await this.world.runUntil(even, { what: 'all members to have applied everything', limitMs });
   }

@@ -31,6 +31,8 @@ export interface GroupMemberOptions {
   readonly log: Logger;
   /** A safety rule was broken: the node must stop. */
   readonly onFatal: (error: Error) => void;
+  /** This member cannot use its log as the primary it was, and is none any more: open it anew, as a follower. */
+  readonly onReopen?: () => void;
   readonly bounds?: GroupBounds;
 }
 

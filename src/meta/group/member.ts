@@ -55,8 +55,10 @@ const TICK_MS = 100;
 const STALLED_MS = 500;
 /** Entries in one SyncPush: far below the bound of a frame's header. */
 const PUSH_MAX_BYTES = 1 * MiB;
-/** One SyncPush: a write to the log, a sync at most, on a disk that others use too. */
-const PUSH_TIMEOUT_MS = 3_000;
+/** One SyncPush without a sync: a write to the page cache. Less than the grace: one lost push makes nobody silent. */
+const PUSH_TIMEOUT_MS = 1_000;
+/** One with a sync, on a disk that others use too; or what the other side reads from its disk. */
+const SYNC_TIMEOUT_MS = 5_000;
 /** The table follows the log when it holds this much in memory. */
 const FLUSH_BYTES = 8 * MiB;
 /** Bound on the table's memory should the disk not keep up; applying waits there. */
@@ -92,6 +94,8 @@ export class GroupMember {
   #promoting: Promise<void> | undefined;
   /** R5: when anything was last acknowledged to another; at the start: then, if that may have been shortly before. */
   #ackedMs = -Infinity;
+  /** Its log was unusable for the primary that it was when it was opened. */
+  #opensAnew: boolean;
   readonly #suspendWatch = new SuspendWatch();
   #lastTickMs: number;
   /** In words, why this member cannot take part. */
@@ -153,6 +157,7 @@ export class GroupMember {
     });
     this.#copies = new CopyServer(o.env.clock, o.env.random);
     this.#broken = opened.broken;
+    this.#opensAnew = opened.broken !== undefined;
     this.#damaged = opened.damaged ?? false;
   }
 
@@ -411,13 +416,15 @@ export class GroupMember {
     const last = entries.at(-1);
     if (last !== undefined) primary.sent(node, plan, last.seq);
     // Not tied to `closing`: its time is bounded, and nobody looks at its answer any more.
-    this.#o.network.call(node, groupMethods.syncPush, header, { timeoutMs: PUSH_TIMEOUT_MS }).then(
-      (reply) => this.#guard(() => this.#pushAnswered(primary, node, plan, reply.header)),
-      () =>
-        this.#guard(() => {
-          if (this.#primary === primary) primary.pushFailed(node, plan, this.#nowMs());
-        }),
-    );
+    this.#o.network
+      .call(node, groupMethods.syncPush, header, { timeoutMs: plan.sync ? SYNC_TIMEOUT_MS : PUSH_TIMEOUT_MS })
+      .then(
+        (reply) => this.#guard(() => this.#pushAnswered(primary, node, plan, reply.header)),
+        () =>
+          this.#guard(() => {
+            if (this.#primary === primary) primary.pushFailed(node, plan, this.#nowMs());
+          }),
+      );
   }
 
   #pushAnswered(primary: Primary, node: NodeId, plan: PushPlan, reply: unknown): void {
@@ -447,7 +454,7 @@ export class GroupMember {
     for (let fromSeq = 0; ;) {
       const header = { ...this.#head(), fromSeq };
       const reply = await this.#o.network.call(secondary, groupMethods.tail, header, {
-        timeoutMs: PUSH_TIMEOUT_MS,
+        timeoutMs: SYNC_TIMEOUT_MS,
         signal: this.#closing.signal,
       });
       if (this.#primary !== primary || this.#closing.signal.aborted) return;
@@ -523,13 +530,22 @@ export class GroupMember {
       try {
         await this.#checkSender(push, request);
         this.#heardFrom(push, request);
-        return { header: encodeSyncPushReply(await this.#follow(push)) };
+        return await this.#follow(push);
       } finally {
         this.#followCount--;
       }
     });
     this.#followTail = run.catch(() => undefined);
-    return run;
+    return run.then(async (reply) => ({
+      header: encodeSyncPushReply(push.sync && reply.status === 'logged' ? await this.#synced(push, reply) : reply),
+    }));
+  }
+
+  /** A disk may be slow: pushes that come meanwhile, beacons above all, are not held up by it. */
+  async #synced(push: SyncPush, reply: SyncPushReply & { readonly status: 'logged' }): Promise<SyncPushReply> {
+    await this.#log.sync();
+    this.#checkFollowing(push);
+    return { ...reply, syncedSeq: Math.min(this.#log.syncedSeq, reply.lastSeq) };
   }
 
   /** The common case, in which nothing is to be waited for: entries that continue the log. Otherwise undefined, and nothing was done. */
@@ -593,7 +609,6 @@ export class GroupMember {
           this.#checkFollowing(push);
         }
         if (step.entries.length > 0) await this.#log.append(step.entries);
-        if (push.sync) await this.#log.sync();
         // What was given up meanwhile is not acknowledged any more.
         this.#checkFollowing(push);
         return this.#followed(push, step.committedSeq);
@@ -829,6 +844,10 @@ export class GroupMember {
     this.#gate.changed(group);
     this.#standby = group.secondary === self ? new Standby(self, group, this.#nowMs()) : undefined;
     this.#nextQueryMs = 0;
+    if (this.#opensAnew && group.primary !== self) {
+      this.#opensAnew = false;
+      this.#o.onReopen?.();
+    }
     if (group.primary === self && this.#broken === undefined) {
       if (this.#primary !== undefined) {
         this.#primary.catalogChanged(group, this.#nowMs());
