@@ -6,7 +6,14 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
-import { connect } from 'tatamifs';
+import process from 'node:process';
+import { setImmediate } from 'node:timers/promises';
+
+// The built one: this is what users run.
+const built = new URL('../dist/src/index.js', import.meta.url).href;
+/** @type {unknown} */
+const library = await import(built);
+const { connect } = /** @type {typeof import('../src/index.ts')} */ (library);
 
 const [kind = '', where = ''] = process.argv.slice(2);
 let stop = false;
@@ -39,7 +46,7 @@ for (let count = 0; !stop; count++) {
   const digest = createHash('sha256').update(data).digest('hex');
   process.send?.({ name, digest, startedMs, endedMs: Date.now() });
   // Room for signals and messages, as the mount's calls are synchronous.
-  await new Promise((resolve) => setImmediate(resolve));
+  await setImmediate();
 }
 await fs?.close();
 process.disconnect?.();

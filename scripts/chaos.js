@@ -42,8 +42,13 @@ function tatami(...args) {
   }
 }
 
-/** @returns {{ nodes: { id: string, pid: number | null, state: string }[], groups: { primary: string, secondary: string | null, serving: boolean, epoch: number }[] }} */
-const status = () => JSON.parse(tatami('status', '--json', '--data', data));
+/** @typedef {{ nodes: { id: string, pid: number | null, state: string }[], groups: { primary: string, secondary: string | null, serving: boolean, epoch: number }[] }} Status */
+/** @returns {Status} */
+function status() {
+  /** @type {unknown} */
+  const parsed = JSON.parse(tatami('status', '--json', '--data', data));
+  return /** @type {Status} */ (parsed);
+}
 /** @param {number} ms */
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
