@@ -6,7 +6,7 @@ import { groupOfIno } from '../catalog/document.ts';
 import type { CatalogService, Group } from '../catalog/types.ts';
 import type { Env, Timer } from '../env.ts';
 import { CancelledError, FormatError, SessionExpiredError, TatamiError, TimeoutError } from '../errors.ts';
-import type { Ino, NodeId, SessionId } from '../ids.ts';
+import type { Epoch, Ino, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, META_TIMEOUT_MS, SESSION_LEASE_MS } from '../limits.ts';
 import type { Logger } from '../log.ts';
@@ -15,6 +15,8 @@ import { metaMethods } from './meta-service.ts';
 import { decodeOutcome, outcomeError } from './outcome.ts';
 import { decodeQueryResult } from './query-codec.ts';
 import { encodeMutateRequest, encodeQueryRequest } from './requests.ts';
+import { PrimaryWatch, eitherSignal } from './primary-watch.ts';
+import type { GroupEra } from './primary-watch.ts';
 import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from './types.ts';
 
 /** Conditions that pass: the same request is tried again, at whoever is primary then. */
@@ -26,8 +28,6 @@ const PASSING = new Set([
   'ERR_OVERLOADED',
   'ERR_STALE_EPOCH',
 ]);
-/** A primary that has not answered for this long may have been replaced: others are asked for a newer catalog. */
-const SLOW_MS = 500;
 /** Of these, those after which another node may know more. */
 const ABOUT_THE_NODE = new Set(['ERR_PEER_UNREACHABLE', 'ERR_TIMEOUT', 'ERR_UNAVAILABLE']);
 const RETRY_FIRST_MS = 20;
@@ -65,22 +65,15 @@ export class RemoteMetaClient implements MetaClient {
   /** Request ids whose answer is not known; ascending, as a Set keeps the order of insertion. */
   readonly #unanswered = new Set<number>();
   #nextRequestId = 1;
-  /** Attempts that wait for an answer, oldest first. */
-  readonly #waiting = new Set<{ readonly primary: NodeId; readonly startedMs: number }>();
-  /** By group: fires when its primary is another; attempts at the old one then end at once. */
-  readonly #eras = new Map<string, { readonly primary: NodeId; readonly moved: AbortController }>();
-  readonly #unsubscribe: () => void;
-  #looking = false;
+  readonly #primaries: PrimaryWatch;
   #timer: Timer | undefined;
-  #slowTimer: Timer | undefined;
   #expired = false;
 
   constructor(options: MetaClientOptions) {
     this.#o = options;
     this.#leaseMs = options.leaseMs ?? SESSION_LEASE_MS;
     this.sessionId = Buffer.from(options.env.random.bytes(16)).toString('hex') as SessionId;
-    this.#unsubscribe = options.catalog.subscribe(() => this.#catalogChanged());
-    this.#watchSlow();
+    this.#primaries = new PrimaryWatch(options.env, options.catalog);
   }
 
   async open(): Promise<void> {
@@ -144,13 +137,12 @@ export class RemoteMetaClient implements MetaClient {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#timer?.cancel();
-    this.#slowTimer?.cancel();
-    this.#unsubscribe();
     const fields = { session: this.sessionId };
     await this.#everyGroup((group) =>
       this.#callWith(group, metaMethods.endSession, fields, { timeoutMs: 1_000 }),
     ).catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the session was left to expire'));
     this.#closing.abort();
+    this.#primaries.close();
   }
 
   async #everyGroup(work: (group: Group) => Promise<unknown>): Promise<void> {
@@ -181,93 +173,57 @@ export class RemoteMetaClient implements MetaClient {
     const { clock } = this.#o.env;
     const { signal } = options;
     const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? META_TIMEOUT_MS);
+    let epoch: Epoch | undefined;
     for (let attempt = 0; ; attempt++) {
       if (this.#closing.signal.aborted) throw new CancelledError('the client is closed');
       if (this.#expired) throw this.#expiredError();
       // By id, in the newest catalog: the primary may have changed since the last attempt.
       const wanted = groupNow();
       const group = this.#o.catalog.current().groups.find((candidate) => candidate.id === wanted.id) ?? wanted;
-      const header = headerFor(group.id);
-      const { moved } = this.#era(group);
+      const era = this.#primaries.eraOf(group);
+      if (era.epoch !== epoch) attempt = 0;
+      epoch = era.epoch;
+      const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - clock.monotonicMs()));
       try {
-        const nowMs = clock.monotonicMs();
-        const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - nowMs));
-        return await this.#attempt(group.primary, method, header, timeoutMs, nowMs, moved.signal, signal);
+        return await this.#attempt(era, method, headerFor(group.id), timeoutMs, signal);
       } catch (error) {
-        if (moved.signal.aborted && signal?.aborted !== true) continue;
+        if (era.moved.aborted && signal?.aborted !== true) continue;
         if (!(error instanceof TatamiError) || !PASSING.has(error.code)) throw this.#noticed(error);
-        if (ABOUT_THE_NODE.has(error.code)) this.#look(group.primary);
+        if (ABOUT_THE_NODE.has(error.code)) this.#primaries.suspect(era.primary);
         const waitMs = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** attempt);
         if (clock.monotonicMs() + waitMs >= deadlineMs) throw lateError(method, group, error);
-        await clock.sleep(waitMs, signal);
+        await this.#pause(waitMs, era.changed, signal);
       }
     }
   }
 
   async #attempt(
-    primary: NodeId,
+    era: GroupEra,
     method: string,
     header: Header,
     timeoutMs: number,
-    startedMs: number,
-    moved: AbortSignal,
     caller: AbortSignal | undefined,
   ): Promise<unknown> {
-    const waiting = { primary, startedMs };
-    this.#waiting.add(waiting);
-    let signal = moved;
-    let stop: (() => void) | undefined;
-    if (caller !== undefined) {
-      // Not AbortSignal.any: its links to a long-lived signal stay for the life of that signal.
-      const either = new AbortController();
-      stop = () => either.abort();
-      caller.addEventListener('abort', stop, { once: true });
-      moved.addEventListener('abort', stop, { once: true });
-      if (caller.aborted) stop();
-      signal = either.signal;
-    }
+    const question = this.#primaries.asked(era.primary);
+    const { signal, release } = eitherSignal(era.moved, caller);
     try {
-      return (await this.#o.network.call(primary, method, header, { timeoutMs, signal })).header;
+      return (await this.#o.network.call(era.primary, method, header, { timeoutMs, signal })).header;
     } finally {
-      this.#waiting.delete(waiting);
-      if (stop !== undefined) {
-        caller?.removeEventListener('abort', stop);
-        moved.removeEventListener('abort', stop);
-      }
+      release();
+      this.#primaries.answered(question);
     }
   }
 
-  #era(group: Group): { readonly primary: NodeId; readonly moved: AbortController } {
-    const known = this.#eras.get(group.id);
-    if (known !== undefined && known.primary === group.primary) return known;
-    const made = { primary: group.primary, moved: new AbortController() };
-    this.#eras.set(group.id, made);
-    return made;
-  }
-
-  /** Whoever waits for an old primary asks the new one, under the same request id. */
-  #catalogChanged(): void {
-    for (const { id, primary } of this.#o.catalog.current().groups) {
-      const era = this.#eras.get(id);
-      if (era === undefined || era.primary === primary) continue;
-      this.#eras.delete(id);
-      era.moved.abort();
+  /** Ends early when the group has changed: what did not serve may serve now. */
+  async #pause(waitMs: number, changed: AbortSignal, caller: AbortSignal | undefined): Promise<void> {
+    const { signal, release } = eitherSignal(changed, caller);
+    try {
+      await this.#o.env.clock.sleep(waitMs, signal);
+    } catch (error) {
+      if (caller?.aborted === true) throw error;
+    } finally {
+      release();
     }
-  }
-
-  #watchSlow(): void {
-    const { clock } = this.#o.env;
-    this.#slowTimer = clock.setTimer(SLOW_MS, () => {
-      const [oldest] = this.#waiting;
-      if (oldest !== undefined && clock.monotonicMs() - oldest.startedMs >= SLOW_MS) this.#look(oldest.primary);
-      this.#watchSlow();
-    });
-  }
-
-  #look(silent: NodeId): void {
-    if (this.#looking || this.#o.catalog.lookForNewer === undefined) return;
-    this.#looking = true;
-    void this.#o.catalog.lookForNewer(silent).finally(() => (this.#looking = false));
   }
 
   #noticed(error: unknown): unknown {
