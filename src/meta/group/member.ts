@@ -39,12 +39,12 @@ import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
 import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
 import { groupMethods, packEntries, parseCursor, parseHead, parseTailReply, parseTailRequest } from './messages.ts';
 import type { Head, SyncPush, SyncPushReply } from './messages.ts';
-import { SuspendWatch, TAKEOVER_WAIT_MS } from './lease.ts';
+import { LEASE_MS, SuspendWatch, TAKEOVER_WAIT_MS } from './lease.ts';
 import { MemberState } from './member-state.ts';
 import { encodeSyncPush, encodeSyncPushReply, parseSyncPushReply } from './push-codec.ts';
 import { openLog } from './open-log.ts';
 import type { OpenedLog } from './open-log.ts';
-import { Primary } from './primary.ts';
+import { BEACON_INTERVAL_MS, Primary } from './primary.ts';
 import type { PushPlan, Serving } from './primary.ts';
 import { SessionWatch } from './session-watch.ts';
 import { Standby } from './standby.ts';
@@ -342,6 +342,23 @@ export class GroupMember {
     if (!serving.ok) throw new UnavailableError(`group ${this.#o.group} does not serve now: ${serving.why}`);
     return primary;
   }
+
+  /** R5: a primary without a secondary asks the voters whether it still is one. */
+  #confirmAlone(primary: Primary, nowMs: number): void {
+    if (!primary.servesAlone || this.#confirming || nowMs < this.#nextConfirmMs) return;
+    this.#confirming = true;
+    this.#nextConfirmMs = nowMs + BEACON_INTERVAL_MS;
+    this.#o.catalog
+      .confirm(LEASE_MS)
+      .then((catalog) => {
+        const epoch = catalog.groups.find((group) => group.id === this.#o.group)?.epoch;
+        if (epoch !== undefined) primary.votersConfirmed(epoch, nowMs);
+      })
+      .catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the voters did not confirm'))
+      .finally(() => (this.#confirming = false));
+  }
+  #confirming = false;
+  #nextConfirmMs = -Infinity;
 
   /** Undefined unless this node is the primary. */
   #serving(): Serving | undefined {
@@ -898,6 +915,7 @@ export class GroupMember {
       if (this.#store.appliedSeq > this.#store.durableSeq) this.#flush();
     }
     if (this.#primary !== undefined) {
+      this.#confirmAlone(this.#primary, nowMs);
       if (this.#serving()?.ok === true) this.#expireSessions(nowMs);
       this.#afterEvent();
     } else {

@@ -168,12 +168,14 @@ describe('after a start', () => {
     expect(b.primary.serving(7, b.nowMs)).toEqual({ ok: true });
   });
 
-  it('alone, it needs nobody, but an epoch of its own all the same', () => {
+  it('alone, it needs no other member, but an epoch of its own and the voters all the same', () => {
     const b = new Bench(groupOf(null, [], { minReplicas: 1 }), 7, 4);
     expect(b.primary.needsTail).toBe(false);
     expect(b.primary.committedSeq).toBe(7);
+    b.primary.votersConfirmed(5, b.nowMs);
     expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toMatchObject({ ok: false });
-    b.chosen();
+    const { epoch } = b.chosen();
+    b.primary.votersConfirmed(epoch, b.nowMs);
     expect(b.primary.serving(b.log.lastSeq, b.nowMs)).toEqual({ ok: true });
   });
 });
@@ -209,7 +211,7 @@ describe('R4: a silent secondary', () => {
     const b = new Bench(groupOf(S, [], { minReplicas: 1 })).serve();
     b.write();
     b.nowMs += SECONDARY_SILENT_MS + 1;
-    b.chosen();
+    b.primary.votersConfirmed(b.chosen().epoch, b.nowMs);
     expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq, b.nowMs).ok]).toEqual([1, true]);
   });
 
@@ -388,6 +390,12 @@ describe('R7: a promoted primary', () => {
     expect(b.primary.committedSeq).toBe(4);
     expect(b.chosen()).toMatchObject({ epoch: 7, secondary: null, lastActivated: { epoch: 7, members: [P] } });
     expect(b.primary.committedSeq).toBe(9);
-    expect(b.primary.serving(9, 0).ok).toBe(true);
+    // R5: its lease comes from the voters.
+    expect(b.primary.serving(9, 0).ok).toBe(false);
+    b.primary.votersConfirmed(6, 0);
+    expect(b.primary.serving(9, 0).ok).toBe(false);
+    b.primary.votersConfirmed(7, 0);
+    expect(b.primary.serving(9, LEASE_MS - 1).ok).toBe(true);
+    expect(b.primary.serving(9, LEASE_MS).ok).toBe(false);
   });
 });

@@ -99,7 +99,7 @@ export class Primary {
    */
   readonly #epochFound: number;
   readonly #serveFromMs: number;
-  /** From the secondary. */
+  /** From the secondary, or from a majority of the voters. */
   readonly #lease = new Lease();
   /**
    * Where the log ended when this run got its epoch. Until that much is applied nothing is answered: an earlier run has
@@ -175,10 +175,21 @@ export class Primary {
     if (!this.#activated) return { ok: false, why: 'R7: it is not yet activated in an epoch of its own' };
     if (appliedSeq < (this.#inheritedSeq ?? Infinity)) return { ok: false, why: 'it applies what its log holds' };
     if (nowMs < this.#serveFromMs) return { ok: false, why: 'R5: the lease of the primary before it may still run' };
-    if (secondary !== null && !this.#lease.holds(nowMs)) {
-      return { ok: false, why: `R5: its secondary ${secondary} has not answered within the lease` };
+    if (!this.#lease.holds(nowMs)) {
+      const who = secondary === null ? 'no majority of the voters' : `its secondary ${secondary} has not`;
+      return { ok: false, why: `R5: ${who} answered within the lease` };
     }
     return { ok: true };
+  }
+
+  /** R5: whether it holds its lease from a majority of the voters, for want of a secondary. */
+  get servesAlone(): boolean {
+    return this.#group.secondary === null && this.#group.minReplicas <= 1;
+  }
+
+  /** A majority of the voters, asked at `sentMs`, knew no newer epoch of the group. */
+  votersConfirmed(epoch: number, sentMs: number): void {
+    if (this.servesAlone && epoch === this.#group.epoch) this.#lease.granted(sentMs);
   }
 
   /** The machine slept, or its clock was set: nothing that was granted before counts. */
