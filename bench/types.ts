@@ -28,6 +28,11 @@ export interface BenchContext {
   readonly smallFileCount: number;
   /** Stops and starts the cluster and its mount, and drops the page cache. Throws where that is not possible. */
   readonly restartCold: () => Promise<void>;
+  /**
+   * Runs the work on the same cluster, mounted once more with attribute caching off; it gets the path of a directory that
+   * it may make there. False, and nothing done, where the cluster is not on this machine.
+   */
+  readonly withUncachedMount: (work: (directory: string) => void) => Promise<boolean>;
   readonly note: (line: string) => void;
 }
 

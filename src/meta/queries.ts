@@ -101,9 +101,9 @@ function* readdir(table: PointReader, query: QueryOf<'readdir'>): TableProgram<Q
   const entries: (Dirent & { attr?: Attr })[] = [];
   for (const [key, value] of rows!.slice(0, limit)) {
     const { ino, type } = decodeDirent(value);
-    const entry = { name: keyToBytes(key.slice(KEY_NAME_AT)), ino, type };
+    const name = keyToBytes(key.slice(KEY_NAME_AT));
     const child = query.withAttrs ? findInode(table, ino) : undefined;
-    entries.push(child === undefined ? entry : { ...entry, attr: attrOf(child) });
+    entries.push(child === undefined ? { name, ino, type } : { name, ino, type, attr: attrOf(child) });
   }
   return { entries, more: rows!.length > limit, attr };
 }

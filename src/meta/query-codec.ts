@@ -54,8 +54,10 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
     },
     decode(r) {
       const entries = readList(r, (): Dirent & { attr?: Attr } => {
-        const entry = { name: r.bytes16(), ino: r.u53() as Ino, type: readFileType(r) };
-        return r.flag() ? { ...entry, attr: readAttr(r) } : entry;
+        const name = r.bytes16();
+        const ino = r.u53() as Ino;
+        const type = readFileType(r);
+        return r.flag() ? { name, ino, type, attr: readAttr(r) } : { name, ino, type };
       });
       return { entries, more: r.flag(), attr: readAttr(r) };
     },

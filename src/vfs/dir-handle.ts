@@ -99,16 +99,8 @@ export class DirHandle {
     // Another reader of this handle may have fetched or rewound meanwhile.
     if (after !== this.#after) return;
     this.attr = reply.attr;
-    for (const entry of reply.entries) {
-      this.#names.push({
-        name: entry.name,
-        ino: entry.ino,
-        type: entry.type,
-        attr: entry.attr,
-        askedAt,
-        namesAskedAt,
-        fetchedMs,
-      });
+    for (const { name, ino, type, attr } of reply.entries) {
+      this.#names.push({ name, ino, type, attr, askedAt, namesAskedAt, fetchedMs });
     }
     const last = reply.entries[reply.entries.length - 1];
     if (last === undefined || !reply.more) this.#ended = true;

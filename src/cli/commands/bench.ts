@@ -20,7 +20,7 @@ export interface BenchOptions extends WhereOptions {
 
 const DEFAULT_SIZE_MIB = 1024;
 const DEFAULT_ROUNDS = 3;
-const SMALL_FILES = 1_000;
+const SMALL_FILES = 2_000;
 const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
@@ -40,6 +40,7 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
       rounds: options.rounds ?? DEFAULT_ROUNDS,
       smallFileCount: SMALL_FILES,
       restartCold: setUp.restartCold,
+      withUncachedMount: (work) => withUncachedMount(setUp.places, work),
       note,
     };
     for (const benchmark of wanted) {
@@ -127,6 +128,19 @@ function givenMount(mount: string, data: string | undefined): SetUp {
       rmSync(workDirectory, { recursive: true, force: true });
     },
   };
+}
+
+async function withUncachedMount(places: SetUp['places'], work: (directory: string) => void): Promise<boolean> {
+  const { dataDirectory, workDirectory } = places;
+  if (dataDirectory === undefined) return false;
+  const mount = mkdtempSync(join(workDirectory, 'uncached-'));
+  tatami('mount', mount, '--data', dataDirectory, '--attr-timeout-ms', '0');
+  try {
+    work(join(mount, `bench-uncached-${process.pid}`));
+  } finally {
+    tatami('umount', mount);
+  }
+  return true;
 }
 
 function renderRows(rows: readonly Row[]): string {
