@@ -43,6 +43,7 @@ export function statusJson(status: ClusterStatus) {
     findings: status.findings,
     nodes: status.nodes.map((node) => ({
       id: node.id,
+      kind: node.kind ?? 'data',
       address: node.address,
       pid: node.report?.pid ?? null,
       state: node.state,
@@ -78,7 +79,7 @@ export function statusJson(status: ClusterStatus) {
       domain: pool.domain,
     })),
     mounts: status.mounts,
-    voters: status.voters,
+    voters: status.voters.map(({ id, state }) => ({ id, state })),
     usedBytes: status.usedBytes,
     capacityBytes: status.capacityBytes,
   };
