@@ -126,6 +126,7 @@ describe('the next voters', () => {
           }
         },
       ),
+      { numRuns: 500 },
     );
   });
 });

@@ -33,8 +33,8 @@ function lostVotes(voters: readonly VoterStatus[]): Finding[] {
       severity: 'degraded',
       text: `Voter ${id} never votes on the catalog again: ${reason}.`,
       remedy:
-        'Another node takes its vote by itself as soon as there is one; `tatami witness` on any machine is enough. ' +
-        'Its data is not affected.',
+        'If the others can agree, another node takes its vote by itself as soon as there is one; `tatami witness` on any ' +
+        'machine is enough. Its data is not affected.',
     }));
 }
 
