@@ -42,33 +42,44 @@ export interface ClusterClient {
   close(): Promise<void>;
 }
 
-/** Connects to a cluster; rejects if no seed answers (UnavailableError) or the key is wrong (AuthError). */
-export async function connectCluster(options: ConnectClusterOptions): Promise<ClusterClient> {
+/** Network and catalog alone: enough to ask how the nodes are, also while no metadata is served. */
+export interface CatalogClient {
+  readonly network: Network;
+  readonly catalog: CatalogReplica;
+  close(): Promise<void>;
+}
+
+/** As {@link connectCluster}, without metadata and blocks. */
+export async function connectCatalog(options: ConnectClusterOptions): Promise<CatalogClient> {
   // While every node is down a call waits on timers only: the program must not end before its answer.
   const release = options.env.hold?.() ?? (() => undefined);
+  const { env, key, label, log = SILENT_LOGGER } = options;
   try {
-    return await wireClient(options, release);
+    const initial = await fetchCatalog(env, key, options.seeds, label, log);
+    const network = createNetwork({
+      env,
+      identity: { kind: 'client', clusterId: key.clusterId, label },
+      key: key.secret,
+      log: (level, message, facts) => log[level](facts ?? {}, message),
+    });
+    const catalog = new CatalogReplica({ env, network, initial, log: sentences(log, 'debug') });
+    network.setNews(
+      () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
+      (news, _from, channel) => catalog.heard(news, channel),
+    );
+    return { network, catalog, close: () => network.close().finally(release) };
   } catch (error) {
     release();
     throw error;
   }
 }
 
-async function wireClient(options: ConnectClusterOptions, release: () => void): Promise<ClusterClient> {
-  const { env, key, label, log = SILENT_LOGGER } = options;
-  const initial = await fetchCatalog(env, key, options.seeds, label, log);
-  const network = createNetwork({
-    env,
-    identity: { kind: 'client', clusterId: key.clusterId, label },
-    key: key.secret,
-    log: (level, message, facts) => log[level](facts ?? {}, message),
-  });
+/** Connects to a cluster; rejects if no seed answers (UnavailableError) or the key is wrong (AuthError). */
+export async function connectCluster(options: ConnectClusterOptions): Promise<ClusterClient> {
+  const base = await connectCatalog(options);
+  const { env, label, log = SILENT_LOGGER } = options;
+  const { network, catalog } = base;
   try {
-    const catalog = new CatalogReplica({ env, network, initial, log: sentences(log, 'debug') });
-    network.setNews(
-      () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
-      (news, _from, channel) => catalog.heard(news, channel),
-    );
     const blocks = createBlockClient({ env, network, catalog });
     const meta = await connectMeta({ env, network, catalog, log, label });
     const openVfs = (limits: Partial<VfsLimits> = {}) =>
@@ -84,14 +95,13 @@ async function wireClient(options: ConnectClusterOptions, release: () => void): 
         try {
           await meta.close();
           await blocks.close();
-          await network.close();
         } finally {
-          release();
+          await base.close();
         }
       },
     };
   } catch (error) {
-    await network.close();
+    await base.close();
     throw error;
   }
 }

@@ -111,6 +111,7 @@ export async function openCore(options: NodeCoreOptions, closers: Closers): Prom
     node: { self: nodeId, storeId, persist: (next) => directory.saveCatalog(next), votes },
     log: sentences(log),
   });
+  closers.add(() => catalog.close());
   return { identity, network, catalog, listen, startedMs: env.clock.monotonicMs() };
 }
 

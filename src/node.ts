@@ -17,9 +17,6 @@ import { coreReport, openCore, serve, stayInTouch, wiring } from './node-core.ts
 import type { Closers, NodeCoreOptions } from './node-core.ts';
 import type { NodeReport } from './upkeep/status.ts';
 
-export { joinCluster } from './node-core.ts';
-export type { JoinOptions, NodeDescription } from './node-core.ts';
-
 export interface StartNodeOptions extends NodeCoreOptions {
   readonly reserveBytes?: number;
 }

@@ -11,6 +11,7 @@ import { HolderStats, readOrder } from './holder-choice.ts';
 import { raceHolders } from './holder-race.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { findPool } from './placement.ts';
+import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
 import type { Network } from '../net/types.ts';
@@ -209,7 +210,7 @@ export class BlockReader {
     // A pool of a newer catalog than ours: its blocks are still found by asking everyone.
     const nodes =
       pool === undefined
-        ? catalog.nodes.map((node) => node.id)
+        ? dataNodes(catalog).map((node) => node.id)
         : readOrder(catalog, pool, id, this.#network, this.#stats, this.#clock.monotonicMs());
     return this.#exceptNode === undefined ? nodes : nodes.filter((node) => node !== this.#exceptNode);
   }

@@ -9,6 +9,7 @@ import { DATA_TIMEOUT_MS, NODE_FULL_FRACTION } from '../limits.ts';
 import { blockMethods, parsePutReply, type PushRequest, type PutReply, type PutRequest } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
 import { findPool, placementOf, writeTargets } from './placement.ts';
+import { dataNodes } from '../catalog/document.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
 import type { Network, Reply } from '../net/types.ts';
@@ -81,7 +82,7 @@ export class BlockWriter {
       const pool = findPool(catalog, poolId);
       if (pool === undefined)
         throw new UnavailableError(`pool ${poolId} is not in the catalog (epoch ${catalog.epoch})`);
-      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, catalog.nodes.length);
+      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, dataNodes(catalog).length);
       const done = this.#receipt(progress, needed);
       if (done !== undefined) {
         this.#arrangeLater(progress, catalog, pool);
@@ -93,7 +94,7 @@ export class BlockWriter {
         continue;
       }
       // Not enough nodes left in this round.
-      if (catalog.nodes.length - progress.full.size < needed) throw noSpace(progress, catalog);
+      if (dataNodes(catalog).length - progress.full.size < needed) throw noSpace(progress, catalog);
       if (this.#clock.monotonicMs() + retryMs >= progress.deadlineMs) throw unavailable(progress, needed);
       await this.#clock.sleep(retryMs, options.signal);
       retryMs = Math.min(RETRY_MAX_MS, retryMs * 2);
@@ -222,7 +223,7 @@ export class BlockWriter {
     const order = placementOf(catalog, pool, progress.id).filter(
       (node) => !now.includes(node) && !progress.holders.has(node),
     );
-    const wanted = Math.min(pool.copies, catalog.nodes.length) - now.length - progress.holders.size;
+    const wanted = Math.min(pool.copies, dataNodes(catalog).length) - now.length - progress.holders.size;
     if (wanted <= 0) return [];
     const isDown = (node: NodeId): boolean => progress.failures.has(node) || this.#network.peer(node).state === 'down';
     const isFull = (node: NodeId): boolean =>
@@ -262,7 +263,7 @@ export class BlockWriter {
 
 function noSpace(progress: Progress, catalog: Catalog): NoSpaceError {
   return new NoSpaceError(
-    `no room for another block: ${[...progress.full].join(', ')} of ${catalog.nodes.length} nodes are full`,
+    `no room for another block: ${[...progress.full].join(', ')} of ${dataNodes(catalog).length} nodes are full`,
     {
       remedy: 'Delete files and run `tatami gc`, or add a node or a larger disk.',
       info: { full: [...progress.full] },

@@ -18,6 +18,7 @@
  */
 import { xxh64, xxh64Low32 } from '../xxhash.ts';
 import { StateError } from '../errors.ts';
+import { dataNodes } from '../catalog/document.ts';
 import type { Catalog, CatalogNode, FailureDomain, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 
@@ -156,7 +157,7 @@ type PoolOrders = Map<number, (readonly NodeId[] | undefined)[]>;
 const memo = new WeakMap<Catalog, PoolOrders>();
 
 /**
- * Every node of the catalog, the best first, for one placement group: straw2 with the pool's upmap exception, if any,
+ * Every node of the catalog that holds data, the best first, for one placement group: straw2 with the pool's upmap exception, if any,
  * in front. The first `pool.copies` should hold the blocks.
  */
 export function placementOrder(catalog: Catalog, pool: Pool, pg: number): readonly NodeId[] {
@@ -169,7 +170,7 @@ export function placementOrder(catalog: Catalog, pool: Pool, pg: number): readon
   if (orders === undefined) pools.set(pool.id, (orders = []));
   let order = orders[pg];
   if (order === undefined) {
-    order = applyUpmap(straw2Order(catalog.nodes, pool, pg), pool.upmap[pg]);
+    order = applyUpmap(straw2Order(dataNodes(catalog), pool, pg), pool.upmap[pg]);
     orders[pg] = order;
   }
   return order;

@@ -7,6 +7,7 @@ import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } 
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES } from '../limits.ts';
 import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply, type ListReply } from './block-messages.ts';
 import { findPool, placementOf } from './placement.ts';
+import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { Network } from '../net/types.ts';
 import type { ClusterBlockClient } from './block-client.ts';
@@ -136,7 +137,7 @@ export class ReplicatedStore implements BlockStore {
     const pool = this.#pool();
     if (pool.kind !== 'library') throw this.#refused();
     const { network, catalog } = this.#options;
-    const nodes = catalog.current().nodes;
+    const nodes = dataNodes(catalog.current());
     const answers = await Promise.allSettled(
       nodes.map((node) =>
         network.call(node.id, blockMethods.delete, { pool: pool.id, ids: [id] }, { timeoutMs: ATTEMPT_TIMEOUT_MS }),
@@ -163,7 +164,7 @@ export class ReplicatedStore implements BlockStore {
     this.#checkOpen();
     const { network, catalog, pool } = this.#options;
     const seen = new Set<string>();
-    const nodes = catalog.current().nodes;
+    const nodes = dataNodes(catalog.current());
     let absentAllowed = this.#pool().copies > 1 && nodes.length > 1 ? 1 : 0;
     for (const node of nodes) {
       let cursor: string | null = null;

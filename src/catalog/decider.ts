@@ -3,7 +3,7 @@
  * has it chosen by Paxos. Whatever others left half done is finished first, and then the change is compared again.
  */
 import type { Env } from '../env.ts';
-import { ConflictError, InvariantError, NotPrimaryError, UnavailableError } from '../errors.ts';
+import { ConflictError, InvariantError, NotPrimaryError, StaleEpochError, UnavailableError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
 import type { Network } from '../net/types.ts';
 import { applyChange, describeChange, outcomeOf } from './document.ts';
@@ -82,7 +82,10 @@ export class Decider {
   #isOver(current: Catalog, { expected, proposal }: Proposal): boolean {
     const outcome = outcomeOf(current, expected, proposal);
     if (outcome === 'won') return true;
-    if (outcome === 'lost' || current.epoch !== expected) {
+    if (current.epoch < expected) {
+      throw new StaleEpochError(`this voter has not got catalog ${expected} yet`, { info: { epoch: current.epoch } });
+    }
+    if (outcome === 'lost') {
       throw new ConflictError(`the catalog is at epoch ${current.epoch}, not ${expected}`, {
         info: { epoch: current.epoch },
       });

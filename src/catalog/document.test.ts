@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { ConflictError, FormatError, UsageError } from '../errors.ts';
 import type { Epoch, GroupId, HistoryId, NodeId, PoolId } from '../ids.ts';
-import { applyChange, decodeCatalog, encodeCatalog, firstCatalog, groupOfIno } from './document.ts';
+import {
+  applyChange,
+  dataNodes,
+  decodeCatalog,
+  encodeCatalog,
+  firstCatalog,
+  groupOfIno,
+  outcomeOf,
+} from './document.ts';
 import type { Catalog, CatalogNode, Group } from './types.ts';
 
 function node(number: number, changes: Partial<CatalogNode> = {}): CatalogNode {
@@ -97,6 +105,44 @@ describe('changes', () => {
     expect(applyChange(catalogOf(4), { kind: 'removeNode', id: 'n4' as NodeId }).nodes).toHaveLength(3);
   });
 
+  it('add or take away one voter at a time', () => {
+    const change = (voters: string[]) => ({ kind: 'putVoters', voters: voters as NodeId[] }) as const;
+    expect(applyChange(catalogOf(4), change(['n1', 'n2', 'n3', 'n4'])).voters).toHaveLength(4);
+    expect(applyChange(catalogOf(4), change(['n1', 'n3'])).voters).toEqual(['n1', 'n3']);
+    expect(() => applyChange(catalogOf(4), change(['n1', 'n2', 'n4']))).toThrow(/one at a time/);
+    expect(() => applyChange(catalogOf(4), change(['n1', 'n2', 'n3']))).toThrow(/one at a time/);
+    expect(() => applyChange(catalogOf(4), change(['n1', 'n2', 'n3', 'n9']))).toThrow(/n9 is not a node/);
+  });
+
+  it('let a witness join and leave without moving anything', () => {
+    const before = catalogOf(2);
+    const next = applyChange(before, { kind: 'putNode', node: node(3, { kind: 'witness' }) });
+    expect(dataNodes(next).map(({ id }) => id)).toEqual(['n1', 'n2']);
+    expect(next.groups).toEqual(before.groups);
+    expect(next.pools).toEqual(before.pools);
+    expect(() => applyChange(next, { kind: 'putNode', node: node(3) })).toThrow(/is witness and stays so/);
+    const group = { ...onlyGroup(next), epoch: 2 as Epoch, learners: ['n3' as NodeId] };
+    expect(() => applyChange(next, { kind: 'putGroup', group, expectedGroupEpoch: 1 as Epoch })).toThrow(/witness n3/);
+    const after = applyChange(next, { kind: 'removeNode', id: 'n3' as NodeId });
+    expect(after.groups).toEqual(before.groups);
+    expect(after.pools).toEqual(before.pools);
+  });
+
+  it('name who made them, so that a proposer can tell whether it won', () => {
+    const one = applyChange(catalogOf(1), { kind: 'putNode', node: node(2) }, '1'.repeat(16));
+    const two = applyChange(one, { kind: 'putNode', node: node(3) }, '2'.repeat(16));
+    expect(outcomeOf(two, 1 as Epoch, '1'.repeat(16))).toBe('won');
+    expect(outcomeOf(two, 1 as Epoch, '3'.repeat(16))).toBe('lost');
+    expect(outcomeOf(two, 3 as Epoch, '3'.repeat(16))).toBe('open');
+    let latest = two;
+    for (let round = 0; round < 100; round++) {
+      const proposal = round.toString(16).padStart(16, '0');
+      latest = applyChange(latest, { kind: 'putNode', node: node(3, { address: `h:${round}` }) }, proposal);
+    }
+    expect(latest.recent).toHaveLength(64);
+    expect(latest.recent?.at(-1)).toEqual({ epoch: latest.epoch, proposal: '63'.padStart(16, '0') });
+  });
+
   it('stamp a changed pool with the epoch', () => {
     const catalog = catalogOf(3);
     const [pool] = catalog.pools;
@@ -107,6 +153,14 @@ describe('changes', () => {
 });
 
 describe('reading a catalog', () => {
+  it('takes one of format 1, which has one voter, and writes its next epoch as the present format', () => {
+    const { recent: _, ...old } = { ...catalogOf(3), formatVersion: 1, voters: ['n1'] };
+    const catalog = decodeCatalog(new TextEncoder().encode(JSON.stringify(old)));
+    expect(catalog.voters).toEqual(['n1']);
+    const next = applyChange(catalog, { kind: 'putVoters', voters: ['n1', 'n2'] as NodeId[] }, '1'.repeat(16));
+    expect(next).toMatchObject({ formatVersion: 2, recent: [{ epoch: 2, proposal: '1'.repeat(16) }] });
+  });
+
   it('refuses a newer format with a remedy', () => {
     const bytes = new TextEncoder().encode(JSON.stringify({ ...catalogOf(1), formatVersion: 99 }));
     expect(() => decodeCatalog(bytes)).toThrow(/format 99/);

@@ -33,6 +33,8 @@ export interface ProposeOptions {
   readonly refreshFrom: (node: NodeId, timeoutMs: number) => Promise<void>;
   /** Decides here; undefined while this node does not vote. */
   readonly own: () => ((wanted: Proposal, deadlineMs: number) => Promise<Catalog>) | undefined;
+  /** Throws once this node is stopping. */
+  readonly checkOpen: () => void;
   readonly preferred: NodeId | undefined;
   readonly worked: (voter: NodeId) => void;
   readonly wanted: Proposal;
@@ -48,6 +50,7 @@ export async function proposeThroughVoters(o: ProposeOptions): Promise<Catalog> 
   const deadlineMs = clock.monotonicMs() + o.timeoutMs;
   const failures = new Map<NodeId, unknown>();
   for (let pauseMs = PAUSE_FIRST_MS; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)) {
+    o.checkOpen();
     for (const voter of inOrder(o)) {
       const leftMs = deadlineMs - clock.monotonicMs();
       if (leftMs <= 0) break;

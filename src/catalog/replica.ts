@@ -6,7 +6,7 @@
  */
 import { Buffer } from 'node:buffer';
 import type { Env } from '../env.ts';
-import { AuthError, ConflictError, UsageError } from '../errors.ts';
+import { AuthError, ConflictError, UnavailableError, UsageError } from '../errors.ts';
 import type { Epoch, NodeId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS } from '../limits.ts';
 import type { Channel, IncomingRequest, Network, News } from '../net/types.ts';
@@ -58,6 +58,7 @@ export class CatalogReplica implements CatalogService {
   #nextPullMs = 0;
   /** The voter that worked last. */
   #preferred: NodeId | undefined;
+  #closed = false;
 
   constructor(options: CatalogReplicaOptions) {
     this.#options = options;
@@ -106,7 +107,7 @@ export class CatalogReplica implements CatalogService {
 
   /** Called with the news of every message: pulls the newer catalog from whoever has it. */
   heard(news: News, channel: Channel): void {
-    if (news.catalogEpoch <= this.#current.epoch) return;
+    if (news.catalogEpoch <= this.#current.epoch || this.#closed) return;
     const now = this.#options.env.clock.monotonicMs();
     if (this.#pullingEpoch >= news.catalogEpoch && now < this.#nextPullMs) return;
     this.#pullingEpoch = news.catalogEpoch;
@@ -143,6 +144,7 @@ export class CatalogReplica implements CatalogService {
 
   async #adoptNow(catalog: Catalog): Promise<void> {
     if (catalog.epoch <= this.#current.epoch) return;
+    if (this.#closed) throw stopping();
     if (catalog.clusterId !== this.#current.clusterId) {
       throw new ConflictError(`catalog of another cluster (${catalog.clusterId.slice(0, 8)})`);
     }
@@ -188,6 +190,9 @@ export class CatalogReplica implements CatalogService {
       adopt: (catalog) => this.adopt(catalog),
       refreshFrom: (node, leftMs) => this.#pullFromNode(node, leftMs),
       own: () => (voting.voter.votes ? decide : undefined),
+      checkOpen: () => {
+        if (this.#closed) throw stopping();
+      },
       preferred: this.#preferred,
       worked: (node) => (this.#preferred = node),
       wanted: { expected, change, proposal },
@@ -206,6 +211,22 @@ export class CatalogReplica implements CatalogService {
       own: this.#voting,
       timeoutMs,
     });
+  }
+
+  /** For a voter: has chosen what others left accepted, as far as a majority knows of it. */
+  async finish(timeoutMs: number): Promise<Catalog> {
+    if (this.#voting === undefined) throw new UsageError('a client does not vote');
+    return this.#voting.decider.finish(this.#options.env.clock.monotonicMs() + timeoutMs);
+  }
+
+  /**
+   * Nothing is voted, taken over or proposed any more. Resolves when the files of this node are left alone: whoever opens
+   * the directory next must not have its votes overwritten by older ones.
+   */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#voting?.voter.close();
+    await this.#tail;
   }
 
   #handleGet(request: IncomingRequest) {
@@ -228,8 +249,14 @@ export class CatalogReplica implements CatalogService {
   }
 }
 
+function stopping(): UnavailableError {
+  return new UnavailableError('this node is stopping');
+}
+
 /** Each lost comparison is somebody else's success: dozens of nodes that join at once still all get their turn. */
 const CONFLICTS_MAX_COUNT = 64;
+/** Conflicts after which the catalog here is the same as before: it could not be fetched, or the change itself is refused. */
+const UNCHANGED_MAX_COUNT = 2;
 
 /**
  * Proposes until it wins: `decide` gets the newest catalog and returns the change, or undefined when none is needed.
@@ -244,7 +271,7 @@ export async function proposeUntilChosen(
   timeoutMs: number,
   attempts = CONFLICTS_MAX_COUNT,
 ): Promise<Catalog> {
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 1, unchanged = 0; ; attempt++) {
     const current = catalog.current();
     const change = decide(current);
     if (change === undefined) return current;
@@ -252,6 +279,8 @@ export async function proposeUntilChosen(
       return await catalog.propose(current.epoch, change, timeoutMs);
     } catch (error) {
       if (!(error instanceof ConflictError) || attempt === attempts) throw error;
+      // Not the epoch was compared but what the change says: trying again does not help.
+      if (catalog.current().epoch === current.epoch && ++unchanged > UNCHANGED_MAX_COUNT) throw error;
     }
   }
 }

@@ -46,6 +46,7 @@ class VoterUpkeep {
   /** Voters that said so when they were last asked. */
   readonly #unfit = new Set<NodeId>();
   #unfinishedSinceMs: number | undefined;
+  #lookedIntoEpoch = 0;
   #stopped = false;
   #timer;
 
@@ -77,10 +78,10 @@ class VoterUpkeep {
     const current = catalog.current();
     this.#watch(current);
     if (!(await this.#leads(current))) return;
-    await this.#finishOld(current);
     // Those that vote are asked how they are; of the others only whoever is about to become one.
     const asked = new Map<NodeId, boolean>();
-    await Promise.all(current.voters.map((voter) => this.#ask(voter, asked)));
+    const accepted = await Promise.all(current.voters.map((voter) => this.#ask(voter, asked)));
+    await this.#finishOld(current, Math.max(...accepted));
     for (;;) {
       const wanted = nextVoters(current, (node) => this.#viewOf(node, asked));
       if (wanted === undefined || this.#stopped) return;
@@ -122,18 +123,21 @@ class VoterUpkeep {
     return !this.#stopped;
   }
 
-  async #ask(node: NodeId, asked: Map<NodeId, boolean>): Promise<void> {
+  /** Notes whether it is fit. The epoch that it has accepted and does not know to be chosen; 0: none. */
+  async #ask(node: NodeId, asked: Map<NodeId, boolean>): Promise<number> {
     const { network, self, catalog } = this.#o;
     try {
-      const { fit } =
-        node === self ? { fit: catalog.voter?.fit === true } : await inquire(network, node, INQUIRY_TIMEOUT_MS);
+      const own = node === self ? catalog.voter?.inquiry() : undefined;
+      const { fit, acceptedEpoch } = own ?? (await inquire(network, node, INQUIRY_TIMEOUT_MS));
       asked.set(node, fit);
       if (fit) this.#unfit.delete(node);
       else this.#unfit.add(node);
+      return acceptedEpoch;
     } catch {
       // It does not answer: nothing is known of its votes.
       asked.set(node, !this.#unfit.has(node));
       if (this.#isUp(node)) this.#downSinceMs.set(node, this.#o.env.clock.monotonicMs());
+      return 0;
     }
   }
 
@@ -144,17 +148,18 @@ class VoterUpkeep {
     return { up: sinceMs === undefined, fit, gone: downMs > VOTER_GONE_AFTER_MS };
   }
 
-  /** What a proposer that died left accepted here is brought to its end, so that whoever asked for it can learn it. */
-  async #finishOld(current: Catalog): Promise<void> {
+  /** What a proposer that died left accepted somewhere is brought to its end, so that whoever wanted it can learn it. */
+  async #finishOld(current: Catalog, acceptedEpoch: number): Promise<void> {
     const { catalog, env } = this.#o;
     const nowMs = env.clock.monotonicMs();
-    if ((catalog.voter?.inquiry().acceptedEpoch ?? 0) <= current.epoch) {
+    if (acceptedEpoch <= current.epoch || acceptedEpoch === this.#lookedIntoEpoch) {
       this.#unfinishedSinceMs = undefined;
       return;
     }
     this.#unfinishedSinceMs ??= nowMs;
     if (nowMs - this.#unfinishedSinceMs < UNFINISHED_AFTER_MS) return;
-    this.#unfinishedSinceMs = undefined;
-    await catalog.confirm(PROPOSE_TIMEOUT_MS);
+    await catalog.finish(PROPOSE_TIMEOUT_MS);
+    // Either it is chosen now, or a majority knows nothing of it and the next change decides.
+    this.#lookedIntoEpoch = acceptedEpoch;
   }
 }

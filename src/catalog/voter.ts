@@ -73,6 +73,13 @@ export class Voter {
     return { epoch, acceptedEpoch: acceptedEpoch > epoch ? acceptedEpoch : 0, fit: this.fit, reason: this.#reason };
   }
 
+  /** Votes no more; resolves when nothing of it is being written any more. */
+  async close(): Promise<void> {
+    this.#state = undefined;
+    this.#reason = 'it is stopping';
+    await this.#tail;
+  }
+
   /** R11: from now on it votes no more, whatever comes. */
   retire(reason: string): void {
     this.#state = undefined;

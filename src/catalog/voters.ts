@@ -17,7 +17,7 @@ export interface VoterView {
   readonly up: boolean;
   /** False: it has lost its votes (R11) and never votes again. */
   readonly fit: boolean;
-  /** Not seen up for so long that it is not waited for any more. */
+  /** Not up for so long that it is not waited for any more. */
   readonly gone: boolean;
 }
 
@@ -47,7 +47,7 @@ export function nextVoters(catalog: Catalog, viewOf: (node: NodeId) => VoterView
   const nodes = new Map(catalog.nodes.map((node) => [node.id, node]));
   const voters = catalog.voters.flatMap((id) => nodes.get(id) ?? []);
   const wanted = wantedVoterCount(catalog.nodes);
-  const alive = (node: CatalogNode): boolean => viewOf(node.id).up && viewOf(node.id).fit;
+  const alive = (node: CatalogNode): boolean => viewOf(node.id).up && viewOf(node.id).fit && !viewOf(node.id).gone;
   const candidates = catalog.nodes.filter((node) => !voters.includes(node) && alive(node));
   const bad = voters.filter((node) => !viewOf(node.id).fit || viewOf(node.id).gone);
 

@@ -116,6 +116,18 @@ function buildProgram(): Command {
     .option('--discovery <host:port>', 'answer UDP discovery at this address')
     .addOption(new Option('--record <file>').hideHelp())
     .action(async (options) => (await import('./commands/node.ts')).node(options, VERSION));
+  program
+    .command('witness')
+    .description('run a witness: it votes on who serves what, and holds no data (for clusters of two nodes)')
+    .requiredOption('--data <dir>', 'its data directory; new with --join')
+    .requiredOption('--key-file <file>', 'the cluster key')
+    .option('--listen <host:port>', 'own address (default: the one it had before)')
+    .option('--join <host:port>', 'enter the cluster through this node; once')
+    .option('--id <name>', 'name of a new witness (default: from the host name)')
+    .option('--host <name>', 'failure domain: machine (default: the host name)')
+    .option('--rack <name>', 'failure domain: rack', 'rack')
+    .option('--zone <name>', 'failure domain: zone', 'zone')
+    .action(async (options) => (await import('./commands/node.ts')).witness(options, VERSION));
   withCluster(
     program
       .command('mount')

@@ -1,23 +1,23 @@
 /** A cluster's status as text for people. */
 import pc from 'picocolors';
-import type { ClusterStatus } from '../upkeep/status.ts';
+import type { ClusterStatus, NodeStatus } from '../upkeep/status.ts';
+import { sparesOf, votersInWords } from '../upkeep/voter-health.ts';
 import { bytes, table } from './output.ts';
 
 export function renderStatus(status: ClusterStatus): string {
   const colour = { healthy: pc.green, degraded: pc.yellow, unavailable: pc.red }[status.health];
   const lines = [
     `cluster ${status.clusterId.slice(0, 8)}, catalog ${status.epoch}: ${colour(status.health)}`,
+    `voters ${sparesOf(status.voters) < 0 ? pc.red(votersInWords(status.voters)) : votersInWords(status.voters)}`,
     '',
     table(
       ['node', 'address', 'pid', 'state', 'used', 'capacity', 'blocks'],
       status.nodes.map((node) => [
-        node.id,
+        node.kind === 'witness' ? `${node.id} (witness)` : node.id,
         node.address,
         node.report?.pid ?? '-',
         node.state === 'up' ? pc.green('up') : pc.red('down'),
-        node.report === undefined ? '-' : bytes(node.report.usedBytes),
-        node.report === undefined ? '-' : bytes(node.report.capacityBytes),
-        node.report?.blockCount ?? '-',
+        ...dataCells(node),
       ]),
     ),
     '',
@@ -54,4 +54,10 @@ export function renderStatus(status: ClusterStatus): string {
     lines.push(`${mark} ${finding.text}`, pc.dim(`  ${finding.remedy}`));
   }
   return lines.join('\n');
+}
+
+/** A witness has none of it. */
+function dataCells({ kind, report }: NodeStatus): (string | number)[] {
+  if (report === undefined || kind === 'witness') return ['-', '-', '-'];
+  return [bytes(report.usedBytes), bytes(report.capacityBytes), report.blockCount];
 }

@@ -3,7 +3,7 @@
  * and names what is unreadable or has too few copies by path.
  */
 import type { BlockClient } from '../blocks/types.ts';
-import { poolById } from '../catalog/document.ts';
+import { dataNodes, poolById } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import { blockIdToHex } from '../ids.ts';
 import type { BlockId, Ino, PoolId } from '../ids.ts';
@@ -99,7 +99,7 @@ function damageByBlock(status: ClusterStatus): Damage {
 async function checkBlock(options: FsckOptions, pool: PoolId, id: BlockId, damage: Damage) {
   const block = blockIdToHex(id);
   const catalog = options.catalog.current();
-  const wanted = Math.min(poolById(catalog, pool)?.copies ?? 1, catalog.nodes.length);
+  const wanted = Math.min(poolById(catalog, pool)?.copies ?? 1, dataNodes(catalog).length);
   const holders = await options.blocks.locate(pool, id);
   const held = holders.filter((holder) => holder.state === 'held').map((holder) => holder.node);
   const silent = holders.filter((holder) => holder.state === 'unreachable').map((holder) => holder.node);

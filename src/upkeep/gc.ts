@@ -9,6 +9,7 @@
  * Invariant: nothing is deleted unless every group was read whole after its barrier.
  */
 import { blockMethods, parseListReply } from '../blocks/block-messages.ts';
+import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import { UnavailableError } from '../errors.ts';
 import { blockIdToHex } from '../ids.ts';
@@ -50,7 +51,7 @@ const MARK_BATCH = 2_000;
 
 export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const { network, catalog } = options;
-  const nodes = catalog.current().nodes.map((node) => node.id);
+  const nodes = dataNodes(catalog.current()).map((node) => node.id);
   const known = await generations(network, nodes);
   const generation = Math.max(0, ...known.values()) + 1;
   const taking: NodeId[] = [];

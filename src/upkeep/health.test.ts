@@ -4,6 +4,7 @@ import type { CatalogNode } from '../catalog/types.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { assembleStatus } from './status.ts';
 import type { NodeReport, NodeStatus } from './status.ts';
+import { votersInWords } from './voter-health.ts';
 
 function node(number: number): CatalogNode {
   return {
@@ -96,5 +97,31 @@ describe('health in words', () => {
     expect(statusOf([{ freeBytes: 2 }, {}, {}]).findings[0]?.text).toMatch(/Node n1 is full/);
     expect(statusOf([{}, {}, {}], 1).findings.some((finding) => finding.text.includes('keeps one copy'))).toBe(true);
     expect(statusOf([{}]).findings[0]?.text).toMatch(/One node/);
+  });
+
+  it('R10: names the only voter of two nodes, and what mends it', () => {
+    const [finding] = statusOf([{}, {}]).findings;
+    expect(finding).toMatchObject({ severity: 'note', text: expect.stringMatching(/Node n1 alone votes/) });
+    expect(finding?.remedy).toMatch(/tatami witness/);
+  });
+
+  it('says which voters are up, and what one more failure would cost', () => {
+    expect(votersInWords(statusOf([{}, {}, {}]).voters)).toBe('n1 n2 n3: any one may fail');
+    expect(votersInWords(statusOf([{}, {}, {}, {}, {}]).voters)).toBe('n1 n2 n3 n4 n5: any 2 may fail');
+    const one = statusOf([{}, 'down', {}]);
+    expect(one.voters.map((voter) => voter.state)).toEqual(['up', 'down', 'up']);
+    expect(one.findings.some(({ text }) => /Without voter n2, the loss of one more/.test(text))).toBe(true);
+    const two = statusOf([{}, 'down', 'down']);
+    expect(votersInWords(two.voters)).toBe('n1 n2 (down) n3 (down): the catalog cannot change now');
+    expect(two.findings.find(({ text }) => text.startsWith('The catalog cannot change'))?.remedy).toMatch(/^Bring 1/);
+  });
+
+  it('R11: names a voter that lost its votes', () => {
+    const status = statusOf([{}, { vote: { fit: false, reason: 'its votes.json is missing' } }, {}]);
+    expect(status.voters[1]).toEqual({ id: 'n2', state: 'lost', reason: 'its votes.json is missing' });
+    expect(status.findings.find(({ text }) => text.includes('never votes'))?.text).toMatch(
+      /n2 .*votes.json is missing/,
+    );
+    expect(status.health).toBe('degraded');
   });
 });

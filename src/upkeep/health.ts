@@ -2,7 +2,8 @@
  * The cluster's health in words, each finding with what to do about it. Pure.
  */
 import { NODE_FULL_FRACTION } from '../limits.ts';
-import type { ClusterStatus } from './status.ts';
+import type { ClusterStatus, NodeStatus } from './status.ts';
+import { voterTrouble } from './voter-health.ts';
 
 export type Severity = 'unavailable' | 'degraded' | 'note';
 
@@ -23,7 +24,7 @@ export function assessHealth(facts: Facts): Finding[] {
     ...groupTrouble(facts),
     ...dataTrouble(facts),
     ...spaceTrouble(facts),
-    ...voterNotes(facts),
+    ...voterTrouble(facts.voters, dataNodesOf(facts).length),
   ];
   return findings.sort((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));
 }
@@ -32,8 +33,14 @@ function deadNodes(facts: Facts): Finding[] {
   const down = facts.nodes.filter((node) => node.state === 'down');
   return down.map((node) => ({
     severity: 'degraded',
-    text: `Node ${node.id} (${node.address}) is down: ${node.reason ?? 'no answer'}. Blocks it holds have one copy less.`,
-    remedy: `Start it again on its machine (\`tatami up\` here, or \`tatami node\` with its data directory).`,
+    text:
+      node.kind === 'witness'
+        ? `Witness ${node.id} (${node.address}) is down: ${node.reason ?? 'no answer'}.`
+        : `Node ${node.id} (${node.address}) is down: ${node.reason ?? 'no answer'}. Blocks it holds have one copy less.`,
+    remedy:
+      node.kind === 'witness'
+        ? 'Start it again on its machine (`tatami witness` with its data directory).'
+        : `Start it again on its machine (\`tatami up\` here, or \`tatami node\` with its data directory).`,
   }));
 }
 
@@ -46,7 +53,7 @@ function groupTrouble(facts: Facts): Finding[] {
         text: `Metadata group ${group.id} does not serve: ${group.detail}.`,
         remedy: `Files cannot be opened or changed until it does; bring node ${group.primary} back.`,
       });
-    } else if (group.secondary === null && facts.nodes.length > 1) {
+    } else if (group.secondary === null && dataNodesOf(facts).length > 1) {
       findings.push({
         severity: 'degraded',
         text: `Metadata group ${group.id} has no secondary: its metadata is on ${group.primary} alone.`,
@@ -59,9 +66,10 @@ function groupTrouble(facts: Facts): Finding[] {
 
 function dataTrouble(facts: Facts): Finding[] {
   const findings: Finding[] = [];
-  const alive = facts.nodes.filter((node) => node.state === 'up').length;
+  const withData = dataNodesOf(facts);
+  const alive = withData.filter((node) => node.state === 'up').length;
   for (const pool of facts.pools) {
-    const wanted = Math.min(pool.copies, facts.nodes.length);
+    const wanted = Math.min(pool.copies, withData.length);
     if (alive < wanted && wanted > 1) {
       findings.push({
         severity: 'degraded',
@@ -69,7 +77,7 @@ function dataTrouble(facts: Facts): Finding[] {
         remedy: 'New blocks get the missing copies when the nodes are back.',
       });
     }
-    if (pool.copies === 1 && facts.nodes.length > 1) {
+    if (pool.copies === 1 && withData.length > 1) {
       findings.push({
         severity: 'note',
         text: `Pool ${pool.name} keeps one copy: the loss of any node loses data.`,
@@ -121,16 +129,7 @@ function spaceTrouble(facts: Facts): Finding[] {
   return findings;
 }
 
-/** R10. */
-function voterNotes(facts: Facts): Finding[] {
-  if (facts.nodes.length === 1) {
-    return [
-      {
-        severity: 'note',
-        text: 'One node: nothing is replicated.',
-        remedy: 'Add nodes with `tatami node --join`; with three, any one may fail.',
-      },
-    ];
-  }
-  return [];
+/** Those that hold data: a witness is none of those that pools and groups count on. */
+function dataNodesOf(facts: Facts): NodeStatus[] {
+  return facts.nodes.filter((node) => node.kind !== 'witness');
 }

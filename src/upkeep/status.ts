@@ -62,6 +62,16 @@ export interface NodeStatus extends CatalogNode {
   readonly report?: NodeReport;
 }
 
+/** `lost`: up, but without its votes (R11). */
+export type VoterState = 'up' | 'down' | 'lost';
+
+export interface VoterStatus {
+  readonly id: string;
+  readonly state: VoterState;
+  /** Why it does not vote, in words. */
+  readonly reason?: string;
+}
+
 export interface GroupSummary extends Group {
   /** The primary's latest log position; undefined if it cannot be asked. */
   readonly seq: number | undefined;
@@ -72,7 +82,8 @@ export interface GroupSummary extends Group {
 export interface ClusterStatus {
   readonly clusterId: string;
   readonly epoch: number;
-  readonly voters: readonly string[];
+  /** Of the catalog. */
+  readonly voters: readonly VoterStatus[];
   readonly nodes: readonly NodeStatus[];
   readonly groups: readonly GroupSummary[];
   readonly pools: readonly Pool[];
@@ -113,7 +124,7 @@ export function assembleStatus(catalog: Catalog, nodes: readonly NodeStatus[]): 
   const partial = {
     clusterId: catalog.clusterId,
     epoch: catalog.epoch,
-    voters: catalog.voters,
+    voters: catalog.voters.map((id) => voterStatus(id, nodes)),
     nodes,
     groups,
     pools: catalog.pools,
@@ -125,6 +136,14 @@ export function assembleStatus(catalog: Catalog, nodes: readonly NodeStatus[]): 
   const severities = new Set(findings.map((finding) => finding.severity));
   const health = severities.has('unavailable') ? 'unavailable' : severities.has('degraded') ? 'degraded' : 'healthy';
   return { ...partial, findings, health };
+}
+
+function voterStatus(id: string, nodes: readonly NodeStatus[]): VoterStatus {
+  const node = nodes.find((each) => each.id === id);
+  if (node?.report === undefined) return { id, state: 'down', reason: node?.reason ?? 'no answer' };
+  // A node of an earlier version reports nothing about its vote.
+  const { vote } = node.report as { vote?: NodeReport['vote'] };
+  return vote?.fit === false ? { id, state: 'lost', reason: vote.reason } : { id, state: 'up' };
 }
 
 function summarise(group: Group, nodes: readonly NodeStatus[]): GroupSummary {

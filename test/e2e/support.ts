@@ -83,8 +83,10 @@ export async function mustTatami(args: readonly string[], options: RunOptions = 
 export interface StatusJson {
   readonly health: 'healthy' | 'degraded' | 'unavailable';
   readonly findings: readonly { readonly severity: string; readonly text: string; readonly remedy: string }[];
+  readonly voters: readonly { readonly id: string; readonly state: 'up' | 'down' | 'lost' }[];
   readonly nodes: readonly {
     readonly id: string;
+    readonly kind: 'data' | 'witness';
     readonly address: string;
     readonly pid: number | null;
     readonly state: 'up' | 'down';

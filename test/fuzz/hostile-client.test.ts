@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { blockMethods } from '../../src/blocks/block-messages.ts';
+import { catalogMethods } from '../../src/catalog/messages.ts';
 import type { Ino, NodeId, SessionId } from '../../src/ids.ts';
 import { groupMethods } from '../../src/meta/group/messages.ts';
 import { encodeSyncPush } from '../../src/meta/group/push-codec.ts';
@@ -17,6 +18,7 @@ const PLAUSIBLE = {
   ...{ generation: 1, epoch: 1, historyId: 'h', prevSeq: 1, prevEpoch: 1 },
   ...{ entries: [[1, new Uint8Array(4)]], committedSeq: 1, syncedSeq: 1, sync: true, copy: false, fromSeq: 1 },
   ...{ cursor: null, known: 0, expected: 1, change: { kind: 'removeNode', id: 'n9' } },
+  ...{ ballot: [1, 'n2'], proposal: 'ab'.repeat(8), catalog: null },
   ...{ pool: 1, id: new Uint8Array(32), ids: [new Uint8Array(32)], nodes: ['n2'], lengthBytes: 100, firstPage: 0 },
   ...{ pageCount: 1, wantHashes: true, after: null, limit: 10, before: 1, pageHashes: new Uint8Array(32) },
 };
@@ -33,7 +35,8 @@ const METHODS = [
   ...Object.values(blockMethods),
   ...Object.values(groupMethods),
   ...Object.values(metaMethods),
-  ...['catalog.get', 'catalog.propose', 'node.ping', 'node.status', 'no.such'],
+  ...Object.values(catalogMethods),
+  ...['node.ping', 'node.status', 'no.such'],
 ];
 
 it('a hostile client gets errors and harms nothing', async () => {

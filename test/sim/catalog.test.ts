@@ -4,6 +4,8 @@ import type { CatalogNode } from '../../src/catalog/types.ts';
 import { CatalogWorld } from '../support/catalog-world.ts';
 
 let w: CatalogWorld;
+/** `SIM_SEEDS=1-500` tries more. */
+const [firstSeed = 1, lastSeed = 6] = (process.env['SIM_SEEDS'] ?? '').split('-').filter(Boolean).map(Number);
 afterEach(() => w.close());
 
 const poolNames = () => w.newest().pools.map((pool) => pool.name);
@@ -62,7 +64,7 @@ async function storm(seed: number, nodes: number, forMs: number): Promise<string
 
 describe('voters in a storm', () => {
   for (const nodes of [3, 5]) {
-    it.each(Array.from({ length: Number(process.env['SIM_SEEDS'] ?? 6) }, (_, index) => index + 1))(
+    it.each(Array.from({ length: lastSeed - firstSeed + 1 }, (_, index) => firstSeed + index))(
       `${nodes} voters, seed %i: agree on each epoch, lose nothing acknowledged, go on when it is over`,
       async (seed) => {
         const acked = await storm(100 * nodes + seed, nodes, 20_000);
@@ -159,6 +161,29 @@ describe('three voters', () => {
   });
 });
 
+describe('a node that stops', () => {
+  it('writes nothing more, whatever it was doing, so that the next start finds its latest votes', async () => {
+    for (let seed = 20; seed < 26; seed++) {
+      w = await CatalogWorld.start({ seed });
+      await w.world.settle(w.change('n1'));
+      const { catalog } = w.node('n2');
+      const change = w.change('n2', 20_000).catch((error: { code: string }) => error.code);
+      void w.change('n1', 20_000);
+      await w.world.run(seed - 20);
+      await w.world.settle(catalog.close());
+      const files = ['votes.json', 'catalog.json'].map((name) => `/node/${name}`);
+      const read = () =>
+        w.world.settle(Promise.all(files.map((path) => w.world.envOf('n2').disk.readFile(path)))).then(String);
+      const before = await read();
+      await w.world.run(10_000);
+      expect(await read()).toBe(before);
+      expect(await w.world.settle(change)).toMatch(/^(by-n2-.*|ERR_UNAVAILABLE)$/);
+      await w.close();
+    }
+    w = await CatalogWorld.start();
+  });
+});
+
 describe('R11: a voter that lost its votes', () => {
   it.each(['missing', 'damaged', 'of another store'])('(%s) never votes again, and says so', async (how) => {
     w = await CatalogWorld.start({ seed: 6 });
@@ -222,6 +247,41 @@ describe('the set of voters', () => {
     w.crash('n1');
     await w.world.settle(w.change('n5'));
     await w.agree();
+  });
+
+  it('grows in a cluster of an earlier version, which had one voter and no votes on disk', async () => {
+    w = await CatalogWorld.start({ seed: 12, upkeep: true });
+    const names = [...w.nodes.keys()];
+    const epoch = w.newest().epoch;
+    for (const name of names) w.crash(name, 'process');
+    for (const name of names) {
+      const { disk } = w.world.restartHost(name);
+      const rewrite = async (file: string, change: (old: Record<string, unknown>) => Record<string, unknown>) => {
+        const old = JSON.parse(Buffer.from(await disk.readFile(file)).toString()) as Record<string, unknown>;
+        await disk.writeFileAtomic(file, Buffer.from(JSON.stringify(change(old))));
+      };
+      await w.world.settle(rewrite('/node/node.json', (old) => ({ ...old, formatVersion: 1 })));
+      await w.world.settle(rewrite('/node/catalog.json', (old) => ({ ...old, formatVersion: 1, voters: ['n1'] })));
+      await w.world.settle(disk.remove('/node/votes.json'));
+    }
+    for (const name of names) await w.startNode(name);
+    expect(w.newest()).toMatchObject({ epoch, formatVersion: 1, voters: ['n1'] });
+    await w.world.runUntil(() => w.newest().voters.length === 3);
+    expect((await w.agree()).formatVersion).toBe(2);
+    w.crash('n1');
+    await w.world.settle(w.change('n2'));
+  });
+
+  it('brings to its end what a voter that died left accepted', async () => {
+    w = await CatalogWorld.start({ seed: 13, upkeep: true });
+    await w.world.run(3_000);
+    w.world.network.partition('n1', 'n3');
+    const lost = w.change('n1', 60_000).catch(() => undefined);
+    await w.world.runUntil(() => w.node('n2').catalog.voter!.inquiry().acceptedEpoch === 2);
+    w.crash('n1');
+    await w.world.runUntil(() => w.node('n3').catalog.current().epoch === 2, { limitMs: 20_000 });
+    expect(poolNames()).toContain('by-n1-10');
+    void lost;
   });
 
   it('gets a voter that is gone for long replaced', async () => {

@@ -175,6 +175,7 @@ export class GroupWorld {
     await this.world.settle(
       (async () => {
         await node?.meta.close();
+        await node?.catalog.close();
         await node?.network.close();
       })(),
     );

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import logUpdate from 'log-update';
-import { connectCluster } from '../../client.ts';
+import { connectCatalog } from '../../client.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import type { ClusterStatus } from '../../upkeep/status.ts';
 import { findCluster } from '../cluster-files.ts';
@@ -12,7 +12,7 @@ import { renderStatus } from '../render-status.ts';
 
 export async function status(options: WhereOptions & { json?: boolean; watch?: boolean }): Promise<void> {
   const where = await findCluster(options);
-  const client = await connectCluster({ env: realEnv(where.key), ...where, label: 'tatami status' });
+  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: 'tatami status' });
   try {
     let latest = await collectStatus(client.network, client.catalog);
     const stop = new AbortController();
@@ -43,6 +43,7 @@ export function statusJson(status: ClusterStatus) {
     findings: status.findings,
     nodes: status.nodes.map((node) => ({
       id: node.id,
+      kind: node.kind ?? 'data',
       address: node.address,
       pid: node.report?.pid ?? null,
       state: node.state,
@@ -78,7 +79,7 @@ export function statusJson(status: ClusterStatus) {
       domain: pool.domain,
     })),
     mounts: status.mounts,
-    voters: status.voters,
+    voters: status.voters.map(({ id, state }) => ({ id, state })),
     usedBytes: status.usedBytes,
     capacityBytes: status.capacityBytes,
   };

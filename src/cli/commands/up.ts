@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { connectCluster } from '../../client.ts';
+import { connectCatalog } from '../../client.ts';
 import { UsageError } from '../../errors.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import { ClusterFiles, DEFAULT_DATA, findCluster } from '../cluster-files.ts';
@@ -33,7 +33,7 @@ export async function up(options: UpOptions): Promise<void> {
     if (options.detach === true && !stop.signal.aborted) return;
     if (!stop.signal.aborted) {
       const where = await findCluster({ data: files.path });
-      const client = await connectCluster({ env: realEnv(where.key), ...where, label: 'tatami up' });
+      const client = await connectCatalog({ env: realEnv(where.key), ...where, label: 'tatami up' });
       try {
         await runScreen({
           read: () => collectStatus(client.network, client.catalog),
