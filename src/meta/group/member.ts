@@ -6,7 +6,6 @@
  * log is cut; the catalog is durable here before its epoch is acted on (R6).
  */
 import type { Group } from '../../catalog/types.ts';
-import { proposeUntilChosen } from '../../catalog/replica.ts';
 import type { Kv, Timer } from '../../env.ts';
 import {
   AuthError,
@@ -15,12 +14,11 @@ import {
   InvariantError,
   NotPrimaryError,
   OverloadedError,
-  StaleEpochError,
   TooLargeError,
   UnavailableError,
 } from '../../errors.ts';
 import type { NodeId, Seq, SessionId } from '../../ids.ts';
-import { META_TIMEOUT_MS, MiB } from '../../limits.ts';
+import { MiB } from '../../limits.ts';
 import type { HandlerReply, IncomingRequest } from '../../net/types.ts';
 import { encodeCommand } from '../commands.ts';
 import type { Command } from '../commands.ts';
@@ -28,26 +26,26 @@ import { MetaStore, type Maybe } from '../meta-store.ts';
 import type { Outcome } from '../outcome.ts';
 import type { GroupStatus, Query, QueryOf, QueryResults } from '../types.ts';
 import { Applier } from './applier.ts';
-import { commonPrefix, compareLogs } from './common-prefix.ts';
-import { stepFollower } from './follower.ts';
+import { Following } from './following.ts';
 import { EpochGate } from './epoch-gate.ts';
-import { CopyServer, takeFullCopy } from './full-copy.ts';
+import { CopyServer } from './full-copy.ts';
 import type { GroupLog } from './log-files.ts';
 import { COMMAND_MAX_BYTES } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
 import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
 import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
-import { groupMethods, packEntries, parseCursor, parseHead, parseTailReply, parseTailRequest } from './messages.ts';
-import type { Head, SyncPush, SyncPushReply } from './messages.ts';
-import { LEASE_MS, SuspendWatch, TAKEOVER_WAIT_MS } from './lease.ts';
-import { MemberState } from './member-state.ts';
-import { encodeSyncPush, encodeSyncPushReply, parseSyncPushReply } from './push-codec.ts';
+import { groupMethods, parseCursor, parseHead } from './messages.ts';
+import type { Head, SyncPush } from './messages.ts';
+import { LEASE_MS, SuspendWatch } from './lease.ts';
+import { encodeSyncPush, parseSyncPushReply } from './push-codec.ts';
 import { openLog } from './open-log.ts';
 import type { OpenedLog } from './open-log.ts';
 import { BEACON_INTERVAL_MS, Primary } from './primary.ts';
 import type { PushPlan, Serving } from './primary.ts';
 import { SessionWatch } from './session-watch.ts';
-import { Standby } from './standby.ts';
+import { Succession, proposeGroup } from './succession.ts';
+import type { PromotionPorts } from './succession.ts';
+import { TailGapError, takeTail } from './take-tail.ts';
 import { Waiters } from './waiters.ts';
 
 const TICK_MS = 100;
@@ -81,19 +79,12 @@ export class GroupMember {
   readonly #gate: EpochGate;
   #group: Group;
   #primary: Primary | undefined;
-  /** While this node is the secondary. */
-  #standby: Standby | undefined;
-  readonly #state: MemberState;
-  /**
-   * R11: the log holds all that was acknowledged from here. False after the machine lost power, until the primary has
-   * pushed all that is committed.
-   */
-  #certain: boolean;
-  /** R5: given up by this process; `#state` has it too before anything is proposed. */
-  #fencedEpoch: number;
-  #promoting: Promise<void> | undefined;
-  /** R5: when anything was last acknowledged to another; at the start: then, if that may have been shortly before. */
-  #ackedMs = -Infinity;
+  readonly #succession: Succession;
+  readonly #promotionPorts: PromotionPorts = {
+    acknowledgementsEnd: () => this.#following.idle(),
+    syncLog: () => this.#log.sync(),
+    failed: (error) => this.#logFailed(error),
+  };
   /** Its log was unusable for the primary that it was when it was opened. */
   #opensAnew: boolean;
   readonly #suspendWatch = new SuspendWatch();
@@ -102,15 +93,7 @@ export class GroupMember {
   #broken: string | undefined;
   readonly #waiters = new Waiters();
   readonly #applier: Applier;
-  /** Pushes are taken one after the other. */
-  #followTail: Promise<unknown> = Promise.resolve();
-  /** Of those, how many have not ended. */
-  #followCount = 0;
-  #copying: Promise<void> | undefined;
-  /** The log was damaged and is empty: until a full copy has been taken, what is here does not count. */
-  #damaged: boolean;
-  /** On disk at the primary, as it last said. */
-  #primarySyncedSeq = 0;
+  readonly #following: Following;
   readonly #sending = new Set<NodeId>();
   #pumpQueued = false;
   #lastAppend: Promise<void> | undefined;
@@ -129,16 +112,12 @@ export class GroupMember {
     group: Group,
     kv: Kv,
     store: MetaStore,
-    state: MemberState,
+    succession: Succession,
     opened: OpenedLog,
   ) {
     this.#o = o;
-    this.#state = state;
-    const { bootId, clean, ackedEpoch, fencedEpoch } = state.facts;
-    this.#certain = clean || bootId === o.env.bootId || opened.log.lastSeq === 0;
-    this.#fencedEpoch = fencedEpoch;
+    this.#succession = succession;
     this.#lastTickMs = o.env.clock.monotonicMs();
-    if (ackedEpoch > 0 || (state.isNew && opened.log.lastSeq > 0)) this.#ackedMs = this.#lastTickMs;
     this.#bounds = o.bounds ?? DEFAULT_BOUNDS;
     this.#group = group;
     this.#gate = new EpochGate(o.env.clock, group);
@@ -158,14 +137,31 @@ export class GroupMember {
     this.#copies = new CopyServer(o.env.clock, o.env.random);
     this.#broken = opened.broken;
     this.#opensAnew = opened.broken !== undefined;
-    this.#damaged = opened.damaged ?? false;
+    this.#following = new Following({
+      self: o.self,
+      network: o.network,
+      logger: o.log,
+      store,
+      log: opened.log,
+      gate: this.#gate,
+      applier: this.#applier,
+      succession,
+      damaged: opened.damaged ?? false,
+      signal: this.#closing.signal,
+      tailMaxBytes: PUSH_MAX_BYTES,
+      group: () => this.#group,
+      head: () => this.#head(),
+      requireWhole: () => this.#requireWhole(),
+      isPrimary: () => this.#primary !== undefined,
+      tableIdle: () => Promise.resolve(this.#flushing),
+      failed: (error) => this.#logFailed(error),
+    });
   }
 
   static async open(o: GroupMemberOptions): Promise<GroupMember> {
     const group = findGroup(o);
-    const { disk, bootId } = o.env;
+    const { disk } = o.env;
     await disk.mkdir(o.path);
-    const state = await MemberState.open(disk, `${o.path}/state.json`);
     const kv = await disk.openKv(`${o.path}/table`);
     try {
       // After a power failure the table must never be ahead of the log.
@@ -182,9 +178,10 @@ export class GroupMember {
         ...(o.bounds?.segmentBytes === undefined ? {} : { segmentBytes: o.bounds.segmentBytes }),
       });
       opened.log = found.log;
-      const member = new GroupMember(o, group, kv, store, state, found);
-      await state.update({ clean: false, ...(member.#certain ? { bootId } : {}) });
-      return member;
+      const { self, env, catalog, log } = o;
+      const path = `${o.path}/state.json`;
+      const succession = await Succession.open({ self, env, catalog, log, path, loggedCount: found.log.lastSeq });
+      return new GroupMember(o, group, kv, store, succession, found);
     } catch (error) {
       await kv.close();
       throw error;
@@ -205,8 +202,8 @@ export class GroupMember {
     this.#applier.close();
     this.#unsubscribe?.();
     this.#waiters.rejectAll(stoppingError());
-    await this.#followTail;
-    await Promise.all([this.#applier.running, this.#copying, this.#takingTail, this.#flushing]);
+    await this.#following.idle();
+    await Promise.all([this.#applier.running, this.#following.copied(), this.#takingTail, this.#flushing]);
     await this.#copies.close();
     const { log } = this.#o;
     // Log and table are written out; after a failure of either the other still is.
@@ -218,7 +215,7 @@ export class GroupMember {
         return false;
       },
     );
-    if (closed && this.#certain) await this.#state.update({ clean: true }).catch(() => undefined);
+    if (closed) await this.#succession.closedInOrder().catch(() => undefined);
     await this.#kv.close();
   }
 
@@ -312,7 +309,8 @@ export class GroupMember {
     const role = roleOf(this.#group, self);
     const serving = this.#serving();
     const detail =
-      this.#broken ?? (this.#mustCopy ? 'it takes a full copy' : serving?.ok === false ? serving.why : 'in order');
+      this.#broken ??
+      (this.#following.mustCopy ? 'it takes a full copy' : serving?.ok === false ? serving.why : 'in order');
     return {
       id,
       role,
@@ -328,11 +326,6 @@ export class GroupMember {
   /** Equal on members that have applied the same (tests, checks). */
   digest(): Promise<{ readonly appliedSeq: Seq; readonly digest: string }> {
     return this.#store.digest();
-  }
-
-  /** R8: what is here is not a whole copy. */
-  get #mustCopy(): boolean {
-    return this.#copying !== undefined || this.#store.incomplete || this.#damaged;
   }
 
   #requireServing(): Primary {
@@ -461,33 +454,27 @@ export class GroupMember {
     const { secondary } = primary;
     if (this.#takingTail !== undefined || secondary === null) return;
     this.#takingTail = this.#takeTailFrom(primary, secondary)
-      .catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the secondary cannot be asked yet'))
+      .catch((error: unknown) => {
+        if (error instanceof TailGapError) this.#cannotServe(error.message);
+        else this.#o.log.debug({ error: String(error) }, 'the secondary cannot be asked yet');
+      })
       .finally(() => {
         this.#takingTail = undefined;
       });
   }
 
   async #takeTailFrom(primary: Primary, secondary: NodeId): Promise<void> {
-    for (let fromSeq = 0; ;) {
-      const header = { ...this.#head(), fromSeq };
-      const reply = await this.#o.network.call(secondary, groupMethods.tail, header, {
-        timeoutMs: SYNC_TIMEOUT_MS,
-        signal: this.#closing.signal,
-      });
-      if (this.#primary !== primary || this.#closing.signal.aborted) return;
-      const { ends, entries } = parseTailReply(reply.header, fromSeq);
-      if (fromSeq > 0 && entries.length === 0)
-        return this.#cannotServe(`its log ends at ${fromSeq - 1}, before ${secondary}'s begins`);
-      if (fromSeq === this.#log.lastSeq + 1 && entries.length > 0) {
-        await this.#log.append(entries);
-        this.#o.log.info({ count: entries.length, from: secondary }, 'took over entries that only the secondary had');
-      }
-      const isPrefix = commonPrefix(this.#log.epochEnds(), ends) === this.#log.lastSeq;
-      if (!isPrefix || compareLogs(ends, this.#log.epochEnds()) <= 0) break;
-      fromSeq = this.#log.lastSeq + 1;
-    }
-    // What we acknowledge from now on builds on all of this: it must not be lost by the next power failure.
-    await this.#log.sync();
+    const taken = await takeTail({
+      network: this.#o.network,
+      secondary,
+      head: () => this.#head(),
+      log: this.#log,
+      logger: this.#o.log,
+      timeoutMs: SYNC_TIMEOUT_MS,
+      signal: this.#closing.signal,
+      wanted: () => this.#primary === primary && !this.#closing.signal.aborted,
+    });
+    if (!taken) return;
     this.#guard(() => {
       if (this.#primary !== primary) return;
       primary.logged(this.#log.writtenSeq);
@@ -524,7 +511,7 @@ export class GroupMember {
     this.#nextProposeMs = nowMs + PROPOSE_RETRY_MS;
     const { secondary } = wanted;
     this.#o.log.info({ group: wanted.id, epoch: wanted.epoch, secondary }, 'asking for another secondary');
-    this.#putGroup(wanted, expectedGroupEpoch, META_TIMEOUT_MS)
+    proposeGroup(this.#o.catalog, wanted, expectedGroupEpoch)
       .catch((error: unknown) =>
         this.#o.log.warn({ error: String(error) }, 'the catalog did not take the change; trying again'),
       )
@@ -537,206 +524,12 @@ export class GroupMember {
 
   /** RPC group.syncPush. */
   handlePush(push: SyncPush, request: IncomingRequest): Promise<HandlerReply> | HandlerReply {
-    this.#heardFrom(push, request);
-    if (this.#followCount === 0) {
-      const reply = this.#followNow(push, request);
-      if (reply !== undefined) return { header: encodeSyncPushReply(reply) };
-    }
-    this.#followCount++;
-    const run = this.#followTail.then(async () => {
-      try {
-        await this.#checkSender(push, request);
-        this.#heardFrom(push, request);
-        return await this.#follow(push);
-      } finally {
-        this.#followCount--;
-      }
-    });
-    this.#followTail = run.catch(() => undefined);
-    return run.then(async (reply) => ({
-      header: encodeSyncPushReply(push.sync && reply.status === 'logged' ? await this.#synced(push, reply) : reply),
-    }));
-  }
-
-  /** A disk may be slow: pushes that come meanwhile, beacons above all, are not held up by it. */
-  async #synced(push: SyncPush, reply: SyncPushReply & { readonly status: 'logged' }): Promise<SyncPushReply> {
-    await this.#log.sync();
-    this.#checkFollowing(push);
-    return { ...reply, syncedSeq: Math.min(this.#log.syncedSeq, reply.lastSeq) };
-  }
-
-  /** The common case, in which nothing is to be waited for: entries that continue the log. Otherwise undefined, and nothing was done. */
-  #followNow(push: SyncPush, request: IncomingRequest): SyncPushReply | undefined {
-    if (push.sync || !this.#gate.isOpenTo(push)) return undefined;
-    this.#requirePrimarySender(push, request);
-    this.#requireWhole();
-    this.#checkFollowing(push);
-    if (this.#mustCopy || this.#mustNoteEpoch(push)) return undefined;
-    const step = stepFollower(push, this.#log, this.#store.appliedSeq);
-    if (step.kind !== 'append' || step.truncateAfter !== undefined) return undefined;
-    try {
-      if (step.entries.length > 0 && !this.#log.appendNow(step.entries)) return undefined;
-    } catch (error) {
-      this.#logFailed(error);
-      throw error;
-    }
-    return this.#followed(push, step.committedSeq);
-  }
-
-  #heardFrom(head: Head, request: IncomingRequest): void {
-    const { primary, epoch } = this.#group;
-    if (request.remote.nodeId === primary && head.epoch === epoch) this.#standby?.heard(this.#nowMs());
-  }
-
-  /** R5: a secondary remembers that it acknowledged in an epoch, before it does so for the first time. */
-  #mustNoteEpoch(push: SyncPush): boolean {
-    return this.#standby !== undefined && this.#state.facts.ackedEpoch < push.epoch;
-  }
-
-  /** R5, R6: whether anything of this message may still be done and acknowledged. */
-  #checkFollowing(push: SyncPush): void {
-    this.#gate.check(push);
-    if (push.epoch <= this.#fencedEpoch || this.#primary !== undefined) {
-      throw new StaleEpochError(`${this.#o.self} no longer follows epoch ${push.epoch} of group ${push.group}`, {
-        info: { epoch: push.epoch },
-      });
-    }
-  }
-
-  async #follow(push: SyncPush): Promise<SyncPushReply> {
-    this.#requireWhole();
-    this.#checkFollowing(push);
-    if (this.#mustNoteEpoch(push)) {
-      await this.#state.update({ ackedEpoch: push.epoch });
-      this.#checkFollowing(push);
-    }
-    if (this.#copying !== undefined) return { status: 'copying' };
-    if (this.#mustCopy) return this.#beginCopy();
-    const step = stepFollower(push, this.#log, this.#store.appliedSeq);
-    switch (step.kind) {
-      case 'copy':
-        return this.#beginCopy();
-      case 'mismatch':
-        return { status: 'mismatch', ends: this.#log.epochEnds() };
-      case 'append': {
-        if (step.truncateAfter !== undefined) {
-          const { lastSeq } = this.#log;
-          this.#o.log.warn({ after: step.truncateAfter, lastSeq }, 'dropping entries that the primary does not have');
-          await this.#log.truncateAfter(step.truncateAfter);
-          this.#checkFollowing(push);
-        }
-        if (step.entries.length > 0) await this.#log.append(step.entries);
-        // What was given up meanwhile is not acknowledged any more.
-        this.#checkFollowing(push);
-        return this.#followed(push, step.committedSeq);
-      }
-    }
-  }
-
-  /** The log has what the push brought. */
-  #followed(push: SyncPush, committedSeq: number): SyncPushReply {
-    this.#primarySyncedSeq = push.syncedSeq;
-    this.#applier.commitSoon(Math.min(committedSeq, this.#log.lastSeq));
-    // What is beyond the message may not be the primary's: only what was compared counts.
-    const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
-    if (!this.#certain && lastSeq >= push.committedSeq) this.#becomeCertain();
-    this.#ackedMs = this.#nowMs();
-    return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
-  }
-
-  /** R11: all that the primary has ever acknowledged is here again. */
-  #becomeCertain(): void {
-    this.#certain = true;
-    this.#state.update({ bootId: this.#o.env.bootId }).catch((error: unknown) => this.#logFailed(error));
-  }
-
-  /** The primary is gone for too long: this node gives its epoch up, durably, and asks to be the next (R1, R5). */
-  #promoteIfDue(nowMs: number): void {
-    const standby = this.#standby;
-    if (standby === undefined || this.#promoting !== undefined || this.#mustCopy || this.#broken !== undefined) return;
-    const expectedGroupEpoch = this.#group.epoch;
-    const wanted = standby.wants(nowMs, this.#fencedEpoch >= expectedGroupEpoch, this.#certain);
-    if (wanted === undefined) return;
-    const { id: group, primary } = this.#group;
-    this.#o.log.warn({ group, primary, silentMs: Math.round(standby.silentMs(nowMs)) }, 'the primary is silent');
-    this.#fencedEpoch = expectedGroupEpoch;
-    this.#promoting = this.#promote(wanted, expectedGroupEpoch)
-      .catch((error: unknown) =>
-        this.#o.log.warn({ group, error: String(error) }, 'the catalog did not take the promotion; trying again'),
-      )
-      .finally(() => {
-        this.#promoting = undefined;
-      });
-  }
-
-  async #promote(wanted: Group, expectedGroupEpoch: number): Promise<void> {
-    // What is being acknowledged at this moment ends first; everything else is refused.
-    await this.#followTail;
-    try {
-      // All that was ever acknowledged from here is on disk before another can build on it (R11).
-      await this.#log.sync();
-      await this.#state.update({ fencedEpoch: expectedGroupEpoch });
-    } catch (error) {
-      this.#logFailed(error);
-      return;
-    }
-    await this.#putGroup(wanted, expectedGroupEpoch, META_TIMEOUT_MS);
-  }
-
-  /** Asks the catalog for this group, unless it is at another epoch meanwhile. */
-  async #putGroup(wanted: Group, expectedGroupEpoch: number, timeoutMs: number): Promise<void> {
-    await proposeUntilChosen(
-      this.#o.catalog,
-      (current) => {
-        const now = current.groups.find((group) => group.id === wanted.id);
-        if (now?.epoch !== expectedGroupEpoch) return undefined;
-        return { kind: 'putGroup', group: wanted, expectedGroupEpoch: now.epoch };
-      },
-      timeoutMs,
-    );
-  }
-
-  #beginCopy(): SyncPushReply {
-    const { network, log } = this.#o;
-    const { primary, id: group } = this.#group;
-    log.warn({ group, from: primary }, 'taking a full copy of the metadata');
-    const options = {
-      network,
-      primary,
-      head: () => this.#head(),
-      store: this.#store,
-      log: this.#log,
-      signal: this.#closing.signal,
-    };
-    // Not awaited: pushes meanwhile are answered with 'copying'. Applying stops of itself.
-    this.#copying = Promise.all([this.#applier.running, this.#flushing])
-      .then(() => takeFullCopy(options))
-      .then(() => {
-        this.#damaged = false;
-        this.#applier.restart();
-        log.info({ group, seq: this.#store.appliedSeq }, 'the full copy is complete');
-      })
-      .catch((error: unknown) => log.warn({ group, error: String(error) }, 'the full copy failed; it starts over'))
-      .finally(() => {
-        this.#copying = undefined;
-      });
-    return { status: 'copying' };
+    return this.#following.handlePush(push, request);
   }
 
   /** RPC group.tail. */
-  async handleTail(request: IncomingRequest): Promise<HandlerReply> {
-    const head = parseTailRequest(request.header);
-    await this.#checkSender(head, request);
-    this.#requireWhole();
-    const { fromSeq } = head;
-    if (this.#mustCopy || fromSeq === 0 || fromSeq < this.#log.firstSeq) {
-      // An incomplete copy has nothing that counts: its log ends before the first entry.
-      const ends = this.#mustCopy ? [[0, 0] as const] : this.#log.epochEnds();
-      return { header: { ends, prevEpoch: 0, entries: [] } };
-    }
-    const entries = await this.#log.read(fromSeq, PUSH_MAX_BYTES);
-    const prevEpoch = this.#log.epochAt(fromSeq - 1) ?? 0;
-    return { header: { ends: this.#log.epochEnds(), prevEpoch, entries: packEntries(entries) } };
+  handleTail(request: IncomingRequest): Promise<HandlerReply> {
+    return this.#following.handleTail(request);
   }
 
   /** RPC group.syncPull, at the primary. */
@@ -761,19 +554,6 @@ export class GroupMember {
     return { header: { answer } };
   }
 
-  async #checkSender(head: Head, request: IncomingRequest): Promise<void> {
-    await this.#gate.pass(head);
-    this.#requirePrimarySender(head, request);
-  }
-
-  #requirePrimarySender(head: Head, request: IncomingRequest): void {
-    if (request.remote.nodeId !== this.#group.primary) {
-      throw new AuthError(
-        `${request.remote.nodeId ?? 'a client'} is not the primary of ${head.group} in epoch ${head.epoch}`,
-      );
-    }
-  }
-
   /** A member whose group has stopped acknowledges nothing. */
   #requireWhole(): void {
     if (this.#closing.signal.aborted) throw stoppingError();
@@ -785,7 +565,8 @@ export class GroupMember {
     const nowMs = this.#nowMs();
     const { secondary, learners } = this.#group;
     // R8: an incomplete copy is never appointed.
-    if (secondary !== null || !learners.includes(this.#o.self) || this.#mustCopy || nowMs < this.#nextQueryMs) return;
+    if (secondary !== null || !learners.includes(this.#o.self) || this.#following.mustCopy || nowMs < this.#nextQueryMs)
+      return;
     this.#nextQueryMs = nowMs + QUERY_INTERVAL_MS;
     this.#o.network
       .call(this.#group.primary, groupMethods.secondaryQuery, this.#head(), { timeoutMs: PUSH_TIMEOUT_MS })
@@ -805,7 +586,7 @@ export class GroupMember {
   }
 
   #mayApply(): boolean {
-    return this.#broken === undefined && !this.#closing.signal.aborted && !this.#mustCopy;
+    return this.#broken === undefined && !this.#closing.signal.aborted && !this.#following.mustCopy;
   }
 
   /** All that is committed is applied, for now. */
@@ -831,7 +612,7 @@ export class GroupMember {
 
   /** The table on disk, then the log cut. */
   #flush(): void {
-    if (this.#flushing !== undefined || this.#mustCopy || this.#closing.signal.aborted) return;
+    if (this.#flushing !== undefined || this.#following.mustCopy || this.#closing.signal.aborted) return;
     this.#flushing = this.#store
       .flush()
       .then(() => this.#cutLog())
@@ -844,7 +625,7 @@ export class GroupMember {
   /** Drops what the table has on disk and nobody needs; beyond logKeepBytes whoever needs it takes a full copy. */
   async #cutLog(): Promise<void> {
     const primary = this.#primary;
-    const neededSeq = primary === undefined ? this.#primarySyncedSeq + 1 : primary.neededSeq;
+    const neededSeq = primary === undefined ? this.#following.primarySyncedSeq + 1 : primary.neededSeq;
     const keptSeq = Math.max(
       Math.min(neededSeq, this.#copies.pinnedSeq),
       this.#log.keepFromSeq(this.#bounds.logKeepBytes),
@@ -859,7 +640,7 @@ export class GroupMember {
     const alone = this.#group.secondary !== null && group.secondary === null;
     this.#group = group;
     this.#gate.changed(group);
-    this.#standby = group.secondary === self ? new Standby(self, group, this.#nowMs()) : undefined;
+    this.#succession.groupChanged(group);
     this.#nextQueryMs = 0;
     if (this.#opensAnew && group.primary !== self) {
       this.#opensAnew = false;
@@ -870,7 +651,7 @@ export class GroupMember {
         this.#primary.catalogChanged(group, this.#nowMs());
         // What two systems had in memory is now in one: on disk with it.
         if (alone) this.#log.sync().catch((error: unknown) => this.#logFailed(error));
-      } else if (this.#mustCopy) {
+      } else if (this.#following.mustCopy) {
         this.#cannotServe('its copy of the metadata is not whole');
       } else {
         this.#sessions.clear();
@@ -881,7 +662,7 @@ export class GroupMember {
           log: this.#log,
           appliedSeq,
           nowMs: this.#nowMs(),
-          serveFromMs: this.#ackedMs + TAKEOVER_WAIT_MS,
+          serveFromMs: this.#succession.serveFromMs,
           ...(first ? { epochFound: group.epoch } : {}),
         });
       }
@@ -906,7 +687,7 @@ export class GroupMember {
     const nowMs = this.#nowMs();
     if (nowMs - this.#lastTickMs > STALLED_MS) {
       this.#primary?.stalled(nowMs);
-      this.#standby?.stalled(nowMs);
+      this.#succession.stalled(nowMs);
     }
     this.#lastTickMs = nowMs;
     if (this.#broken !== undefined) return;
@@ -920,7 +701,7 @@ export class GroupMember {
       this.#afterEvent();
     } else {
       this.#askForSecondary();
-      this.#promoteIfDue(nowMs);
+      if (!this.#following.mustCopy) this.#succession.promoteIfDue(nowMs, this.#promotionPorts);
     }
   }
 

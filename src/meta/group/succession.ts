@@ -1,0 +1,161 @@
+/**
+ * What a member must know and remember so that one primary follows another safely: what it acknowledged to whom (R5),
+ * which epochs it has given up (R5), whether its log holds all that it ever acknowledged (R11); and its own promotion.
+ * The decisions are in standby.ts; here they are made durable, in the order that they need.
+ */
+import type { CatalogService, Group } from '../../catalog/types.ts';
+import { proposeUntilChosen } from '../../catalog/replica.ts';
+import type { Env } from '../../env.ts';
+import type { NodeId } from '../../ids.ts';
+import { META_TIMEOUT_MS } from '../../limits.ts';
+import type { Logger } from '../../log.ts';
+import { TAKEOVER_WAIT_MS } from './lease.ts';
+import { MemberState } from './member-state.ts';
+import { Standby } from './standby.ts';
+
+export interface SuccessionOptions {
+  readonly self: NodeId;
+  readonly env: Pick<Env, 'clock' | 'bootId' | 'disk'>;
+  readonly catalog: CatalogService;
+  readonly log: Logger;
+  /** Of its file. */
+  readonly path: string;
+  /** Entries in the group's log at the start. */
+  readonly loggedCount: number;
+}
+
+/** What the member does for a promotion. */
+export interface PromotionPorts {
+  /** Resolves when nothing is being acknowledged any more; what comes from now on is refused, as the epoch is given up. */
+  readonly acknowledgementsEnd: () => Promise<unknown>;
+  readonly syncLog: () => Promise<unknown>;
+  /** The disk failed. */
+  readonly failed: (error: unknown) => void;
+}
+
+export class Succession {
+  readonly #o: SuccessionOptions;
+  readonly #state: MemberState;
+  #group: Group | undefined;
+  /** While this node is the secondary. */
+  #standby: Standby | undefined;
+  /**
+   * R11: the log holds all that was acknowledged from here. False after the machine lost power, until the primary has
+   * pushed all that is committed.
+   */
+  #certain: boolean;
+  /** R5: given up by this process; `#state` has it too before anything is proposed. */
+  #fencedEpoch: number;
+  /** R5: when anything was last acknowledged to another; at the start: then, if that may have been shortly before. */
+  #ackedMs: number;
+  #promoting = false;
+
+  private constructor(options: SuccessionOptions, state: MemberState) {
+    this.#o = options;
+    this.#state = state;
+    const { bootId, clean, ackedEpoch, fencedEpoch } = state.facts;
+    this.#certain = clean || bootId === options.env.bootId || options.loggedCount === 0;
+    this.#fencedEpoch = fencedEpoch;
+    const mayHaveAcked = ackedEpoch > 0 || (state.isNew && options.loggedCount > 0);
+    this.#ackedMs = mayHaveAcked ? options.env.clock.monotonicMs() : -Infinity;
+  }
+
+  static async open(options: SuccessionOptions): Promise<Succession> {
+    const { disk, bootId } = options.env;
+    const made = new Succession(options, await MemberState.open(disk, options.path));
+    await made.#state.update({ clean: false, ...(made.#certain ? { bootId } : {}) });
+    return made;
+  }
+
+  /** Everything is on disk and the process ends: whatever the machine does then, nothing is lost. */
+  async closedInOrder(): Promise<void> {
+    if (this.#certain) await this.#state.update({ clean: true });
+  }
+
+  /** R5: from when on this node may serve as primary: the lease of the one before it has run out then. */
+  get serveFromMs(): number {
+    return this.#ackedMs + TAKEOVER_WAIT_MS;
+  }
+
+  /** R5: nothing of this epoch is acknowledged any more. */
+  hasGivenUp(epoch: number): boolean {
+    return epoch <= this.#fencedEpoch;
+  }
+
+  groupChanged(group: Group): void {
+    this.#group = group;
+    const { self, env } = this.#o;
+    this.#standby = group.secondary === self ? new Standby(self, group, env.clock.monotonicMs()) : undefined;
+  }
+
+  /** A message of the primary has arrived. */
+  heardPrimary(): void {
+    this.#standby?.heard(this.#o.env.clock.monotonicMs());
+  }
+
+  stalled(nowMs: number): void {
+    this.#standby?.stalled(nowMs);
+  }
+
+  /** R5: a secondary remembers that it acknowledged in an epoch, before it does so for the first time. */
+  mustNote(epoch: number): boolean {
+    return this.#standby !== undefined && this.#state.facts.ackedEpoch < epoch;
+  }
+
+  async note(epoch: number): Promise<void> {
+    await this.#state.update({ ackedEpoch: epoch });
+  }
+
+  /** The log agrees with the primary's up to `lastSeq`, which is about to be told; the primary has committed `committedSeq`. */
+  acknowledges(lastSeq: number, committedSeq: number, failed: (error: unknown) => void): void {
+    this.#ackedMs = this.#o.env.clock.monotonicMs();
+    if (this.#certain || lastSeq < committedSeq) return;
+    // R11: all that the primary has ever acknowledged is here again.
+    this.#certain = true;
+    this.#state.update({ bootId: this.#o.env.bootId }).catch(failed);
+  }
+
+  /** The primary is gone for too long: this node gives its epoch up, durably, and asks to be the next (R1, R5). */
+  promoteIfDue(nowMs: number, ports: PromotionPorts): void {
+    const group = this.#group;
+    if (this.#standby === undefined || group === undefined || this.#promoting) return;
+    const wanted = this.#standby.wants(nowMs, this.hasGivenUp(group.epoch), this.#certain);
+    if (wanted === undefined) return;
+    const { log } = this.#o;
+    const silentMs = Math.round(this.#standby.silentMs(nowMs));
+    log.warn({ group: group.id, primary: group.primary, silentMs }, 'the primary is silent');
+    this.#fencedEpoch = group.epoch;
+    this.#promoting = true;
+    this.#promote(wanted, group.epoch, ports)
+      .catch((error: unknown) =>
+        log.warn({ group: group.id, error: String(error) }, 'the catalog did not take the promotion; trying again'),
+      )
+      .finally(() => (this.#promoting = false));
+  }
+
+  async #promote(wanted: Group, expectedGroupEpoch: number, ports: PromotionPorts): Promise<void> {
+    await ports.acknowledgementsEnd();
+    try {
+      // All that was ever acknowledged from here is on disk before another can build on it (R11).
+      await ports.syncLog();
+      await this.#state.update({ fencedEpoch: expectedGroupEpoch });
+    } catch (error) {
+      ports.failed(error);
+      return;
+    }
+    await proposeGroup(this.#o.catalog, wanted, expectedGroupEpoch);
+  }
+}
+
+/** Asks the catalog for this group, unless it is at another epoch meanwhile. */
+export async function proposeGroup(catalog: CatalogService, wanted: Group, expectedGroupEpoch: number): Promise<void> {
+  await proposeUntilChosen(
+    catalog,
+    (current) => {
+      const now = current.groups.find((group) => group.id === wanted.id);
+      if (now?.epoch !== expectedGroupEpoch) return undefined;
+      return { kind: 'putGroup', group: wanted, expectedGroupEpoch: now.epoch };
+    },
+    META_TIMEOUT_MS,
+  );
+}
