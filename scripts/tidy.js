@@ -39,7 +39,10 @@ const MAY_IMPORT = {
  * Public facades that wire the real world by themselves when the caller gives none.
  * @type {Record<string, string[]>}
  */
-const MAY_ALSO_IMPORT = { 'src/blocks/pack-store.ts': ['src/env-node.ts'] };
+const MAY_ALSO_IMPORT = {
+  'src/blocks/pack-store.ts': ['src/env-node.ts'],
+  'src/blocks/replicated-store.ts': ['src/env-node.ts'],
+};
 /** The narrow port through which a kernel binding sees the filesystem. */
 const FUSE_PORT = new Set(['src/vfs/ops.ts', 'src/meta/types.ts']);
 
