@@ -21,11 +21,15 @@ const ids = await store.putMany([Buffer.from('one'), Buffer.from('two'), Buffer.
 console.log((await store.getMany(ids)).map((bytes) => Buffer.from(bytes).toString()).join(' ')); // prints one two three
 
 // A library's pool is never swept: what is no longer wanted is deleted by its owner.
-for (const each of [id, ...ids]) await store.delete(each);
-console.log(await store.has(id)); // prints false
+const wereThere = [];
+for (const each of [id, ...ids]) wereThere.push(await store.delete(each));
+console.log(wereThere.join(' ')); // prints true true true true
 
 // The pools of filesystems are not for this.
-const refused = await ReplicatedStore.connect({ data: process.argv[2] ?? './tatami-data' }, 'files').catch((e) => e);
-console.log(refused.code); // prints ERR_USAGE
+try {
+  await ReplicatedStore.connect({ data: process.argv[2] ?? './tatami-data' }, 'files');
+} catch (error) {
+  console.log(error.code); // prints ERR_USAGE
+}
 
 await store.close(); // and with it the connection

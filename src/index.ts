@@ -19,7 +19,21 @@ import type { FileSystem } from './vfs/api.ts';
 
 export * from './errors.ts';
 export type { Logger } from './log.ts';
-export { FileSystem } from './vfs/api.ts';
+export type { ClusterLocation } from './cluster-location.ts';
+export { BigIntStats, Directory, Dirent, FileHandle, FileSystem, Stats } from './vfs/api.ts';
+export type {
+  Encoding,
+  EncodingOption,
+  FileSystemStats,
+  NodeFsError,
+  PathLike,
+  ReaddirOptions,
+  ReadOptions,
+  StreamOptions,
+  TimeLike,
+  User,
+  WriteInput,
+} from './vfs/api.ts';
 
 /** Where the cluster is, and as whom to use it. */
 export type ConnectOptions = ClusterLocation & {
@@ -34,7 +48,8 @@ export type ConnectOptions = ClusterLocation & {
 };
 
 /**
- * Connects to a cluster. Close the returned filesystem when done: it writes what is still in memory.
+ * Connects to a cluster. Close the returned filesystem when done: it writes what is still in memory, and until then the
+ * connection keeps the process alive.
  *
  * @throws UsageError, FormatError for unusable options or files; AuthError for a wrong key; UnavailableError when no
  * node answers.

@@ -171,7 +171,7 @@ export class ReplicatedStore implements BlockStore {
     return found;
   }
 
-  /** UnavailableError if no node that answers has it and some node does not answer. */
+  /** Asks the nodes. UnavailableError if no node that answers has it and some node does not answer. */
   async has(id: BlockId): Promise<boolean> {
     this.#checkOpen();
     checkId(id);
@@ -192,8 +192,11 @@ export class ReplicatedStore implements BlockStore {
   }
 
   /**
-   * Deletes every copy on the nodes that answer. A node that is down keeps its copy: until deletes are remembered for
-   * absent nodes, delete again when it is back, or the block can reappear.
+   * Deletes every copy on the nodes that answer; true if one of them had it. A node that is down keeps its copy, and a
+   * third copy that is just on its way arrives: until deletes are remembered, delete again later, or the block can
+   * reappear.
+   *
+   * @throws UnavailableError if no node answers.
    */
   async delete(id: BlockId): Promise<boolean> {
     this.#checkOpen();
@@ -253,6 +256,7 @@ export class ReplicatedStore implements BlockStore {
     }
   }
 
+  /** Closes the store and, if it was made by {@link ReplicatedStore.connect}, its connection. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
