@@ -365,9 +365,9 @@ export class FileSystem {
   }
 
   /**
-   * Space of the cluster: bytes of all disks that answer, divided by the copies that the filesystem's pool keeps. So
-   * `bavail * bsize` is about what can still be written; equal blocks, stored once, make it more, blocks with fewer copies
-   * so far make it differ for a while. Kept for a moment, so that it is cheap to ask often.
+   * Space of the cluster: what the nodes' block files take and what their disks have left (each disk once), divided by
+   * the copies that the filesystem's pool keeps. So `bavail * bsize` is what new data can fill if it is all different;
+   * what was deleted counts as used until the next garbage collection. Kept for 1 s, so that it is cheap to ask often.
    */
   async statfs(path: PathLike = '/'): Promise<FileSystemStats> {
     return await asNode({ syscall: 'statfs', path: pathText(path) }, async () => {
