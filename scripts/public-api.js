@@ -7,14 +7,25 @@
  * - A type of ours that a signature mentions is exported by one of the entry points, or a program could hold such a value
  *   but not say so. (What a class inherits counts as its own; the base need not be named.) Members marked `@internal` may mention more: they are no part of what is promised.
  */
+import { readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import ts from 'typescript';
 
 /** @typedef {{ path: string, line: number, message: string }} Finding */
 
-/** As in package.json, "exports". */
-const ENTRY_POINTS = ['src/index.ts', 'src/blocks/index.ts', 'src/testing.ts'];
+/**
+ * The sources behind the "exports" of package.json.
+ * @param {string} packageText
+ */
+export function entryPointsOf(packageText) {
+  /** @type {unknown} */
+  const manifest = JSON.parse(packageText);
+  const { exports } = /** @type {{ exports: Record<string, string | { types: string }> }} */ (manifest);
+  return Object.values(exports)
+    .filter((target) => typeof target === 'object')
+    .map(({ types }) => types.replace(/^\.\/dist\//, '').replace(/\.d\.ts$/, '.ts'));
+}
 
 /**
  * @param {ts.Program} program
@@ -222,7 +233,8 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
     },
   })?.options;
   if (options === undefined) throw new Error('tsconfig.json cannot be read');
-  const entries = ENTRY_POINTS.map((entry) => join(root, entry));
+  const entryPoints = entryPointsOf(readFileSync(join(root, 'package.json'), 'utf8'));
+  const entries = entryPoints.map((entry) => join(root, entry));
   const host = { ...ts.createCompilerHost(options), getCurrentDirectory: () => root };
   const findings = checkPublicApi(ts.createProgram(entries, options, host), entries);
   for (const { path, line, message } of findings) console.error(`${path}:${line}: error: ${message}`);

@@ -1,6 +1,6 @@
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
-import { checkPublicApi } from './public-api.js';
+import { checkPublicApi, entryPointsOf } from './public-api.js';
 
 const OPTIONS: ts.CompilerOptions = { noLib: true, module: ts.ModuleKind.NodeNext, allowImportingTsExtensions: true };
 
@@ -29,6 +29,16 @@ function problems(files: Readonly<Record<string, string>>, entries = ['src/index
 
 const undocumented = (name: string, line = 1, path = 'src/index.ts') =>
   `${path}:${line} ${name} is public and has no doc comment`;
+
+it('takes the entry points from package.json', () => {
+  const text = JSON.stringify({
+    exports: {
+      '.': { types: './dist/src/index.d.ts', default: './dist/src/index.js' },
+      './package.json': './package.json',
+    },
+  });
+  expect(entryPointsOf(text)).toEqual(['src/index.ts']);
+});
 
 describe('what is exported', () => {
   it.each([
