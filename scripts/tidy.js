@@ -2,54 +2,22 @@
 /**
  * `npm run tidy`: the rules of style that matter, as a check. What it looks for, and why:
  *
- * - purity: only the shells listed below may touch clock, chance, timers, disk or sockets directly. All else goes
- *   through src/env.ts; otherwise the simulator would not be the same program, nor replay from a seed.
- * - layers: calls go down, never up, never sideways between meta and blocks.
+ * - purity: only shells may touch clock, chance, timers, disk or sockets directly (scripts/purity.js).
+ * - layers: calls go down, never up, never sideways between meta and blocks; nor around, by the package's own name.
  * - placement: no floating-point function whose last digits ECMAScript leaves to the engine; nodes must agree.
  * - leftovers: no focused or skipped tests, no notes to self.
  * - size: a long file is rarely one idea.
  */
 import { readFileSync, readdirSync } from 'node:fs';
-import { isBuiltin } from 'node:module';
 import { dirname, join, posix } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import ts from 'typescript';
+import { checkPurity, isShell } from './purity.js';
+import { importsOf, lineOf, walk } from './ts-source.js';
 
 /** @typedef {{ path: string, line: number, message: string }} Finding */
-/** @typedef {{ specifier: string, typeOnly: boolean, names: string[], line: number }} Import */
+/** @typedef {import('./ts-source.js').Import} Import */
 
-/** Files that may reach the outside directly. Keep this list short: each entry is code that no simulation covers. */
-const SHELLS = [
-  /^src\/env-node\.ts$/,
-  /^src\/env-node\//,
-  /^src\/net\/[^/]*-node(-[^/]*)?\.ts$/,
-  /^src\/fuse\/(device|mount|native|tools)[^/]*\.ts$/,
-  /^src\/cli\//,
-  /^src\/(index|testing)\.ts$/,
-  /^src\/node-process[^/]*\.ts$/,
-];
-
-/** Builtin modules that compute and do not reach out. */
-const PURE_BUILTINS = new Set(
-  ['assert', 'async_hooks', 'buffer', 'crypto', 'events', 'path', 'path/posix', 'stream', 'util', 'util/types'].map(
-    (name) => `node:${name}`,
-  ),
-);
-const IO_PACKAGES = new Set(['level', 'classic-level', 'fuse-native', 'execa', 'log-update', 'cli-progress']);
-const IMPURE_CRYPTO = /^(random|generateKey|generatePrime|getRandomValues|webcrypto|subtle)/;
-const IMPURE_GLOBALS = new Set([
-  'setTimeout',
-  'setInterval',
-  'setImmediate',
-  'clearTimeout',
-  'clearInterval',
-  'clearImmediate',
-  'fetch',
-  'performance',
-  'process',
-  'WebSocket',
-]);
-const IMPURE_MEMBERS = new Set(['Date.now', 'Math.random', 'AbortSignal.timeout', 'Atomics.wait', 'Atomics.waitAsync']);
 const INEXACT_MATH = /^(a?(cos|sin|tan)h?|atan2|cbrt|exp|expm1|f16round|hypot|log|log10|log1p|log2|pow|sqrt)$/;
 
 /** What each layer may import. `root` is node.ts, index.ts, testing.ts and what else in src/ wires layers together. */
@@ -71,9 +39,15 @@ const MAY_IMPORT = {
  * Public facades that wire the real world by themselves when the caller gives none.
  * @type {Record<string, string[]>}
  */
-const MAY_ALSO_IMPORT = { 'src/blocks/pack-store.ts': ['src/env-node.ts'] };
+const MAY_ALSO_IMPORT = {
+  'src/blocks/pack-store.ts': ['src/env-node.ts'],
+  'src/blocks/replicated-store.ts': ['src/env-node.ts'],
+};
 /** The narrow port through which a kernel binding sees the filesystem. */
 const FUSE_PORT = new Set(['src/vfs/ops.ts', 'src/meta/types.ts']);
+
+/** Its name resolves from within, too: to whatever was built last, past every layer. */
+const PACKAGE = 'tatamifs';
 
 const LINES_WARNING = 500;
 const LINES_ERROR = 800;
@@ -114,7 +88,7 @@ export function tidy(files) {
     const own = /** @type {Import[]} */ (imports.get(path));
     checkLeftovers(path, text, source, errors);
     if (!path.startsWith('src/') || isTest(path) || isTestSupport(path)) continue;
-    if (!SHELLS.some((shell) => shell.test(path))) checkPurity(path, source, own, errors);
+    if (!isShell(path)) checkPurity(path, source, own, errors);
     checkLayers(path, own, layers, errors);
     if (/^src\/blocks\/placement/.test(path)) checkExactMath(path, source, errors);
     const lines = text.split('\n').length - 1;
@@ -127,59 +101,6 @@ export function tidy(files) {
     else if (lines > LINES_WARNING) warnings.push(size);
   }
   return { errors, warnings };
-}
-
-/**
- * @param {ts.SourceFile} source
- * @param {ts.Node} node
- */
-function lineOf(source, node) {
-  return source.getLineAndCharacterOfPosition(node.getStart(source)).line + 1;
-}
-
-/**
- * @param {ts.Node} node
- * @param {(node: ts.Node) => void} visit
- */
-function walk(node, visit) {
-  visit(node);
-  ts.forEachChild(node, (child) => walk(child, visit));
-}
-
-/**
- * Static and dynamic imports and re-exports.
- * @param {ts.SourceFile} source
- * @returns {Import[]}
- */
-function importsOf(source) {
-  /** @type {Import[]} */
-  const found = [];
-  walk(source, (node) => {
-    if (ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier)) {
-      const clause = node.importClause;
-      const bindings = clause?.namedBindings;
-      const elements = bindings && ts.isNamedImports(bindings) ? bindings.elements : undefined;
-      const typeOnly =
-        clause !== undefined &&
-        (clause.isTypeOnly ||
-          (!clause.name && elements !== undefined && elements.length > 0 && elements.every((e) => e.isTypeOnly)));
-      const names = (elements ?? []).filter((e) => !e.isTypeOnly).map((e) => (e.propertyName ?? e.name).text);
-      found.push({ specifier: node.moduleSpecifier.text, typeOnly, names, line: lineOf(source, node) });
-    } else if (ts.isExportDeclaration(node) && node.moduleSpecifier && ts.isStringLiteral(node.moduleSpecifier)) {
-      const line = lineOf(source, node);
-      found.push({ specifier: node.moduleSpecifier.text, typeOnly: node.isTypeOnly, names: [], line });
-    } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
-      const argument = node.arguments[0];
-      const specifier = argument && ts.isStringLiteralLike(argument) ? argument.text : '(computed)';
-      found.push({ specifier, typeOnly: false, names: [], line: lineOf(source, node) });
-    } else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
-      const literal = node.argument.literal;
-      if (ts.isStringLiteral(literal)) {
-        found.push({ specifier: literal.text, typeOnly: true, names: [], line: lineOf(source, node) });
-      }
-    }
-  });
-  return found;
 }
 
 /**
@@ -236,6 +157,19 @@ function checkLayers(path, imports, layer, errors) {
     return;
   }
   for (const { specifier, line } of imports) {
+    if (specifier === PACKAGE || specifier.startsWith(`${PACKAGE}/`)) {
+      errors.push({
+        path,
+        line,
+        message: `imports ${specifier}, the package itself: name the file, so that layers show`,
+      });
+    } else if (/^(\/|#|file:)/.test(specifier)) {
+      errors.push({
+        path,
+        line,
+        message: `imports ${specifier}: name the file by a relative path, so that layers show`,
+      });
+    }
     const target = resolveImport(path, specifier);
     if (target === undefined) continue;
     if (isTestSupport(target)) errors.push({ path, line, message: `imports ${target}, which is for tests only` });
@@ -244,56 +178,6 @@ function checkLayers(path, imports, layer, errors) {
     if (allowed.includes(theirs) || (own === 'fuse' && FUSE_PORT.has(target))) continue;
     errors.push({ path, line, message: `${own} must not import ${theirs} (${target}): calls go down only` });
   }
-}
-
-/**
- * @param {string} path
- * @param {ts.SourceFile} source
- * @param {Import[]} imports
- * @param {Finding[]} errors
- */
-function checkPurity(path, source, imports, errors) {
-  const why = 'go through src/env.ts, so that a simulated world can stand behind it';
-  for (const { specifier, typeOnly, names, line } of imports) {
-    if (typeOnly) continue;
-    const name = isBuiltin(specifier) && !specifier.startsWith('node:') ? `node:${specifier}` : specifier;
-    if ((name.startsWith('node:') && !PURE_BUILTINS.has(name)) || IO_PACKAGES.has(name)) {
-      errors.push({ path, line, message: `imports ${name}: ${why}` });
-    }
-    const impure = name === 'node:crypto' ? names.filter((n) => IMPURE_CRYPTO.test(n)) : [];
-    if (impure.length > 0) errors.push({ path, line, message: `imports ${impure.join(', ')}: ${why}` });
-  }
-  walk(source, (node) => {
-    /** @type {string | undefined} */
-    let used;
-    if (ts.isIdentifier(node) && IMPURE_GLOBALS.has(node.text) && isFreeReference(node)) used = node.text;
-    else if (ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression)) {
-      const member = `${node.expression.text}.${node.name.text}`;
-      if (IMPURE_MEMBERS.has(member)) used = member;
-      else if (/^(node)?crypto$/i.test(node.expression.text) && IMPURE_CRYPTO.test(node.name.text)) used = member;
-      else if (node.expression.text === 'globalThis' && IMPURE_GLOBALS.has(node.name.text)) used = member;
-    } else if (ts.isNewExpression(node) && node.expression.getText(source) === 'Date' && !node.arguments?.length) {
-      used = 'new Date()';
-    } else if (ts.isCallExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === 'Date') {
-      used = 'Date()';
-    }
-    if (used !== undefined) errors.push({ path, line: lineOf(source, node), message: `uses ${used}: ${why}` });
-  });
-}
-
-/**
- * Whether an identifier stands for a value in scope, rather than naming a member, a key, a parameter or a type's part.
- * (A local variable with the name of a global counts too: call it something else.)
- * @param {ts.Identifier} node
- */
-function isFreeReference(node) {
-  const parent = node.parent;
-  if (ts.isPropertyAccessExpression(parent)) return parent.expression === node;
-  if (ts.isQualifiedName(parent) || ts.isTypeReferenceNode(parent)) return false;
-  if (ts.isPropertyAssignment(parent)) return parent.initializer === node;
-  if (ts.isImportSpecifier(parent) || ts.isExportSpecifier(parent)) return false;
-  const named = /** @type {{ name?: ts.Node }} */ (/** @type {unknown} */ (parent));
-  return named.name !== node || ts.isShorthandPropertyAssignment(parent);
 }
 
 /**

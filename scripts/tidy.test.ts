@@ -13,7 +13,16 @@ describe('purity', () => {
     `const os = await import('node:os');`,
     `import { Level } from 'level';`,
     `import { createHash, randomBytes } from 'node:crypto';`,
-    `import * as crypto from 'node:crypto'; crypto.randomUUID();`,
+    `import * as c from 'node:crypto';`,
+    `import c from 'node:crypto';`,
+    `import { default as c } from 'node:crypto';`,
+    `export * from 'node:crypto';`,
+    `export { randomInt } from 'node:crypto';`,
+    `const c = await import('node:crypto');`,
+    `import { pino } from 'pino';`,
+    `import something from 'never-heard-of';`,
+    `const m = await import(name);`,
+    `import fs = require('node:fs');`,
     `crypto.getRandomValues(new Uint8Array(3));`,
     `const t = Date.now();`,
     `const t = new Date();`,
@@ -26,6 +35,21 @@ describe('purity', () => {
     `const later = setImmediate;`,
     `const s = AbortSignal.timeout(5);`,
     `f({ setTimeout });`,
+    `const { now } = Date;`,
+    `Date['now']();`,
+    `(Date).now();`,
+    `const D = Date;`,
+    `class Later extends Date {}`,
+    `const t = new Date(...[]);`,
+    `const { random } = Math;`,
+    `Math['random']();`,
+    `globalThis['setTimeout'](f);`,
+    `const g = globalThis; g.setTimeout(f);`,
+    `global.setTimeout(f);`,
+    `self.setTimeout(f);`,
+    `(0, eval)('later');`,
+    `new Intl.DateTimeFormat().format();`,
+    `console.log(1);`,
   ])('refuses %s', (text) => {
     expect(errorsOf('src/meta/x.ts', text)).toHaveLength(1);
   });
@@ -36,7 +60,12 @@ describe('purity', () => {
     `import type { Stats } from 'node:fs';`,
     `// Date.now and setTimeout are forbidden here`,
     `const message = 'Math.random()';`,
-    `const when = new Date(5);`,
+    `const when = new Date(5); const is: boolean = x instanceof Date; const t: Date = new Date(Date.UTC(2020, 1));`,
+    `const m = Math.max(1, 2) + Math.imul(3, 4); const s = AbortSignal.any([a, b]); s.timeout();`,
+    `function f({ self }) { return () => self.id; } class A { self = 1; }`,
+    `const { process: p, Date: d } = options;`,
+    `import PQueue from 'p-queue'; import { z } from 'zod';`,
+    `import type { Logger } from 'pino';`,
     `queueMicrotask(() => {});`,
     `env.clock.setTimeout(3); options.process = 1; const o = { fetch: 2 };`,
     `interface A { performance: number; fetch(): void }`,
@@ -50,11 +79,18 @@ describe('purity', () => {
       'src/env-node.ts',
       'src/net/transport-node.ts',
       'src/fuse/device.ts',
+      'src/fuse/mount.ts',
       'src/cli/up.ts',
       'src/meta/x.test.ts',
       'test/sim/clock.ts',
     ]) {
       expect(errorsOf(path, text)).toEqual([]);
+    }
+  });
+
+  it('binds what stands beside the shells', () => {
+    for (const path of ['src/fuse/mount-table.ts', 'src/fuse/device-model.ts', 'src/net/a-node.ts', 'src/node.ts']) {
+      expect(errorsOf(path, `import 'node:fs';`), path).toHaveLength(1);
     }
   });
 });
@@ -92,6 +128,16 @@ describe('layers', () => {
   ])('%s may import %s', (path, target) => {
     expect(errorsOf(path, `import { x } from '${target}';`)).toEqual([]);
   });
+
+  it.each(['tatamifs', 'tatamifs/blocks', '#internal', '/srv/x.ts', 'file:///srv/x.ts'])(
+    'nor go round by %s',
+    (name) => {
+      for (const path of ['src/net/a.ts', 'src/cli/a.ts', 'src/index.ts']) {
+        expect(errorsOf(path, `import { connect } from '${name}';`).join()).toContain('so that layers show');
+      }
+      expect(errorsOf('src/net/a.ts', `/** import { connect } from 'tatamifs'; */`)).toEqual([]);
+    },
+  );
 
   it('keeps fakes for tests to the tests', () => {
     const text = `import { x } from './testing.ts';`;

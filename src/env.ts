@@ -2,7 +2,7 @@
  * The only door to the outside: clock, chance, disk, sockets. Two worlds stand behind it: the real one
  * (env-node.ts) and the simulated one (test/sim), where a whole cluster runs in one process, in virtual time, from
  * one seed, on disks that forget what was not synced. Nothing else may call Date.now, Math.random, setTimeout,
- * node:fs or node:net (scripts/tidy.ts checks it). Modelled on LevelDB's Env.
+ * node:fs or node:net (scripts/purity.js checks it). Modelled on LevelDB's Env.
  */
 
 export interface Env {

@@ -6,17 +6,27 @@
  * conditions and must be handled.
  */
 
+/** What an error carries besides code and message. */
 export interface ErrorDetails {
   /** What the person who sees this can do about it; a whole sentence. */
   readonly remedy?: string;
+  /** What led to it, as in `Error`. */
   readonly cause?: unknown;
   /** Extra facts for the program that catches it; must be msgpack-able. */
   readonly info?: Readonly<Record<string, unknown>>;
 }
 
+/**
+ * What every part of tatamifs throws. Subclasses say which condition it is; so does `code`, also where the class was lost
+ * (in another copy of the package, over a wire, in a log). Calls of a FileSystem throw `NodeFsError`s instead, for the
+ * sake of programs written for `node:fs`, with one of these as `cause`.
+ */
 export class TatamiError extends Error {
+  /** Stable name of the condition: `ERR_UNAVAILABLE`, or an errno's name. */
   readonly code: string;
+  /** What the person who sees this can do about it, a whole sentence; if there is something to say. */
   readonly remedy: string | undefined;
+  /** Facts for the program that catches it; each class says which. */
   readonly info: Readonly<Record<string, unknown>> | undefined;
 
   constructor(code: string, message: string, details: ErrorDetails = {}) {
@@ -59,6 +69,7 @@ export class FsError extends TatamiError {
   constructor(errno: Errno, message: string = errno, details?: ErrorDetails) {
     super(errno, message, details);
   }
+  /** The errno's name: the same as `code`, typed. */
   get errno(): Errno {
     return this.code as Errno;
   }

@@ -4,6 +4,7 @@
 import { StateError } from './errors.ts';
 
 declare const brand: unique symbol;
+/** @internal How it is done. */
 type Brand<T, Name extends string> = T & { readonly [brand]: Name };
 
 /** 32 bytes: BLAKE3-256 over the concatenated BLAKE3-256 of the block's 64 KiB pages (see blocks/identity.ts). */
@@ -28,6 +29,7 @@ export type HistoryId = Brand<string, 'HistoryId'>;
 export const ROOT_INO = 1 as Ino;
 export const BLOCK_ID_BYTES = 32;
 
+/** The 32 bytes as an id, not copied. StateError for another length; whether such a block exists is not asked. */
 export function asBlockId(bytes: Uint8Array): BlockId {
   if (bytes.length !== BLOCK_ID_BYTES)
     throw new StateError(`a block id has ${BLOCK_ID_BYTES} bytes, not ${bytes.length}`);
@@ -39,7 +41,7 @@ export function blockIdToHex(id: BlockId): string {
   return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('hex');
 }
 
-/** Inverse of {@link blockIdToHex}. Throws StateError unless given exactly 64 hexadecimal characters. */
+/** Inverse of {@link blockIdToHex}. StateError unless given exactly 64 hexadecimal characters. */
 export function blockIdFromHex(hex: string): BlockId {
   if (!/^[0-9a-f]{64}$/.test(hex)) throw new StateError(`not a block id: ${hex.slice(0, 80)}`);
   return new Uint8Array(Buffer.from(hex, 'hex')) as BlockId;

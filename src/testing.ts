@@ -31,18 +31,29 @@ import { startNode } from './node.ts';
 import type { RunningNode } from './node.ts';
 import type { FileSystem } from './vfs/api.ts';
 
+/** What kind of cluster {@link startCluster} makes. */
 export interface StartClusterOptions {
-  /** Default 3. */
+  /** 1 to 64; default 3. */
   readonly nodes?: number;
   /** Copies of each block; default 3, or as many as nodes. */
   readonly copies?: number;
   /** Files are cut at multiples of this (a power of two from 64 KiB); default 4 MiB. */
   readonly blockSizeBytes?: number;
-  /** Hosts for nodes (n1...) and clients (c1...); default: memory, in real time. The simulator gives its own. */
+  /**
+   * Hosts for nodes (n1...) and clients (c1...); default: memory, in real time. The simulator gives its own.
+   *
+   * @internal
+   */
   readonly world?: TestWorld;
+  /** Where nodes and clients report. Default: nowhere. */
   readonly log?: Logger;
 }
 
+/**
+ * The hosts under a cluster.
+ *
+ * @internal
+ */
 export interface TestWorld {
   /** The world as the process on that host sees it; a killed host starts anew with what its disk has. */
   envOf(id: string): Env;
@@ -50,27 +61,48 @@ export interface TestWorld {
   kill(id: string): void;
 }
 
+/** A cluster in this process: nodes `n1`, `n2`, ..., and the clients that were connected. */
 export interface TestCluster {
+  /** Names of its nodes, running or not. */
   readonly nodeIds: readonly string[];
-  /** A filesystem over a connection of its own; closed with the cluster at the latest. */
+  /**
+   * A filesystem over a connection of its own, as another machine would have it; closed with the cluster at the latest.
+   * Default user: root.
+   */
   connect(user?: { readonly uid: number; readonly gid: number }): Promise<FileSystem>;
-  /** The layers below, for tests of tatamifs itself. */
+  /**
+   * The layers below, for tests of tatamifs itself.
+   *
+   * @internal
+   */
   client(): Promise<ClusterClient>;
-  /** Stops a node in order. */
+  /** Stops a node in order; nothing to do if it does not run. */
   stopNode(id: string): Promise<void>;
   /**
    * Ends a node, or the process of a client (`c1` is the first that connected), at once, as `kill -9` does: nothing is
    * finished, nothing said to the others. Calls that a killed client had begun never settle.
    */
   kill(id: string): void;
-  /** Starts it again, with what it had. */
+  /** Starts it again, with what it had. StateError for a name that is not in `nodeIds`. */
   startNode(id: string): Promise<void>;
+  /**
+   * The node if it runs, for tests of tatamifs itself.
+   *
+   * @internal
+   */
   node(id: string): RunningNode | undefined;
+  /** Closes all clients and nodes. Nothing of the cluster is left; the process can end. */
   close(): Promise<void>;
 }
 
 const DEFAULT_NODES = 3;
 
+/**
+ * Starts a cluster in memory and resolves when it serves: real nodes and clients, whose disks and network are objects.
+ * Time is real: a node that was killed is missed after as many seconds as in a real cluster.
+ *
+ * @throws StateError for a number of nodes that cannot be; FormatError for other unusable options
+ */
 export async function startCluster(options: StartClusterOptions = {}): Promise<TestCluster> {
   // A cluster in memory has no sockets that would keep the process alive.
   const release = options.world === undefined ? holdProcess() : () => undefined;

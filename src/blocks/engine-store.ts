@@ -16,6 +16,7 @@ const GET_MANY_BLOCKS = 8;
 const GENERATION = 0;
 
 export class EngineStore implements BlockStore {
+  /** @internal */
   protected readonly engine: BlockEngine;
   private readonly pool: PoolId;
 

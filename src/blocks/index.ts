@@ -10,13 +10,16 @@
  */
 export { hashBlock } from './identity.ts';
 export { MemoryStore } from './memory-store.ts';
+export type { MemoryEngineOptions } from './memory-store.ts';
 export type { PackStoreOptions } from './pack-store.ts';
 export { PackStore } from './pack-store.ts';
 export { ReplicatedStore } from './replicated-store.ts';
-export type { ReplicatedStoreOptions } from './replicated-store.ts';
-export type { BlockInfo, BlockStore, GetOptions, WriteOptions } from './types.ts';
+export type { ReplicatedConnectOptions, ReplicatedStoreOptions } from './replicated-store.ts';
+export type { BlockInfo, BlockStore, EngineUsage, GetOptions, WriteOptions } from './types.ts';
 export { asBlockId, blockIdFromHex, blockIdToHex } from '../ids.ts';
-export type { BlockId } from '../ids.ts';
+export type { BlockId, PoolId } from '../ids.ts';
+export type { ClusterLocation } from '../cluster-location.ts';
+export type { Logger } from '../log.ts';
 export {
   BlockNotFoundError,
   CancelledError,

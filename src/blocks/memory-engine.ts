@@ -12,8 +12,9 @@ interface Held {
   damaged: boolean;
 }
 
+/** How much a store in memory may hold. */
 export interface MemoryEngineOptions {
-  /** Default: no bound. */
+  /** Bytes of blocks; beyond it NoSpaceError. Default: no bound. */
   readonly capacityBytes?: number;
 }
 

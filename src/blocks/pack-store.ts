@@ -4,14 +4,19 @@ import { EngineStore } from './engine-store.ts';
 import { PackEngine } from './pack-engine.ts';
 import type { EngineUsage } from './types.ts';
 
+/** Where a {@link PackStore} is, and how much it may take. */
 export interface PackStoreOptions {
   /** Directory; made if missing. One process at a time. */
   readonly path: string;
-  /** Default: the real one (createNodeEnv). */
+  /**
+   * The world it lives in, for tests with simulated disks. Default: the real one.
+   *
+   * @internal
+   */
   readonly env?: Pick<Env, 'disk' | 'clock' | 'random'>;
   /** Kept free on the disk. Default: max(256 MiB, 2%), at most a tenth of the disk. */
   readonly reserveBytes?: number;
-  /** Bound of the pack files. Default: the disk. */
+  /** Bound of the pack files; beyond it NoSpaceError. Default: the disk. */
   readonly capacityBytes?: number;
 }
 
@@ -20,8 +25,9 @@ const STORE_ID = 'library';
 const POOL = 1 as PoolId;
 
 /**
- * A durable BlockStore in a directory: `await PackStore.open({ path })`. A put resolves when the block is on disk;
- * concurrent puts share the disk's syncs.
+ * A durable {@link BlockStore} in a directory: `await PackStore.open({ path })`. A put resolves when the block is on disk;
+ * concurrent puts share the disk's syncs (group commit). Blocks are appended to pack files of up to 256 MiB and found by an
+ * index in LevelDB, which is rebuilt from them if lost (as in Bitcask and Haystack; docs/formats.md has the bytes).
  */
 export class PackStore extends EngineStore {
   private readonly packs: PackEngine;
@@ -31,7 +37,12 @@ export class PackStore extends EngineStore {
     this.packs = engine;
   }
 
-  /** Errors: EBUSY when another process has the directory; FormatError when it is something else's, or newer. */
+  /**
+   * Opens the store, or makes it. After a crash everything that a put had resolved for is there.
+   *
+   * @throws an error with code EBUSY when another process has the directory; FormatError when it is something else's, or
+   * newer.
+   */
   static async open(options: PackStoreOptions): Promise<PackStore> {
     const env = options.env ?? (await import('../env-node.ts')).createNodeEnv();
     const { disk, clock, random } = env;
@@ -41,7 +52,7 @@ export class PackStore extends EngineStore {
     );
   }
 
-  /** Space and damage; cheap. */
+  /** Space and damage, by the books: cheap. */
   usage(): EngineUsage {
     return this.packs.usage();
   }

@@ -2,23 +2,42 @@
  * A library's block store spread over the nodes of a cluster: put returns when the block is on disk on two of them, get
  * reads it verified from any.
  */
-import { CancelledError, FsError, StateError, UnavailableError } from '../errors.ts';
+import { locateCluster, type ClusterLocation } from '../cluster-location.ts';
+import { CancelledError, FsError, StateError, UnavailableError, UsageError } from '../errors.ts';
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES } from '../limits.ts';
 import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply, type ListReply } from './block-messages.ts';
 import { findPool, placementOf } from './placement.ts';
 import { dataNodes } from '../catalog/document.ts';
-import type { CatalogService, Pool } from '../catalog/types.ts';
+import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
+import type { Logger } from '../log.ts';
 import type { Network } from '../net/types.ts';
 import type { ClusterBlockClient } from './block-client.ts';
+import type { BlockConnection } from './block-connection.ts';
 import type { BlockInfo, BlockStore, GetOptions, WriteOptions } from './types.ts';
 
 /** Blocks that putMany and getMany have under way; the client below bounds what is on the wire. */
 const MANY_AT_ONCE = 16;
 
+/** Where the cluster is, and how this program is shown there. */
+export type ReplicatedConnectOptions = ClusterLocation & {
+  /** What `tatami status` shows for this program. Default: `block store`. */
+  readonly label?: string;
+  /** Where the connection reports what no caller can be told. Default: nowhere. */
+  readonly log?: Logger;
+};
+
+/**
+ * The parts of a store within a process that has a connection already. Programs call {@link ReplicatedStore.connect}.
+ *
+ * @internal
+ */
 export interface ReplicatedStoreOptions {
+  /** Puts and reads; not closed with the store unless `onClose` does it. */
   readonly client: ClusterBlockClient;
+  /** For the questions that go to every node: delete, list. */
   readonly network: Network;
+  /** Where blocks are placed. */
   readonly catalog: Pick<CatalogService, 'current'>;
   /** A pool of kind `library`. */
   readonly pool: PoolId;
@@ -26,10 +45,56 @@ export interface ReplicatedStoreOptions {
   readonly onClose?: () => Promise<void>;
 }
 
+/**
+ * A {@link BlockStore} spread over the nodes of a cluster, in a pool of its own: `await ReplicatedStore.connect({ data })`.
+ *
+ * A put resolves when the block is on disk on two nodes (on one where the pool keeps one copy, or the cluster has one
+ * node); further copies follow by themselves. Reads are verified here, so that no node needs to be trusted, and go from
+ * one copy to the next until one is intact. Calls reject with UnavailableError when too few nodes answer for 30 s.
+ */
 export class ReplicatedStore implements BlockStore {
   readonly #options: ReplicatedStoreOptions;
   #closed = false;
 
+  /**
+   * Connects to a cluster. Close the store when done: until then the connection keeps the process alive.
+   *
+   * @param options - the cluster; see {@link ClusterLocation}
+   * @param pool - name or number of a pool of kind `library`. Default: `library`, which every cluster has.
+   * @throws UsageError if there is no such cluster, key or pool, or the pool is a filesystem's; FormatError if a file is
+   * damaged or newer; AuthError for a wrong key; UnavailableError when no node answers.
+   */
+  static async connect(options: ReplicatedConnectOptions, pool: string | number = 'library'): Promise<ReplicatedStore> {
+    // Not before it is wanted: the other stores need neither sockets nor the real world.
+    const [{ createNodeEnv }, { createNodeTransport }, { connectBlocks }] = await Promise.all([
+      import('../env-node.ts'),
+      import('../net/transport-node.ts'),
+      import('./block-connection.ts'),
+    ]);
+    const { seeds, key } = await locateCluster(createNodeEnv().disk, options);
+    const env = createNodeEnv({ transport: createNodeTransport({ tlsKey: key.secret }) });
+    const { label = 'block store', log } = options;
+    const connection = await connectBlocks({ env, seeds, key, label, ...(log === undefined ? {} : { log }) });
+    return await ReplicatedStore.over(connection, pool);
+  }
+
+  /**
+   * A store over a connection that it closes with itself, also when there is no such pool.
+   *
+   * @internal
+   */
+  static async over(connection: BlockConnection, pool: string | number): Promise<ReplicatedStore> {
+    const { client, network, catalog } = connection;
+    try {
+      const { id } = libraryPool(catalog.current(), pool);
+      return new ReplicatedStore({ client, network, catalog, pool: id, onClose: () => connection.close() });
+    } catch (error) {
+      await connection.close();
+      throw error;
+    }
+  }
+
+  /** @internal */
   constructor(options: ReplicatedStoreOptions) {
     this.#options = options;
   }
@@ -107,7 +172,7 @@ export class ReplicatedStore implements BlockStore {
     return found;
   }
 
-  /** UnavailableError if no node that answers has it and some node does not answer. */
+  /** Asks the nodes. UnavailableError if no node that answers has it and some node does not answer. */
   async has(id: BlockId): Promise<boolean> {
     this.#checkOpen();
     checkId(id);
@@ -128,8 +193,11 @@ export class ReplicatedStore implements BlockStore {
   }
 
   /**
-   * Deletes every copy on the nodes that answer. A node that is down keeps its copy: until deletes are remembered for
-   * absent nodes, delete again when it is back, or the block can reappear.
+   * Deletes every copy on the nodes that answer; true if one of them had it. A node that is down keeps its copy, and a
+   * third copy that is just on its way arrives: until deletes are remembered, delete again later, or the block can
+   * reappear.
+   *
+   * @throws UnavailableError if no node answers.
    */
   async delete(id: BlockId): Promise<boolean> {
     this.#checkOpen();
@@ -189,6 +257,7 @@ export class ReplicatedStore implements BlockStore {
     }
   }
 
+  /** Closes the store and, if it was made by {@link ReplicatedStore.connect}, its connection. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -215,6 +284,16 @@ export class ReplicatedStore implements BlockStore {
     if (this.#closed) throw new StateError('the store is closed');
     if (signal?.aborted === true) throw new CancelledError();
   }
+}
+
+function libraryPool(catalog: Catalog, wanted: string | number): Pool {
+  const libraries = catalog.pools.filter((pool) => pool.kind === 'library');
+  const pool = catalog.pools.find((other) => other.name === wanted || other.id === wanted);
+  if (pool?.kind === 'library') return pool;
+  const problem = pool === undefined ? `there is no pool ${wanted}` : `pool ${wanted} belongs to a filesystem`;
+  throw new UsageError(problem, {
+    remedy: `Use a library's pool (${libraries.map(({ name }) => name).join(', ') || 'this cluster has none'}).`,
+  });
 }
 
 function checkId(id: BlockId): void {

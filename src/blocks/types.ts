@@ -4,41 +4,67 @@
  */
 import type { BlockId, PoolId } from '../ids.ts';
 
+/** Which bytes of a block, and until when. */
 export interface GetOptions {
-  /** First byte wanted; default 0. */
+  /** First byte wanted; default 0. Only the 64 KiB pages that the range touches are read. */
   readonly offset?: number;
-  /** Default: to the end. A range past the end is cut; a range starting past it is empty. */
+  /** Bytes. Default: to the end. A range past the end is cut; a range starting past it is empty. */
   readonly length?: number;
+  /** Gives up: CancelledError. */
   readonly signal?: AbortSignal;
 }
 
+/** Until when to write. */
 export interface WriteOptions {
+  /** Gives up: CancelledError. The block may be stored nevertheless. */
   readonly signal?: AbortSignal;
 }
 
+/** An entry of {@link BlockStore.list}. */
 export interface BlockInfo {
+  /** Name of the block. */
   readonly id: BlockId;
+  /** Its length, 1 to 4 MiB. */
   readonly lengthBytes: number;
 }
 
+/**
+ * A store of blocks that are named by their content: 1 byte to {@link BLOCK_MAX_BYTES} each, never changed, equal ones
+ * stored once. What is read is verified against the name. (The idea is Venti's; the interface resembles IPFS' blockstores,
+ * less their key-value manners.)
+ *
+ * After close() all calls throw StateError; so do arguments that cannot be meant (an id of 31 bytes).
+ */
 export interface BlockStore {
   /**
    * Stores the block; resolves with its id once it is as durable as this store makes it (memory: at once; pack: on
-   * disk; replicated: on disk on two nodes). Storing equal bytes again is cheap and yields the same id.
-   * TooLargeError over BLOCK_MAX_BYTES or empty; NoSpaceError when full.
+   * disk; replicated: on disk on two nodes). Storing equal bytes again is cheap and yields the same id. The buffer must
+   * not change meanwhile.
+   *
+   * @throws TooLargeError over BLOCK_MAX_BYTES or empty; NoSpaceError when full; CancelledError.
    */
   put(data: Uint8Array, options?: WriteOptions): Promise<BlockId>;
-  /** As put for each; ids in the order given. One durability wait for all where the store can. */
+  /**
+   * As put for each; ids in the order given. One durability wait for all where the store can. The first failure rejects;
+   * blocks before and around it may be stored.
+   */
   putMany(blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>, options?: WriteOptions): Promise<BlockId[]>;
-  /** Verified bytes, owned by the caller. BlockNotFoundError; CorruptionError when no intact copy is left. */
+  /**
+   * The block, or the range of it that `options` name: verified bytes, owned by the caller.
+   *
+   * @throws BlockNotFoundError; CorruptionError when no intact copy is left; UnavailableError when not enough nodes can be
+   * asked to tell; CancelledError.
+   */
   get(id: BlockId, options?: GetOptions): Promise<Uint8Array>;
-  /** In the order given; one failing rejects all. */
+  /** As get for each, whole, in the order given; one failing rejects all. */
   getMany(ids: Iterable<BlockId>, options?: { readonly signal?: AbortSignal }): Promise<Uint8Array[]>;
+  /** Whether the block is here, by the store's books: its bytes are not read. */
   has(id: BlockId): Promise<boolean>;
   /** True if it was there. A filesystem's pool refuses with FsError EPERM: its garbage collection deletes. */
   delete(id: BlockId): Promise<boolean>;
   /** Every block once, in no order; blocks put or deleted meanwhile may or may not appear. */
   list(): AsyncIterable<BlockInfo>;
+  /** Finishes what is under way and lets go of files and connections. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -99,7 +125,9 @@ export interface BlockEngine {
   close(): Promise<void>;
 }
 
+/** Space and damage of a store on one disk. */
 export interface EngineUsage {
+  /** Live blocks. */
   readonly blockCount: number;
   /** Bytes of live blocks. */
   readonly liveBytes: number;
@@ -107,7 +135,9 @@ export interface EngineUsage {
   readonly fileBytes: number;
   /** Room for more blocks, the reserve excluded. */
   readonly freeBytes: number;
+  /** Bytes that the store may take in all: of the disk, or of its own bound. */
   readonly capacityBytes: number;
+  /** Blocks whose stored bytes were found not to match; putting the same bytes again heals one. */
   readonly damaged: readonly { readonly pool: PoolId; readonly id: BlockId }[];
 }
 

@@ -2,13 +2,17 @@
 import { getSystemErrorMap } from 'node:util';
 import { TatamiError } from '../errors.ts';
 
-/** What node:fs promises reject with. */
+/** What calls of a {@link FileSystem} reject with: the form of node:fs' errors, with ours as `cause`. */
 export interface NodeFsError extends Error {
+  /** Name of the condition: `ENOENT`. */
   readonly code: string;
-  /** Negative, as in node:fs. */
+  /** Its number, negative, as in node:fs. */
   readonly errno?: number;
+  /** What was tried: `open`. */
   readonly syscall?: string;
+  /** Of what. */
   readonly path?: string;
+  /** Second path of a call that takes two. */
   readonly dest?: string;
 }
 

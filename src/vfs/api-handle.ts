@@ -8,19 +8,36 @@ import { BigIntStats, Stats } from './api-stats.ts';
 import { readStream, STEP_BYTES, writeStream, type StreamOptions } from './api-streams.ts';
 import type { Caller, Handle, VfsOps } from './ops.ts';
 
+/** A text encoding of Node: `utf8`, `latin1`, `hex`, ... */
 export type Encoding = BufferEncoding;
+/** An encoding, alone or among options. Without one, bytes come as a Buffer. */
 export type EncodingOption =
-  Encoding | null | { readonly encoding?: Encoding | null; readonly flag?: string | number } | undefined;
+  | Encoding
+  | null
+  | {
+      /** Default, and null: bytes. */
+      readonly encoding?: Encoding | null;
+      /** How a path is opened, see {@link FileSystem.open}; of no effect on an open file. */
+      readonly flag?: string | number;
+    }
+  | undefined;
+/** What can be written as a whole: text, bytes, or a source of pieces. */
 export type WriteInput =
   string | Uint8Array | DataView | Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>;
 
+/** Arguments of {@link FileHandle.read} by name. */
 export interface ReadOptions {
+  /** Where the bytes go. Default: a new one of 16 KiB. */
   readonly buffer?: Uint8Array;
+  /** First byte of the buffer to fill. Default 0. */
   readonly offset?: number;
+  /** Bytes wanted. Default: as many as fit. */
   readonly length?: number;
+  /** Byte of the file to begin at. Default, null and negative: where the last read or write ended. */
   readonly position?: number | bigint | null;
 }
 
+/** A time: seconds since 1970 (also as text), a Date, date text, or, as a bigint, nanoseconds. */
 export type TimeLike = number | string | Date | bigint;
 
 export function encodingOf(options: EncodingOption): Encoding | undefined {
@@ -38,6 +55,13 @@ export function timeNs(time: TimeLike): bigint {
   return BigInt(whole) * 1_000_000_000n + BigInt(Math.round((seconds - whole) * 1e6)) * 1_000n;
 }
 
+/**
+ * An open file, or directory, of a {@link FileSystem}, with the manners of node:fs/promises' FileHandle.
+ *
+ * Reads see all that this filesystem has written so far. Writes are kept in memory (bounded; then writers wait) and
+ * leave in the background; an error of that is thrown once, by the next write, sync or close, as ENOSPC or EIO.
+ * A closed handle throws EBADF.
+ */
 export class FileHandle implements AsyncDisposable {
   readonly #ops: VfsOps;
   readonly #caller: Caller;
@@ -48,7 +72,7 @@ export class FileHandle implements AsyncDisposable {
   #closing: Promise<void> | undefined;
   readonly #fsync: () => Promise<void>;
 
-  /** Made by FileSystem.open. */
+  /** @internal Made by FileSystem.open. */
   constructor(ops: VfsOps, caller: Caller, ino: Ino, handle: Handle | undefined, fsyncDirectory: () => Promise<void>) {
     this.#ops = ops;
     this.#caller = caller;
@@ -57,6 +81,7 @@ export class FileHandle implements AsyncDisposable {
     this.#fsync = fsyncDirectory;
   }
 
+  /** A number that is its own among the open files of this filesystem; -1 once closed. It is no descriptor of the system. */
   get fd(): number {
     return this.#closing === undefined ? (this.#handle ?? 0) : -1;
   }
@@ -67,7 +92,12 @@ export class FileHandle implements AsyncDisposable {
     return this.#handle;
   }
 
-  /** `read(buffer, offset?, length?, position?)` or `read({ buffer, ... })`; position null goes on where the last ended. */
+  /**
+   * `read(buffer, offset?, length?, position?)` or `read({ buffer, ... })`; position null goes on where the last ended.
+   * `bytesRead` is less than asked only at the end of the file, and 0 behind it.
+   *
+   * @throws EISDIR; `ERR_OUT_OF_RANGE` for a range that the buffer does not have
+   */
   async read(
     bufferOrOptions: Uint8Array | ReadOptions = {},
     offset?: number | null,
@@ -124,7 +154,12 @@ export class FileHandle implements AsyncDisposable {
     });
   }
 
-  /** `write(buffer, offset?, length?, position?)` or `write(text, position?, encoding?)`. */
+  /**
+   * `write(buffer, offset?, length?, position?)` or `write(text, position?, encoding?)`. Without a position it goes on
+   * where the last one ended (or, opened for appending, at the end). All bytes are taken; they are copied.
+   *
+   * @throws EBADF if it was opened for reading only; ENOSPC, EIO for earlier writes that could not be stored
+   */
   async write<T extends Uint8Array | string>(
     data: T,
     offsetOrPosition?:
@@ -158,6 +193,7 @@ export class FileHandle implements AsyncDisposable {
     if (written instanceof Promise) await written;
   }
 
+  /** Writes the buffers one behind the other, from `position` or where the last write ended. */
   async writev(
     buffers: readonly Uint8Array[],
     position?: number | null,
@@ -172,6 +208,7 @@ export class FileHandle implements AsyncDisposable {
     });
   }
 
+  /** Fills the buffers one after the other, from `position` or where the last read ended; fewer only at the end of the file. */
   async readv(
     buffers: readonly Uint8Array[],
     position?: number | null,
@@ -190,6 +227,7 @@ export class FileHandle implements AsyncDisposable {
     return { bytesRead, buffers };
   }
 
+  /** From the current position to the end: a string if an encoding is given, else a Buffer. */
   async readFile(options: { readonly encoding: Encoding } | Encoding): Promise<string>;
   async readFile(options?: EncodingOption): Promise<Buffer | string>;
   async readFile(options?: EncodingOption): Promise<Buffer | string> {
@@ -219,10 +257,12 @@ export class FileHandle implements AsyncDisposable {
     });
   }
 
+  /** As {@link FileHandle.writeFile}: to append, open with `a`. */
   async appendFile(data: WriteInput, options?: EncodingOption): Promise<void> {
     await this.writeFile(data, options);
   }
 
+  /** Attributes, with the size as this filesystem's own writes have made it. */
   async stat(options: { readonly bigint: true }): Promise<BigIntStats>;
   async stat(options?: { readonly bigint?: false }): Promise<Stats>;
   async stat(options?: { readonly bigint?: boolean }): Promise<Stats | BigIntStats> {
@@ -244,16 +284,20 @@ export class FileHandle implements AsyncDisposable {
     });
   }
 
+  /** Cuts the file to `length` bytes, or extends it by a hole that reads as zeros. EBADF for a directory. */
   async truncate(length = 0): Promise<void> {
     await asNode({ syscall: 'ftruncate' }, () => void this.#open('write'));
     await this.#set('ftruncate', { sizeBytes: Math.max(0, length) });
   }
+  /** Sets the permission bits. */
   async chmod(mode: number): Promise<void> {
     await this.#set('fchmod', { mode: mode & 0o7777 });
   }
+  /** Sets owner and group; -1 leaves one as it is. */
   async chown(uid: number, gid: number): Promise<void> {
     await this.#set('fchown', { ...(uid < 0 ? {} : { uid }), ...(gid < 0 ? {} : { gid }) });
   }
+  /** Sets the times of access and change of content; later writes change the latter again. */
   async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
     await this.#set('futime', { atimeNs: timeNs(atime), mtimeNs: timeNs(mtime) });
   }
@@ -262,6 +306,7 @@ export class FileHandle implements AsyncDisposable {
   async sync(): Promise<void> {
     await this.#sync('fsync', false);
   }
+  /** As {@link FileHandle.sync}, without attributes that are not needed to read the data. */
   async datasync(): Promise<void> {
     await this.#sync('fdatasync', true);
   }
@@ -278,10 +323,12 @@ export class FileHandle implements AsyncDisposable {
     return readStream(() => Promise.resolve(this), options);
   }
 
+  /** A stream that writes from `start` (default: the current position). Closes the handle at its end unless autoClose is false. */
   createWriteStream(options: StreamOptions = {}): Writable {
     return writeStream(() => Promise.resolve(this), options);
   }
 
+  /** The rest of the file as a web stream; leaves the handle open. */
   readableWebStream(): ReturnType<typeof Readable.toWeb> {
     return Readable.toWeb(this.createReadStream({ autoClose: false }));
   }
@@ -307,6 +354,7 @@ export class FileHandle implements AsyncDisposable {
     }
   }
 
+  /** As {@link FileHandle.close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -8,7 +8,7 @@ import type { Attr } from '../meta/types.ts';
 import type { Caller, VfsOps } from './ops.ts';
 import { invalidArgument } from './api-errors.ts';
 
-/** Where node:fs takes a path. Strings are UTF-8. */
+/** A path: text, as UTF-8, or bytes. At most 4095 bytes, and 255 between slashes. */
 export type PathLike = string | Uint8Array;
 
 /** As Linux's MAXSYMLINKS. */

@@ -5,14 +5,19 @@ import type { FileHandle } from './api-handle.ts';
 /** Bytes of one step: a quarter of a block, so that what has arrived is soon passed on. */
 export const STEP_BYTES = 1024 * 1024;
 
+/** How a file is streamed; as in `node:fs`. */
 export interface StreamOptions {
+  /** Reading: chunks are strings. Writing: of strings that come without one. */
   readonly encoding?: BufferEncoding;
+  /** First byte. */
   readonly start?: number;
-  /** Inclusive. */
+  /** Last byte, inclusive (reading only). */
   readonly end?: number;
+  /** Bytes of one step, and of what waits in the stream. Default 1 MiB. */
   readonly highWaterMark?: number;
   /** False leaves the file open at the stream's end. */
   readonly autoClose?: boolean;
+  /** Destroys the stream. */
   readonly signal?: AbortSignal;
 }
 

@@ -87,16 +87,19 @@ export async function copyTree(
   } else await fs.copyFile(source, target);
 }
 
-/** As fs.Dir. */
+/** As fs.Dir: an open directory, whose entries come as they are asked for; one use, by `for await` or by `read`. */
 export class Directory implements AsyncDisposable {
+  /** As it was given. */
   readonly path: string;
   readonly #entries: AsyncGenerator<ListedEntry>;
 
+  /** @internal Made by FileSystem.opendir. */
   constructor(path: string, entries: AsyncGenerator<ListedEntry>) {
     this.path = path;
     this.#entries = entries;
   }
 
+  /** The next entry, or null at the end. Entries made or removed meanwhile may or may not appear; others appear once. */
   async read(): Promise<Dirent | null> {
     const next = await this.#entries.next();
     return next.done === true ? null : this.#dirent(next.value);
@@ -106,14 +109,17 @@ export class Directory implements AsyncDisposable {
     return new Dirent(Buffer.from(name).toString(), this.path, type);
   }
 
+  /** Ends the listing. */
   async close(): Promise<void> {
     await this.#entries.return(undefined);
   }
 
+  /** What is left of the entries; closes at the end. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Dirent> {
     for await (const entry of this.#entries) yield this.#dirent(entry);
   }
 
+  /** As {@link Directory.close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

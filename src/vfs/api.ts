@@ -25,31 +25,55 @@ export { BigIntStats, Dirent, Stats } from './api-stats.ts';
 export type { FileSystemStats } from './api-stats.ts';
 export type { PathLike } from './api-path.ts';
 export type { NodeFsError } from './api-errors.ts';
-export type { EncodingOption, TimeLike, WriteInput } from './api-handle.ts';
+export type { Encoding, EncodingOption, ReadOptions, TimeLike, WriteInput } from './api-handle.ts';
 export type { StreamOptions } from './api-streams.ts';
 
+/** As whom a {@link FileSystem} acts: owner of what it makes. */
 export interface User {
+  /** Number of the user. */
   readonly uid: number;
+  /** Number of the group. */
   readonly gid: number;
   /** Bits taken from the modes of new files and directories; 0o022 unless given. */
   readonly umask?: number;
 }
 
+/** How {@link FileSystem.readdir} lists. */
 export interface ReaddirOptions {
+  /** How names are decoded; `buffer` gives their bytes. Default: `utf8`. */
   readonly encoding?: Encoding | 'buffer' | null;
+  /** Gives {@link Dirent}s, which know the type of what they name, without a question more. */
   readonly withFileTypes?: boolean;
+  /** Lists what is below, too; names are then paths from the directory. */
   readonly recursive?: boolean;
 }
 
 const COPYFILE_EXCL = 1;
 
+/**
+ * The files of a cluster, by path, with the manners of `node:fs/promises`: same names, arguments, results and errors
+ * (a {@link NodeFsError} with `code`, `errno`, `syscall`, `path`). Made by `connect()` of `tatamifs`.
+ *
+ * Paths begin at the root of the cluster; symbolic links never lead out of it. Strings are UTF-8, and a `Uint8Array`
+ * names what is not. A program's own writes are seen at once by all its calls; other programs and mounts see them once
+ * the file is closed, and names and attributes up to a second later (close-to-open, as NFS has it). Data is checked
+ * against its hash when read: what cannot be had intact is an `EIO`, never other bytes.
+ *
+ * Besides the errors that each method names, all may reject with `EIO` when the cluster cannot answer before the
+ * deadline (30 s) and `ENAMETOOLONG`, `ENOTDIR`, `ELOOP` for impossible paths; those that write, with `ENOSPC`.
+ */
 export class FileSystem {
-  /** The inode-based filesystem beneath, for kernel bindings and measurements. */
+  /**
+   * The inode-based filesystem beneath, for kernel bindings and measurements.
+   *
+   * @internal
+   */
   readonly vfs: Vfs;
   readonly #caller: Caller;
   readonly #umask: number;
   readonly #afterClose: (() => Promise<void>) | undefined;
 
+  /** @internal Programs call `connect()`, or `TestCluster.connect()` in tests. */
   constructor(vfs: Vfs, user: User = { uid: 0, gid: 0 }, afterClose?: () => Promise<void>) {
     this.vfs = vfs;
     this.#caller = { uid: user.uid, gid: user.gid, pid: 0 };
@@ -77,6 +101,14 @@ export class FileSystem {
 
   // Files
 
+  /**
+   * Opens a file, or a directory for reading (of which only `stat`, `sync` and the attributes are of use then).
+   *
+   * @param flags - as in `node:fs`: `r`, `r+`, `w`, `wx`, `a`, ... or a combination of Linux's `O_*` bits
+   * @param mode - permissions of a file that is made, less the umask; a string is octal
+   * @returns the open file: close it, or hold it by `await using`
+   * @throws ENOENT; EEXIST for `x`; EISDIR when a directory would be written
+   */
   async open(path: PathLike, flags: string | number = 'r', mode: number | string = 0o666): Promise<FileHandle> {
     const bits = flagsOf(flags);
     const permissions = modeOf(mode) & ~this.#umask;
@@ -105,6 +137,11 @@ export class FileSystem {
     return make(ino, handle);
   }
 
+  /**
+   * The whole content: a string if an encoding is given, else a Buffer. Many blocks are read at once, from many nodes.
+   *
+   * @throws ENOENT; EISDIR
+   */
   async readFile(
     path: PathLike,
     options: Encoding | { readonly encoding: Encoding; readonly flag?: string | number },
@@ -120,6 +157,14 @@ export class FileSystem {
     return await file.readFile(options);
   }
 
+  /**
+   * Replaces the content (or, by `flag`, appends to it), making the file if it is missing. When it resolves, two nodes
+   * have it, and every other client that opens the file sees it; `flush` waits until it is on disk on both, for the case
+   * that both lose their power.
+   * An error leaves what was committed until then: it is not atomic. (Write a new file and rename it, for that.)
+   *
+   * @throws ENOENT if the directory is missing; EISDIR; ENOSPC
+   */
   async writeFile(
     path: PathLike,
     data: WriteInput,
@@ -145,6 +190,10 @@ export class FileSystem {
     await file.close();
   }
 
+  /**
+   * Adds to the end, making the file if it is missing. Within this filesystem appends never overwrite each other; appends
+   * of different clients at the same time can.
+   */
   async appendFile(
     path: PathLike,
     data: WriteInput,
@@ -157,6 +206,10 @@ export class FileSystem {
     await this.writeFile(path, data, { ...given, flag: given.flag ?? 'a' });
   }
 
+  /**
+   * A stream of the bytes from `start` to `end` (inclusive), or of all. The file is opened when the stream starts; read-ahead
+   * keeps several nodes busy. Errors, of opening too, come as `error` events.
+   */
   createReadStream(
     path: PathLike,
     options: Encoding | (StreamOptions & { readonly flags?: string | number }) = {},
@@ -166,6 +219,10 @@ export class FileSystem {
     return readStream(() => this.open(path, given.flags ?? 'r'), given);
   }
 
+  /**
+   * A stream into the file: replaced, or, if `start` is given, overwritten from there. Its `finish` says that everything
+   * is committed, as after {@link FileHandle.close}.
+   */
   createWriteStream(
     path: PathLike,
     options: Encoding | (StreamOptions & { readonly flags?: string | number; readonly mode?: number }) = {},
@@ -176,6 +233,11 @@ export class FileSystem {
     return writeStream(() => this.open(path, flags, given.mode ?? 0o666), given);
   }
 
+  /**
+   * Cuts the file to `length` bytes, or extends it by a hole that reads as zeros.
+   *
+   * @throws ENOENT; EISDIR; EINVAL for what is no file
+   */
   async truncate(path: PathLike, length = 0): Promise<void> {
     await asNode({ syscall: 'open', path: pathText(path) }, async () => {
       const attr = await this.#found(path, true);
@@ -185,6 +247,12 @@ export class FileSystem {
     });
   }
 
+  /**
+   * Copies content and mode, through this process. Blocks of equal content are stored once, so a copy takes hardly any
+   * space.
+   *
+   * @param mode - 1 (`COPYFILE_EXCL`): EEXIST if the target exists. Else it is replaced.
+   */
   async copyFile(source: PathLike, target: PathLike, mode = 0): Promise<void> {
     const where = { syscall: 'copyfile', path: pathText(source), dest: pathText(target) };
     await asNode(where, async () => {
@@ -204,7 +272,12 @@ export class FileSystem {
     });
   }
 
-  /** Copies a file or, with `recursive`, a tree; links are copied as links. */
+  /**
+   * Copies a file or, with `recursive`, a tree; links are copied as links.
+   *
+   * @param options - `force` false keeps what exists at the target (and `errorOnExist` makes that an EEXIST)
+   * @throws `ERR_FS_EISDIR` for a directory without `recursive`; EINVAL for a copy into itself
+   */
   async cp(
     source: PathLike,
     target: PathLike,
@@ -215,6 +288,11 @@ export class FileSystem {
 
   // Attributes
 
+  /**
+   * Attributes of what the path names, links followed. Sizes are bytes, `...Ns` nanoseconds since 1970.
+   *
+   * @throws ENOENT
+   */
   async stat(path: PathLike, options: { readonly bigint: true }): Promise<BigIntStats>;
   async stat(path: PathLike, options?: { readonly bigint?: false }): Promise<Stats>;
   async stat(path: PathLike, options?: { readonly bigint?: boolean }): Promise<Stats | BigIntStats> {
@@ -222,6 +300,7 @@ export class FileSystem {
     return options?.bigint === true ? new BigIntStats(attr) : new Stats(attr);
   }
 
+  /** As {@link FileSystem.stat}, but of a symbolic link itself. */
   async lstat(path: PathLike, options: { readonly bigint: true }): Promise<BigIntStats>;
   async lstat(path: PathLike, options?: { readonly bigint?: false }): Promise<Stats>;
   async lstat(path: PathLike, options?: { readonly bigint?: boolean }): Promise<Stats | BigIntStats> {
@@ -229,6 +308,7 @@ export class FileSystem {
     return options?.bigint === true ? new BigIntStats(attr) : new Stats(attr);
   }
 
+  /** Whether {@link FileSystem.stat} would succeed. False also when the cluster cannot tell: to act on it, try the act. */
   async exists(path: PathLike): Promise<boolean> {
     return await this.stat(path).then(
       () => true,
@@ -236,7 +316,13 @@ export class FileSystem {
     );
   }
 
-  /** Checks permission bits for this user, as access(2). */
+  /**
+   * Checks the permission bits for this user, as access(2) does. Other calls do not: bits are kept and shown, but only a
+   * mount has them enforced (by the kernel).
+   *
+   * @param mode - bits: 4 read, 2 write, 1 execute; 0 asks only whether it is there
+   * @throws EACCES; ENOENT
+   */
   async access(path: PathLike, mode = 0): Promise<void> {
     await asNode({ syscall: 'access', path: pathText(path) }, async () => {
       const attr = await this.#found(path, true);
@@ -256,23 +342,33 @@ export class FileSystem {
       await this.vfs.setattr(this.#caller, ino, set(), undefined);
     });
   }
+  /** Sets the permission bits; a string is octal. */
   async chmod(path: PathLike, mode: number | string): Promise<void> {
     const bits = modeOf(mode);
     await this.#set('chmod', path, true, () => ({ mode: bits }));
   }
+  /** Sets owner and group, links followed; -1 leaves one as it is. */
   async chown(path: PathLike, uid: number, gid: number): Promise<void> {
     await this.#set('chown', path, true, () => ownerOf(uid, gid));
   }
+  /** As {@link FileSystem.chown}, but of a symbolic link itself. */
   async lchown(path: PathLike, uid: number, gid: number): Promise<void> {
     await this.#set('lchown', path, false, () => ownerOf(uid, gid));
   }
+  /** Sets the times of access and change of content, links followed; a bigint is nanoseconds, see {@link TimeLike}. */
   async utimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
     await this.#set('utime', path, true, () => ({ atimeNs: timeNs(atime), mtimeNs: timeNs(mtime) }));
   }
+  /** As {@link FileSystem.utimes}, but of a symbolic link itself. */
   async lutimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
     await this.#set('lutime', path, false, () => ({ atimeNs: timeNs(atime), mtimeNs: timeNs(mtime) }));
   }
 
+  /**
+   * Space of the cluster: what the nodes' block files take and what their disks have left (each disk once), divided by
+   * the copies that the filesystem's pool keeps. So `bavail * bsize` is what new data can fill if it is all different;
+   * what was deleted counts as used until the next garbage collection. Kept for 1 s, so that it is cheap to ask often.
+   */
   async statfs(path: PathLike = '/'): Promise<FileSystemStats> {
     return await asNode({ syscall: 'statfs', path: pathText(path) }, async () => {
       await this.#found(path, true);
@@ -294,11 +390,24 @@ export class FileSystem {
 
   // Extended attributes
 
+  /**
+   * The value of an extended attribute, links followed (node:fs has no such calls; these are Linux's).
+   *
+   * @throws ENODATA if there is no such attribute
+   */
   async getxattr(path: PathLike, name: string): Promise<Buffer> {
     return await this.#onInode('getxattr', path, async (ino) =>
       Buffer.from(await this.vfs.getxattr(this.#caller, ino, Buffer.from(name))),
     );
   }
+  /**
+   * Sets an extended attribute, links followed.
+   *
+   * @param name - with its namespace (`user.comment`), at most 255 bytes
+   * @param value - at most 64 KiB; a string is stored as UTF-8
+   * @param mode - `create`: EEXIST if it is there; `replace`: ENODATA if it is not
+   * @throws ERANGE for a value or name that is too long
+   */
   async setxattr(
     path: PathLike,
     name: string,
@@ -310,9 +419,11 @@ export class FileSystem {
       this.vfs.setxattr(this.#caller, ino, Buffer.from(name), bytes, mode),
     );
   }
+  /** Removes an extended attribute; ENODATA if it is not there. */
   async removexattr(path: PathLike, name: string): Promise<void> {
     await this.#onInode('removexattr', path, (ino) => this.vfs.removexattr(this.#caller, ino, Buffer.from(name)));
   }
+  /** Names of the extended attributes, in no order. */
   async listxattr(path: PathLike): Promise<string[]> {
     return await this.#onInode('listxattr', path, async (ino) =>
       (await this.vfs.listxattr(this.#caller, ino)).map((name) => Buffer.from(name).toString()),
@@ -324,7 +435,12 @@ export class FileSystem {
 
   // Directories
 
-  /** With `recursive`, makes what is missing on the way and resolves with the first directory made. */
+  /**
+   * Makes a directory; with `recursive` also what is missing on the way, and then an existing one is no error.
+   *
+   * @returns with `recursive`, the first directory that was made, if any
+   * @throws EEXIST; ENOENT if the directory above is missing
+   */
   async mkdir(
     path: PathLike,
     options: number | string | { readonly recursive?: boolean; readonly mode?: number | string } = {},
@@ -362,6 +478,12 @@ export class FileSystem {
     return first;
   }
 
+  /**
+   * What is in a directory, without `.` and `..`, in no promised order: names, their bytes or {@link Dirent}s, by the
+   * options. All at once; for millions of entries use {@link FileSystem.opendir}.
+   *
+   * @throws ENOENT; ENOTDIR
+   */
   async readdir(
     path: PathLike,
     options: { readonly withFileTypes: true; readonly recursive?: boolean; readonly encoding?: Encoding | null },
@@ -420,6 +542,7 @@ export class FileSystem {
     return new Directory(text, entries);
   }
 
+  /** Removes an empty directory; ENOTEMPTY, ENOTDIR or ENOENT otherwise. */
   async rmdir(path: PathLike): Promise<void> {
     await asNode({ syscall: 'rmdir', path: pathText(path) }, async () => {
       const walked = await this.#walk(path, false);
@@ -432,7 +555,12 @@ export class FileSystem {
     });
   }
 
-  /** Removes a file or link; with `recursive`, a tree; with `force`, a missing path is no error. */
+  /**
+   * Removes a file or link; with `recursive`, a tree; with `force`, a missing path is no error. Space is given back by
+   * the next garbage collection (`tatami gc`).
+   *
+   * @throws `ERR_FS_EISDIR` for a directory without `recursive`; ENOENT; EBUSY for the root
+   */
   async rm(path: PathLike, options: { readonly recursive?: boolean; readonly force?: boolean } = {}): Promise<void> {
     const text = pathText(path);
     let walked: Walked;
@@ -466,6 +594,7 @@ export class FileSystem {
 
   // Names
 
+  /** Removes a name; what it named goes with its last name and its last open handle. EISDIR for a directory; ENOENT. */
   async unlink(path: PathLike): Promise<void> {
     await asNode({ syscall: 'unlink', path: pathText(path) }, async () => {
       const walked = await this.#walk(path, false);
@@ -475,6 +604,13 @@ export class FileSystem {
     });
   }
 
+  /**
+   * Moves a name, atomically: what was at `to` is replaced, and nobody sees neither. Within the whole cluster, whatever
+   * the directories.
+   *
+   * @throws ENOENT; ENOTEMPTY if `to` is a directory with entries; EISDIR, ENOTDIR if only one of both is a directory;
+   * EINVAL for a directory into itself; EBUSY for the root
+   */
   async rename(from: PathLike, to: PathLike): Promise<void> {
     await asNode({ syscall: 'rename', path: pathText(from), dest: pathText(to) }, async () => {
       const old = await this.#walk(from, false);
@@ -489,6 +625,7 @@ export class FileSystem {
     });
   }
 
+  /** Gives a file a further name (a hard link); EEXIST if that exists, EPERM for a directory. */
   async link(existing: PathLike, path: PathLike): Promise<void> {
     await asNode({ syscall: 'link', path: pathText(existing), dest: pathText(path) }, async () => {
       const { ino } = await this.#found(existing, false);
@@ -497,6 +634,7 @@ export class FileSystem {
     });
   }
 
+  /** Makes a symbolic link to `target`, which need not exist and is kept as given (at most 4095 bytes); EEXIST. */
   async symlink(target: PathLike, path: PathLike): Promise<void> {
     await asNode({ syscall: 'symlink', path: pathText(target), dest: pathText(path) }, async () => {
       const { parent, name } = await this.#place(path, false);
@@ -506,6 +644,7 @@ export class FileSystem {
     });
   }
 
+  /** The target of a symbolic link, as it was given: decoded, or its bytes with `buffer`. EINVAL for what is no link. */
   async readlink(path: PathLike, options: { readonly encoding: 'buffer' } | 'buffer'): Promise<Buffer>;
   async readlink(path: PathLike, options?: { readonly encoding?: Encoding | null } | Encoding | null): Promise<string>;
   async readlink(
@@ -521,6 +660,7 @@ export class FileSystem {
     return encoding === 'buffer' ? target : target.toString(encoding);
   }
 
+  /** The path from the root without symbolic links, `.` and `..`; ENOENT if something on it is missing. */
   async realpath(path: PathLike): Promise<string> {
     return await asNode({ syscall: 'realpath', path: pathText(path) }, async () => {
       const walked = await this.#walk(path, true);
@@ -534,7 +674,12 @@ export class FileSystem {
     await asNode({ syscall: 'sync' }, () => this.vfs.sync());
   }
 
-  /** Writes what is not yet stored and lets go; rejects with EIO naming the files whose data was lost. */
+  /**
+   * Writes what is not yet stored, lets go of all open files and closes the connection. It ends in any case.
+   *
+   * @param timeoutMs - how long to try while nodes are away; default 30 s
+   * @throws EIO whose `path` names the files whose last writes could not be stored
+   */
   async close(timeoutMs?: number): Promise<void> {
     try {
       const lost = await this.vfs.close(timeoutMs);
@@ -546,6 +691,7 @@ export class FileSystem {
     }
   }
 
+  /** As {@link FileSystem.close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

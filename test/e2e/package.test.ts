@@ -31,7 +31,7 @@ it('npm pack gives a package that works elsewhere', async () => {
       const cluster = await startCluster();
       const fs = await cluster.connect();
       await fs.writeFile('/a', 'works');
-      console.log(await fs.readFile('/a', 'utf8'), typeof connect, typeof PackStore.open, typeof ReplicatedStore);
+      console.log(await fs.readFile('/a', 'utf8'), typeof connect, typeof PackStore.open, typeof ReplicatedStore.connect);
       await cluster.close();
       await new MemoryStore().close();`;
     writeFileSync(join(directory, 'program.mjs'), program);
