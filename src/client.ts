@@ -14,6 +14,7 @@ import { connectMeta } from './meta/meta-client.ts';
 import type { RemoteMetaClient } from './meta/meta-client.ts';
 import { createNetwork } from './net/network.ts';
 import type { Network } from './net/types.ts';
+import { rawSpace } from './upkeep/raw-space.ts';
 import { collectStatus } from './upkeep/status.ts';
 import { FileSystem } from './vfs/api.ts';
 import type { VfsLimits } from './vfs/options.ts';
@@ -108,11 +109,5 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
 /** Raw bytes over all nodes that answer. */
 async function clusterSpace(network: Network, catalog: CatalogReplica) {
   const { nodes } = await collectStatus(network, catalog);
-  let totalBytes = 0;
-  let freeBytes = 0;
-  for (const { report } of nodes) {
-    totalBytes += report?.capacityBytes ?? 0;
-    freeBytes += report?.freeBytes ?? 0;
-  }
-  return { totalBytes, freeBytes };
+  return rawSpace(nodes.map(({ report }) => report).filter((report) => report !== undefined));
 }

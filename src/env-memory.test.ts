@@ -184,7 +184,7 @@ describe('MemoryDisk', () => {
     await file.close();
     await kv.batch(ops, { sync: true });
     expect(disk.usedBytes).toBe(3 * 4096 + 1);
-    expect(await disk.space()).toEqual({ totalBytes: 10 * 4096, freeBytes: 7 * 4096 - 1 });
+    expect(await disk.space()).toMatchObject({ totalBytes: 10 * 4096, freeBytes: 7 * 4096 - 1 });
     disk.setCapacity(100);
     expect((await disk.space()).freeBytes).toBe(0);
     await kv.batch([{ key: ascii('k') }], { sync: true });

@@ -66,8 +66,8 @@ export interface Disk {
   remove(path: string): Promise<void>;
   /** Makes the names in a directory durable. */
   syncDir(path: string): Promise<void>;
-  /** Of the filesystem that holds `path`, in bytes, as an unprivileged user sees it. */
-  space(path: string): Promise<{ totalBytes: number; freeBytes: number }>;
+  /** Of the filesystem that holds `path`, in bytes, as an unprivileged user sees it. Equal `diskId`: the same one. */
+  space(path: string): Promise<{ totalBytes: number; freeBytes: number; diskId: string }>;
   /**
    * Takes an exclusive lock that dies with the process. Throws an error with code EBUSY (and `info.pid` if known) when
    * another process has it.

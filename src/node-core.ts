@@ -169,6 +169,7 @@ export function coreReport(options: NodeCoreOptions, core: NodeCore): NodeReport
     fileBytes: 0,
     freeBytes: 0,
     capacityBytes: 0,
+    diskId: '',
     blockCount: 0,
     damage: [],
     handoffCount: 0,

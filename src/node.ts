@@ -66,6 +66,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   closers.add(() => blocks.close());
   const meta = await MetaService.open({ self: nodeId, env, network, catalog, directory, log });
   closers.add(() => meta.close());
+  const { diskId } = await env.disk.space(directory.path);
   network.handle(blockMethods.compact, async () => ({ header: { reclaimedBytes: await engine.compact() } }));
 
   const news = () => ({ fullPermille: fullPermille(engine), gcGeneration: blocks.gcGeneration() });
@@ -82,6 +83,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
       fileBytes: usage.fileBytes,
       freeBytes: usage.freeBytes,
       capacityBytes: usage.capacityBytes,
+      diskId,
       blockCount: usage.blockCount,
       damage: blocks.damageLog().map(({ pool, id, foundAtNs, healed }) => ({
         pool,

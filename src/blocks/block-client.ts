@@ -2,6 +2,7 @@
  * What vfs (and ReplicatedStore) see of the cluster's blocks: put on two nodes, read verified from the best holder.
  * Bounds how much is under way, so that a thousand callers do not become a thousand blocks in memory.
  */
+import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { BlockNotFoundError, CancelledError, CorruptionError, StateError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
@@ -54,6 +55,8 @@ export class ClusterBlockClient implements BlockClient {
     this.#network = options.network;
     this.#catalog = options.catalog;
     this.#timeoutMs = options.timeoutMs;
+    // Everything under way listens to it; each takes its listener away at its end.
+    setMaxListeners(0, this.#closing.signal);
     const { clock } = options.env;
     this.#reader = new BlockReader({ ...options, clock });
     this.#writer = new BlockWriter({ ...options, clock });

@@ -12,7 +12,7 @@ import {
   UnavailableError,
 } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
-import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, MiB, PAGE_BYTES } from '../limits.ts';
+import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, MiB, NODE_FULL_FRACTION, PAGE_BYTES } from '../limits.ts';
 import {
   blockMethods,
   describeFailure,
@@ -325,6 +325,9 @@ export class BlockService {
     // Gone for good (repair sees to what is then short of copies).
     if (pool === undefined || !catalog.nodes.some((known) => known.id === node)) return 'done';
     if (this.#generations.isWriting(poolId, id)) return 'later';
+    // Full, as it last said: no need to send a block to hear it again.
+    const { news } = this.#options.network.peer(node);
+    if ((news?.fullPermille ?? 0) > NODE_FULL_FRACTION * 1000) return 'targetUnavailable';
     if (this.#engine.has(poolId, id) === undefined) return 'done';
     try {
       if (isRetry && (await this.#renewAt(node, poolId, id))) return 'done';

@@ -217,7 +217,7 @@ export class BlockWriter {
 
   /**
    * Who gets the third and later copies: the next nodes that can take them; and where those are too few, the nodes of
-   * the list that are down: the first node remembers it, and they get their copy when they are back.
+   * the list that are down or full: the first node remembers it, and they get their copy when they are back or have room.
    */
   #laterTargets(progress: Progress, catalog: Catalog, pool: Pool, now: readonly NodeId[]): readonly NodeId[] {
     const order = placementOf(catalog, pool, progress.id).filter(
@@ -230,7 +230,9 @@ export class BlockWriter {
       progress.full.has(node) || (this.#network.peer(node).news?.fullPermille ?? 0) > FULL_PERMILLE;
     const able = writeTargets(order, wanted, (node) => isDown(node) || isFull(node));
     const absent = writeTargets(order, wanted - able.length, (node) => able.includes(node) || isFull(node));
-    return [...able, ...absent];
+    const known = new Set([...able, ...absent]);
+    const full = writeTargets(order, wanted - known.size, (node) => known.has(node));
+    return [...able, ...absent, ...full];
   }
 
   /** The first node stored nothing, so nobody has the later copies on a list: a holder is asked to, nobody waits. */

@@ -201,6 +201,22 @@ describe('write chain', () => {
     await cluster.close();
   });
 
+  it('owes the third copy to a node that is full, and hands it over when that has room again', async () => {
+    const cluster = await FakeCluster.start({ nodes: 3 });
+    const [first, , third] = order(cluster);
+    const news = (fullPermille: number) =>
+      cluster.hub.news.set(third, { catalogEpoch: 1, fullPermille, gcGeneration: 0 });
+    news(990);
+    await cluster.settle(cluster.client.put(POOL, data));
+    await cluster.quiet();
+    expect(cluster.node(first).service.pendingCopies()).toBe(1);
+    expect(cluster.hub.calls.some((call) => call.method === 'block.put' && call.to === third)).toBe(false);
+    news(500);
+    await cluster.until(() => cluster.node(first).service.pendingCopies() === 0);
+    expect(holders(cluster)).toContain(third);
+    await cluster.close();
+  });
+
   it('sends nothing to a node that has the block already when it tries again', async () => {
     const cluster = await FakeCluster.start({ nodes: 3 });
     const [first, , third] = order(cluster);

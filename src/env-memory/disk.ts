@@ -55,7 +55,10 @@ export interface CrashOptions {
 /** What `space` tells of a disk without bound. */
 const UNBOUNDED_BYTES = 2 ** 40;
 
+let diskCount = 0;
+
 export class MemoryDisk implements Disk {
+  readonly #name = `memory ${++diskCount}`;
   readonly #tree = new Tree();
   readonly #locks = new Map<string, object>();
   /** Ends of the chains of atomic writes under way, by path: two to one path would share its `.tmp`. */
@@ -223,9 +226,9 @@ export class MemoryDisk implements Disk {
     return this.#sync('syncDir', path, () => this.#tree.beginSync(this.#tree.directory(path)));
   }
 
-  async space(): Promise<{ totalBytes: number; freeBytes: number }> {
+  async space(): Promise<{ totalBytes: number; freeBytes: number; diskId: string }> {
     const totalBytes = Math.min(this.#capacityBytes, UNBOUNDED_BYTES);
-    return { totalBytes, freeBytes: Math.max(0, totalBytes - this.usedBytes) };
+    return { totalBytes, freeBytes: Math.max(0, totalBytes - this.usedBytes), diskId: this.#name };
   }
 
   async lock(path: string): Promise<{ release(): Promise<void> }> {

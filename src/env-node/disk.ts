@@ -3,6 +3,7 @@
  */
 import fs from 'node:fs';
 import { promises as fsp } from 'node:fs';
+import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import type { Disk, DiskFile, Kv, KvOptions } from '../env.ts';
 import { StateError } from '../errors.ts';
@@ -15,6 +16,17 @@ const OPEN_FLAGS = {
   create: fs.constants.O_RDWR | fs.constants.O_CREAT,
   exclusive: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
 } as const;
+
+/** Numbers of devices mean something on one machine only. */
+const BOOT_ID = bootId();
+
+function bootId(): string {
+  try {
+    return fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return hostname();
+  }
+}
 
 /** Most buffers of one writev (Linux IOV_MAX). */
 const IOV_MAX = 1024;
@@ -91,10 +103,10 @@ export class NodeDisk implements Disk {
     return syncDirectory(path);
   }
 
-  async space(path: string): Promise<{ totalBytes: number; freeBytes: number }> {
-    const { bsize, blocks, bfree, bavail } = await fsp.statfs(path);
+  async space(path: string): Promise<{ totalBytes: number; freeBytes: number; diskId: string }> {
+    const [{ bsize, blocks, bfree, bavail }, { dev }] = await Promise.all([fsp.statfs(path), fsp.stat(path)]);
     // What is kept for root counts as not there, as df shows it.
-    return { totalBytes: (blocks - (bfree - bavail)) * bsize, freeBytes: bavail * bsize };
+    return { totalBytes: (blocks - (bfree - bavail)) * bsize, freeBytes: bavail * bsize, diskId: `${BOOT_ID}:${dev}` };
   }
 
   lock(path: string): Promise<{ release(): Promise<void> }> {

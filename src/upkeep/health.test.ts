@@ -31,6 +31,7 @@ function report(id: string, changes: Partial<NodeReport> = {}): NodeReport {
     fileBytes: 10,
     freeBytes: 90,
     capacityBytes: 100,
+    diskId: id,
     blockCount: 1,
     damage: [],
     handoffCount: 0,

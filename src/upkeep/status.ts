@@ -6,6 +6,7 @@ import { TatamiError } from '../errors.ts';
 import type { GroupStatus } from '../meta/types.ts';
 import type { Network } from '../net/types.ts';
 import { assessHealth } from './health.ts';
+import { rawSpace } from './raw-space.ts';
 import type { Finding } from './health.ts';
 
 /** A copy that was found not to match its hash, and what became of it. */
@@ -32,6 +33,8 @@ export interface NodeReport {
   readonly fileBytes: number;
   readonly freeBytes: number;
   readonly capacityBytes: number;
+  /** Equal on nodes that share a disk. */
+  readonly diskId: string;
   readonly blockCount: number;
   readonly damage: readonly DamageRecord[];
   /** Asynchronous copies still owed to other nodes. */
@@ -86,6 +89,7 @@ export interface ClusterStatus {
   readonly pools: readonly Pool[];
   readonly mounts: readonly MountReport[];
   readonly usedBytes: number;
+  /** All disks' room and what is used of it, each disk once. */
   readonly capacityBytes: number;
   /** Worst first; empty when all is well. */
   readonly findings: readonly Finding[];
@@ -126,7 +130,7 @@ export function assembleStatus(catalog: Catalog, nodes: readonly NodeStatus[]): 
     pools: catalog.pools,
     mounts: [...mounts.values()],
     usedBytes: sum((report) => report.usedBytes),
-    capacityBytes: sum((report) => report.capacityBytes),
+    capacityBytes: rawSpace(nodes.map(({ report }) => report).filter((report) => report !== undefined)).totalBytes,
   };
   const findings = assessHealth(partial);
   const severities = new Set(findings.map((finding) => finding.severity));
