@@ -70,7 +70,9 @@ export class Voter {
   inquiry(): VoterInquiry {
     const { epoch } = this.#o.current();
     const acceptedEpoch = this.#state?.accepted?.epoch ?? 0;
-    return { epoch, acceptedEpoch: acceptedEpoch > epoch ? acceptedEpoch : 0, fit: this.fit, reason: this.#reason };
+    const isOurs = this.#isOurs();
+    const reason = isOurs ? this.#reason : 'the catalog has another data directory under its name';
+    return { epoch, acceptedEpoch: acceptedEpoch > epoch ? acceptedEpoch : 0, fit: this.fit && isOurs, reason };
   }
 
   /** Votes no more; resolves when nothing of it is being written any more. */
@@ -96,11 +98,15 @@ export class Voter {
   }
 
   #seat(): Seat {
-    const { epoch, voters, nodes } = this.#o.current();
+    const { epoch, voters } = this.#o.current();
+    const { self } = this.#o;
+    return { self, epoch, voters: this.#isOurs() ? voters : voters.filter((voter) => voter !== self) };
+  }
+
+  /** R11: the vote is that of one store; another one under its name has none. */
+  #isOurs(): boolean {
     const { self, storeId } = this.#o;
-    // R11: the vote is that of one store; another one under its name has none.
-    const isOurs = nodes.some((node) => node.id === self && node.storeId === storeId);
-    return { self, epoch, voters: isOurs ? voters : voters.filter((voter) => voter !== self) };
+    return this.#o.current().nodes.every((node) => node.id !== self || node.storeId === storeId);
   }
 
   #vote<Reply>(step: (state: VoterState) => AcceptorStep<CatalogValue, Reply>): Promise<Reply> {
