@@ -3,7 +3,7 @@
  */
 import { NODE_FULL_FRACTION } from '../limits.ts';
 import type { ClusterStatus, NodeStatus } from './status.ts';
-import { voterTrouble } from './voter-health.ts';
+import { sparesOf, voterTrouble } from './voter-health.ts';
 
 export type Severity = 'unavailable' | 'degraded' | 'note';
 
@@ -51,7 +51,7 @@ function groupTrouble(facts: Facts): Finding[] {
       findings.push({
         severity: 'unavailable',
         text: `Metadata group ${group.id} does not serve: ${group.detail}.`,
-        remedy: `Files cannot be opened or changed until it does; bring node ${group.primary} back.`,
+        remedy: `Files cannot be opened or changed until it does. ${wayOut(facts, group)}`,
       });
     } else if (group.secondary === null && dataNodesOf(facts).length > 1) {
       findings.push({
@@ -62,6 +62,15 @@ function groupTrouble(facts: Facts): Finding[] {
     }
   }
   return findings;
+}
+
+/** What brings a group back that does not serve. */
+function wayOut(facts: Facts, { primary, secondary, lastActivated }: Facts['groups'][number]): string {
+  const isUp = (id: string): boolean => facts.nodes.some((node) => node.id === id && node.state === 'up');
+  if (sparesOf(facts.voters) < 0) return 'Bring back enough voters first: without them nobody can take over.';
+  if (secondary !== null && isUp(secondary) && !isUp(primary)) return `Wait: ${secondary} takes over within seconds.`;
+  if (isUp(primary)) return 'Wait a few seconds; if it stays so, bring back the nodes that are down.';
+  return `Bring back ${lastActivated.members.join(' or ')}: no other node has all of the metadata.`;
 }
 
 function dataTrouble(facts: Facts): Finding[] {
