@@ -51,7 +51,8 @@ describe('the first catalog', () => {
   });
 
   it('survives being written and read', () => {
-    const catalog = catalogOf(3);
+    const rootOwner = { uid: 1000, gid: 1000 };
+    const catalog = { ...catalogOf(3), rootOwner };
     expect(decodeCatalog(encodeCatalog(catalog))).toEqual(catalog);
   });
 });

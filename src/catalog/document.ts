@@ -6,7 +6,7 @@ import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
 import { checkRelations, parseCatalog } from './schema.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
-import type { Catalog, CatalogChange, CatalogNode, Group, Pool } from './types.ts';
+import type { Catalog, CatalogChange, CatalogNode, Group, Pool, RootOwner } from './types.ts';
 import { firstVoters } from './voters.ts';
 
 /** The pool and group that every cluster begins with. */
@@ -31,6 +31,8 @@ export interface FirstCatalog {
   /** Copies of file data; on fewer nodes as many as nodes. Default {@link DEFAULT_COPIES}. */
   readonly copies?: number;
   readonly blockSizeBytes?: number;
+  /** Who owns the root directory. Default: root. */
+  readonly rootOwner?: RootOwner;
 }
 
 /** Epoch 1 of a new cluster: one filesystem pool, one library pool, one group that serves one tablet. */
@@ -53,6 +55,7 @@ export function firstCatalog(first: FirstCatalog): Catalog {
     formatVersion: CATALOG_FORMAT_VERSION,
     clusterId: first.clusterId,
     epoch: 1 as Epoch,
+    ...(first.rootOwner === undefined ? {} : { rootOwner: first.rootOwner }),
     nodes: first.nodes,
     voters: firstVoters(first.nodes),
     pools: [pool(DEFAULT_POOL_ID, 'files', 'filesystem'), pool(LIBRARY_POOL_ID, 'library', 'library')],

@@ -10,6 +10,8 @@ import type { Catalog, CatalogChange } from './types.ts';
 const count = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 const nodeId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/, 'a node id is 1 to 64 of a-z, 0-9 and -');
 const label = z.string().min(1).max(255);
+/** (uid_t) -1 means "leave as it is" to chown(2). */
+const userId = count.max(2 ** 32 - 2);
 const groupId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/);
 const powerOfTwo = count.refine((n) => n > 0 && Number.isInteger(Math.log2(n)), 'must be a power of two');
 
@@ -55,6 +57,7 @@ const catalogSchema = z.strictObject({
   formatVersion: z.number().int().min(1).max(CATALOG_FORMAT_VERSION),
   clusterId: z.string().regex(/^[0-9a-f]{32}$/),
   epoch: count.min(1),
+  rootOwner: z.strictObject({ uid: userId, gid: userId }).optional(),
   nodes: z.array(nodeSchema).max(10_000),
   voters,
   pools: z.array(poolSchema).max(10_000),

@@ -13,6 +13,8 @@ export interface Catalog {
   /** Random, 32 hexadecimal characters; a node of another cluster is refused. */
   readonly clusterId: string;
   readonly epoch: Epoch;
+  /** Who owns the root directory of the tables that members begin with; root where absent. Never changes. */
+  readonly rootOwner?: RootOwner;
   readonly nodes: readonly CatalogNode[];
   /** Nodes that decide on the next catalog, by Paxos. 1, 3 or 5; an even number only in passing. */
   readonly voters: readonly NodeId[];
@@ -28,6 +30,11 @@ export interface ChosenProposal {
   readonly epoch: Epoch;
   /** Drawn at random by the proposer, 16 hexadecimal characters. */
   readonly proposal: string;
+}
+
+export interface RootOwner {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 export interface CatalogNode {

@@ -24,6 +24,7 @@ import type { ClusterFiles } from './cluster-files.ts';
 import { liveRecords, recordedMountPoints, stopProcesses } from './process-record.ts';
 import type { ProcessRecord } from './process-record.ts';
 import { spawnBackground } from './spawn.ts';
+import { thisUser } from './this-user.ts';
 
 /** A node replays its log and scans its newest pack before it is ready; on a slow disk that takes a while. */
 const NODE_READY_TIMEOUT_MS = 60_000;
@@ -68,6 +69,7 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
     clusterId: key.clusterId,
     historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,
     nodes,
+    rootOwner: thisUser(),
     ...(wish.copies === undefined ? {} : { copies: wish.copies }),
   });
   // Nothing is stored yet, so levelling the copies over the nodes moves nothing.

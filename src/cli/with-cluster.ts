@@ -5,6 +5,7 @@ import type { FileSystem } from '../vfs/api.ts';
 import { findCluster } from './cluster-files.ts';
 import type { WhereOptions } from './cluster-files.ts';
 import { realEnv } from './real-env.ts';
+import { thisUser } from './this-user.ts';
 
 export async function withClient<T>(
   options: WhereOptions,
@@ -26,7 +27,7 @@ export async function withFileSystem<T>(
   work: (fs: FileSystem, client: ClusterClient) => Promise<T>,
 ): Promise<T> {
   return withClient(options, label, async (client) => {
-    const fs = client.openFileSystem({ uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+    const fs = client.openFileSystem(thisUser());
     try {
       return await work(fs, client);
     } finally {

@@ -19,6 +19,17 @@ const make = (parent: Ino, name: string, type: 'file' | 'directory' = 'file'): M
 });
 
 describe('MetaStore behind LocalMetaClient', () => {
+  it('gives the root of a new table to its owner, and keeps what it is in an old one', async () => {
+    const kv = new TestKv();
+    const ownerOf = async (rootOwner?: { uid: number; gid: number }) => {
+      const store = await MetaStore.open({ kv, ...(rootOwner === undefined ? {} : { rootOwner }) });
+      const { attr } = await store.query<'getattr'>({ op: 'getattr', ino: ROOT_INO });
+      return [attr.uid, attr.gid];
+    };
+    expect(await ownerOf({ uid: 1000, gid: 1001 })).toEqual([1000, 1001]);
+    expect(await ownerOf()).toEqual([1000, 1001]);
+  });
+
   it('makes, finds, lists and removes', async () => {
     const { client } = await openLocal();
     const dir = (await client.mutate(make(ROOT_INO, 'dir', 'directory'))).attr!;

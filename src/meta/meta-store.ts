@@ -5,6 +5,7 @@
  * After a crash the log is replayed from `durableSeq`. See docs/decisions/0002.
  */
 import { createHash } from 'node:crypto';
+import type { RootOwner } from '../catalog/types.ts';
 import type { Kv, KvOp } from '../env.ts';
 import { FormatError, StateError, UnavailableError } from '../errors.ts';
 import type { Seq, SessionId } from '../ids.ts';
@@ -60,6 +61,8 @@ export interface MetaStoreOptions {
   readonly overlayMaxBytes?: number;
   /** Awaited before applied commands are written to the store: has the log on disk that they came from. */
   readonly beforeWrite?: () => Promise<void>;
+  /** Of the root directory of a table that is made. Invariant: the same on all members, whose tables must be equal. */
+  readonly rootOwner?: RootOwner;
 }
 
 const TABLE_FORMAT = 'tatamifs metadata table';
@@ -102,7 +105,7 @@ export class MetaStore {
   static async open(options: MetaStoreOptions): Promise<MetaStore> {
     const store = new MetaStore(options);
     const format = options.kv.get(keyToBytes(keys.FORMAT_KEY));
-    if (format === undefined) await store.#create();
+    if (format === undefined) await store.#create(options.rootOwner);
     else checkFormat(format);
     store.#incomplete = options.kv.get(keyToBytes(keys.INCOMPLETE_KEY)) !== undefined;
     if (!store.#incomplete) await store.#load();
@@ -388,13 +391,13 @@ export class MetaStore {
     await this.#lastExclusive;
   }
 
-  async #create(): Promise<void> {
+  async #create(rootOwner: RootOwner | undefined): Promise<void> {
     const format = new ByteWriter().text(TABLE_FORMAT).u32(TABLE_FORMAT_VERSION).finish();
     const rows: [string, Uint8Array][] = [
       [keys.FORMAT_KEY, format],
       [keys.APPLIED_KEY, encodeSeq(0 as Seq)],
       [keys.COUNTERS_KEY, encodeCounters(initialCounters())],
-      [keys.inodeKey(ROOT_INO), encodeInode(initialRoot())],
+      [keys.inodeKey(ROOT_INO), encodeInode(initialRoot(rootOwner))],
     ];
     await this.#kv.batch(
       rows.map(([key, value]) => ({ key: keyToBytes(key), value })),

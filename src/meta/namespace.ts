@@ -3,6 +3,7 @@
  * changes nothing but its recorded outcome. Pure: time is in the command, inode numbers come from the table's counter,
  * rows come from the driver (MetaStore).
  */
+import type { RootOwner } from '../catalog/types.ts';
 import { ROOT_INO, type PoolId, type SessionId } from '../ids.ts';
 import type { ClientCommand, Command } from './commands.ts';
 import { EMPTY_BYTES, type Counters, type Inode } from './codec.ts';
@@ -34,13 +35,13 @@ export function initialCounters(): Counters {
 }
 
 /** The root directory of a new table; the first session gives it its times. */
-export function initialRoot(): Inode {
+export function initialRoot({ uid, gid }: RootOwner = { uid: 0, gid: 0 }): Inode {
   return {
     ino: ROOT_INO,
     type: 'directory',
     mode: 0o755,
-    uid: 0,
-    gid: 0,
+    uid,
+    gid,
     nlink: 2,
     sizeBytes: 0,
     storedBytes: 0,

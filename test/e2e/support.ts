@@ -258,13 +258,22 @@ export async function processesWith(text: string): Promise<number[]> {
 }
 
 /** Starts the command without waiting for it. */
-export function startTatami(args: readonly string[]) {
-  const child = spawn(process.execPath, [TATAMI, ...args], { env: { ...process.env, NO_COLOR: '1' } });
+export function startTatami(
+  args: readonly string[],
+  options: { readonly uid?: number; readonly gid?: number; readonly cwd?: string } = {},
+) {
+  const child = spawn(process.execPath, [TATAMI, ...args], { ...options, env: { ...process.env, NO_COLOR: '1' } });
   const output = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (output.stdout += chunk));
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (output.stderr += chunk));
   const ended = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)));
-  return { child, output, ended };
+  /** Waits until its standard output has the text. */
+  const says = (text: string): Promise<void> =>
+    waitUntil(`${args.join(' ')} says "${text}"`, () => {
+      if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}\n${output.stderr}`);
+      return output.stdout.includes(text);
+    });
+  return { child, output, ended, says };
 }
 
 export async function sha256(path: string): Promise<string> {

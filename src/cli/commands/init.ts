@@ -9,6 +9,7 @@ import { NodeDirectory } from '../../node-directory.ts';
 import { writeKeyFile } from '../cluster-files.ts';
 import { print } from '../output.ts';
 import { checkAddress, defaultNodeId } from '../node-arguments.ts';
+import { thisUser } from '../this-user.ts';
 
 export interface InitOptions {
   readonly data: string;
@@ -44,6 +45,7 @@ export async function init(options: InitOptions): Promise<void> {
         zone: options.zone,
       },
     ],
+    rootOwner: thisUser(),
     ...(options.copies === undefined ? {} : { copies: options.copies }),
   });
   // The key first: a data directory without its key would be lost.

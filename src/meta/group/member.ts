@@ -167,7 +167,13 @@ export class GroupMember {
       // After a power failure the table must never be ahead of the log.
       const opened: { log?: GroupLog } = {};
       const beforeWrite = async () => void (await opened.log?.sync());
-      const store = await MetaStore.open({ kv, overlayMaxBytes: OVERLAY_MAX_BYTES, beforeWrite });
+      const { rootOwner } = o.catalog.current();
+      const store = await MetaStore.open({
+        kv,
+        overlayMaxBytes: OVERLAY_MAX_BYTES,
+        beforeWrite,
+        ...(rootOwner === undefined ? {} : { rootOwner }),
+      });
       const isPrimary = group.primary === o.self;
       const found = await openLog({
         disk,
