@@ -23,7 +23,8 @@ export interface FsckOptions {
 
 export interface Trouble {
   readonly kind: 'unreadable' | 'under-replicated' | 'damaged-copy' | 'mended-copy';
-  readonly paths: readonly string[];
+  /** None if the file is deleted but still open. */
+  readonly paths: readonly Uint8Array[];
   readonly ino: Ino;
   readonly offset: number;
   readonly block: string;
@@ -79,8 +80,7 @@ export async function fsck(options: FsckOptions): Promise<FsckResult> {
 
 async function nameUse(meta: MetaClient, use: Use): Promise<Pick<Trouble, 'ino' | 'offset' | 'paths'>> {
   const { paths } = await meta.query<'paths'>({ op: 'paths', ino: use.ino });
-  const decoded = paths.map((path) => new TextDecoder().decode(path));
-  return { ...use, paths: decoded.length > 0 ? decoded : [`(inode ${use.ino}, deleted but open)`] };
+  return { ...use, paths };
 }
 
 type Damage = Map<string, { readonly node: string; readonly healed: boolean }[]>;

@@ -4,7 +4,10 @@ import { basename, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { FsError, UsageError } from '../../errors.ts';
+import type { Stats } from '../../vfs/api.ts';
 import type { WhereOptions } from '../cluster-files.ts';
+import { childPath, nameFields, shownName } from '../file-names.ts';
+import { modeText, typeName } from '../file-types.ts';
 import { bytes, print, printJson, progress } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
 
@@ -84,54 +87,43 @@ function counting(update: (done: number) => void): Transform {
 }
 
 interface Listed {
-  readonly name: string;
-  readonly type: string;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly sizeBytes: number;
-  readonly mtime: Date;
+  readonly name: Uint8Array;
+  readonly stats: Stats;
 }
 
 export async function ls(path: string, options: WhereOptions & { long?: boolean; json?: boolean }): Promise<void> {
   await withFileSystem(options, 'tatami ls', async (fs) => {
     const top = await fs.lstat(path);
-    const names = top.isDirectory() ? (await fs.readdir(path)).map(String).sort() : [path];
-    const plain = options.long !== true && options.json !== true;
-    if (plain) {
-      for (const name of names) print(name);
+    const isDirectory = top.isDirectory();
+    const names = isDirectory ? (await fs.readdir(path, 'buffer')).sort((a, b) => Buffer.compare(a, b)) : [Buffer.from(path)];
+    if (options.long !== true && options.json !== true) {
+      for (const name of names) printName('', name);
       return;
     }
-    const base = path.replace(/\/+$/, '');
     const listed: Listed[] = [];
-    for (const name of names) {
-      const stats = await fs.lstat(top.isDirectory() ? `${base}/${name}` : path);
-      const { mode, uid, gid, mtime } = stats;
-      listed.push({ name, type: typeName(mode), mode: mode & 0o7777, uid, gid, sizeBytes: Number(stats.size), mtime });
-    }
-    if (options.json === true) printJson(listed.map((item) => ({ ...item, mtime: item.mtime.toISOString() })));
-    else for (const item of listed) print(longLine(item));
+    for (const name of names) listed.push({ name, stats: isDirectory ? await fs.lstat(childPath(path, name)) : top });
+    if (options.json === true) printJson(listed.map(listedJson));
+    else for (const { name, stats } of listed) printName(`${longLine(stats)} `, name);
   });
 }
 
-const TYPES: Readonly<Record<number, readonly [string, string]>> = {
-  0o100000: ['file', '-'],
-  0o040000: ['directory', 'd'],
-  0o120000: ['symlink', 'l'],
-  0o010000: ['fifo', 'p'],
-  0o140000: ['socket', 's'],
-  0o020000: ['char', 'c'],
-  0o060000: ['block', 'b'],
-};
-
-function typeName(mode: number): string {
-  return TYPES[mode & 0o170000]?.[0] ?? 'unknown';
+/** As ls: a terminal gets no control characters, a pipe gets the bytes. */
+function printName(before: string, name: Uint8Array): void {
+  if (process.stdout.isTTY) print(`${before}${shownName(name)}`);
+  else process.stdout.write(Buffer.concat([Buffer.from(before), name, Buffer.from('\n')]));
 }
 
-function longLine(item: Listed): string {
-  const letter = Object.values(TYPES).find(([name]) => name === item.type)?.[1] ?? '?';
-  const bits = [...'rwxrwxrwx'].map((bit, index) => ((item.mode >> (8 - index)) & 1 ? bit : '-')).join('');
-  const time = item.mtime.toISOString().slice(0, 16).replace('T', ' ');
-  const owner = `${String(item.uid).padStart(5)} ${String(item.gid).padStart(5)}`;
-  return `${letter}${bits} ${owner} ${String(item.sizeBytes).padStart(12)} ${time} ${item.name}`;
+/** The documented shape of `tatami ls --json`. */
+function listedJson({ name, stats }: Listed) {
+  const { mode, uid, gid, size, mtime } = stats;
+  return {
+    ...nameFields('name', name),
+    ...{ type: typeName(mode), mode: mode & 0o7777, uid, gid, sizeBytes: size, mtime: mtime.toISOString() },
+  };
+}
+
+function longLine(stats: Stats): string {
+  const time = stats.mtime.toISOString().slice(0, 16).replace('T', ' ');
+  const owner = `${String(stats.uid).padStart(5)} ${String(stats.gid).padStart(5)}`;
+  return `${modeText(stats.mode)} ${owner} ${String(stats.size).padStart(12)} ${time}`;
 }

@@ -1,9 +1,12 @@
+import { isUtf8 } from 'node:buffer';
 import type { Ino } from '../../ids.ts';
 import { fsck as check } from '../../upkeep/fsck.ts';
+import type { Trouble } from '../../upkeep/fsck.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import type { FileSystem } from '../../vfs/api.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
+import { childPath, shownName } from '../file-names.ts';
 import { note, print, printJson } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
 
@@ -23,26 +26,39 @@ export async function fsck(path: string, options: WhereOptions & { json?: boolea
         note(`fsck: ${count} blocks checked`);
       },
     });
-    if (options.json === true) printJson(result);
+    if (options.json === true) printJson({ ...result, troubles: result.troubles.map(troubleJson) });
     else {
-      for (const trouble of result.troubles) {
-        print(
-          `${trouble.kind}: ${trouble.paths.join(' = ')} at ${trouble.offset}: ${trouble.text} (block ${trouble.block.slice(0, 16)}…)`,
-        );
-      }
+      for (const trouble of result.troubles) print(troubleLine(trouble));
       print(`${result.blockCount} blocks of ${result.fileCount} files checked, ${result.troubles.length} findings`);
     }
     if (result.troubles.some((trouble) => trouble.kind !== 'mended-copy')) process.exitCode = EXIT.unhealthy;
   });
 }
 
+/** The documented shape of a finding in `tatami fsck --json`. */
+function troubleJson(trouble: Trouble) {
+  const { kind, paths, ...rest } = trouble;
+  const isText = paths.every((path) => isUtf8(path));
+  const pathsBase64 = isText ? {} : { pathsBase64: paths.map((path) => Buffer.from(path).toString('base64')) };
+  return { kind, paths: namesOf(trouble, (path) => Buffer.from(path).toString()), ...pathsBase64, ...rest };
+}
+
+function troubleLine(trouble: Trouble): string {
+  const paths = namesOf(trouble, shownName).join(' = ');
+  return `${trouble.kind}: ${paths} at ${trouble.offset}: ${trouble.text} (block ${trouble.block.slice(0, 16)}…)`;
+}
+
+function namesOf(trouble: Trouble, write: (path: Uint8Array) => string): string[] {
+  return trouble.paths.length > 0 ? trouble.paths.map(write) : [`(inode ${trouble.ino}, deleted but open)`];
+}
+
 async function inodesBelow(fs: FileSystem, path: string): Promise<Set<number>> {
   const found = new Set<number>();
-  const walk = async (at: string): Promise<void> => {
+  const walk = async (at: string | Buffer): Promise<void> => {
     const stats = await fs.lstat(at);
     found.add(Number(stats.ino));
     if (!stats.isDirectory()) return;
-    for (const name of await fs.readdir(at)) await walk(`${at.replace(/\/+$/, '')}/${String(name)}`);
+    for (const name of await fs.readdir(at, 'buffer')) await walk(childPath(at, name));
   };
   await walk(path);
   return found;

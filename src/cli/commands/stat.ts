@@ -1,10 +1,14 @@
 import type { BlockClient } from '../../blocks/types.ts';
+import type { ClusterClient } from '../../client.ts';
 import { blockIdToHex } from '../../ids.ts';
 import type { Ino } from '../../ids.ts';
 import { FILE_MAX_BYTES } from '../../limits.ts';
 import type { Extent } from '../../meta/types.ts';
+import type { Stats } from '../../vfs/api.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
+import { nameFields, shownName } from '../file-names.ts';
+import { modeText, typeName } from '../file-types.ts';
 import { bytes, print, printJson, table } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
 
@@ -18,40 +22,64 @@ interface Piece {
   readonly nodes?: readonly { readonly node: string; readonly state: string }[];
 }
 
-/** `tatami stat`: what `stat(1)` says, and where each block is. */
+/** `tatami stat`: what `stat(1)` says, and for files where each block is. */
 export async function statFile(path: string, options: WhereOptions & { json?: boolean }): Promise<void> {
   await withFileSystem(options, `tatami stat ${path}`, async (fs, client) => {
     const stats = await fs.lstat(path);
-    const ino = Number(stats.ino) as Ino;
-    const pieces: Piece[] = [];
-    for (let offset = 0; ;) {
-      const found = await client.meta.query<'extents'>({
-        op: 'extents',
-        ino,
-        offset,
-        lengthBytes: FILE_MAX_BYTES - offset,
-        limit: EXTENTS_PER_QUERY,
-      });
-      pieces.push(...(await Promise.all(found.extents.map((extent) => locate(client.blocks, extent)))));
-      const last = found.extents.at(-1);
-      if (!found.more || last === undefined) break;
-      offset = last.offset + last.lengthBytes;
-    }
-    const perNode = countPerNode(pieces);
-    const unreadable = pieces.filter((piece) => piece.nodes?.every((holder) => holder.state !== 'held') ?? false);
+    const target = stats.isSymbolicLink() ? await fs.readlink(path, 'buffer') : undefined;
+    const pieces = stats.isFile() ? await piecesOf(client, stats.ino as Ino) : undefined;
     if (options.json === true) {
-      const { size, mode, uid, gid, nlink } = stats;
-      printJson({ path, ino, sizeBytes: Number(size), mode, uid, gid, nlink, extents: pieces, blocksPerNode: perNode });
+      const { ino, size, mode, uid, gid, nlink } = stats;
+      printJson({
+        ...{ path, type: typeName(mode), ino, sizeBytes: size, mode, uid, gid, nlink },
+        ...(stats.isCharacterDevice() || stats.isBlockDevice() ? { rdev: stats.rdev } : {}),
+        ...{ atime: stats.atime.toISOString(), mtime: stats.mtime.toISOString(), ctime: stats.ctime.toISOString() },
+        ...(target === undefined ? {} : nameFields('target', target)),
+        ...(pieces === undefined ? {} : { extents: pieces, blocksPerNode: countPerNode(pieces) }),
+      });
     } else {
-      print(
-        `${path}: inode ${ino}, ${stats.size} bytes (${bytes(Number(stats.size))}), mode ${(stats.mode & 0o7777).toString(8)}, owner ${stats.uid}:${stats.gid}, ${stats.nlink} links`,
-      );
-      print(`modified ${stats.mtime.toISOString()}, ${pieces.length} extents`);
-      if (pieces.length > 0) print(extentTable(pieces));
-      for (const [node, count] of Object.entries(perNode)) print(`${node}: ${count} block copies`);
+      for (const line of describe(path, stats, target)) print(line);
+      if (pieces !== undefined) printPieces(pieces);
     }
-    if (unreadable.length > 0) process.exitCode = EXIT.unhealthy;
+    const isLost = (piece: Piece) => piece.nodes?.every((holder) => holder.state !== 'held') ?? false;
+    if (pieces?.some(isLost) === true) process.exitCode = EXIT.unhealthy;
   });
+}
+
+function describe(path: string, stats: Stats, target: Uint8Array | undefined): string[] {
+  const { ino, mode, uid, gid, nlink, size } = stats;
+  const type = typeName(mode);
+  const length = stats.isDirectory() ? `${size} entries` : `${size} bytes (${bytes(size)})`;
+  const device = type === 'char' || type === 'block' ? `, device number ${stats.rdev}` : '';
+  const permissions = `${(mode & 0o7777).toString(8).padStart(4, '0')} (${modeText(mode)})`;
+  return [
+    `${shownName(path)}: ${type}${target === undefined ? '' : ` to ${shownName(target)}`}`,
+    `inode ${ino}, ${length}${device}, mode ${permissions}, owner ${uid}:${gid}, ${nlink} links`,
+    `modified ${stats.mtime.toISOString()}, changed ${stats.ctime.toISOString()}, read ${stats.atime.toISOString()}`,
+  ];
+}
+
+async function piecesOf(client: Pick<ClusterClient, 'meta' | 'blocks'>, ino: Ino): Promise<Piece[]> {
+  const pieces: Piece[] = [];
+  for (let offset = 0; ;) {
+    const found = await client.meta.query<'extents'>({
+      op: 'extents',
+      ino,
+      offset,
+      lengthBytes: FILE_MAX_BYTES - offset,
+      limit: EXTENTS_PER_QUERY,
+    });
+    pieces.push(...(await Promise.all(found.extents.map((extent) => locate(client.blocks, extent)))));
+    const last = found.extents.at(-1);
+    if (!found.more || last === undefined) return pieces;
+    offset = last.offset + last.lengthBytes;
+  }
+}
+
+function printPieces(pieces: readonly Piece[]): void {
+  print(`${pieces.length} extents`);
+  if (pieces.length > 0) print(extentTable(pieces));
+  for (const [node, count] of Object.entries(countPerNode(pieces))) print(`${node}: ${count} block copies`);
 }
 
 async function locate(blocks: Pick<BlockClient, 'locate'>, extent: Extent): Promise<Piece> {

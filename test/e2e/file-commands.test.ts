@@ -1,0 +1,78 @@
+/** put, get, ls, stat and fsck with everything that a tree can hold, and ended before they are done. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TATAMI, TestCluster, mustTatami, tatami } from './support.ts';
+
+interface Listed {
+  readonly name: string;
+  readonly nameBase64?: string;
+  readonly type: string;
+}
+
+interface StatJson {
+  readonly type: string;
+  readonly target?: string;
+  readonly targetBase64?: string;
+  readonly mtime: string;
+  readonly uid: number;
+  readonly extents?: readonly unknown[];
+}
+
+describe('files without a mount', () => {
+  let cluster: TestCluster;
+  let where: readonly string[];
+  beforeAll(async () => {
+    cluster = await TestCluster.start({ nodes: 1 });
+    where = ['--data', cluster.data];
+  });
+  afterAll(() => cluster.destroy());
+
+  it('stat tells what everything is, and extents of files only', async () => {
+    const at = (name: string) => join(cluster.mount, name);
+    mkdirSync(at('dir'), { mode: 0o750 });
+    writeFileSync(at('dir/file'), Buffer.alloc(100_000, 'x'));
+    symlinkSync('dir/file', at('link'));
+    symlinkSync(Buffer.from([0x2f, 0xff]), at('odd-link'));
+    execFileSync('mkfifo', [at('fifo')]);
+    execFileSync('mknod', [at('null'), 'c', '1', '3']);
+    const stat = async (path: string) => JSON.parse(await mustTatami(['stat', path, '--json', ...where])) as StatJson;
+    expect(await stat('/dir')).toMatchObject({ type: 'directory', uid: process.getuid?.() });
+    expect(await stat('/dir')).not.toHaveProperty('extents');
+    expect(await stat('/')).toMatchObject({ type: 'directory' });
+    expect((await stat('/dir/file')).extents).toHaveLength(1);
+    expect(await stat('/link')).toMatchObject({ type: 'symlink', target: 'dir/file' });
+    expect((await stat('/odd-link')).targetBase64).toBe('L/8=');
+    expect(await stat('/fifo')).toMatchObject({ type: 'fifo' });
+    expect(await stat('/null')).toMatchObject({ type: 'char', rdev: (1 << 8) | 3 });
+    expect(Date.parse((await stat('/dir')).mtime)).toBeGreaterThan(Date.now() - 600_000);
+    expect(await mustTatami(['stat', '/dir', ...where])).toMatch(/^\/dir: directory\ninode \d+, 1 entries, mode 0750/);
+    expect(await mustTatami(['stat', '/link', ...where])).toMatch(/^\/link: symlink to dir\/file\n/);
+    expect(await mustTatami(['stat', '/dir/file', ...where])).toMatch(/\n1 extents\n.*n1: 1 block copies\n/s);
+  });
+
+  it('names need not be UTF-8', async () => {
+    const folder = join(cluster.mount, 'names');
+    mkdirSync(folder);
+    const odd = Buffer.from([0x61, 0xff, 0x0a, 0x62]);
+    mkdirSync(Buffer.concat([Buffer.from(`${folder}/`), odd]));
+    writeFileSync(Buffer.concat([Buffer.from(`${folder}/`), odd, Buffer.from('/畳')]), Buffer.alloc(50_000));
+    const plain = execFileSync(process.execPath, [TATAMI, 'ls', '/names', ...where]);
+    expect(plain).toEqual(Buffer.concat([odd, Buffer.from('\n')]));
+    expect(await mustTatami(['ls', '-l', '/names', ...where])).toMatch(/^drwxr-xr-x/);
+    const [listed] = JSON.parse(await mustTatami(['ls', '--json', '/names', ...where])) as Listed[];
+    expect(listed).toMatchObject({ type: 'directory', nameBase64: odd.toString('base64') });
+    expect(await mustTatami(['fsck', '/names', ...where])).toMatch(/^1 blocks of 1 files checked, 0 findings/);
+    rmSync(folder, { recursive: true });
+  });
+
+  it('reading back what was put', async () => {
+    const local = join(cluster.directory, 'local');
+    writeFileSync(local, Buffer.alloc(5_000_000, 'q'));
+    await mustTatami(['put', local, '/put', ...where]);
+    await mustTatami(['get', '/put', join(cluster.directory, 'back'), ...where]);
+    expect(readFileSync(join(cluster.directory, 'back')).equals(readFileSync(local))).toBe(true);
+    expect((await tatami(['get', '/put', '-', ...where])).stdout.length).toBe(5_000_000);
+  });
+});
