@@ -268,11 +268,13 @@ export function startTatami(
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (output.stderr += chunk));
   const ended = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)));
   /** Waits until its standard output has the text. */
-  const says = (text: string): Promise<void> =>
-    waitUntil(`${args.join(' ')} says "${text}"`, () => {
+  const says = (text: string, timeoutMs?: number): Promise<void> => {
+    const holds = () => {
       if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}\n${output.stderr}`);
       return output.stdout.includes(text);
-    });
+    };
+    return waitUntil(`${args.join(' ')} says "${text}"`, holds, timeoutMs);
+  };
   return { child, output, ended, says };
 }
 

@@ -95,7 +95,9 @@ export async function ls(path: string, options: WhereOptions & { long?: boolean;
   await withFileSystem(options, 'tatami ls', async (fs) => {
     const top = await fs.lstat(path);
     const isDirectory = top.isDirectory();
-    const names = isDirectory ? (await fs.readdir(path, 'buffer')).sort((a, b) => Buffer.compare(a, b)) : [Buffer.from(path)];
+    const names = isDirectory
+      ? (await fs.readdir(path, 'buffer')).sort((a, b) => Buffer.compare(a, b))
+      : [Buffer.from(path)];
     if (options.long !== true && options.json !== true) {
       for (const name of names) printName('', name);
       return;

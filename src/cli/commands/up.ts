@@ -3,9 +3,10 @@ import { connectCatalog } from '../../client.ts';
 import { UsageError } from '../../errors.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import { ClusterFiles, DEFAULT_DATA, findCluster } from '../cluster-files.ts';
+import { EXIT, exitCodeOf } from '../exit-codes.ts';
 import { createLocalCluster, startMount, startNodes, stopLocalCluster } from '../local-cluster.ts';
 import { runScreen } from '../live-screen.ts';
-import { note, print } from '../output.ts';
+import { note, print, printError } from '../output.ts';
 import { realEnv } from '../real-env.ts';
 
 export interface UpOptions {
@@ -75,6 +76,12 @@ async function start(files: ClusterFiles, options: UpOptions, signal: AbortSigna
     const mounted = await startMount(files, mountPoint, ['--binding', options.binding]);
     print(mounted ? `mounted at ${mountPoint}` : `already mounted at ${mountPoint}`);
   } catch (error) {
+    if (options.detach !== true && exitCodeOf(error) === EXIT.unavailable) {
+      // The nodes run, and the screen shows what is the matter with them.
+      printError(error);
+      note('not mounted; once the group serves, run `tatami up` again in another terminal');
+      return undefined;
+    }
     // A failed start leaves nothing behind, but must not stop what ran before it.
     if (alreadyRunning.length === 0) await stopLocalCluster(files);
     throw error;
