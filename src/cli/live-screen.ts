@@ -1,10 +1,12 @@
 /** The screen of `tatami up`: nodes, health, space, throughput, and three things to try. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import logUpdate from 'log-update';
 import pc from 'picocolors';
 import type { ClusterStatus } from '../upkeep/status.ts';
+import { fitScreen } from './fit-screen.ts';
+import type { Section } from './fit-screen.ts';
 import { bytes, print, rate } from './output.ts';
-import { renderStatus } from './render-status.ts';
+import { Painter } from './painter.ts';
+import { statusParts } from './render-status.ts';
 
 export interface ScreenOptions {
   readonly read: () => Promise<ClusterStatus>;
@@ -18,21 +20,50 @@ const REFRESH_MS = 1_000;
 
 /** Redraws on a terminal; elsewhere prints a line when the health changes. Returns when the signal fires. */
 export async function runScreen(options: ScreenOptions): Promise<void> {
-  const live = process.stdout.isTTY;
-  let previous: { at: number; status: ClusterStatus } | undefined;
+  if (process.stdout.isTTY) return watchStatus(options, (now, before) => screenSections(options, now, before));
+  for (const line of thingsToTry(options)) print(line);
   let lastLine = '';
-  if (!live) for (const line of thingsToTry(options)) print(line);
   while (!options.signal.aborted) {
-    const at = performance.now();
-    const status = await options.read();
-    if (live) logUpdate(drawScreen(options, status, previous, at));
-    const line = plainLine(status);
-    if (!live && line !== lastLine) print(line);
+    const line = plainLine(await options.read());
+    if (line !== lastLine) print(line);
     lastLine = line;
-    previous = { at, status };
     await sleep(REFRESH_MS, undefined, { signal: options.signal }).catch(() => undefined);
   }
-  if (live) logUpdate.done();
+}
+
+/** A status, and when it was asked for. */
+export interface Moment {
+  readonly atMs: number;
+  readonly status: ClusterStatus;
+}
+
+/** Draws in place, fitted to the terminal and again when its size changes. Returns when the signal fires. */
+export async function watchStatus(
+  options: Pick<ScreenOptions, 'read' | 'signal'>,
+  sectionsOf: (now: Moment, before: Moment | undefined) => readonly Section[],
+): Promise<void> {
+  const { stdout } = process;
+  let sections: readonly Section[] = [];
+  // The last row stays free: a line end there would scroll.
+  const painter = new Painter(stdout);
+  const draw = () => painter.draw(fitScreen(sections, stdout.columns, stdout.rows - 1));
+  const onResize = () => {
+    painter.clear();
+    draw();
+  };
+  stdout.on('resize', onResize);
+  try {
+    for (let before: Moment | undefined; !options.signal.aborted;) {
+      const now = { atMs: performance.now(), status: await options.read() };
+      sections = sectionsOf(now, before);
+      draw();
+      before = now;
+      await sleep(REFRESH_MS, undefined, { signal: options.signal }).catch(() => undefined);
+    }
+  } finally {
+    stdout.off('resize', onResize);
+    painter.end();
+  }
 }
 
 function plainLine(status: ClusterStatus): string {
@@ -41,29 +72,38 @@ function plainLine(status: ClusterStatus): string {
   return `${status.health}: ${up} of ${status.nodes.length} nodes up${worst === undefined ? '' : `; ${worst.text}`}`;
 }
 
-function drawScreen(
-  options: ScreenOptions,
-  status: ClusterStatus,
-  previous: { at: number; status: ClusterStatus } | undefined,
-  at: number,
-): string {
-  const elapsedMs = previous === undefined ? 0 : at - previous.at;
+/** Health and nodes come first: they stay on the smallest terminal. */
+export function statusSections(status: ClusterStatus): Section[] {
+  const parts = statusParts(status);
+  return [
+    { rank: 0, lines: [parts.health] },
+    { rank: 0, lines: linesOf(parts.nodes) },
+    { rank: 1, lines: linesOf(parts.findings), wrap: true },
+    { rank: 4, lines: linesOf(parts.groups) },
+    { rank: 5, lines: linesOf(parts.pools) },
+    { rank: 6, lines: linesOf(parts.clients) },
+  ];
+}
+
+function linesOf(text: string): string[] {
+  return text === '' ? [] : text.split('\n');
+}
+
+function screenSections(options: ScreenOptions, now: Moment, before: Moment | undefined): Section[] {
+  const { status } = now;
+  const elapsedMs = before === undefined ? 0 : now.atMs - before.atMs;
   const sum = (of: ClusterStatus, pick: 'readBytes' | 'writtenBytes') =>
     of.nodes.reduce((total, node) => total + (node.report?.[pick] ?? 0), 0);
-  const delta = (pick: 'readBytes' | 'writtenBytes') =>
-    previous === undefined ? 0 : Math.max(0, sum(status, pick) - sum(previous.status, pick));
+  const speed = (pick: 'readBytes' | 'writtenBytes') =>
+    rate(before === undefined ? 0 : Math.max(0, sum(status, pick) - sum(before.status, pick)), elapsedMs);
+  const space = `${bytes(status.usedBytes)} of ${bytes(status.capacityBytes)} used`;
   return [
-    `${pc.bold('tatamifs')}  ${options.mountPoint ?? '(not mounted)'}`,
-    '',
-    renderStatus(status),
-    '',
-    `blocks read ${rate(delta('readBytes'), elapsedMs)}, written ${rate(delta('writtenBytes'), elapsedMs)} (all copies); ` +
-      `${bytes(status.usedBytes)} of ${bytes(status.capacityBytes)} used`,
-    '',
-    ...thingsToTry(options),
-    '',
-    pc.dim('Ctrl-C unmounts and stops everything; the files stay.'),
-  ].join('\n');
+    { rank: 0, lines: [`${pc.bold('tatamifs')}  ${options.mountPoint ?? '(not mounted)'}`] },
+    ...statusSections(status),
+    { rank: 2, lines: [`read ${speed('readBytes')}, written ${speed('writtenBytes')} (all copies); ${space}`] },
+    { rank: 3, lines: thingsToTry(options) },
+    { rank: 0, lines: [pc.dim('Ctrl-C unmounts and stops everything; the files stay.')] },
+  ];
 }
 
 function thingsToTry(options: ScreenOptions): string[] {

@@ -1,16 +1,36 @@
 /** A cluster's status as text for people. */
 import pc from 'picocolors';
+import type { Finding } from '../upkeep/health.ts';
 import type { ClusterStatus, NodeStatus } from '../upkeep/status.ts';
 import { sparesOf, votersInWords } from '../upkeep/voter-health.ts';
 import { bytes, table } from './output.ts';
 
+/** The parts of the picture. */
+export interface StatusParts {
+  readonly health: string;
+  readonly nodes: string;
+  readonly groups: string;
+  readonly pools: string;
+  /** Empty if nobody is connected. */
+  readonly clients: string;
+  /** Empty when all is well. */
+  readonly findings: string;
+}
+
 export function renderStatus(status: ClusterStatus): string {
+  const { health, nodes, groups, pools, clients, findings } = statusParts(status);
+  return [health, nodes, groups, pools, clients, findings].filter((part) => part !== '').join('\n\n');
+}
+
+export function statusParts(status: ClusterStatus): StatusParts {
   const colour = { healthy: pc.green, degraded: pc.yellow, unavailable: pc.red }[status.health];
-  const lines = [
-    `cluster ${status.clusterId.slice(0, 8)}, catalog ${status.epoch}: ${colour(status.health)}`,
-    `voters ${sparesOf(status.voters) < 0 ? pc.red(votersInWords(status.voters)) : votersInWords(status.voters)}`,
-    '',
-    table(
+  const voters = votersInWords(status.voters);
+  return {
+    health: [
+      `cluster ${status.clusterId.slice(0, 8)}, catalog ${status.epoch}: ${colour(status.health)}`,
+      `voters ${sparesOf(status.voters) < 0 ? pc.red(voters) : voters}`,
+    ].join('\n'),
+    nodes: table(
       ['node', 'address', 'pid', 'state', 'used', 'capacity', 'blocks'],
       status.nodes.map((node) => [
         node.kind === 'witness' ? `${node.id} (witness)` : node.id,
@@ -20,8 +40,7 @@ export function renderStatus(status: ClusterStatus): string {
         ...dataCells(node),
       ]),
     ),
-    '',
-    table(
+    groups: table(
       ['group', 'epoch', 'primary', 'secondary', 'learners', 'seq', 'serving'],
       status.groups.map((group) => [
         group.id,
@@ -33,27 +52,25 @@ export function renderStatus(status: ClusterStatus): string {
         group.serving ? 'yes' : pc.red('no'),
       ]),
     ),
-    '',
-    table(
+    pools: table(
       ['pool', 'kind', 'copies', 'block size', 'placement groups'],
       status.pools.map((pool) => [pool.name, pool.kind, pool.copies, bytes(pool.blockSizeBytes), pool.pgCount]),
     ),
-  ];
-  if (status.mounts.length > 0) {
-    lines.push(
-      '',
-      table(
-        ['client', 'from'],
-        status.mounts.map((mount) => [mount.label, mount.address]),
-      ),
-    );
-  }
-  if (status.findings.length > 0) lines.push('');
-  for (const finding of status.findings) {
-    const mark = finding.severity === 'note' ? pc.dim('note:') : pc.yellow(`${finding.severity}:`);
-    lines.push(`${mark} ${finding.text}`, pc.dim(`  ${finding.remedy}`));
-  }
-  return lines.join('\n');
+    clients: status.mounts.length === 0 ? '' : clientTable(status.mounts),
+    findings: status.findings.map(renderFinding).join('\n'),
+  };
+}
+
+function clientTable(mounts: ClusterStatus['mounts']): string {
+  return table(
+    ['client', 'from'],
+    mounts.map((mount) => [mount.label, mount.address]),
+  );
+}
+
+function renderFinding({ severity, text, remedy }: Finding): string {
+  const mark = severity === 'note' ? pc.dim('note:') : pc.yellow(`${severity}:`);
+  return `${mark} ${text}\n${pc.dim(`  ${remedy}`)}`;
 }
 
 /** A witness has none of it. */

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import logUpdate from 'log-update';
 import { connectCatalog } from '../../client.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import type { ClusterStatus } from '../../upkeep/status.ts';
 import { findCluster } from '../cluster-files.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
+import { statusSections, watchStatus } from '../live-screen.ts';
 import { print, printJson } from '../output.ts';
 import { realEnv } from '../real-env.ts';
 import { renderStatus } from '../render-status.ts';
@@ -14,23 +14,33 @@ export async function status(options: WhereOptions & { json?: boolean; watch?: b
   const where = await findCluster(options);
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: 'tatami status' });
   try {
-    let latest = await collectStatus(client.network, client.catalog);
-    const stop = new AbortController();
-    process.once('SIGINT', () => stop.abort());
-    while (options.watch === true && !stop.signal.aborted) {
-      if (options.json === true) print(JSON.stringify(statusJson(latest)));
-      else if (process.stdout.isTTY) logUpdate(renderStatus(latest));
-      else print(`${renderStatus(latest)}\n`);
-      await sleep(1_000, undefined, { signal: stop.signal }).catch(() => undefined);
-      if (!stop.signal.aborted) latest = await collectStatus(client.network, client.catalog);
-    }
-    if (options.watch !== true) {
-      if (options.json === true) printJson(statusJson(latest));
-      else print(renderStatus(latest));
-    }
-    process.exitCode = latest.health === 'healthy' ? EXIT.ok : EXIT.unhealthy;
+    let latest: ClusterStatus | undefined;
+    const read = async () => (latest = await collectStatus(client.network, client.catalog));
+    if (options.watch !== true) show(await read(), options.json === true);
+    else await watch(read, options.json === true);
+    process.exitCode = latest?.health === 'healthy' ? EXIT.ok : EXIT.unhealthy;
   } finally {
     await client.close();
+  }
+}
+
+function show(status: ClusterStatus, asJson: boolean): void {
+  if (asJson) printJson(statusJson(status));
+  else print(renderStatus(status));
+}
+
+/** Until Ctrl-C. */
+async function watch(read: () => Promise<ClusterStatus>, asJson: boolean): Promise<void> {
+  const stop = new AbortController();
+  process.once('SIGINT', () => stop.abort());
+  if (!asJson && process.stdout.isTTY) {
+    await watchStatus({ read, signal: stop.signal }, ({ status }) => statusSections(status));
+    return;
+  }
+  while (!stop.signal.aborted) {
+    const status = await read();
+    print(asJson ? JSON.stringify(statusJson(status)) : `${renderStatus(status)}\n`);
+    await sleep(1_000, undefined, { signal: stop.signal }).catch(() => undefined);
   }
 }
 
