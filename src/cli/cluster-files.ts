@@ -6,6 +6,7 @@ import { formatClusterKey, parseClusterKey } from '../cluster-key.ts';
 import { CLUSTER_FILE, KEY_FILE, parseClusterFile } from '../cluster-location.ts';
 import type { ClusterFile } from '../cluster-location.ts';
 import { UsageError } from '../errors.ts';
+import { checkAddress } from './node-arguments.ts';
 
 export class ClusterFiles {
   readonly path: string;
@@ -105,11 +106,17 @@ export async function findCluster(options: WhereOptions): Promise<Where> {
   const connect = options.connect ?? (options.data === undefined ? process.env['TATAMI_CONNECT'] : undefined);
   if (connect !== undefined) {
     const keyFile = options.keyFile ?? process.env['TATAMI_KEY_FILE'];
-    if (keyFile === undefined) throw new UsageError('--connect needs --key-file', { remedy: 'Add --key-file FILE.' });
     const seeds = connect
       .split(',')
       .map((seed) => seed.trim())
       .filter((seed) => seed !== '');
+    if (seeds.length === 0) {
+      throw new UsageError('--connect (or TATAMI_CONNECT) is empty', {
+        remedy: 'Give addresses of nodes, for example --connect 192.0.2.7:7400,192.0.2.8:7400, or leave it out.',
+      });
+    }
+    for (const seed of seeds) checkAddress(seed, '--connect');
+    if (keyFile === undefined) throw new UsageError('--connect needs --key-file', { remedy: 'Add --key-file FILE.' });
     return { seeds, key: await readKeyFile(keyFile) };
   }
   const files = new ClusterFiles(options.data ?? process.env['TATAMI_DATA'] ?? DEFAULT_DATA);

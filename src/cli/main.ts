@@ -3,8 +3,9 @@
  * The `tatami` command. Each command's module is loaded only when it runs, so that `tatami --help` is quick.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
+import { endQuietlyWithoutReader } from './interruption.ts';
 import { printError } from './output.ts';
 import { tellParent } from './spawn.ts';
 
@@ -26,15 +27,11 @@ Environment:
   TATAMI_CONNECT, TATAMI_KEY_FILE  the same as --connect and --key-file
   TATAMI_DEBUG                     print stack traces with errors`;
 
-function count(name: string, least: number, most: number) {
+function count(least: number, most: number) {
   return (text: string): number => {
     const value = Number(text);
-    if (Number.isInteger(value) && value >= least && value <= most) return value;
-    throw new CommanderError(
-      EXIT.usage,
-      'usage',
-      `error: ${name} is a whole number from ${least} to ${most}, not ${text}`,
-    );
+    if (text.trim() !== '' && Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`);
   };
 }
 
@@ -51,6 +48,7 @@ function buildProgram(): Command {
     .version(VERSION)
     .addHelpText('after', EXIT_HELP)
     .exitOverride()
+    .showHelpAfterError('  `tatami --help` lists the commands, `tatami COMMAND --help` says what each takes.')
     .configureOutput({ writeErr: (text) => process.stderr.write(text) });
 
   program.commandsGroup('One machine:');
@@ -60,12 +58,8 @@ function buildProgram(): Command {
     .option('--data <dir>', 'where its data is kept (default ./tatami-data)')
     .option('--mount <dir>', 'where to mount it (default ./tatami-mnt)')
     .option('--no-mount', 'start the nodes only')
-    .option('--nodes <n>', 'nodes of a new cluster', count('--nodes', 1, 64))
-    .option(
-      '--copies <n>',
-      'copies of each block in a new cluster (default 3, or as many as nodes)',
-      count('--copies', 1, 16),
-    )
+    .option('--nodes <n>', 'nodes of a new cluster', count(1, 64))
+    .option('--copies <n>', 'copies of each block in a new cluster (default 3, or as many as nodes)', count(1, 16))
     .option('--detach', 'return as soon as the mount answers')
     .addOption(
       new Option('--binding <name>', 'how to reach the kernel')
@@ -90,7 +84,7 @@ function buildProgram(): Command {
     .option('--host <name>', 'failure domain: machine (default: the host name)')
     .option('--rack <name>', 'failure domain: rack', 'rack')
     .option('--zone <name>', 'failure domain: zone', 'zone')
-    .option('--copies <n>', 'copies of each block (default 3, or as many as nodes)', count('--copies', 1, 16))
+    .option('--copies <n>', 'copies of each block (default 3, or as many as nodes)', count(1, 16))
     .action(async (options) => (await import('./commands/init.ts')).init(options));
   program
     .command('node')
@@ -103,15 +97,11 @@ function buildProgram(): Command {
     .option('--host <name>', 'failure domain: machine (default: the host name)')
     .option('--rack <name>', 'failure domain: rack', 'rack')
     .option('--zone <name>', 'failure domain: zone', 'zone')
-    .option(
-      '--capacity-gib <n>',
-      'share of data to take, in GiB (default: the size of the disk)',
-      count('--capacity-gib', 1, 1 << 24),
-    )
+    .option('--capacity-gib <n>', 'share of data to take, in GiB (default: the size of the disk)', count(1, 1 << 24))
     .option(
       '--reserve-mib <n>',
       'kept free on the disk (default: the larger of 256 MiB and 2%, at most a tenth)',
-      count('--reserve-mib', 1, 1 << 20),
+      count(1, 1 << 20),
     )
     .option('--discovery <host:port>', 'answer UDP discovery at this address')
     .addOption(new Option('--record <file>').hideHelp())
@@ -138,7 +128,7 @@ function buildProgram(): Command {
       .option(
         '--attr-timeout-ms <n>',
         'how long names and attributes may be cached; 0 turns it off',
-        count('--attr-timeout-ms', 0, 3_600_000),
+        count(0, 3_600_000),
       )
       .addOption(
         new Option('--binding <name>', 'how to reach the kernel')
@@ -211,20 +201,20 @@ function buildProgram(): Command {
     program
       .command('bench')
       .description('measure this machine, a mount and the library against each other')
-      .argument('[benchmarks...]', 'which ones (default: all; see bench/README.md)')
+      .argument('[benchmarks...]', 'which ones (default: all; described in the repository, bench/README.md)')
       .option('--mount <dir>', 'an existing mount to measure; without it a cluster is started for the purpose')
-      .option('--size-mib <n>', 'size of the large file', count('--size-mib', 16, 1 << 20))
-      .option('--rounds <n>', 'alternate runs of each pair', count('--rounds', 1, 50))
+      .option('--size-mib <n>', 'size of the large file', count(16, 1 << 20))
+      .option('--rounds <n>', 'alternate runs of each pair', count(1, 50))
       .option('--json', 'for scripts'),
   ).action(async (names, options) => (await import('./commands/bench.ts')).bench(names, options));
   return program;
 }
 
+endQuietlyWithoutReader();
 try {
   await buildProgram().parseAsync(process.argv);
 } catch (error) {
   if (error instanceof CommanderError) {
-    if (error.code === 'usage') process.stderr.write(`${error.message}\n`);
     process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   } else {
     printError(error);

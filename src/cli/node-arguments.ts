@@ -13,7 +13,7 @@ export function checkAddress(text: string, option: string): string {
     });
   }
   if (port === 0) {
-    throw new UsageError(`${option} ${text}: a node keeps its address, so choose a port`, {
+    throw new UsageError(`${option} ${text}: a node has a port of its own, not 0`, {
       remedy: 'For example 7400.',
     });
   }

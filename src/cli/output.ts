@@ -38,7 +38,7 @@ export function printError(error: unknown, verbose = process.env['TATAMI_DEBUG']
   note(`${pc.red('error:')} ${text}`);
   if (error instanceof TatamiError) {
     if (error.remedy !== undefined) note(`  ${error.remedy}`);
-    if (error.code.startsWith('ERR_')) note(pc.dim(`  (${error.code})`));
+    note(pc.dim(`  (${error.code})`));
   }
   if (verbose && error instanceof Error) {
     note(error.stack ?? '');

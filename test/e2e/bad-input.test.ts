@@ -159,11 +159,16 @@ describe('bad input', () => {
       ['put'],
       ['bench', 'no-such'],
       ['ls', '/', '--connect', address],
+      ['ls', '/', '--connect', ''],
+      ['ls', '/', '--connect', 'no-port'],
+      ['up', '--data', join(cluster.directory, 'new'), '--nodes', '1', '--copies', '2'],
+      ['up', '--data', cluster.data, '--copies', '2', '--detach'],
     ]) {
       const ran = await tatami(args, { cwd: cluster.directory });
       expect([args.join(' '), ran.code]).toEqual([args.join(' '), 2]);
       expect(ran.stderr).not.toBe('');
     }
+    expect((await tatami(['put'])).stderr).toMatch(/tatami COMMAND --help/);
     expect((await tatami(['status', '--data', join(cluster.directory, 'empty')])).stderr).toMatch(/tatami up/);
     expect((await tatami(['--help'])).code).toBe(0);
   });

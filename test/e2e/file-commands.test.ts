@@ -1,9 +1,18 @@
 /** put, get, ls, stat and fsck with everything that a tree can hold, and ended before they are done. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TATAMI, TestCluster, mustTatami, tatami } from './support.ts';
+import { TATAMI, TestCluster, mustTatami, run, startTatami, tatami, waitUntil } from './support.ts';
 
 interface Listed {
   readonly name: string;
@@ -65,6 +74,65 @@ describe('files without a mount', () => {
     expect(listed).toMatchObject({ type: 'directory', nameBase64: odd.toString('base64') });
     expect(await mustTatami(['fsck', '/names', ...where])).toMatch(/^1 blocks of 1 files checked, 0 findings/);
     rmSync(folder, { recursive: true });
+  });
+
+  it('end quietly when nobody reads on', async () => {
+    for (let index = 0; index < 2_000; index++) writeFileSync(join(cluster.mount, `many-${index}`), '');
+    const script = `'${process.execPath}' '${TATAMI}' ls / --data '${cluster.data}' | head -1`;
+    const ran = await run('bash', ['-c', script]);
+    expect([ran.stdout.split('\n').length, ran.stderr]).toEqual([2, '']);
+  });
+
+  it('put and get that are interrupted leave nothing behind', async () => {
+    const large = join(cluster.directory, 'large');
+    execFileSync('truncate', ['-s', '20G', large]);
+    const listing = async () => (await mustTatami(['ls', '/', ...where])).split('\n').filter((n) => /interr/.test(n));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      const put = startTatami(['put', large, '/interrupted', ...where]);
+      await waitUntil('it writes', async () => (await listing()).length > 0);
+      put.child.kill(signal);
+      expect([await put.ended, put.output.stderr]).toEqual([130, expect.stringMatching(/interrupted/)]);
+      expect(await listing()).toEqual([]);
+    }
+    truncateSync(join(cluster.mount, 'many-0'), 20 * 2 ** 30);
+    const get = startTatami(['get', '/many-0', join(cluster.directory, 'got'), ...where]);
+    const got = () => readdirSync(cluster.directory).filter((name) => name.startsWith('got'));
+    await waitUntil('it reads', () => got().length > 0);
+    get.child.kill('SIGINT');
+    expect(await get.ended).toBe(130);
+    expect(got()).toEqual([]);
+  });
+
+  it('put clears away what a writer left that was killed long ago, and nothing else', async () => {
+    const local = join(cluster.directory, 'small');
+    writeFileSync(local, 'small');
+    const long = Date.now() / 1000 - 7_200;
+    for (const [name, time] of [
+      ['target.tatami-put-1', long],
+      ['target.tatami-put-2', Date.now() / 1000],
+      ['target.tatami', long],
+      ['target2.tatami-put-1', long],
+    ] as const) {
+      writeFileSync(join(cluster.mount, name), 'left');
+      utimesSync(join(cluster.mount, name), time, time);
+    }
+    await mustTatami(['put', local, '/target', ...where]);
+    const names = (await mustTatami(['ls', '/', ...where])).split('\n').filter((name) => name.startsWith('target'));
+    expect(names).toEqual(['target', 'target.tatami', 'target.tatami-put-2', 'target2.tatami-put-1']);
+  });
+
+  it('errors are about the path that was given', async () => {
+    const local = join(cluster.directory, 'small');
+    const said = async (...args: string[]) => {
+      const { code, stderr } = await tatami([...args, ...where]);
+      expect(code).toBe(1);
+      expect(stderr).not.toMatch(/tatami-(put|get)/);
+      return stderr;
+    };
+    expect(await said('put', local, '/no/x')).toMatch(/there is no \/no in the cluster\n.*tatami ls/);
+    expect(await said('get', '/', local)).toMatch(/\/ is a directory\n/);
+    expect(await said('ls', '/nothing')).toMatch(/there is no \/nothing/);
+    expect(await said('stat', '/nothing')).toMatch(/there is no \/nothing/);
   });
 
   it('reading back what was put', async () => {

@@ -116,7 +116,7 @@ describe('up and down', () => {
 });
 
 describe('in the foreground', () => {
-  it('stops everything within 5 s of Ctrl-C', async () => {
+  it.each(['SIGINT', 'SIGHUP'] as const)('stops everything within 5 s of %s', async (signal) => {
     const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
     const data = join(directory, 'data');
     const mount = join(directory, 'mnt');
@@ -125,7 +125,7 @@ describe('in the foreground', () => {
       await waitUntil('mounted', () => mountsBelow(mount).length === 1 && /healthy/.test(up.output.stdout), 60_000);
       writeFileSync(join(mount, 'file'), 'x');
       const asked = performance.now();
-      up.child.kill('SIGINT');
+      up.child.kill(signal);
       expect(await up.ended).toBe(0);
       expect(performance.now() - asked).toBeLessThan(5_000);
       expect(mountsBelow(directory)).toEqual([]);

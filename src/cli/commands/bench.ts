@@ -1,14 +1,19 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import type { SpawnSyncOptions } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { BENCHMARKS } from '../../../bench/index.ts';
 import type { BenchContext, Row } from '../../../bench/index.ts';
 import { dropPageCache } from '../../../bench/measure.ts';
-import { UsageError } from '../../errors.ts';
+import { CLUSTER_FILE } from '../../cluster-location.ts';
+import { TatamiError, UsageError } from '../../errors.ts';
 import { GiB, MiB } from '../../limits.ts';
 import type { WhereOptions } from '../cluster-files.ts';
+import { EXIT } from '../exit-codes.ts';
+import { listenForInterruption } from '../interruption.ts';
 import { note, print, printJson, table } from '../output.ts';
 
 export interface BenchOptions extends WhereOptions {
@@ -26,11 +31,12 @@ const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
 /** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
 export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
   const wanted = names.length === 0 ? BENCHMARKS : names.map(findBenchmark);
+  const interruption = listenForInterruption({ insistent: false });
   const setUp = options.mount === undefined ? ownCluster() : givenMount(options.mount, options.data);
-  const stop = () => setUp.end();
-  process.once('SIGINT', () => {
-    stop();
-    process.exit(130);
+  // A benchmark does not look up from its work: what it uses is taken from under it.
+  interruption.signal.addEventListener('abort', () => {
+    setUp.end();
+    process.exit(EXIT.interrupted);
   });
   try {
     const rows: Row[] = [];
@@ -62,7 +68,10 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
       print(renderRows(rows));
     }
   } finally {
-    stop();
+    // Programs that a benchmark runs are interrupted with it, and their errors come before our own signal.
+    await setImmediate();
+    setUp.end();
+    interruption.end();
   }
 }
 
@@ -77,11 +86,26 @@ function findBenchmark(name: string) {
 interface SetUp {
   readonly places: Pick<BenchContext, 'workDirectory' | 'mountDirectory' | 'dataDirectory'>;
   readonly restartCold: () => Promise<void>;
-  end(): void;
+  /** Idempotent. */
+  readonly end: () => void;
 }
 
+/** In a session of its own: Ctrl-C is for the benchmark, which then stops what it has started. */
 function tatami(...args: string[]): void {
-  execFileSync(process.execPath, [TATAMI, ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const options: SpawnSyncOptions & { detached: boolean } = { stdio: ['ignore', 'ignore', 'inherit'], detached: true };
+  const { status, error } = spawnSync(process.execPath, [TATAMI, ...args], options);
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new TatamiError('ERR_BENCH', `tatami ${args[0]} ended with ${status}`);
+}
+
+/** Runs `work` the first time only. */
+function once(work: () => void): () => void {
+  let done = false;
+  return () => {
+    if (done) return;
+    done = true;
+    work();
+  };
 }
 
 function ownCluster(): SetUp {
@@ -90,9 +114,18 @@ function ownCluster(): SetUp {
   const mount = join(workDirectory, 'mnt');
   const up = () => tatami('up', '--data', data, '--mount', mount, '--detach');
   note(`starting three nodes with two copies in ${workDirectory}`);
-  tatami('up', '--data', data, '--mount', mount, '--nodes', '3', '--copies', '2', '--detach');
   const mountDirectory = join(mount, `bench-${process.pid}`);
-  mkdirSync(mountDirectory);
+  const end = once(() => {
+    if (existsSync(join(data, CLUSTER_FILE))) tatami('down', '--data', data);
+    rmSync(workDirectory, { recursive: true, force: true });
+  });
+  try {
+    tatami('up', '--data', data, '--mount', mount, '--nodes', '3', '--copies', '2', '--detach');
+    mkdirSync(mountDirectory);
+  } catch (error) {
+    end();
+    throw error;
+  }
   return {
     places: { workDirectory, mountDirectory, dataDirectory: data },
     async restartCold() {
@@ -100,10 +133,7 @@ function ownCluster(): SetUp {
       dropPageCache();
       up();
     },
-    end() {
-      tatami('down', '--data', data);
-      rmSync(workDirectory, { recursive: true, force: true });
-    },
+    end,
   };
 }
 
@@ -123,10 +153,10 @@ function givenMount(mount: string, data: string | undefined): SetUp {
       dropPageCache();
       tatami('up', '--data', data, '--mount', resolve(mount), '--detach');
     },
-    end() {
+    end: once(() => {
       rmSync(mountDirectory, { recursive: true, force: true });
       rmSync(workDirectory, { recursive: true, force: true });
-    },
+    }),
   };
 }
 

@@ -1,13 +1,17 @@
-import { createReadStream, createWriteStream } from 'node:fs';
-import { rename, rm, stat as statLocal } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
+import { createReadStream } from 'node:fs';
+import { open, rename, rm, stat as statLocal } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { ClusterClient } from '../../client.ts';
 import { FsError, UsageError } from '../../errors.ts';
-import type { Stats } from '../../vfs/api.ts';
+import type { Ino } from '../../ids.ts';
+import type { FileSystem, Stats } from '../../vfs/api.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { childPath, nameFields, shownName } from '../file-names.ts';
 import { modeText, typeName } from '../file-types.ts';
+import { listenForInterruption } from '../interruption.ts';
+import { atPath } from '../path-errors.ts';
 import { bytes, print, printJson, progress } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
 
@@ -19,51 +23,83 @@ export async function put(file: string, path: string, options: WhereOptions): Pr
   if (!source.isFile()) {
     throw new UsageError(`${file} is not a file`, { remedy: 'Mount the cluster to copy whole directories.' });
   }
-  await withFileSystem(options, `tatami put ${path}`, async (fs) => {
-    const target = await targetPath(fs, path, basename(file));
-    const partial = `${target}.tatami-put-${process.pid}`;
+  const interruption = listenForInterruption();
+  const { signal } = interruption;
+  await withFileSystem(options, `tatami put ${path}`, async (fs, client) => {
+    const target = await atPath(path, () => targetPath(fs, path, basename(file)));
+    const partial = `${target}${PUT_SUFFIX}${process.pid}`;
     const bar = progress(`put ${target}`, source.size, bytes);
     try {
-      await pipeline(
-        createReadStream(file, { highWaterMark: 1 << 20 }),
-        counting(bar.update),
-        fs.createWriteStream(partial),
-      );
-      await fs.chmod(partial, source.mode & 0o777);
-      await fs.rename(partial, target);
+      await atPath(target, async () => {
+        const from = createReadStream(file, { highWaterMark: 1 << 20 });
+        await pipeline(from, counting(bar.update), fs.createWriteStream(partial), { signal });
+        await removeLeftOvers(fs, client, target, partial);
+        await fs.chmod(partial, source.mode & 0o777);
+        await fs.rename(partial, target);
+      });
     } catch (error) {
       await fs.rm(partial, { force: true }).catch(() => undefined);
-      throw error;
+      throw signal.aborted ? signal.reason : error;
     } finally {
       bar.end();
     }
     print(`${target} ${bytes(source.size)}`);
-  });
+  }).finally(() => interruption.end());
 }
 
-async function targetPath(fs: Parameters<Parameters<typeof withFileSystem>[2]>[0], path: string, name: string) {
+/** With the writer's process id behind it: the name of what `tatami put` has not finished. */
+const PUT_SUFFIX = '.tatami-put-';
+/**
+ * What has not been written to for this much longer than ours is a dead writer's: a live one's changes come at least
+ * every few seconds. Both times are of the group's clock, so that it does not matter what our own says.
+ */
+const LEFT_OVER_AFTER_NS = 3_600_000_000_000n;
+const LEFT_OVERS_AT_ONCE = 64;
+
+/** Removes what earlier writers of the same target left when they were killed or lost the cluster. */
+async function removeLeftOvers(fs: FileSystem, client: ClusterClient, target: string, own: string): Promise<void> {
+  const { ino, mtimeNs } = await fs.stat(own, { bigint: true });
+  const directory = await fs.stat(dirname(target));
+  const prefix = Buffer.from(`${basename(target)}${PUT_SUFFIX}`);
+  const { entries } = await client.meta.query<'readdir'>({
+    ...{ op: 'readdir', ino: directory.ino as Ino, after: prefix, limit: LEFT_OVERS_AT_ONCE, withAttrs: true },
+  });
+  for (const { name, attr } of entries) {
+    if (!Buffer.from(name.subarray(0, prefix.length)).equals(prefix)) break;
+    if (attr?.type !== 'file' || BigInt(attr.ino) === ino || mtimeNs - attr.mtimeNs < LEFT_OVER_AFTER_NS) continue;
+    await fs.rm(childPath(dirname(target), name), { force: true });
+  }
+}
+
+async function targetPath(fs: FileSystem, path: string, name: string): Promise<string> {
   const existing = await fs.stat(path).catch((error: unknown) => {
     if ((error as { code?: string }).code === 'ENOENT') return undefined;
     throw error;
   });
   if (existing?.isDirectory() === true) return `${path.replace(/\/+$/, '')}/${name}`;
-  if (path.endsWith('/')) throw new FsError('ENOENT', `there is no directory ${path}`);
+  if (path.endsWith('/')) throw new FsError('ENOENT');
+  await atPath(dirname(path), () => fs.stat(dirname(path)));
   return path;
 }
 
 export async function get(path: string, file: string, options: WhereOptions): Promise<void> {
+  const interruption = listenForInterruption();
+  const { signal } = interruption;
   await withFileSystem(options, `tatami get ${path}`, async (fs) => {
-    const { size } = await fs.stat(path);
+    const { size } = await atPath(path, () => fileStats(fs, path));
     if (file === '-') {
-      await pipeline(fs.createReadStream(path), process.stdout, { end: false });
+      await pipeline(fs.createReadStream(path), process.stdout, { end: false, signal });
       return;
     }
     const local = await statLocal(file).catch(() => undefined);
     const target = local?.isDirectory() === true ? resolve(file, basename(path)) : resolve(file);
     const partial = `${target}.tatami-get-${process.pid}`;
-    const bar = progress(`get ${path}`, Number(size), bytes);
+    const to = await open(partial, 'wx').catch((error: NodeJS.ErrnoException) => {
+      throw new UsageError(`cannot write ${target}: ${error.message}`, { remedy: 'Give another local path.' });
+    });
+    const bar = progress(`get ${path}`, size, bytes);
     try {
-      await pipeline(fs.createReadStream(path), counting(bar.update), createWriteStream(partial, { flags: 'wx' }));
+      await pipeline(fs.createReadStream(path), counting(bar.update), to.createWriteStream(), { signal });
       await rename(partial, target);
     } catch (error) {
       await rm(partial, { force: true });
@@ -71,8 +107,18 @@ export async function get(path: string, file: string, options: WhereOptions): Pr
     } finally {
       bar.end();
     }
-    print(`${target} ${bytes(Number(size))}`);
-  });
+    print(`${target} ${bytes(size)}`);
+  })
+    .catch((error: unknown) => {
+      throw signal.aborted ? signal.reason : error;
+    })
+    .finally(() => interruption.end());
+}
+
+async function fileStats(fs: FileSystem, path: string): Promise<Stats> {
+  const stats = await fs.stat(path);
+  if (stats.isDirectory()) throw new FsError('EISDIR');
+  return stats;
 }
 
 function counting(update: (done: number) => void): Transform {
@@ -93,7 +139,7 @@ interface Listed {
 
 export async function ls(path: string, options: WhereOptions & { long?: boolean; json?: boolean }): Promise<void> {
   await withFileSystem(options, 'tatami ls', async (fs) => {
-    const top = await fs.lstat(path);
+    const top = await atPath(path, () => fs.lstat(path));
     const isDirectory = top.isDirectory();
     const names = isDirectory
       ? (await fs.readdir(path, 'buffer')).sort((a, b) => Buffer.compare(a, b))

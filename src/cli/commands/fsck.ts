@@ -7,12 +7,13 @@ import type { FileSystem } from '../../vfs/api.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
 import { childPath, shownName } from '../file-names.ts';
+import { atPath } from '../path-errors.ts';
 import { note, print, printJson } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
 
 export async function fsck(path: string, options: WhereOptions & { json?: boolean }): Promise<void> {
   await withFileSystem(options, 'tatami fsck', async (fs, client) => {
-    const inos = path === '/' ? undefined : await inodesBelow(fs, path);
+    const inos = path === '/' ? undefined : await atPath(path, () => inodesBelow(fs, path));
     let nextNote = 1_000;
     const result = await check({
       meta: client.meta,

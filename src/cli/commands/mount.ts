@@ -70,6 +70,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     };
     process.on('SIGINT', stop);
     process.on('SIGTERM', stop);
+    process.on('SIGHUP', stop);
   });
   const log = processLogger('tatami-mount');
   const where = await findCluster(options);

@@ -42,7 +42,7 @@ interface Running {
   close(): Promise<void>;
 }
 
-/** Runs a node until SIGINT or SIGTERM. */
+/** Runs a node until SIGINT, SIGTERM or SIGHUP. */
 export function node(options: NodeOptions, version: string): Promise<void> {
   return runUntilStopped('node', options, version, (core) =>
     startNode({
@@ -57,7 +57,7 @@ export function node(options: NodeOptions, version: string): Promise<void> {
   );
 }
 
-/** Runs a witness until SIGINT or SIGTERM. */
+/** Runs a witness until SIGINT, SIGTERM or SIGHUP. */
 export function witness(options: WitnessOptions, version: string): Promise<void> {
   return runUntilStopped('witness', options, version, startWitness);
 }
@@ -72,6 +72,7 @@ async function runUntilStopped(
   const stopped = new Promise<void>((resolve) => {
     process.once('SIGINT', () => resolve());
     process.once('SIGTERM', () => resolve());
+    process.once('SIGHUP', () => resolve());
   });
   const key = await readKeyFile(options.keyFile);
   const env = realEnv(key);

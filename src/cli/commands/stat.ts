@@ -9,6 +9,7 @@ import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
 import { nameFields, shownName } from '../file-names.ts';
 import { modeText, typeName } from '../file-types.ts';
+import { atPath } from '../path-errors.ts';
 import { bytes, print, printJson, table } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
 
@@ -25,7 +26,7 @@ interface Piece {
 /** `tatami stat`: what `stat(1)` says, and for files where each block is. */
 export async function statFile(path: string, options: WhereOptions & { json?: boolean }): Promise<void> {
   await withFileSystem(options, `tatami stat ${path}`, async (fs, client) => {
-    const stats = await fs.lstat(path);
+    const stats = await atPath(path, () => fs.lstat(path));
     const target = stats.isSymbolicLink() ? await fs.readlink(path, 'buffer') : undefined;
     const pieces = stats.isFile() ? await piecesOf(client, stats.ino as Ino) : undefined;
     if (options.json === true) {

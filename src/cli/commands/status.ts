@@ -5,6 +5,7 @@ import type { ClusterStatus } from '../../upkeep/status.ts';
 import { findCluster } from '../cluster-files.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
+import { listenForInterruption } from '../interruption.ts';
 import { statusSections, watchStatus } from '../live-screen.ts';
 import { print, printJson } from '../output.ts';
 import { realEnv } from '../real-env.ts';
@@ -31,16 +32,15 @@ function show(status: ClusterStatus, asJson: boolean): void {
 
 /** Until Ctrl-C. */
 async function watch(read: () => Promise<ClusterStatus>, asJson: boolean): Promise<void> {
-  const stop = new AbortController();
-  process.once('SIGINT', () => stop.abort());
+  const { signal } = listenForInterruption();
   if (!asJson && process.stdout.isTTY) {
-    await watchStatus({ read, signal: stop.signal }, ({ status }) => statusSections(status));
+    await watchStatus({ read, signal }, ({ status }) => statusSections(status));
     return;
   }
-  while (!stop.signal.aborted) {
+  while (!signal.aborted) {
     const status = await read();
     print(asJson ? JSON.stringify(statusJson(status)) : `${renderStatus(status)}\n`);
-    await sleep(1_000, undefined, { signal: stop.signal }).catch(() => undefined);
+    await sleep(1_000, undefined, { signal }).catch(() => undefined);
   }
 }
 

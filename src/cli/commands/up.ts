@@ -1,11 +1,16 @@
 import { resolve } from 'node:path';
 import { connectCatalog } from '../../client.ts';
+import { DEFAULT_POOL_ID, poolById } from '../../catalog/document.ts';
+import type { ClusterFile } from '../../cluster-location.ts';
+import { createNodeEnv } from '../../env-node.ts';
 import { UsageError } from '../../errors.ts';
+import { NodeDirectory } from '../../node-directory.ts';
 import { collectStatus } from '../../upkeep/status.ts';
-import { ClusterFiles, DEFAULT_DATA, findCluster } from '../cluster-files.ts';
+import { ClusterFiles, DEFAULT_DATA, findCluster, readKeyFile } from '../cluster-files.ts';
 import { EXIT, exitCodeOf } from '../exit-codes.ts';
 import { createLocalCluster, startMount, startNodes, stopLocalCluster } from '../local-cluster.ts';
 import { runScreen } from '../live-screen.ts';
+import { listenForInterruption } from '../interruption.ts';
 import { note, print, printError } from '../output.ts';
 import { realEnv } from '../real-env.ts';
 
@@ -25,10 +30,7 @@ const DEFAULT_NODES = 3;
 export async function up(options: UpOptions): Promise<void> {
   const files = new ClusterFiles(options.data ?? process.env['TATAMI_DATA'] ?? DEFAULT_DATA);
   // Asked to stop while still starting: finish the step, then stop everything that was started.
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  const stop = listenForInterruption({ insistent: false });
   try {
     const mountPoint = await start(files, options, stop.signal);
     if (options.detach === true && !stop.signal.aborted) return;
@@ -50,20 +52,27 @@ export async function up(options: UpOptions): Promise<void> {
     const stopped = await stopLocalCluster(files);
     note(`stopped ${stopped.length} processes; start again with the same command, all files will be there`);
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    stop.end();
   }
 }
 
 async function start(files: ClusterFiles, options: UpOptions, signal: AbortSignal): Promise<string | undefined> {
   let file = await files.load();
   if (file === undefined) {
-    file = await createLocalCluster(files, { nodeCount: options.nodes ?? DEFAULT_NODES, copies: options.copies });
+    const nodeCount = options.nodes ?? DEFAULT_NODES;
+    if (options.copies !== undefined && options.copies > nodeCount) {
+      throw new UsageError(`${options.copies} copies of each block need as many nodes, not ${nodeCount}`, {
+        remedy: `Give --nodes ${options.copies} or more, or --copies ${nodeCount} or fewer.`,
+      });
+    }
+    file = await createLocalCluster(files, { nodeCount, copies: options.copies });
     print(`new cluster of ${file.nodes.length} nodes in ${files.path}`);
   } else if (options.nodes !== undefined && options.nodes !== file.nodes.length) {
     throw new UsageError(`the cluster in ${files.path} has ${file.nodes.length} nodes, not ${options.nodes}`, {
       remedy: 'Leave out --nodes, or choose another --data directory for a new cluster.',
     });
+  } else if (options.copies !== undefined) {
+    await refuseOtherCopies(files, file, options.copies);
   }
   const { started, alreadyRunning } = await startNodes(files, file);
   const running = alreadyRunning.length > 0 ? ` (${alreadyRunning.join(', ')} already running)` : '';
@@ -88,4 +97,17 @@ async function start(files: ClusterFiles, options: UpOptions, signal: AbortSigna
   }
   if (file.mountPoint !== mountPoint) await files.save({ ...file, mountPoint });
   return mountPoint;
+}
+
+/** As many as the cluster has is no change; another number would be a promise that nothing keeps. */
+async function refuseOtherCopies(files: ClusterFiles, file: ClusterFile, wanted: number): Promise<void> {
+  const [first] = file.nodes;
+  if (first === undefined) return;
+  const key = await readKeyFile(files.keyPath);
+  const { catalog } = await new NodeDirectory(createNodeEnv().disk, files.nodePath(first.id)).load(key.clusterId);
+  const copies = poolById(catalog, DEFAULT_POOL_ID)?.copies;
+  if (copies === wanted) return;
+  throw new UsageError(`the cluster in ${files.path} keeps ${copies} copies of each block, not ${wanted}`, {
+    remedy: 'Leave out --copies, or choose another --data directory for a new cluster.',
+  });
 }
