@@ -49,7 +49,7 @@ export const libraryRead: Benchmark = {
         tatami('down', '--data', data);
         rmSync(data, { recursive: true, force: true });
       }
-      context.note(`library read from ${nodeCount} node(s): ${median(speeds).toFixed(0)} MB/s`);
+      await context.note(`library read from ${nodeCount} node(s): ${median(speeds).toFixed(0)} MB/s`);
       rows.push(pairRow(`library read, ${nodeCount} node${nodeCount === 1 ? '' : 's'}`, speeds, 'raw disk', raw));
     }
     rmSync(rawFile);

@@ -36,7 +36,9 @@ export const sequentialWrite: Benchmark = {
     for (let round = 0; round < context.rounds; round++) {
       raw.push(timedWrite(join(context.workDirectory, 'raw-write'), context.sizeBytes));
       ours.push(timedWrite(join(context.mountDirectory, 'write'), context.sizeBytes));
-      context.note(`write round ${round + 1}: ${ours.at(-1)?.toFixed(0)} MB/s, raw ${raw.at(-1)?.toFixed(0)} MB/s`);
+      await context.note(
+        `write round ${round + 1}: ${ours.at(-1)?.toFixed(0)} MB/s, raw ${raw.at(-1)?.toFixed(0)} MB/s`,
+      );
     }
     const share = raw.map((value) => value / COPIES);
     return [pairRow('sequential write + fsync', ours, `raw disk / ${COPIES}`, share, WRITE_GOAL)];
@@ -101,7 +103,7 @@ async function coldRows(context: BenchContext, raw: string, file: string): Promi
     emptyOne.push(empty.one);
     least.push(Math.min(rawSpeed, EMPTY_SHARE * empty.one));
     fourLeast.push(Math.min(rawFour, EMPTY_SHARE * empty.four));
-    context.note(
+    await context.note(
       `read round ${round + 1}: ${one.at(-1)?.toFixed(0)} MB/s, four ways ${four.at(-1)?.toFixed(0)}; ` +
         `raw ${rawSpeed.toFixed(0)}, ${rawFour.toFixed(0)}; empty mount ${empty.one.toFixed(0)}, ${empty.four.toFixed(0)}`,
     );

@@ -29,7 +29,7 @@ export const smallFilesBenchmark: Benchmark = {
       empty.push(await withEmptyMount(context, async (path) => warmSmallFiles(join(path, 'small'), count)));
       ours.push(warmSmallFiles(join(context.mountDirectory, 'small'), count));
       const last = ours.at(-1);
-      context.note(
+      await context.note(
         `small files round ${round + 1}: create ${last?.create.toFixed(0)}/s, stat ${last?.stat.toFixed(0)}/s`,
       );
     }

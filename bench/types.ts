@@ -33,7 +33,8 @@ export interface BenchContext {
    * it may make there. False, and nothing done, where the cluster is not on this machine.
    */
   readonly withUncachedMount: (work: (directory: string) => void) => Promise<boolean>;
-  readonly note: (line: string) => void;
+  /** Also lets the program hear that it is interrupted: most of a benchmark is synchronous. */
+  readonly note: (line: string) => Promise<void>;
 }
 
 export interface Benchmark {

@@ -1,5 +1,5 @@
 /** The files of a one-machine cluster (cluster-location.ts), and how any command finds its cluster. */
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { ClusterKey } from '../cluster-key.ts';
 import { formatClusterKey, parseClusterKey } from '../cluster-key.ts';
@@ -7,6 +7,7 @@ import { CLUSTER_FILE, KEY_FILE, parseClusterFile } from '../cluster-location.ts
 import type { ClusterFile } from '../cluster-location.ts';
 import { UsageError } from '../errors.ts';
 import { checkAddress } from './node-arguments.ts';
+import { newDirectory } from './new-directory.ts';
 
 export class ClusterFiles {
   readonly path: string;
@@ -52,7 +53,7 @@ export class ClusterFiles {
   }
 
   async save(file: ClusterFile): Promise<void> {
-    await mkdir(this.path, { recursive: true });
+    await newDirectory(this.path);
     await writeFile(join(this.path, CLUSTER_FILE), `${JSON.stringify(file, undefined, 1)}\n`);
   }
 }

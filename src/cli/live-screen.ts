@@ -6,6 +6,7 @@ import { fitScreen } from './fit-screen.ts';
 import type { Section } from './fit-screen.ts';
 import { bytes, print, rate } from './output.ts';
 import { Painter } from './painter.ts';
+import { ownCommand, shellWord } from './own-command.ts';
 import { statusParts } from './render-status.ts';
 
 export interface ScreenOptions {
@@ -107,13 +108,14 @@ function screenSections(options: ScreenOptions, now: Moment, before: Moment | un
 }
 
 function thingsToTry(options: ScreenOptions): string[] {
-  const data = options.dataPath;
+  const data = shellWord(options.dataPath);
+  const tatami = ownCommand();
   const files =
     options.mountPoint === undefined
-      ? [`  npx tatami put FILE /name --data ${data}`, `  npx tatami ls -l / --data ${data}`]
+      ? [`  ${tatami} put FILE /name --data ${data}`, `  ${tatami} ls -l / --data ${data}`]
       : [
-          `  cp -r SOME_FOLDER ${options.mountPoint}/`,
-          `  npx tatami stat /FILE --data ${data}      which node holds which block`,
+          `  cp -r SOME_FOLDER ${shellWord(options.mountPoint)}/`,
+          `  ${tatami} stat /FILE --data ${data}      which node holds which block`,
         ];
-  return [pc.bold('Try, in another terminal:'), ...files, `  npx tatami status --data ${data}`];
+  return [pc.bold('Try, in another terminal:'), ...files, `  ${tatami} status --data ${data}`];
 }

@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
-import { mkdir, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { levelUpmap } from '../blocks/placement-level.ts';
@@ -21,10 +21,12 @@ import { GiB } from '../limits.ts';
 import { NodeDirectory } from '../node-directory.ts';
 import { readKeyFile, writeKeyFile } from './cluster-files.ts';
 import type { ClusterFiles } from './cluster-files.ts';
+import { note, progress } from './output.ts';
 import { liveRecords, recordedMountPoints, stopProcesses } from './process-record.ts';
 import type { ProcessRecord } from './process-record.ts';
 import { spawnBackground } from './spawn.ts';
 import { thisUser } from './this-user.ts';
+import { newDirectory } from './new-directory.ts';
 
 /** A node replays its log and scans its newest pack before it is ready; on a slow disk that takes a while. */
 const NODE_READY_TIMEOUT_MS = 60_000;
@@ -32,6 +34,8 @@ const MOUNT_READY_TIMEOUT_MS = 40_000;
 /** After this a node or mount that was asked to stop is ended by force (Ctrl-C promises 5 s in all). */
 const MOUNT_STOP_MS = 2_500;
 const NODE_STOP_MS = 2_000;
+/** After this `tatami up` says what it waits for. */
+const SLOW_START_MS = 5_000;
 const FIRST_PORT = 7401;
 
 export interface NewCluster {
@@ -44,7 +48,7 @@ export interface NewCluster {
 /** Makes the files of a new cluster; nothing runs yet. */
 export async function createLocalCluster(files: ClusterFiles, wish: NewCluster): Promise<ClusterFile> {
   const env = createNodeEnv();
-  await mkdir(files.path, { recursive: true });
+  await newDirectory(files.path);
   const names = (await env.disk.readdir(files.path)).filter((name) => name !== 'lost+found');
   if (names.length > 0) {
     throw new UsageError(`${files.path} is not empty and holds no cluster`, {
@@ -126,7 +130,21 @@ export async function startNodes(files: ClusterFiles, file: ClusterFile): Promis
   await readKeyFile(files.keyPath);
   const running = new Set((await liveRecords(files.runPath)).filter((r) => r.role === 'node').map((r) => r.name));
   const missing = file.nodes.filter((node) => !running.has(node.id));
-  const results = await Promise.allSettled(missing.map((node) => startNode(files, node)));
+  const bar = progress('starting nodes', missing.length);
+  if (process.stderr.isTTY && missing.length > 0) bar.update(0);
+  const waiting = new Set(missing.map((node) => node.id));
+  const slow = setTimeout(() => {
+    if (!process.stderr.isTTY) note(`still waiting for ${[...waiting].join(', ')}: they read their logs`);
+  }, SLOW_START_MS);
+  const results = await Promise.allSettled(
+    missing.map(async (node) => {
+      await startNode(files, node);
+      waiting.delete(node.id);
+      if (process.stderr.isTTY) bar.update(missing.length - waiting.size);
+    }),
+  );
+  clearTimeout(slow);
+  bar.end();
   const failed = results.find((result) => result.status === 'rejected');
   if (failed !== undefined) {
     const names = new Set(missing.map((node) => node.id));
@@ -155,10 +173,8 @@ async function startNode(files: ClusterFiles, node: { id: string; address: strin
 export async function startMount(files: ClusterFiles, mountPoint: string, extra: readonly string[]): Promise<boolean> {
   const path = resolve(mountPoint);
   if ((await liveRecords(files.runPath)).some((record) => record.mountPoint === path)) return false;
-  await mkdir(path, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-    // A stale mount answers ENOTCONN to everything; the mount process clears it.
-    if (error.code !== 'EEXIST' && error.code !== 'ENOTCONN') throw error;
-  });
+  // A stale mount answers ENOTCONN to everything; the mount process clears it.
+  if ((await inspectMountPoint(path)).state === 'missing') await newDirectory(path);
   await spawnBackground({
     args: ['mount', path, '--data', files.path, '--foreground', ...extra],
     logFile: join(files.logPath, 'mount.log'),

@@ -165,7 +165,7 @@ function buildProgram(): Command {
   withCluster(
     program
       .command('stat')
-      .description("a file's attributes, its extents and which nodes hold each block")
+      .description('attributes of anything; for a file, its extents and which nodes hold each block')
       .argument('<path>')
       .option('--json', 'for scripts'),
   ).action(async (path, options) => (await import('./commands/stat.ts')).statFile(path, options));

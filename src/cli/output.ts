@@ -71,35 +71,51 @@ const BLANK_BORDERS = Object.fromEntries(
 export interface Progress {
   /** Absolute position. */
   readonly update: (done: number) => void;
-  /** Ends the line or bar. */
-  end(): void;
+  /** Ends the line or bar. Idempotent. */
+  readonly end: () => void;
 }
 
-/** A bar on a terminal; elsewhere a line each tenth of the way. `unit` formats positions. */
+/** A bar on a terminal, from the first update on; elsewhere a line each tenth of the way. `unit` formats positions. */
 export function progress(label: string, total: number, unit: (count: number) => string = String): Progress {
   if (process.stderr.isTTY) return progressBar(label, total, unit);
   let nextTenth = 1;
   return {
     update(done) {
-      if (total <= 0 || done < (total * nextTenth) / 10) return;
+      if (total <= 0 || nextTenth > 10 || done < (total * nextTenth) / 10) return;
       nextTenth = Math.floor((done * 10) / total) + 1;
-      note(`${label}: ${Math.floor((done * 100) / total)}% (${unit(done)} of ${unit(total)})`);
+      note(`${label}: ${Math.min(100, Math.floor((done * 100) / total))}% (${unit(done)} of ${unit(total)})`);
     },
     end: () => undefined,
   };
 }
 
 function progressBar(label: string, total: number, unit: (count: number) => string): Progress {
-  const bar = new cliProgress.SingleBar({
-    format: `${label} {bar} {percentage}% {done} of {all}, {eta_formatted} left`,
-    barsize: 30,
-    hideCursor: true,
-    clearOnComplete: true,
-    stream: process.stderr,
-  });
-  bar.start(Math.max(total, 1), 0, { done: unit(0), all: unit(total) });
+  let bar: cliProgress.SingleBar | undefined;
+  const begin = (): cliProgress.SingleBar => {
+    const begun = new cliProgress.SingleBar({
+      format(options, { progress: part, eta }, { done, all }: { done: string; all: string }) {
+        const left = Number.isFinite(eta) && eta > 0 ? `, ${Math.ceil(eta)} s left` : '';
+        const drawn = cliProgress.Format.BarFormat(part, options);
+        return `${label} ${drawn} ${Math.floor(part * 100)}% ${done} of ${all}${left}`;
+      },
+      barsize: 30,
+      hideCursor: true,
+      clearOnComplete: true,
+      stream: process.stderr,
+    });
+    begun.start(Math.max(total, 1), 0, { done: unit(0), all: unit(total) });
+    return begun;
+  };
   return {
-    update: (done) => bar.update(done, { done: unit(done) }),
-    end: () => bar.stop(),
+    update(done) {
+      bar ??= begin();
+      // Totals that were estimated can be too small.
+      if (done > bar.getTotal()) bar.setTotal(done);
+      bar.update(done, { done: unit(done), all: unit(Math.max(total, done)) });
+    },
+    end() {
+      bar?.stop();
+      bar = undefined;
+    },
   };
 }

@@ -2,9 +2,10 @@
  * Which processes belong to a local cluster: one small file each. A pid alone may have been given to another program
  * since; together with the start time from /proc it names one process for ever.
  */
-import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { newDirectory } from './new-directory.ts';
 
 export interface ProcessRecord {
   readonly role: 'node' | 'mount' | 'supervisor';
@@ -32,7 +33,7 @@ export async function startTicksOf(pid: number): Promise<string | undefined> {
 export async function writeRecord(path: string, record: Omit<ProcessRecord, 'startTicks'>): Promise<void> {
   const startTicks = await startTicksOf(record.pid);
   if (startTicks === undefined) return;
-  await mkdir(dirname(path), { recursive: true });
+  await newDirectory(dirname(path));
   await writeFile(`${path}.tmp`, `${JSON.stringify({ ...record, startTicks })}\n`);
   await rename(`${path}.tmp`, path);
 }

@@ -3,6 +3,8 @@ import pc from 'picocolors';
 import type { Finding } from '../upkeep/health.ts';
 import type { ClusterStatus, NodeStatus } from '../upkeep/status.ts';
 import { sparesOf, votersInWords } from '../upkeep/voter-health.ts';
+import { isThisProcess, parseClientLabel } from './client-label.ts';
+import { shownName } from './file-names.ts';
 import { bytes, table } from './output.ts';
 
 /** The parts of the picture. */
@@ -56,15 +58,19 @@ export function statusParts(status: ClusterStatus): StatusParts {
       ['pool', 'kind', 'copies', 'block size', 'placement groups'],
       status.pools.map((pool) => [pool.name, pool.kind, pool.copies, bytes(pool.blockSizeBytes), pool.pgCount]),
     ),
-    clients: status.mounts.length === 0 ? '' : clientTable(status.mounts),
+    clients: clientTable(status.mounts),
     findings: status.findings.map(renderFinding).join('\n'),
   };
 }
 
 function clientTable(mounts: ClusterStatus['mounts']): string {
+  const clients = mounts
+    .map(({ label, address }) => ({ ...parseClientLabel(label), address }))
+    .filter((client) => !isThisProcess(client));
+  if (clients.length === 0) return '';
   return table(
-    ['client', 'from'],
-    mounts.map((mount) => [mount.label, mount.address]),
+    ['client', 'host', 'pid', 'from'],
+    clients.map(({ label, host, pid, address }) => [shownName(label), host ?? '-', pid ?? '-', address]),
   );
 }
 

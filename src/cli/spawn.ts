@@ -5,11 +5,13 @@
  * children in order. Ready or failed comes back over Node's IPC channel, closed right after.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, open, readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { TatamiError, TimeoutError } from '../errors.ts';
 import { MiB } from '../limits.ts';
+import { rotateLog } from './rotate-log.ts';
+import { newDirectory } from './new-directory.ts';
 
 export type ChildMessage =
   | { readonly kind: 'ready'; readonly detail: string }
@@ -53,7 +55,8 @@ export interface Spawned {
 
 /** Resolves once ready; rejects with the child's own error, after it has gone. */
 export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
-  await mkdir(dirname(options.logFile), { recursive: true });
+  await newDirectory(dirname(options.logFile));
+  await rotateLog(options.logFile);
   const log = await open(options.logFile, 'a');
   try {
     // For developers: `TATAMI_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/prof" tatami up` profiles every process.

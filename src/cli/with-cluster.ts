@@ -2,6 +2,7 @@
 import type { ClusterClient } from '../client.ts';
 import { connectCluster } from '../client.ts';
 import type { FileSystem } from '../vfs/api.ts';
+import { clientLabel } from './client-label.ts';
 import { findCluster } from './cluster-files.ts';
 import type { WhereOptions } from './cluster-files.ts';
 import { realEnv } from './real-env.ts';
@@ -13,7 +14,7 @@ export async function withClient<T>(
   work: (client: ClusterClient) => Promise<T>,
 ): Promise<T> {
   const where = await findCluster(options);
-  const client = await connectCluster({ env: realEnv(where.key), ...where, label });
+  const client = await connectCluster({ env: realEnv(where.key), ...where, label: clientLabel(label) });
   try {
     return await work(client);
   } finally {

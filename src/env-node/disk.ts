@@ -4,11 +4,12 @@
 import fs from 'node:fs';
 import { promises as fsp } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { Disk, DiskFile, Kv, KvOptions } from '../env.ts';
 import { StateError } from '../errors.ts';
 import { openLevelKv } from './kv.ts';
 import { takeLock } from './lock.ts';
+import { makeDirectory } from './make-directory.ts';
 
 const OPEN_FLAGS = {
   read: fs.constants.O_RDONLY,
@@ -79,10 +80,10 @@ export class NodeDisk implements Disk {
 
   /** The directories made are durable on return: it happens seldom, and a lost directory takes all below it along. */
   async mkdir(path: string): Promise<void> {
-    const first = await fsp.mkdir(path, { recursive: true });
+    const first = await makeDirectory(path);
     if (first === undefined) return;
     const above = dirname(first);
-    for (let made = path.replace(/(?<=.)\/+$/, ''); made !== above && made !== dirname(made); made = dirname(made)) {
+    for (let made = resolve(path); made !== above; made = dirname(made)) {
       await syncDirectory(dirname(made));
     }
   }

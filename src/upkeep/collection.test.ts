@@ -79,7 +79,7 @@ describe('upkeep', () => {
     expect(troubles.length).toBeGreaterThan(0);
     for (const trouble of troubles) {
       expect(trouble.kind).toBe('under-replicated');
-      expect(trouble.paths[0]).toMatch(/^\/some\/file-\d$/);
+      expect(Buffer.from(trouble.paths[0] ?? []).toString()).toMatch(/^\/some\/file-\d$/);
     }
   });
 });

@@ -82,7 +82,10 @@ describe('health in words', () => {
   it('is unavailable when the primary cannot be reached, and says so first', () => {
     const status = statusOf(['down', {}, {}]);
     expect(status.health).toBe('unavailable');
-    expect(status.findings[0]).toMatchObject({ severity: 'unavailable', remedy: expect.stringMatching(/n2 takes over/) });
+    expect(status.findings[0]).toMatchObject({
+      severity: 'unavailable',
+      remedy: expect.stringMatching(/n2 takes over/),
+    });
     const both = statusOf(['down', 'down', {}]);
     expect(both.findings[0]).toMatchObject({ severity: 'unavailable', remedy: expect.stringMatching(/voters/) });
     const five = statusOf(['down', 'down', {}, {}, {}]);

@@ -153,3 +153,11 @@ function summarise(group: Group, nodes: readonly NodeStatus[]): GroupSummary {
   }
   return { ...group, seq: report.committedSeq, serving: report.serving, detail: report.detail };
 }
+
+/** What there is to look through: copies on the nodes that answer, and about how many blocks these are copies of. */
+export function storedBlocks(status: ClusterStatus): { copyCount: number; blockCount: number } {
+  const copyCount = status.nodes.reduce((sum, node) => sum + (node.report?.blockCount ?? 0), 0);
+  const up = status.nodes.filter((node) => node.state === 'up').length;
+  const copies = Math.min(up, ...status.pools.filter((pool) => pool.kind === 'filesystem').map((pool) => pool.copies));
+  return { copyCount, blockCount: Math.ceil(copyCount / Math.max(1, copies)) };
+}

@@ -1,7 +1,16 @@
 /** Wrong keys, garbage, wrong directories, busy ports and mount points: each a clear error, and nothing is harmed. */
 import { createSocket } from 'node:dgram';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, connect as connectTcp } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -163,6 +172,7 @@ describe('bad input', () => {
       ['ls', '/', '--connect', 'no-port'],
       ['up', '--data', join(cluster.directory, 'new'), '--nodes', '1', '--copies', '2'],
       ['up', '--data', cluster.data, '--copies', '2', '--detach'],
+      ['up', '--data', '/proc/tatami'],
     ]) {
       const ran = await tatami(args, { cwd: cluster.directory });
       expect([args.join(' '), ran.code]).toEqual([args.join(' '), 2]);
@@ -182,6 +192,13 @@ describe('bad input', () => {
   it('a stale mount left by a crash is cleared at the next start', async () => {
     await cluster.kill('mount');
     expect(() => readdirSync(cluster.mount)).toThrow(/ENOTCONN|ECONNABORTED/);
+    await cluster.up();
+    await unharmed();
+    await cluster.kill('mount');
+    const link = join(cluster.directory, 'link');
+    symlinkSync(cluster.mount, link);
+    await mustTatami(['umount', link]);
+    expect(mountsBelow(cluster.directory)).toEqual([]);
     await cluster.up();
     await unharmed();
   });

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -100,7 +100,9 @@ describe('a cluster made by hand', () => {
     expect(busy.stderr).toMatch(/in use by sleep \(pid \d+\)/);
     inUse.kill();
     await once(inUse, 'exit');
-    await mustTatami(['umount', mount]);
+    const link = join(directory, 'link');
+    symlinkSync('mnt', link);
+    await mustTatami(['umount', link]);
     expect(mountsBelow(mount)).toEqual([]);
   });
 

@@ -1,7 +1,7 @@
 /** `tatami up` and `down` as a user runs them: start, use, stop, start again; nothing is left behind. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -86,7 +86,9 @@ describe('up and down', () => {
     expect(status.groups).toMatchObject([
       { name: 'g0', primary: 'n1', secondary: 'n2', learners: ['n3'], serving: true },
     ]);
-    expect(status.mounts.some((mount) => mount.label.includes(cluster.mount))).toBe(true);
+    expect(status.mounts.filter((mount) => mount.kind === 'mount')).toMatchObject([
+      { kind: 'mount', mountPoint: cluster.mount, pid: pids.get('mount'), host: hostname() },
+    ]);
     const text = await mustTatami(['status', '--data', cluster.data]);
     expect(text).toContain('healthy');
     await cluster.kill('n3');

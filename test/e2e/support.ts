@@ -108,7 +108,14 @@ export interface StatusJson {
     readonly seq: number | null;
     readonly serving: boolean;
   }[];
-  readonly mounts: readonly { readonly label: string }[];
+  readonly mounts: readonly {
+    readonly kind: 'mount' | 'program';
+    readonly label: string;
+    readonly mountPoint?: string;
+    readonly host: string | null;
+    readonly pid: number | null;
+    readonly address: string;
+  }[];
 }
 
 export interface ClusterOptions {

@@ -1,5 +1,6 @@
 /** Without root: a cluster is made, mounted through fusermount, written to, read and stopped by a plain user. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, chownSync, existsSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -42,6 +43,14 @@ describe.skipIf(!canMount || !canRead)('a user who is not root', () => {
     expect(await processesWith(data)).toEqual([]);
     await mustTatami(['up', '--data', data, '--mount', mount, '--detach'], asUser);
     expect(await shell(`cmp '${mount}/d/f' '${mount}/d/g'; rm -r '${mount}/d'; ls -A '${mount}'`, asUser)).toBe('');
+    // Root may not even enter another user's mount: the program goes there itself.
+    const user = spawn('sh', ['-c', `cd '${mount}' && echo there && exec sleep 60`], { ...USER, cwd: '/' });
+    await once(user.stdout, 'data');
+    const busy = await run(process.execPath, [TATAMI, 'umount', mount], asUser);
+    expect([busy.code, busy.stderr]).toEqual([1, expect.stringMatching(/in use by sleep/)]);
+    await mustTatami(['umount', '--force', mount], asUser);
+    expect(mountsBelow(directory)).toEqual([]);
+    user.kill();
   });
 
   it('owns what `tatami init` makes', async () => {

@@ -3,7 +3,7 @@ import type { SpawnSyncOptions } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { BENCHMARKS } from '../../../bench/index.ts';
 import type { BenchContext, Row } from '../../../bench/index.ts';
@@ -47,10 +47,14 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
       smallFileCount: SMALL_FILES,
       restartCold: setUp.restartCold,
       withUncachedMount: (work) => withUncachedMount(setUp.places, work),
-      note,
+      note: async (line) => {
+        note(line);
+        await hearSignals();
+      },
     };
-    for (const benchmark of wanted) {
-      note(`${benchmark.name}: ${benchmark.about}`);
+    for (const [index, benchmark] of wanted.entries()) {
+      note(`[${index + 1} of ${wanted.length}] ${benchmark.name}: ${benchmark.about}`);
+      await hearSignals();
       rows.push(...(await benchmark.run(context)));
     }
     const [cpu] = cpus();
@@ -69,7 +73,7 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
     }
   } finally {
     // Programs that a benchmark runs are interrupted with it, and their errors come before our own signal.
-    await setImmediate();
+    await hearSignals();
     setUp.end();
     interruption.end();
   }
@@ -96,6 +100,11 @@ function tatami(...args: string[]): void {
   const { status, error } = spawnSync(process.execPath, [TATAMI, ...args], options);
   if (error !== undefined) throw error;
   if (status !== 0) throw new TatamiError('ERR_BENCH', `tatami ${args[0]} ended with ${status}`);
+}
+
+/** A signal that has come is heard when the event loop has polled. */
+async function hearSignals(): Promise<void> {
+  await sleep(20);
 }
 
 /** Runs `work` the first time only. */

@@ -1,32 +1,31 @@
 import { isUtf8 } from 'node:buffer';
 import type { Ino } from '../../ids.ts';
+import { BLOCK_MAX_BYTES } from '../../limits.ts';
 import { fsck as check } from '../../upkeep/fsck.ts';
 import type { Trouble } from '../../upkeep/fsck.ts';
-import { collectStatus } from '../../upkeep/status.ts';
+import { collectStatus, storedBlocks } from '../../upkeep/status.ts';
 import type { FileSystem } from '../../vfs/api.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
 import { childPath, shownName } from '../file-names.ts';
 import { atPath } from '../path-errors.ts';
-import { note, print, printJson } from '../output.ts';
+import { print, printJson, progress } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
 
 export async function fsck(path: string, options: WhereOptions & { json?: boolean }): Promise<void> {
   await withFileSystem(options, 'tatami fsck', async (fs, client) => {
-    const inos = path === '/' ? undefined : await atPath(path, () => inodesBelow(fs, path));
-    let nextNote = 1_000;
+    const status = await collectStatus(client.network, client.catalog);
+    const below = path === '/' ? undefined : await atPath(path, () => inodesBelow(fs, path));
+    const blockCount = below?.blockCount ?? storedBlocks(status).blockCount;
+    const bar = progress('fsck', blockCount, (count) => `${count} blocks`);
     const result = await check({
       meta: client.meta,
       blocks: client.blocks,
       catalog: client.catalog,
-      status: await collectStatus(client.network, client.catalog),
-      ...(inos === undefined ? {} : { only: (ino: Ino) => inos.has(ino) }),
-      onProgress(count) {
-        if (count < nextNote) return;
-        nextNote += 1_000;
-        note(`fsck: ${count} blocks checked`);
-      },
-    });
+      status,
+      ...(below === undefined ? {} : { only: (ino: Ino) => below.inos.has(ino) }),
+      onProgress: bar.update,
+    }).finally(bar.end);
     if (options.json === true) printJson({ ...result, troubles: result.troubles.map(troubleJson) });
     else {
       for (const trouble of result.troubles) print(troubleLine(trouble));
@@ -53,14 +52,17 @@ function namesOf(trouble: Trouble, write: (path: Uint8Array) => string): string[
   return trouble.paths.length > 0 ? trouble.paths.map(write) : [`(inode ${trouble.ino}, deleted but open)`];
 }
 
-async function inodesBelow(fs: FileSystem, path: string): Promise<Set<number>> {
-  const found = new Set<number>();
+/** All inodes of a tree, and about how many blocks they have. */
+async function inodesBelow(fs: FileSystem, path: string): Promise<{ inos: Set<number>; blockCount: number }> {
+  const inos = new Set<number>();
+  let blockCount = 0;
   const walk = async (at: string | Buffer): Promise<void> => {
     const stats = await fs.lstat(at);
-    found.add(Number(stats.ino));
+    inos.add(Number(stats.ino));
+    if (stats.isFile()) blockCount += Math.ceil(stats.size / BLOCK_MAX_BYTES);
     if (!stats.isDirectory()) return;
     for (const name of await fs.readdir(at, 'buffer')) await walk(childPath(at, name));
   };
   await walk(path);
-  return found;
+  return { inos, blockCount };
 }

@@ -1,23 +1,30 @@
 import { collectGarbage } from '../../upkeep/gc.ts';
+import { collectStatus, storedBlocks } from '../../upkeep/status.ts';
 import type { WhereOptions } from '../cluster-files.ts';
-import { bytes, note, print, printJson } from '../output.ts';
+import { bytes, print, printJson, progress } from '../output.ts';
 import { withClient } from '../with-cluster.ts';
 
 export async function gc(options: WhereOptions & { dryRun?: boolean; json?: boolean }): Promise<void> {
   await withClient(options, 'tatami gc', async (client) => {
     const dryRun = options.dryRun === true;
-    let shown = 0;
+    const { copyCount, blockCount } = storedBlocks(await collectStatus(client.network, client.catalog));
+    const blocks = (count: number) => `${count} blocks`;
+    const bars = {
+      mark: progress('gc: blocks in use', blockCount, blocks),
+      sweep: progress('gc: copies looked at', copyCount, blocks),
+    };
     const result = await collectGarbage({
       network: client.network,
       catalog: client.catalog,
       meta: client.meta,
       dryRun,
-      onProgress(progress) {
-        const now = performance.now();
-        if (now - shown < 2_000) return;
-        shown = now;
-        note(`${progress.phase}: ${progress.markedCount} blocks in use, ${progress.scannedCount} copies looked at`);
+      onProgress({ phase, markedCount, scannedCount }) {
+        if (phase === 'sweep') bars.mark.end();
+        bars[phase].update(phase === 'mark' ? markedCount : scannedCount);
       },
+    }).finally(() => {
+      bars.mark.end();
+      bars.sweep.end();
     });
     if (options.json === true) return printJson(result);
     print(`${result.scannedCount} block copies looked at, ${result.liveCount} blocks in use`);

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { mkdir, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { firstCatalog } from '../../catalog/document.ts';
 import { newClusterKey } from '../../cluster-key.ts';
 import { createNodeEnv } from '../../env-node.ts';
@@ -10,6 +10,7 @@ import { writeKeyFile } from '../cluster-files.ts';
 import { print } from '../output.ts';
 import { checkAddress, defaultNodeId } from '../node-arguments.ts';
 import { thisUser } from '../this-user.ts';
+import { newDirectory } from '../new-directory.ts';
 
 export interface InitOptions {
   readonly data: string;
@@ -29,7 +30,7 @@ export async function init(options: InitOptions): Promise<void> {
   const id = (options.id ?? defaultNodeId()) as NodeId;
   const key = newClusterKey(env.random);
   const storeId = Buffer.from(env.random.bytes(8)).toString('hex');
-  await mkdir(options.data, { recursive: true });
+  await newDirectory(options.data);
   const space = await statfs(options.data);
   const catalog = firstCatalog({
     clusterId: key.clusterId,

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdir, rm } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
 import { UsageError } from '../../errors.ts';
 import { MOUNT_THREAD_COUNT, mountFuse } from '../../fuse/mount.ts';
 import { sentences } from '../../log.ts';
+import { clientLabel } from '../client-label.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { findCluster } from '../cluster-files.ts';
 import { processLogger } from '../logger.ts';
@@ -75,7 +75,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const log = processLogger('tatami-mount');
   const where = await findCluster(options);
   const env = realEnv(where.key);
-  const label = `mount ${path} on ${hostname()} pid ${process.pid}`;
+  const label = clientLabel(`mount ${path}`);
   const client = await connectCluster({ env, ...where, label, log });
   const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${nameOf(path)}.json`);
@@ -95,7 +95,6 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     });
     vfs.setNotifier(mounted.notifier);
     if (record !== undefined) {
-      await mkdir(join(record, '..'), { recursive: true });
       recorded = true;
       await writeRecord(record, { role: 'mount', name: path, pid: process.pid, mountPoint: path });
     }

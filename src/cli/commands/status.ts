@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connectCatalog } from '../../client.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import type { ClusterStatus } from '../../upkeep/status.ts';
+import { clientLabel, isThisProcess, parseClientLabel } from '../client-label.ts';
 import { findCluster } from '../cluster-files.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -13,7 +14,7 @@ import { renderStatus } from '../render-status.ts';
 
 export async function status(options: WhereOptions & { json?: boolean; watch?: boolean }): Promise<void> {
   const where = await findCluster(options);
-  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: 'tatami status' });
+  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami status') });
   try {
     let latest: ClusterStatus | undefined;
     const read = async () => (latest = await collectStatus(client.network, client.catalog));
@@ -88,7 +89,9 @@ export function statusJson(status: ClusterStatus) {
       pgCount: pool.pgCount,
       domain: pool.domain,
     })),
-    mounts: status.mounts,
+    mounts: status.mounts
+      .map(({ label, address }) => ({ ...parseClientLabel(label), address }))
+      .filter((client) => !isThisProcess(client)),
     voters: status.voters.map(({ id, state }) => ({ id, state })),
     usedBytes: status.usedBytes,
     capacityBytes: status.capacityBytes,

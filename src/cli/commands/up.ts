@@ -6,6 +6,7 @@ import { createNodeEnv } from '../../env-node.ts';
 import { UsageError } from '../../errors.ts';
 import { NodeDirectory } from '../../node-directory.ts';
 import { collectStatus } from '../../upkeep/status.ts';
+import { clientLabel } from '../client-label.ts';
 import { ClusterFiles, DEFAULT_DATA, findCluster, readKeyFile } from '../cluster-files.ts';
 import { EXIT, exitCodeOf } from '../exit-codes.ts';
 import { createLocalCluster, startMount, startNodes, stopLocalCluster } from '../local-cluster.ts';
@@ -36,7 +37,7 @@ export async function up(options: UpOptions): Promise<void> {
     if (options.detach === true && !stop.signal.aborted) return;
     if (!stop.signal.aborted) {
       const where = await findCluster({ data: files.path });
-      const client = await connectCatalog({ env: realEnv(where.key), ...where, label: 'tatami up' });
+      const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami up') });
       try {
         await runScreen({
           read: () => collectStatus(client.network, client.catalog),
