@@ -32,12 +32,14 @@ const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
 export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
   const wanted = names.length === 0 ? BENCHMARKS : names.map(findBenchmark);
   const interruption = listenForInterruption({ insistent: false });
-  const setUp = options.mount === undefined ? ownCluster() : givenMount(options.mount, options.data);
+  const setUp = await prepare(options, interruption.signal);
   // A benchmark does not look up from its work: what it uses is taken from under it.
-  interruption.signal.addEventListener('abort', () => {
+  const endNow = () => {
     setUp.end();
     process.exit(EXIT.interrupted);
-  });
+  };
+  if (interruption.signal.aborted) endNow();
+  interruption.signal.addEventListener('abort', endNow);
   try {
     const rows: Row[] = [];
     const context: BenchContext = {
@@ -76,6 +78,16 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
     await hearSignals();
     setUp.end();
     interruption.end();
+  }
+}
+
+/** Ctrl-C can reach a program that is being started before it has a session of its own: that is no failure of its. */
+async function prepare(options: BenchOptions, interrupted: AbortSignal): Promise<SetUp> {
+  try {
+    return options.mount === undefined ? ownCluster() : givenMount(options.mount, options.data);
+  } catch (error) {
+    await hearSignals();
+    throw interrupted.aborted ? interrupted.reason : error;
   }
 }
 
