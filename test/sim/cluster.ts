@@ -2,7 +2,7 @@
  * A whole cluster in a simulated world: real node and client code, and the checkers of what must always hold (DESIGN
  * section 8).
  */
-import { expect } from 'vitest';
+import assert from 'node:assert/strict';
 import { verifyBlock } from '../../src/blocks/identity.ts';
 import { FIRST_GROUP_ID } from '../../src/catalog/document.ts';
 import type { Group } from '../../src/catalog/types.ts';
@@ -148,7 +148,7 @@ export class SimCluster {
     const digests = await this.settle(
       Promise.all(this.nodes().map(async (node) => node.meta.member(FIRST_GROUP_ID)?.digest())),
     );
-    for (const digest of digests) expect(digest).toEqual(digests[0]);
+    for (const digest of digests) assert.deepEqual(digest, digests[0], 'replicas of the metadata differ');
   }
 
   /** Section 8, rule 4: a block that a committed extent names is on disk, intact, on two nodes. */
@@ -168,7 +168,7 @@ export class SimCluster {
         if (checked.has(name)) continue;
         checked.add(name);
         const holders = await this.holdersOf(extent.pool, extent.id, extent.blockBytes);
-        expect(holders.length, `block ${name} of inode ${ino} is on ${holders.join()}`).toBeGreaterThanOrEqual(wanted);
+        assert.ok(holders.length >= wanted, `block ${name} of inode ${ino} is on ${holders.join()}`);
       }
       if (!page.more) break;
     }

@@ -42,6 +42,8 @@ export class SimNetwork {
   /** Pairs `from>to` over which nothing goes. */
   readonly #cut = new Set<string>();
   weather: Weather;
+  /** Runs what arrives at a host, now or when its process runs again. */
+  gate: (host: string, work: () => void) => void = (_host, work) => work();
 
   constructor(time: SimTime, random: SimRandom, weather: Weather = FAIR_WEATHER) {
     this.#time = time;
@@ -87,11 +89,12 @@ export class SimNetwork {
     const isCut = this.#cut.has(`${parcel.from}>${parcel.to}`);
     const delayMs = this.#random.between(latencyMs[0], latencyMs[1]);
     const label = `${parcel.kind} ${parcel.from}>${parcel.to} ${parcel.bytes}`;
+    const arrive = (): void => this.gate(parcel.to, deliver);
     if (parcel.flow === undefined) {
       if (isCut || this.#random.chance(datagramLoss)) return;
       const times = this.#random.chance(datagramDuplication) ? 2 : 1;
       for (let count = 0; count < times; count++) {
-        this.#time.after(delayMs + this.#random.between(0, REORDER_MS), label, deliver);
+        this.#time.after(delayMs + this.#random.between(0, REORDER_MS), label, arrive);
       }
       return;
     }
@@ -106,6 +109,6 @@ export class SimNetwork {
     }
     const startMs = Math.max(this.#time.nowMs + delayMs, flow.lastArrivalMs);
     flow.lastArrivalMs = startMs + parcel.bytes / bytesPerMs;
-    this.#time.at(flow.lastArrivalMs, label, deliver);
+    this.#time.at(flow.lastArrivalMs, label, arrive);
   }
 }

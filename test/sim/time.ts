@@ -113,27 +113,46 @@ export interface ClockError {
 const WALL_START_MS = 1_767_225_600_000;
 const NS_PER_MS = 1_000_000;
 
+/** Runs work of a process, or keeps it until the process runs again. */
+export type Gate = (work: () => void) => void;
+
 /** The clock of one process on one host. */
 export class SimClock implements Clock {
   readonly #time: SimTime;
   readonly #label: string;
   readonly #rate: number;
+  readonly #gate: Gate;
   #offsetMs: number;
+  /** True time for which the monotonic clock stood still, as that of a machine that sleeps does. */
+  #lostMs = 0;
+  #stoodStillAtMs: number | undefined;
   #dead = false;
 
-  constructor(time: SimTime, label: string, error: ClockError = {}) {
+  constructor(time: SimTime, label: string, error: ClockError = {}, gate: Gate = (work) => work()) {
     this.#time = time;
     this.#label = label;
     this.#rate = 1 + (error.drift ?? 0);
     this.#offsetMs = error.offsetMs ?? 0;
+    this.#gate = gate;
   }
 
   monotonicMs(): number {
-    return this.#time.nowMs * this.#rate;
+    return ((this.#stoodStillAtMs ?? this.#time.nowMs) - this.#lostMs) * this.#rate;
+  }
+
+  /** The machine sleeps: its monotonic clock stands still, its wall clock does not. */
+  sleepMachine(): void {
+    this.#stoodStillAtMs ??= this.#time.nowMs;
+  }
+
+  wakeMachine(): void {
+    if (this.#stoodStillAtMs === undefined) return;
+    this.#lostMs += this.#time.nowMs - this.#stoodStillAtMs;
+    this.#stoodStillAtMs = undefined;
   }
 
   wallNs(): bigint {
-    const sinceStartMs = this.monotonicMs() + this.#offsetMs;
+    const sinceStartMs = this.#time.nowMs * this.#rate + this.#offsetMs;
     return BigInt(WALL_START_MS) * BigInt(NS_PER_MS) + BigInt(Math.round(sinceStartMs * NS_PER_MS));
   }
 
@@ -145,12 +164,28 @@ export class SimClock implements Clock {
   setTimer(delayMs: number, callback: () => void): Timer {
     if (Number.isNaN(delayMs)) throw new StateError('a timer needs a delay in milliseconds, not NaN');
     const own = this.monotonicMs() + Math.max(delayMs, 0);
-    // Rounding must not make it early by the host's own clock: "at least" is promised.
-    let atMs = own / this.#rate;
-    while (atMs * this.#rate < own) atMs += Math.max(atMs, 1) * Number.EPSILON;
-    return this.#time.at(atMs, `${this.#label} timer`, () => {
-      if (!this.#dead) callback();
-    });
+    let timer: Timer | undefined;
+    let cancelled = false;
+    const arm = (): void => {
+      // Rounding must not make it early by the host's own clock: "at least" is promised.
+      let atMs = own / this.#rate + this.#lostMs;
+      while ((atMs - this.#lostMs) * this.#rate < own) atMs += Math.max(atMs, 1) * Number.EPSILON;
+      timer = this.#time.at(atMs, `${this.#label} timer`, () =>
+        this.#gate(() => {
+          if (this.#dead || cancelled) return;
+          // The clock stood still meanwhile.
+          if (this.monotonicMs() < own) arm();
+          else callback();
+        }),
+      );
+    };
+    arm();
+    return {
+      cancel: () => {
+        cancelled = true;
+        timer?.cancel();
+      },
+    };
   }
 
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * A program that writes files, and remembers what it was promised: which contents a file may have after a crash.
  */
-import { expect } from 'vitest';
+import assert from 'node:assert/strict';
 import type { Clock } from '../../src/env.ts';
 import type { FileSystem } from '../../src/vfs/api.ts';
 import { SIM_BLOCK_BYTES } from './cluster.ts';
@@ -52,7 +52,7 @@ export class Journal {
 
   /** `acknowledged`: nothing that was answered may be missing; `durable`: nothing that was synced. */
   check(files: ReadonlyMap<string, Buffer>, promise: 'acknowledged' | 'durable'): void {
-    for (const path of files.keys()) expect(this.#paths.has(path), `${path} was never written`).toBe(true);
+    for (const path of files.keys()) assert.ok(this.#paths.has(path), `${path} was never written`);
     for (const [path, versions] of this.#paths) {
       const since = versions.findLastIndex((version) => version[promise]);
       const seen = files.get(path);

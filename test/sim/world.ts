@@ -58,6 +58,10 @@ interface SimHost {
   readonly clockError: ClockError;
   processCount: number;
   bootCount: number;
+  /** How much slower than usual its disk is. */
+  slowness: number;
+  /** While its process is stopped: what happens to it when it goes on, in order. */
+  held: (() => void)[] | undefined;
   running: { readonly env: Env; readonly clock: SimClock; readonly life: Life } | undefined;
 }
 
@@ -70,6 +74,8 @@ export class SimWorld {
   /** For the test itself: which host to crash, when. */
   readonly random: SimRandom;
   readonly network: SimNetwork;
+  /** Looks at the world after every event. */
+  afterEvent: (() => void) | undefined;
   readonly #options: SimWorldOptions;
   readonly #hosts = new Map<string, SimHost>();
   readonly #hash = createHash('sha256');
@@ -83,6 +89,7 @@ export class SimWorld {
     const hosts = options.hosts ?? 0;
     const names = typeof hosts === 'number' ? Array.from({ length: hosts }, (_, index) => `n${index + 1}`) : hosts;
     for (const name of names) this.#host(name);
+    this.network.gate = (name, work) => this.#reach(this.#host(name), work);
   }
 
   get hostNames(): string[] {
@@ -108,6 +115,8 @@ export class SimWorld {
   crashHost(name: string, { kind = 'power', anyKvOrder = false }: CrashHostOptions = {}): void {
     const host = this.#host(name);
     this.log(`${name} crash ${kind}`);
+    const { held = [] } = host;
+    host.held = undefined;
     if (host.running) {
       host.running.life.dead = true;
       host.running.clock.die();
@@ -121,6 +130,46 @@ export class SimWorld {
       this.network.memory.killHost(name);
       host.disk.killProcess();
     }
+    // The dead notice nothing; their machine answers for them.
+    for (const work of held) work();
+  }
+
+  /**
+   * The process on this host stops for a while, as by SIGSTOP; then all that came meanwhile comes at once. `suspend`: its
+   * machine sleeps, so that its monotonic clock stands still too.
+   */
+  pauseHost(name: string, { suspend = false } = {}): void {
+    const host = this.#host(name);
+    if (host.running === undefined) return;
+    this.log(`${name} ${suspend ? 'suspend' : 'pause'}`);
+    host.held ??= [];
+    if (suspend) host.running.clock.sleepMachine();
+  }
+
+  resumeHost(name: string): void {
+    const host = this.#host(name);
+    const { held } = host;
+    if (held === undefined) return;
+    this.log(`${name} resume`);
+    host.running?.clock.wakeMachine();
+    host.held = undefined;
+    // Each in a turn of its own, in the order in which they came; what comes now is not before them.
+    for (const work of held) this.time.after(0, `${name} late`, () => this.#reach(host, work));
+  }
+
+  isPaused(name: string): boolean {
+    return this.#host(name).held !== undefined;
+  }
+
+  /** Makes a host's disk so many times slower than usual; 1: as usual. */
+  slowDisk(name: string, slowness: number): void {
+    this.log(`${name} disk ${slowness}`);
+    this.#host(name).slowness = slowness;
+  }
+
+  #reach(host: SimHost, work: () => void): void {
+    if (host.held === undefined) work();
+    else host.held.push(work);
   }
 
   /** Power is back, a new process starts. */
@@ -205,6 +254,7 @@ export class SimWorld {
     this.#eventCount++;
     this.log(label);
     await turn();
+    this.afterEvent?.();
   }
 
   #stuck(message: string): Error {
@@ -220,18 +270,23 @@ export class SimWorld {
       const { capacityBytes } = this.#options;
       const delay = (op: DiskOp, bytes: number): Promise<void> => {
         const [least, most] = SYNCS.has(op) ? DISK_MS.sync : DISK_MS.other;
-        const delayMs = random.between(least, most) + bytes / DISK_BYTES_PER_MS;
-        return new Promise((resolve) => this.time.after(delayMs, `${name} disk ${op} ${bytes}`, resolve));
+        const delayMs = (random.between(least, most) + bytes / DISK_BYTES_PER_MS) * made.slowness;
+        return new Promise((resolve) =>
+          this.time.after(delayMs, `${name} disk ${op} ${bytes}`, () => this.#reach(made, resolve)),
+        );
       };
-      host = {
+      const made: SimHost = {
         name,
         random,
         disk: new MemoryDisk({ delay, ...(capacityBytes === undefined ? {} : { capacityBytes }) }),
         clockError: { offsetMs: random.between(-offsetMs, offsetMs), drift: random.between(-drift, drift) },
         processCount: 0,
         bootCount: 0,
+        slowness: 1,
+        held: undefined,
         running: undefined,
       };
+      host = made;
       this.#hosts.set(name, host);
     }
     return host;
@@ -239,7 +294,7 @@ export class SimWorld {
 
   #boot(host: SimHost): NonNullable<SimHost['running']> {
     const life: Life = { dead: false };
-    const clock = new SimClock(this.time, host.name, host.clockError);
+    const clock = new SimClock(this.time, host.name, host.clockError, (work) => this.#reach(host, work));
     const env: Env = {
       clock,
       random: host.random.fork(`boot ${host.processCount++}`),

@@ -1,0 +1,46 @@
+/** `npm run sim -- --seed N | --seeds A-B [--nodes K] [--seconds S] [--steps M] [--timeline]`. */
+import { parseArgs } from 'node:util';
+import { runTrial } from './trial.ts';
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    seeds: { type: 'string' },
+    steps: { type: 'string' },
+    nodes: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '60' },
+    timeline: { type: 'boolean', default: false },
+  },
+});
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+const [first = 1, last = first] = (values.seeds ?? values.seed ?? '1').split('-').map(Number);
+let failed = 0;
+const total = { virtualMs: 0, operations: 0, unknown: 0, failovers: 0, withFailover: 0, seeds: 0 };
+for (let seed = first; seed <= last; seed++) {
+  const startMs = Date.now();
+  const nodes = Number(values.nodes);
+  const seconds = Number(values.seconds);
+  const result = await runTrial({ seed, nodes, seconds });
+  total.seeds++;
+  total.virtualMs += result.virtualMs;
+  total.operations += result.operationCount;
+  total.unknown += result.unknownCount;
+  total.failovers += result.failoverCount;
+  if (result.failoverCount > 0) total.withFailover++;
+  const { violations } = result;
+  const troubles = [...result.troubles].map(([name, count]) => `${name} ${count}`).join(', ');
+  say(
+    `seed ${seed}: ${violations.length === 0 ? 'ok' : 'VIOLATED'} ${(result.virtualMs / 1000).toFixed(1)} s, ` +
+      `${result.operationCount} operations (${result.unknownCount} unknown), ${result.failoverCount} fail-overs, ` +
+      `${result.eventCount} events, ${Date.now() - startMs} ms; ${troubles}`,
+  );
+  if (violations.length === 0) continue;
+  failed++;
+  for (const violation of violations) say(`  ${violation.replaceAll('\n', '\n  ')}`);
+  say(`  replay: npm run sim -- --seed ${seed} --nodes ${nodes} --seconds ${seconds} --timeline`);
+}
+say(
+  `${total.seeds} seeds, ${failed} violated; ${(total.virtualMs / 3_600_000).toFixed(2)} virtual hours, ` +
+    `${total.operations} operations (${total.unknown} unknown), ${total.failovers} fail-overs (in ${total.withFailover} seeds)`,
+);
+process.exit(failed === 0 ? 0 : 1);

@@ -1,0 +1,77 @@
+/** What must hold at every instant of a run; looked at after every event. */
+import { FIRST_GROUP_ID } from '../../src/catalog/document.ts';
+import type { Catalog } from '../../src/catalog/types.ts';
+import type { RunningNode } from '../../src/node.ts';
+import { hostOf } from '../../src/testing.ts';
+import type { SimCluster } from './cluster.ts';
+
+export class Monitors {
+  readonly #sim: SimCluster;
+  /** Epoch of the group: the run of the node that served in it. */
+  readonly #servedBy = new Map<number, RunningNode>();
+  /** Epoch of the catalog: its text, and who had it first. */
+  readonly #catalogs = new Map<number, { readonly text: string; readonly node: string }>();
+  readonly #seenCatalog = new WeakMap<RunningNode, Catalog>();
+  readonly #watched = new WeakSet<RunningNode>();
+  readonly violations: string[] = [];
+  /** Nodes that stopped by themselves. */
+  readonly stopped: { readonly id: string; readonly error: Error }[] = [];
+  /** How often another node began to serve. */
+  failoverCount = 0;
+  #lastServing: string | undefined;
+
+  constructor(sim: SimCluster) {
+    this.#sim = sim;
+  }
+
+  look(): void {
+    let serving: RunningNode | undefined;
+    for (const node of this.#sim.nodes()) {
+      this.#watch(node);
+      this.#lookAtCatalog(node);
+      if (!this.#serves(node)) continue;
+      if (serving !== undefined) this.#violated(`R5: ${serving.id} and ${node.id} serve at the same time`);
+      serving = node;
+      this.#lookAtEpoch(node);
+      if (this.#lastServing !== node.id) {
+        if (this.#lastServing !== undefined) this.failoverCount++;
+        this.#lastServing = node.id;
+      }
+    }
+  }
+
+  #serves(node: RunningNode): boolean {
+    if (node.catalog.current().groups[0]?.primary !== node.id || this.#sim.world.isPaused(hostOf(node.id))) return false;
+    return node.meta.member(FIRST_GROUP_ID)?.status().serving === true;
+  }
+
+  #lookAtEpoch(node: RunningNode): void {
+    const epoch = node.meta.member(FIRST_GROUP_ID)?.status().epoch ?? 0;
+    const before = this.#servedBy.get(epoch);
+    if (before === undefined) this.#servedBy.set(epoch, node);
+    else if (before !== node) this.#violated(`${before.id} and another run (${node.id}) both serve in epoch ${epoch}`);
+  }
+
+  #lookAtCatalog(node: RunningNode): void {
+    const catalog = node.catalog.current();
+    const before = this.#seenCatalog.get(node);
+    if (before === catalog) return;
+    this.#seenCatalog.set(node, catalog);
+    if (before !== undefined && before.epoch > catalog.epoch) this.#violated(`${node.id} went back to an older catalog`);
+    const text = JSON.stringify(catalog);
+    const known = this.#catalogs.get(catalog.epoch);
+    if (known === undefined) this.#catalogs.set(catalog.epoch, { text, node: node.id });
+    else if (known.text !== text) this.#violated(`catalog ${catalog.epoch} differs between ${known.node} and ${node.id}`);
+  }
+
+  #watch(node: RunningNode): void {
+    if (this.#watched.has(node)) return;
+    this.#watched.add(node);
+    void node.failed.then((error) => this.stopped.push({ id: node.id, error }));
+  }
+
+  #violated(what: string): void {
+    if (this.violations.length > 20) return;
+    this.violations.push(`${this.#sim.world.time.nowMs.toFixed(1)} ms: ${what}`);
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * What goes wrong in a simulated cluster, drawn from a seed: which kinds of trouble there are at all, and then what
+ * happens when, to whom. Everything ends when it is told to.
+ */
+import { hostOf } from '../../src/testing.ts';
+import { SimCluster } from './cluster.ts';
+import { FAIR_WEATHER } from './network.ts';
+import type { SimRandom } from './random.ts';
+
+export const TROUBLES = [
+  'kill',
+  'killMany',
+  'power',
+  'partition',
+  'isolate',
+  'oneWay',
+  'breakConnections',
+  'pause',
+  'suspend',
+  'slowDisk',
+  'fullDisk',
+  'stepClock',
+  'slowNetwork',
+] as const;
+export type Trouble = (typeof TROUBLES)[number];
+
+export interface NemesisOptions {
+  readonly troubles: readonly Trouble[];
+  /** Clients' names (c1...): they are cut off too. */
+  readonly clients: readonly string[];
+  /** Whether this node may lose its power now without taking anything acknowledged with it. */
+  readonly mayLosePower: (id: string) => boolean;
+  /** Longest pause between two troubles. */
+  readonly pauseMs: number;
+}
+
+/** Longest that one trouble lasts: some longer than lease and grace, and than a connection is given up. */
+const TROUBLE_MS: readonly [number, number] = [50, 8_000];
+const START_RETRY_MS = 500;
+/** Room that a full disk still has. */
+const ROOM_BYTES = 4_096;
+
+export class Nemesis {
+  readonly #sim: SimCluster;
+  readonly #o: NemesisOptions;
+  readonly #random: SimRandom;
+  /** What undoes the troubles of this moment. */
+  readonly #ends = new Set<() => void>();
+  readonly #starting = new Map<string, number>();
+  readonly #full = new Set<string>();
+  readonly counts = new Map<Trouble, number>();
+  /** A node that does not start although nothing keeps it from it. */
+  readonly surprises: string[] = [];
+  #over = false;
+  #startCount = 0;
+
+  constructor(sim: SimCluster, random: SimRandom, options: NemesisOptions) {
+    this.#sim = sim;
+    this.#o = options;
+    this.#random = random;
+  }
+
+  isFull(id: string): boolean {
+    return this.#full.has(id);
+  }
+
+  /** Makes trouble for so long. */
+  async run(forMs: number): Promise<void> {
+    const { world } = this.#sim;
+    const untilMs = world.time.nowMs + forMs;
+    while (world.time.nowMs < untilMs) {
+      await world.run(Math.min(this.#random.between(0, this.#o.pauseMs), untilMs - world.time.nowMs));
+      if (world.time.nowMs >= untilMs) break;
+      const { troubles } = this.#o;
+      const trouble = troubles[this.#random.below(troubles.length)]!;
+      this.#cause(trouble);
+      this.counts.set(trouble, (this.counts.get(trouble) ?? 0) + 1);
+    }
+    this.end();
+  }
+
+  /** Everything is in order again; nodes that are down start. */
+  end(): void {
+    this.#over = true;
+    for (const end of [...this.#ends]) end();
+    this.#sim.world.network.heal();
+    for (const id of this.#sim.cluster.nodeIds) this.#start(id);
+  }
+
+  #cause(trouble: Trouble): void {
+    const { world } = this.#sim;
+    const lastsMs = this.#random.chance(0.5)
+      ? this.#random.between(TROUBLE_MS[0], TROUBLE_MS[1] / 5)
+      : this.#random.between(...TROUBLE_MS);
+    switch (trouble) {
+      case 'kill':
+        return this.kill(this.#victim(), lastsMs);
+      case 'killMany': {
+        const ids = this.#some(this.#sim.cluster.nodeIds);
+        for (const id of ids) this.kill(id, this.#random.between(0, lastsMs));
+        return;
+      }
+      case 'power':
+        return this.#losePower(this.#victim(), lastsMs);
+      case 'partition': {
+        const hosts = this.#everybody();
+        const one = new Set(this.#some(hosts));
+        const other = hosts.filter((id) => !one.has(id));
+        return this.#cut([...one], other, false, lastsMs);
+      }
+      case 'isolate': {
+        // From the nodes, and from some of the clients.
+        const id = this.#victim();
+        const others = this.#sim.cluster.nodeIds.filter((other) => other !== id);
+        const near = new Set(this.#some(this.#o.clients));
+        const far = this.#o.clients.filter((client) => !near.has(client));
+        return this.#cut([id], [...others, ...(this.#random.chance(0.7) ? far : [])], false, lastsMs);
+      }
+      case 'oneWay': {
+        const id = this.#victim();
+        const others = this.#some(this.#everybody().filter((other) => other !== id));
+        return this.#random.chance(0.5)
+          ? this.#cut([id], others, true, lastsMs)
+          : this.#cut(others, [id], true, lastsMs);
+      }
+      case 'breakConnections': {
+        const hosts = this.#everybody();
+        for (let count = 1 + this.#random.below(6); count > 0; count--) {
+          world.network.breakConnections(hostOf(this.#pick(hosts)), hostOf(this.#pick(hosts)));
+        }
+        return;
+      }
+      case 'pause':
+      case 'suspend': {
+        const host = hostOf(this.#victim());
+        world.pauseHost(host, { suspend: trouble === 'suspend' });
+        return this.#later(lastsMs, () => world.resumeHost(host));
+      }
+      case 'slowDisk': {
+        const host = hostOf(this.#victim());
+        world.slowDisk(host, 2 ** this.#random.between(1, 8));
+        return this.#later(lastsMs, () => world.slowDisk(host, 1));
+      }
+      case 'fullDisk':
+        return this.#fill(this.#victim(), lastsMs);
+      case 'stepClock': {
+        const sizeMs = 10 ** this.#random.between(0, 6.5);
+        const id = this.#victim();
+        world.log(`${id} clock`);
+        return world.stepClock(hostOf(id), this.#random.chance(0.5) ? sizeMs : -sizeMs);
+      }
+      case 'slowNetwork': {
+        const most = 10 ** this.#random.between(0, 2.7);
+        world.network.weather = { ...FAIR_WEATHER, latencyMs: [0.1, most] };
+        return this.#later(lastsMs, () => (world.network.weather = FAIR_WEATHER));
+      }
+    }
+  }
+
+  /** Ends the node's process at this instant, and starts it again later. */
+  kill(id: string, downMs: number): void {
+    const { world, cluster } = this.#sim;
+    this.#starting.delete(id);
+    cluster.kill(id);
+    // One that is just starting is no node of the cluster yet.
+    if (world.isRunning(hostOf(id))) world.crashHost(hostOf(id), { kind: 'process' });
+    this.#later(downMs, () => this.#start(id));
+  }
+
+  #losePower(id: string, downMs: number): void {
+    if (!this.#o.mayLosePower(id)) return;
+    this.#starting.delete(id);
+    this.#sim.crash(id, { kind: 'power', anyKvOrder: this.#random.chance(0.3) });
+    this.#later(downMs, () => this.#start(id));
+  }
+
+  #fill(id: string, lastsMs: number): void {
+    const disk = this.#sim.world.diskOf(hostOf(id));
+    this.#full.add(id);
+    disk.setCapacity(disk.usedBytes + this.#random.below(ROOM_BYTES));
+    this.#sim.world.log(`${id} full`);
+    this.#later(lastsMs, () => {
+      disk.setCapacity(Infinity);
+      this.#full.delete(id);
+      // What happened to it meanwhile ends with a new process, as somebody who makes room would start it.
+      this.kill(id, 100);
+    });
+  }
+
+  #cut(from: readonly string[], to: readonly string[], oneWay: boolean, lastsMs: number): void {
+    const { network } = this.#sim.world;
+    this.#sim.world.log(`cut ${from.join()} ${oneWay ? '>' : '|'} ${to.join()}`);
+    for (const a of from) for (const b of to) network.partition(hostOf(a), hostOf(b), { oneWay });
+    this.#later(lastsMs, () => {
+      this.#sim.world.log(`heal ${from.join()} ${to.join()}`);
+      for (const a of from) for (const b of to) network.heal(hostOf(a), hostOf(b));
+    });
+  }
+
+  /** Starts it unless it runs, again and again. */
+  #start(id: string): void {
+    const { world, cluster } = this.#sim;
+    if (cluster.node(id) !== undefined || this.#starting.has(id)) return;
+    const attempt = ++this.#startCount;
+    this.#starting.set(id, attempt);
+    world.restartHost(hostOf(id));
+    cluster.startNode(id).then(
+      () => {
+        if (this.#starting.get(id) === attempt) this.#starting.delete(id);
+      },
+      (error: unknown) => {
+        if (this.#starting.get(id) !== attempt) return;
+        this.#starting.delete(id);
+        const code = (error as { code?: string }).code;
+        if (!this.#full.has(id)) this.surprises.push(`${id} does not start: ${String(error)} (${String(code)})`);
+        this.kill(id, START_RETRY_MS);
+      },
+    );
+  }
+
+  #later(delayMs: number, work: () => void): void {
+    const end = (): void => {
+      if (!this.#ends.delete(end)) return;
+      timer.cancel();
+      work();
+    };
+    this.#ends.add(end);
+    const timer = this.#sim.world.time.after(this.#over ? 0 : delayMs, 'nemesis', end);
+  }
+
+  /** Mostly one of those that matter most. */
+  #victim(): string {
+    const { nodeIds } = this.#sim.cluster;
+    const group = this.#sim.nodes().length > 0 ? this.#sim.group() : undefined;
+    if (group !== undefined && this.#random.chance(0.45)) return group.primary;
+    if (group?.secondary && this.#random.chance(0.5)) return group.secondary;
+    return this.#pick(nodeIds);
+  }
+
+  #everybody(): string[] {
+    return [...this.#sim.cluster.nodeIds, ...this.#o.clients];
+  }
+
+  #pick<T>(from: readonly T[]): T {
+    return from[this.#random.below(from.length)]!;
+  }
+
+  /** At least one, mostly not all. */
+  #some<T>(from: readonly T[]): T[] {
+    const chosen = from.filter(() => this.#random.chance(0.4));
+    return chosen.length > 0 || from.length === 0 ? chosen : [this.#pick(from)];
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * One seed: a whole cluster under a nemesis, with clients that contend, and everything that is checked of it. Replayed
+ * by the same seed: `npm run sim -- --seed N`.
+ */
+import { hostOf } from '../../src/testing.ts';
+import { checkLinearizable } from './check/linearizable.ts';
+import type { Model } from './check/linearizable.ts';
+import type { Operation } from './check/history.ts';
+import { namesModel } from './check/names-model.ts';
+import { registerModel } from './check/register-model.ts';
+import { SimCluster } from './cluster.ts';
+import { Arena, Contender, openUncached, readEnd } from './contenders.ts';
+import { Monitors } from './monitors.ts';
+import { Nemesis, TROUBLES } from './nemesis.ts';
+import type { Trouble } from './nemesis.ts';
+import { PowerLedger } from './power.ts';
+import { SimRandom } from './random.ts';
+
+export interface TrialOptions {
+  readonly seed: number;
+  readonly nodes: number;
+  /** Virtual time, at least; faults end before. */
+  readonly seconds: number;
+  /** Clients stop after so many operations. */
+  readonly steps?: number;
+  readonly troubles?: readonly Trouble[];
+}
+
+export interface TrialResult {
+  readonly seed: number;
+  /** What was violated; empty: all in order. */
+  readonly violations: readonly string[];
+  readonly virtualMs: number;
+  readonly operationCount: number;
+  readonly unknownCount: number;
+  readonly failoverCount: number;
+  readonly troubles: ReadonlyMap<Trouble, number>;
+  readonly eventCount: number;
+  readonly digest: string;
+}
+
+const CLIENTS = 4;
+const DIRECTORIES = 3;
+const REGISTERS = 2;
+/** The last part of a run is free of faults. */
+const CALM_FRACTION = 0.25;
+/** All clients make progress again this long after the last fault has ended: broken connections are noticed after 4 s. */
+const RECOVERY_MS = 20_000;
+const PROGRESS_COUNT = 5;
+const FURNISH_LIMIT_MS = 30_000;
+
+export async function runTrial(options: TrialOptions): Promise<TrialResult> {
+  const { seed, nodes, seconds } = options;
+  const random = new SimRandom(seed).fork('trial');
+  const drift = random.chance(0.25) ? random.between(0, 0.15) : 0.0005;
+  const sim = await SimCluster.start({ seed, nodes, clockError: { offsetMs: 500, drift } });
+  const { world } = sim;
+  const nowMs = (): number => world.time.nowMs;
+  const monitors = new Monitors(sim);
+  const violations: string[] = [];
+  const ledger = new PowerLedger(sim);
+  world.afterEvent = () => {
+    monitors.look();
+    ledger.look();
+  };
+
+  const arena = new Arena({ directories: DIRECTORIES, registers: REGISTERS, nowMs, pauseMs: 20 + random.below(280) });
+  const first = await sim.client();
+  await world.settle(arena.furnish(first, openUncached(first)), { limitMs: FURNISH_LIMIT_MS, what: 'the beginning' });
+  const contenders: Contender[] = [];
+  for (let count = 0; count < CLIENTS; count++) {
+    const client = count === 0 ? first : await sim.client();
+    const name = sim.latestClient;
+    contenders.push(new Contender(name, arena, client, world.envOf(hostOf(name)).clock, random.fork(name)));
+  }
+  const troubles = options.troubles ?? drawTroubles(random);
+  const nemesis = new Nemesis(sim, random.fork('nemesis'), {
+    troubles,
+    clients: contenders.map(({ name }) => name),
+    mayLosePower: ledger.mayLose,
+    pauseMs: random.between(300, 6_000),
+  });
+  const totalMs = seconds * 1_000;
+  try {
+    await nemesis.run(totalMs * (1 - CALM_FRACTION));
+    const before = contenders.map(({ answeredCount }) => answeredCount);
+    const goesOn = (): boolean =>
+      contenders.every(({ answeredCount }, index) => answeredCount >= before[index]! + PROGRESS_COUNT);
+    await world.runUntil(goesOn, { limitMs: RECOVERY_MS, what: 'progress after the faults' });
+    await world.run(Math.max(0, totalMs - nowMs()));
+    for (const contender of contenders) contender.stop();
+    await world.settle(Promise.all(contenders.map(({ done }) => done)), { what: 'the last operations' });
+    await sim.check();
+    await world.settle(readEnd(arena, 'end', first), { what: 'the last look' });
+  } catch (error) {
+    violations.push(error instanceof Error ? error.message : String(error));
+  }
+  violations.push(...monitors.violations, ...arena.surprises, ...nemesis.surprises);
+  for (const { id, error } of monitors.stopped) {
+    if ((error as { code?: string }).code !== 'ENOSPC') violations.push(`${id} stopped: ${error.stack ?? error.message}`);
+  }
+  for (const [index, { history }] of arena.directories.entries()) {
+    violations.push(...judge(`directory ${index}`, namesModel, history.operations));
+  }
+  for (const { path, history } of arena.registers) violations.push(...judge(path, registerModel, history.operations));
+  const sum = (of: (contender: Contender) => number): number => contenders.reduce((total, each) => total + of(each), 0);
+  return {
+    seed,
+    violations,
+    virtualMs: nowMs(),
+    operationCount: sum(({ answeredCount }) => answeredCount),
+    unknownCount: sum(({ unknownCount }) => unknownCount),
+    failoverCount: monitors.failoverCount,
+    troubles: nemesis.counts,
+    eventCount: world.eventCount,
+    digest: world.digest,
+  };
+}
+
+/** Each seed has some kinds of trouble, and not the others: rare ones are not drowned by frequent ones. */
+function drawTroubles(random: SimRandom): Trouble[] {
+  const chosen = TROUBLES.filter(() => random.chance(0.4));
+  return chosen.length > 0 ? chosen : ['kill'];
+}
+
+function judge<State, Call, Answer>(
+  what: string,
+  model: Model<State, Call, Answer>,
+  operations: readonly Operation<Call, Answer>[],
+): string[] {
+  const verdict = checkLinearizable(model, operations);
+  if (verdict.ok) return [];
+  const lines = [
+    `${what} is not linearizable`,
+    ...verdict.explained.slice(-12).map((operation) => `  explained ${describe(operation)}`),
+    `  state ${verdict.state}`,
+    ...verdict.stuck.map((operation) => `  stuck     ${describe(operation)}`),
+  ];
+  return [lines.join('\n')];
+}
+
+function describe({ client, call, answer, calledMs, answeredMs }: Operation): string {
+  const until = answeredMs === Infinity ? '' : answeredMs.toFixed(1);
+  return `${client} ${calledMs.toFixed(1)}-${until} ${JSON.stringify(call)} -> ${JSON.stringify(answer) ?? 'unknown'}`;
+}
