@@ -11,6 +11,7 @@ import type { CatalogReplica } from './catalog/replica.ts';
 import { UsageError } from './errors.ts';
 import { blockIdToHex } from './ids.ts';
 import type { NodeId } from './ids.ts';
+import type { GroupRules } from './meta/group/rules.ts';
 import { MetaService } from './meta/meta-service.ts';
 import type { Network } from './net/types.ts';
 import { coreReport, openCore, serve, stayInTouch, wiring } from './node-core.ts';
@@ -19,6 +20,8 @@ import type { NodeReport } from './upkeep/status.ts';
 
 export interface StartNodeOptions extends NodeCoreOptions {
   readonly reserveBytes?: number;
+  /** Tests switch single clauses of the groups' rules off. */
+  readonly rules?: GroupRules;
 }
 
 export interface RunningNode {
@@ -64,7 +67,16 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   closers.add(() => handoff.close());
   const blocks = await BlockService.open({ self: nodeId, engine, network, catalog, env, kv: handoff, log });
   closers.add(() => blocks.close());
-  const meta = await MetaService.open({ self: nodeId, env, network, catalog, directory, log });
+  const { rules } = options;
+  const meta = await MetaService.open({
+    self: nodeId,
+    env,
+    network,
+    catalog,
+    directory,
+    log,
+    ...(rules === undefined ? {} : { rules }),
+  });
   closers.add(() => meta.close());
   const { diskId } = await env.disk.space(directory.path);
   network.handle(blockMethods.compact, async () => ({ header: { reclaimedBytes: await engine.compact() } }));

@@ -26,6 +26,7 @@ import { StateError } from './errors.ts';
 import type { HistoryId, NodeId } from './ids.ts';
 import { SILENT_LOGGER } from './log.ts';
 import type { Logger } from './log.ts';
+import type { GroupRules } from './meta/group/rules.ts';
 import { NodeDirectory } from './node-directory.ts';
 import { startNode } from './node.ts';
 import type { RunningNode } from './node.ts';
@@ -47,6 +48,8 @@ export interface StartClusterOptions {
   readonly world?: TestWorld;
   /** Where nodes and clients report. Default: nowhere. */
   readonly log?: Logger;
+  /** Clauses of the groups' rules to do without, for tests of tatamifs itself: do its checkers notice? */
+  readonly rules?: GroupRules;
 }
 
 /**
@@ -158,6 +161,7 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
       version: 'testing',
       pid: 0,
       residentBytes: () => 0,
+      ...(options.rules === undefined ? {} : { rules: options.rules }),
     });
     running.set(id, node);
   };

@@ -12,6 +12,7 @@ import { GroupMember } from './group/member.ts';
 import type { GroupBounds } from './group/member-options.ts';
 import { groupMethods } from './group/messages.ts';
 import { parseSyncPush } from './group/push-codec.ts';
+import type { GroupRules } from './group/rules.ts';
 import { encodeOutcome, outcomeError } from './outcome.ts';
 import { encodeQueryResult } from './query-codec.ts';
 import { decodeMutateRequest, decodeQueryRequest, takeClientCommand } from './requests.ts';
@@ -39,6 +40,7 @@ export interface MetaServiceOptions {
   readonly log: Logger;
   /** Bounds of the groups, for tests. */
   readonly bounds?: GroupBounds;
+  readonly rules?: GroupRules;
 }
 
 export class MetaService {
@@ -86,7 +88,7 @@ export class MetaService {
   }
 
   async #openGroup(group: GroupId): Promise<void> {
-    const { self, env, network, catalog, directory, log, bounds } = this.#o;
+    const { self, env, network, catalog, directory, log, bounds, rules } = this.#o;
     const path = directory.groupPath(group);
     const member = await GroupMember.open({
       self,
@@ -99,6 +101,7 @@ export class MetaService {
       onFatal: this.#fail,
       onReopen: () => void this.#reopen(group).catch(this.#fail),
       ...(bounds === undefined ? {} : { bounds }),
+      ...(rules === undefined ? {} : { rules }),
     });
     this.#members.set(group, member);
   }

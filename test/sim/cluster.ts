@@ -12,6 +12,7 @@ import type { BlockId, PoolId } from '../../src/ids.ts';
 import { KiB, PAGE_BYTES } from '../../src/limits.ts';
 import { SILENT_LOGGER } from '../../src/log.ts';
 import type { Logger } from '../../src/log.ts';
+import type { GroupRules } from '../../src/meta/group/rules.ts';
 import type { RunningNode } from '../../src/node.ts';
 import { hostOf, startCluster } from '../../src/testing.ts';
 import type { TestCluster } from '../../src/testing.ts';
@@ -22,6 +23,7 @@ import type { CrashHostOptions, RunOptions, SimWorld, SimWorldOptions } from './
 export interface SimClusterOptions extends SimWorldOptions {
   readonly nodes?: number;
   readonly copies?: number;
+  readonly rules?: GroupRules;
 }
 
 const USER = { uid: 1000, gid: 1000 };
@@ -40,7 +42,7 @@ export class SimCluster {
     this.cluster = cluster;
   }
 
-  static async start({ nodes = 3, copies = 2, ...options }: SimClusterOptions): Promise<SimCluster> {
+  static async start({ nodes = 3, copies = 2, rules, ...options }: SimClusterOptions): Promise<SimCluster> {
     const world = createSimWorld({ clockError: { offsetMs: 500, drift: 0.0005 }, ...options });
     const starting = startCluster({
       nodes,
@@ -53,6 +55,7 @@ export class SimCluster {
         },
       },
       log: loggerOf(world),
+      ...(rules === undefined ? {} : { rules }),
     });
     return new SimCluster(world, await world.settle(starting));
   }

@@ -1,5 +1,7 @@
 /** `npm run sim -- --seed N | --seeds A-B [--nodes K] [--seconds S] [--steps M] [--timeline]`. */
 import { parseArgs } from 'node:util';
+import { ALL_RULES } from '../../src/meta/group/rules.ts';
+import type { GroupRules } from '../../src/meta/group/rules.ts';
 import { runTrial } from './trial.ts';
 
 const { values } = parseArgs({
@@ -9,6 +11,7 @@ const { values } = parseArgs({
     steps: { type: 'string' },
     nodes: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '60' },
+    without: { type: 'string' },
     timeline: { type: 'boolean', default: false },
   },
 });
@@ -20,7 +23,10 @@ for (let seed = first; seed <= last; seed++) {
   const startMs = Date.now();
   const nodes = Number(values.nodes);
   const seconds = Number(values.seconds);
-  const result = await runTrial({ seed, nodes, seconds });
+  const { without } = values;
+  if (without !== undefined && !(without in ALL_RULES)) throw new Error(`rules: ${Object.keys(ALL_RULES).join(' ')}`);
+  const mutation = without === undefined ? {} : { without: without as keyof GroupRules };
+  const result = await runTrial({ seed, nodes, seconds, ...mutation });
   total.seeds++;
   total.virtualMs += result.virtualMs;
   total.operations += result.operationCount;

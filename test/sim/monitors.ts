@@ -16,6 +16,8 @@ export class Monitors {
   readonly violations: string[] = [];
   /** Nodes that stopped by themselves. */
   readonly stopped: { readonly id: string; readonly error: Error }[] = [];
+  /** As the command does: the process of such a node ends. */
+  onStop: ((id: string) => void) | undefined;
   /** How often another node began to serve. */
   failoverCount = 0;
   #lastServing: string | undefined;
@@ -67,7 +69,10 @@ export class Monitors {
   #watch(node: RunningNode): void {
     if (this.#watched.has(node)) return;
     this.#watched.add(node);
-    void node.failed.then((error) => this.stopped.push({ id: node.id, error }));
+    void node.failed.then((error) => {
+      this.stopped.push({ id: node.id, error });
+      this.onStop?.(node.id);
+    });
   }
 
   #violated(what: string): void {

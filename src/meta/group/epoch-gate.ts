@@ -6,6 +6,8 @@ import type { Clock } from '../../env.ts';
 import { StaleEpochError } from '../../errors.ts';
 import type { Group } from '../../catalog/types.ts';
 import type { Head } from './messages.ts';
+import { ALL_RULES } from './rules.ts';
+import type { GroupRules } from './rules.ts';
 
 /** A message of a newer epoch waits this long for its catalog. */
 export const CATALOG_WAIT_MS = 1_000;
@@ -17,12 +19,14 @@ interface Waiter {
 
 export class EpochGate {
   readonly #clock: Clock;
+  readonly #rules: GroupRules;
   readonly #waiters = new Set<Waiter>();
   #group: Group;
   #closed = false;
 
-  constructor(clock: Clock, group: Group) {
+  constructor(clock: Clock, group: Group, rules = ALL_RULES) {
     this.#clock = clock;
+    this.#rules = rules;
     this.#group = group;
   }
 
@@ -39,7 +43,8 @@ export class EpochGate {
 
   /** Whether pass would let it through at once. */
   isOpenTo(head: Head): boolean {
-    return head.epoch === this.#group.epoch && head.historyId === this.#group.historyId;
+    const isOurs = head.epoch === this.#group.epoch || (!this.#rules.followerEpoch && head.epoch < this.#group.epoch);
+    return isOurs && head.historyId === this.#group.historyId;
   }
 
   /** As pass, without waiting: for what took time after it had passed. */

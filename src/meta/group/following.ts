@@ -16,6 +16,7 @@ import type { GroupLog } from './log-files.ts';
 import { packEntries, parseTailRequest } from './messages.ts';
 import type { Head, SyncPush, SyncPushReply } from './messages.ts';
 import { encodeSyncPushReply } from './push-codec.ts';
+import type { GroupRules } from './rules.ts';
 import type { Succession } from './succession.ts';
 
 export interface FollowingOptions {
@@ -27,6 +28,7 @@ export interface FollowingOptions {
   readonly gate: EpochGate;
   readonly applier: Applier;
   readonly succession: Succession;
+  readonly rules: GroupRules;
   /** The log was damaged and is empty: until a full copy has been taken, what is here does not count. */
   readonly damaged: boolean;
   readonly signal: AbortSignal;
@@ -129,7 +131,7 @@ export class Following {
   }
 
   #requirePrimarySender(head: Head, request: IncomingRequest): void {
-    if (request.remote.nodeId !== this.#o.group().primary) {
+    if (request.remote.nodeId !== this.#o.group().primary && this.#o.rules.followerEpoch) {
       throw new AuthError(
         `${request.remote.nodeId ?? 'a client'} is not the primary of ${head.group} in epoch ${head.epoch}`,
       );
@@ -139,7 +141,7 @@ export class Following {
   /** R5, R6: whether anything of this message may still be done and acknowledged. */
   #checkFollowing(push: SyncPush): void {
     this.#o.gate.check(push);
-    if (this.#o.succession.hasGivenUp(push.epoch) || this.#o.isPrimary()) {
+    if (this.#o.succession.refuses(push.epoch) || this.#o.isPrimary()) {
       throw new StaleEpochError(`${this.#o.self} no longer follows epoch ${push.epoch} of group ${push.group}`, {
         info: { epoch: push.epoch },
       });

@@ -7,6 +7,7 @@ import { MiB } from '../../limits.ts';
 import type { Logger } from '../../log.ts';
 import type { Network } from '../../net/types.ts';
 import type { GroupStatus } from '../types.ts';
+import type { GroupRules } from './rules.ts';
 
 /** Bounds that tests make smaller. */
 export interface GroupBounds {
@@ -34,6 +35,8 @@ export interface GroupMemberOptions {
   /** This member cannot use its log as the primary it was, and is none any more: open it anew, as a follower. */
   readonly onReopen?: () => void;
   readonly bounds?: GroupBounds;
+  /** Tests switch single clauses off. */
+  readonly rules?: GroupRules;
 }
 
 /** The group as this node's catalog has it. */

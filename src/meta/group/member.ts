@@ -42,6 +42,8 @@ import { openLog } from './open-log.ts';
 import type { OpenedLog } from './open-log.ts';
 import { BEACON_INTERVAL_MS, Primary } from './primary.ts';
 import type { PushPlan, Serving } from './primary.ts';
+import { ALL_RULES } from './rules.ts';
+import type { GroupRules } from './rules.ts';
 import { SessionWatch } from './session-watch.ts';
 import { Succession, proposeGroup } from './succession.ts';
 import type { PromotionPorts } from './succession.ts';
@@ -70,6 +72,7 @@ const PENDING_MAX_COUNT = 20_000;
 export class GroupMember {
   readonly #o: GroupMemberOptions;
   readonly #bounds: GroupBounds;
+  readonly #rules: GroupRules;
   readonly #kv: Kv;
   readonly #store: MetaStore;
   readonly #log: GroupLog;
@@ -117,10 +120,11 @@ export class GroupMember {
   ) {
     this.#o = o;
     this.#succession = succession;
+    this.#rules = o.rules ?? ALL_RULES;
     this.#lastTickMs = o.env.clock.monotonicMs();
     this.#bounds = o.bounds ?? DEFAULT_BOUNDS;
     this.#group = group;
-    this.#gate = new EpochGate(o.env.clock, group);
+    this.#gate = new EpochGate(o.env.clock, group, this.#rules);
     this.#kv = kv;
     this.#store = store;
     this.#log = opened.log;
@@ -146,6 +150,7 @@ export class GroupMember {
       gate: this.#gate,
       applier: this.#applier,
       succession,
+      rules: this.#rules,
       damaged: opened.damaged ?? false,
       signal: this.#closing.signal,
       tailMaxBytes: PUSH_MAX_BYTES,
@@ -186,7 +191,9 @@ export class GroupMember {
       opened.log = found.log;
       const { self, env, catalog, log } = o;
       const path = `${o.path}/state.json`;
-      const succession = await Succession.open({ self, env, catalog, log, path, loggedCount: found.log.lastSeq });
+      const rules = o.rules ?? ALL_RULES;
+      const loggedCount = found.log.lastSeq;
+      const succession = await Succession.open({ self, env, catalog, log, path, loggedCount, rules });
       return new GroupMember(o, group, kv, store, succession, found);
     } catch (error) {
       await kv.close();
@@ -496,9 +503,29 @@ export class GroupMember {
       this.#applier.commitTo(primary.committedSeq);
       this.#settleSyncs();
       this.#proposeIfDue(primary);
+      if (primary.needsDisk) this.#bringToDisk(primary);
     }
     this.#queuePump();
   }
+
+  /** The primary is about to be alone in sync: what it acknowledges must be on its disk. */
+  #bringToDisk(primary: Primary): void {
+    if (this.#bringingToDisk) return;
+    this.#bringingToDisk = true;
+    this.#log
+      .sync()
+      .finally(() => (this.#bringingToDisk = false))
+      .then(
+        () =>
+          this.#guard(() => {
+            if (this.#primary !== primary) return;
+            primary.synced();
+            this.#afterEvent();
+          }),
+        (error: unknown) => this.#logFailed(error),
+      );
+  }
+  #bringingToDisk = false;
 
   #settleSyncs(): void {
     const primary = this.#primary;
@@ -669,6 +696,7 @@ export class GroupMember {
           appliedSeq,
           nowMs: this.#nowMs(),
           serveFromMs: this.#succession.serveFromMs,
+          rules: this.#rules,
           ...(first ? { epochFound: group.epoch } : {}),
         });
       }

@@ -30,6 +30,7 @@ class Bench {
   readonly log = {
     firstSeq: 1,
     lastSeq: 0,
+    syncedSeq: Infinity,
     epochAt: (seq: number) => (seq <= this.log.lastSeq ? (seq === 0 ? 0 : 5) : undefined),
     epochEnds: (): EpochEnds => [
       [0, 0],
@@ -205,6 +206,40 @@ describe('R4: a silent secondary', () => {
     b.deliver(S);
     expect(b.primary.committedSeq).toBe(1);
     expect(b.primary.wantedGroup(b.nowMs)).toEqual(wanted);
+  });
+
+  it('is dropped only once what was acknowledged is on disk here, and until the outcome is known so is all that follows', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.log.syncedSeq = 0;
+    b.write(3);
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(3);
+    b.nowMs += SECONDARY_SILENT_MS + 1;
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    expect(b.primary.needsDisk).toBe(true);
+    b.log.syncedSeq = 3;
+    b.primary.synced();
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject({ secondary: null });
+    // It answers after all, too late.
+    b.write();
+    b.deliver(S);
+    expect([b.primary.committedSeq, b.primary.needsDisk]).toEqual([3, true]);
+    b.log.syncedSeq = 4;
+    b.primary.synced();
+    expect([b.primary.committedSeq, b.primary.needsDisk]).toEqual([4, false]);
+  });
+
+  it('that is back before it was asked to go stays', () => {
+    const b = new Bench(groupOf(S, [L])).serve();
+    b.log.syncedSeq = 0;
+    b.write();
+    b.deliver(S);
+    b.nowMs += SECONDARY_SILENT_MS + 1;
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    b.write();
+    b.deliver(S);
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    expect([b.primary.committedSeq, b.primary.needsDisk]).toEqual([2, false]);
   });
 
   it('goes on alone where one replica is enough', () => {

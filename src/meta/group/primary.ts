@@ -14,6 +14,8 @@ import { GRACE_MS, Lease } from './lease.ts';
 import type { EpochEnds } from './log-files.ts';
 import type { LogView } from './follower.ts';
 import type { SecondaryAnswer, SyncPushReply } from './messages.ts';
+import { ALL_RULES } from './rules.ts';
+import type { GroupRules } from './rules.ts';
 
 /** A member that is told nothing else hears a beacon this often; it also carries the commit point (phase two). */
 export const BEACON_INTERVAL_MS = 250;
@@ -70,17 +72,20 @@ export type Serving = { readonly ok: true } | { readonly ok: false; readonly why
 export interface PrimaryOptions {
   readonly self: NodeId;
   readonly group: Group;
-  readonly log: LogView & { epochEnds(): EpochEnds };
+  /** `syncedSeq`: on disk. */
+  readonly log: LogView & { epochEnds(): EpochEnds; readonly syncedSeq: number };
   readonly appliedSeq: number;
   readonly nowMs: number;
   /** The epoch found at the start of the process; none, if it became primary while it ran: nobody has used that epoch. */
   readonly epochFound?: Epoch;
   /** R5: another's lease may run until then. */
   readonly serveFromMs?: number;
+  readonly rules?: GroupRules;
 }
 
 export class Primary {
   readonly #self: NodeId;
+  readonly #rules: GroupRules;
   readonly #log: PrimaryOptions['log'];
   #group: Group;
   readonly #members = new Map<NodeId, MemberProgress>();
@@ -114,20 +119,26 @@ export class Primary {
   /** Told to be the secondary (SecondaryAppoint). */
   #candidate: NodeId | undefined;
   #nextEra = 1;
-  #dropping = false;
+  /**
+   * From before the secondary is dropped until the outcome is known, only what is on this node's disk is acknowledged:
+   * once the drop is chosen this node alone is in sync, and what only two memories held would go with its power.
+   * `asked`: the proposal may be on its way and cannot be taken back.
+   */
+  #dropping: { asked: boolean } | undefined;
   /** Somebody waits for entries up to here to be on disk. */
   #syncWanted = 0;
 
   constructor(options: PrimaryOptions) {
     this.#self = options.self;
     this.#group = options.group;
-    this.#epochFound = options.epochFound ?? 0;
+    this.#rules = options.rules ?? ALL_RULES;
+    this.#epochFound = this.#rules.ownEpoch ? (options.epochFound ?? 0) : 0;
     this.#serveFromMs = options.serveFromMs ?? -Infinity;
     this.#log = options.log;
     this.#loggedSeq = options.log.lastSeq;
     this.#committedSeq = options.appliedSeq;
     // Alone in sync: there is nobody to agree with.
-    this.#reconciled = options.group.secondary === null;
+    this.#reconciled = options.group.secondary === null || !this.#rules.reconciliation;
     if (this.#hasOwnEpoch) this.#inheritedSeq = options.log.lastSeq;
     this.#setMembers(options.nowMs);
     this.#advance();
@@ -175,7 +186,7 @@ export class Primary {
     if (!this.#activated) return { ok: false, why: 'R7: it is not yet activated in an epoch of its own' };
     if (appliedSeq < (this.#inheritedSeq ?? Infinity)) return { ok: false, why: 'it applies what its log holds' };
     if (nowMs < this.#serveFromMs) return { ok: false, why: 'R5: the lease of the primary before it may still run' };
-    if (!this.#lease.holds(nowMs)) {
+    if (this.#rules.lease && !this.#lease.holds(nowMs)) {
       const who = secondary === null ? 'no majority of the voters' : `its secondary ${secondary} has not`;
       return { ok: false, why: `R5: ${who} answered within the lease` };
     }
@@ -220,6 +231,16 @@ export class Primary {
     this.#syncWanted = Math.max(this.#syncWanted, seq);
   }
 
+  /** What is logged here is to be brought to disk now, and then `synced` called. */
+  get needsDisk(): boolean {
+    return this.#dropping !== undefined && this.#log.syncedSeq < this.#loggedSeq;
+  }
+
+  /** More of the own log is on disk. */
+  synced(): void {
+    this.#advance();
+  }
+
   /** Everything up to seq is on disk at the in-sync members other than ourselves. */
   syncedElsewhere(seq: number): boolean {
     const { secondary, minReplicas } = this.#group;
@@ -241,7 +262,9 @@ export class Primary {
     member.copying = reply.status === 'copying';
     switch (reply.status) {
       case 'logged':
-        if (node === this.#group.secondary && plan.epoch === this.#group.epoch) this.#lease.granted(plan.sentMs);
+        if (node === this.#group.secondary && plan.epoch === this.#group.epoch) {
+          this.#lease.granted(this.#rules.leaseFromSending ? plan.sentMs : nowMs);
+        }
         if (member.mode !== 'stream') {
           member.mode = 'stream';
           member.nextSeq = reply.lastSeq + 1;
@@ -303,7 +326,7 @@ export class Primary {
     invariant(group.primary === this.#self, 'R1', 'only the primary that the catalog names orders writes');
     if (group.secondary !== this.#group.secondary) this.#lease.drop();
     this.#group = group;
-    this.#dropping = false;
+    this.#dropping = undefined;
     // The outcome is known: the change was made for one epoch of the group, and that is over.
     this.#joining = undefined;
     if (group.secondary !== null) this.#candidate = undefined;
@@ -347,8 +370,16 @@ export class Primary {
     const member = this.#members.get(secondary);
     const lost = this.#isSilent(secondary, nowMs) || member?.mode === 'copy' || member?.copying === true;
     // Once asked for, it is asked for until the outcome is known.
-    if (!this.#dropping && !lost) return undefined;
-    this.#dropping = true;
+    if (this.#dropping?.asked !== true) {
+      if (!lost) {
+        this.#dropping = undefined;
+        this.#advance();
+        return undefined;
+      }
+      this.#dropping = { asked: false };
+      if (this.#log.syncedSeq < this.#committedSeq) return undefined;
+      this.#dropping.asked = true;
+    }
     return this.#nextGroup(null);
   }
 
@@ -369,7 +400,8 @@ export class Primary {
         return undefined;
       }
       // R7: before the activation nobody knows how much of the log was acknowledged, so all of it counts.
-      if (member.matchSeq < (this.#activated ? this.#committedSeq : this.#log.lastSeq)) return undefined;
+      const neededSeq = this.#activated || !this.#rules.reconciliation ? this.#committedSeq : this.#log.lastSeq;
+      if (member.matchSeq < neededSeq) return undefined;
       this.#joining.asked = true;
     }
     return this.#nextGroup(node);
@@ -471,7 +503,9 @@ export class Primary {
     if (lastActivated.epoch !== epoch) return;
     let logged = this.#loggedSeq;
     if (secondary !== null) logged = Math.min(logged, this.matchOf(secondary));
-    if (this.#joining !== undefined) logged = Math.min(logged, this.matchOf(this.#joining.node));
+    if (this.#joining !== undefined && this.#rules.jointAcknowledgement)
+      logged = Math.min(logged, this.matchOf(this.#joining.node));
+    if (this.#dropping !== undefined) logged = Math.min(logged, this.#log.syncedSeq);
     if (logged <= this.#committedSeq) return;
     invariant(logged <= this.#log.lastSeq, 'R3', 'committed beyond the log');
     this.#committedSeq = logged;

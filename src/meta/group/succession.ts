@@ -11,6 +11,7 @@ import { META_TIMEOUT_MS } from '../../limits.ts';
 import type { Logger } from '../../log.ts';
 import { TAKEOVER_WAIT_MS } from './lease.ts';
 import { MemberState } from './member-state.ts';
+import type { GroupRules } from './rules.ts';
 import { Standby } from './standby.ts';
 
 export interface SuccessionOptions {
@@ -22,6 +23,7 @@ export interface SuccessionOptions {
   readonly path: string;
   /** Entries in the group's log at the start. */
   readonly loggedCount: number;
+  readonly rules: GroupRules;
 }
 
 /** What the member does for a promotion. */
@@ -54,7 +56,7 @@ export class Succession {
     this.#o = options;
     this.#state = state;
     const { bootId, clean, ackedEpoch, fencedEpoch } = state.facts;
-    this.#certain = clean || bootId === options.env.bootId || options.loggedCount === 0;
+    this.#certain = !options.rules.certainty || clean || bootId === options.env.bootId || options.loggedCount === 0;
     this.#fencedEpoch = fencedEpoch;
     const mayHaveAcked = ackedEpoch > 0 || (state.isNew && options.loggedCount > 0);
     this.#ackedMs = mayHaveAcked ? options.env.clock.monotonicMs() : -Infinity;
@@ -74,12 +76,17 @@ export class Succession {
 
   /** R5: from when on this node may serve as primary: the lease of the one before it has run out then. */
   get serveFromMs(): number {
-    return this.#ackedMs + TAKEOVER_WAIT_MS;
+    return this.#o.rules.takeoverWait ? this.#ackedMs + TAKEOVER_WAIT_MS : -Infinity;
   }
 
   /** R5: nothing of this epoch is acknowledged any more. */
   hasGivenUp(epoch: number): boolean {
     return epoch <= this.#fencedEpoch;
+  }
+
+  /** R5: whether a message of this epoch comes too late. */
+  refuses(epoch: number): boolean {
+    return this.#o.rules.refusalWhenFenced && this.hasGivenUp(epoch);
   }
 
   groupChanged(group: Group): void {
@@ -124,7 +131,7 @@ export class Succession {
     const { log } = this.#o;
     const silentMs = Math.round(this.#standby.silentMs(nowMs));
     log.warn({ group: group.id, primary: group.primary, silentMs }, 'the primary is silent');
-    this.#fencedEpoch = group.epoch;
+    if (this.#o.rules.fencing) this.#fencedEpoch = group.epoch;
     this.#promoting = true;
     this.#promote(wanted, group.epoch, ports)
       .catch((error: unknown) =>
@@ -138,7 +145,7 @@ export class Succession {
     try {
       // All that was ever acknowledged from here is on disk before another can build on it (R11).
       await ports.syncLog();
-      await this.#state.update({ fencedEpoch: expectedGroupEpoch });
+      if (this.#o.rules.fencing) await this.#state.update({ fencedEpoch: expectedGroupEpoch });
     } catch (error) {
       ports.failed(error);
       return;
