@@ -40,6 +40,8 @@ export interface StartClusterOptions {
   readonly copies?: number;
   /** Files are cut at multiples of this (a power of two from 64 KiB); default 4 MiB. */
   readonly blockSizeBytes?: number;
+  /** 1: the metadata's primary goes on alone when the others are gone. Default 2 from three nodes on. */
+  readonly minReplicas?: 1 | 2;
   /**
    * Hosts for nodes (n1...) and clients (c1...); default: memory, in real time. The simulator gives its own.
    *
@@ -48,7 +50,11 @@ export interface StartClusterOptions {
   readonly world?: TestWorld;
   /** Where nodes and clients report. Default: nowhere. */
   readonly log?: Logger;
-  /** Clauses of the groups' rules to do without, for tests of tatamifs itself: do its checkers notice? */
+  /**
+   * Clauses of the groups' rules to do without, for tests of tatamifs itself: do its checkers notice?
+   *
+   * @internal
+   */
   readonly rules?: GroupRules;
 }
 
@@ -135,13 +141,16 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
     rack: 'rack',
     zone: 'zone',
   }));
-  const catalog = firstCatalog({
+  const initial = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(first.random.bytes(8)).toString('hex') as HistoryId,
     nodes,
     ...(options.copies === undefined ? {} : { copies: options.copies }),
     ...(options.blockSizeBytes === undefined ? {} : { blockSizeBytes: options.blockSizeBytes }),
   });
+  const { minReplicas } = options;
+  const groups = initial.groups.map((group) => (minReplicas === undefined ? group : { ...group, minReplicas }));
+  const catalog = { ...initial, groups };
   const directoryOf = (id: string) => new NodeDirectory(envOf(id).disk, '/node');
   for (const { id, storeId } of nodes) {
     await directoryOf(id).create({ clusterId: key.clusterId, nodeId: id, storeId }, catalog);

@@ -10,7 +10,6 @@ import type { ClusterClient } from '../../src/client.ts';
 import { blockIdToHex } from '../../src/ids.ts';
 import type { BlockId, PoolId } from '../../src/ids.ts';
 import { KiB, PAGE_BYTES } from '../../src/limits.ts';
-import { SILENT_LOGGER } from '../../src/log.ts';
 import type { Logger } from '../../src/log.ts';
 import type { GroupRules } from '../../src/meta/group/rules.ts';
 import type { RunningNode } from '../../src/node.ts';
@@ -24,6 +23,7 @@ export interface SimClusterOptions extends SimWorldOptions {
   readonly nodes?: number;
   readonly copies?: number;
   readonly rules?: GroupRules;
+  readonly minReplicas?: 1 | 2;
 }
 
 const USER = { uid: 1000, gid: 1000 };
@@ -35,6 +35,8 @@ const QUIET_LIMIT_MS = 60_000;
 export class SimCluster {
   readonly world: SimWorld;
   readonly cluster: TestCluster;
+  /** Told of every line that nodes and clients log. */
+  onLine: ((message: string) => void) | undefined;
   #clientCount = 0;
 
   private constructor(world: SimWorld, cluster: TestCluster) {
@@ -42,8 +44,9 @@ export class SimCluster {
     this.cluster = cluster;
   }
 
-  static async start({ nodes = 3, copies = 2, rules, ...options }: SimClusterOptions): Promise<SimCluster> {
+  static async start({ nodes = 3, copies = 2, rules, minReplicas, ...options }: SimClusterOptions): Promise<SimCluster> {
     const world = createSimWorld({ clockError: { offsetMs: 500, drift: 0.0005 }, ...options });
+    let sim: SimCluster | undefined;
     const starting = startCluster({
       nodes,
       copies,
@@ -54,10 +57,12 @@ export class SimCluster {
           world.crashHost(hostOf(id), { kind: 'process' });
         },
       },
-      log: loggerOf(world),
+      log: loggerOf(world, (message) => sim?.onLine?.(message)),
       ...(rules === undefined ? {} : { rules }),
+      ...(minReplicas === undefined ? {} : { minReplicas }),
     });
-    return new SimCluster(world, await world.settle(starting));
+    sim = new SimCluster(world, await world.settle(starting));
+    return sim;
   }
 
   settle<T>(promise: Promise<T>, options?: RunOptions): Promise<T> {
@@ -212,9 +217,11 @@ export class SimCluster {
 }
 
 /** With SIM_LOG in the environment every line that nodes and clients log, with the virtual time. */
-function loggerOf(world: SimWorld): Logger {
-  if (process.env['SIM_LOG'] === undefined) return SILENT_LOGGER;
+function loggerOf(world: SimWorld, heard: (message: string) => void): Logger {
+  const isShown = process.env['SIM_LOG'] !== undefined;
   const write = (level: string) => (facts: object, message: string) => {
+    heard(message);
+    if (!isShown) return;
     const text = JSON.stringify(facts, (_key, value: unknown) => (typeof value === 'bigint' ? Number(value) : value));
     process.stderr.write(`${world.time.nowMs.toFixed(1)} ${level} ${message} ${text}\n`);
   };

@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { ALL_RULES } from '../../src/meta/group/rules.ts';
 import type { GroupRules } from '../../src/meta/group/rules.ts';
+import { TROUBLES } from './nemesis.ts';
 import { runTrial } from './trial.ts';
 
 const { values } = parseArgs({
@@ -11,6 +12,8 @@ const { values } = parseArgs({
     steps: { type: 'string' },
     nodes: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '60' },
+    troubles: { type: 'string' },
+    first: { type: 'boolean', default: false },
     without: { type: 'string' },
     timeline: { type: 'boolean', default: false },
   },
@@ -26,7 +29,14 @@ for (let seed = first; seed <= last; seed++) {
   const { without } = values;
   if (without !== undefined && !(without in ALL_RULES)) throw new Error(`rules: ${Object.keys(ALL_RULES).join(' ')}`);
   const mutation = without === undefined ? {} : { without: without as keyof GroupRules };
-  const result = await runTrial({ seed, nodes, seconds, ...mutation });
+  const troubles = values.troubles?.split(',').map((name) => TROUBLES.find((trouble) => trouble === name) ?? 'kill');
+  const result = await runTrial({
+    seed,
+    nodes,
+    seconds,
+    ...mutation,
+    ...(troubles === undefined ? {} : { troubles }),
+  });
   total.seeds++;
   total.virtualMs += result.virtualMs;
   total.operations += result.operationCount;
@@ -44,6 +54,7 @@ for (let seed = first; seed <= last; seed++) {
   failed++;
   for (const violation of violations) say(`  ${violation.replaceAll('\n', '\n  ')}`);
   say(`  replay: npm run sim -- --seed ${seed} --nodes ${nodes} --seconds ${seconds} --timeline`);
+  if (values.first) break;
 }
 say(
   `${total.seeds} seeds, ${failed} violated; ${(total.virtualMs / 3_600_000).toFixed(2)} virtual hours, ` +

@@ -21,6 +21,7 @@ export const TROUBLES = [
   'fullDisk',
   'stepClock',
   'slowNetwork',
+  'ambush',
 ] as const;
 export type Trouble = (typeof TROUBLES)[number];
 
@@ -36,6 +37,8 @@ export interface NemesisOptions {
 
 /** Longest that one trouble lasts: some longer than lease and grace, and than a connection is given up. */
 const TROUBLE_MS: readonly [number, number] = [50, 8_000];
+/** What nodes log when the members of the group are about to change, or have changed. */
+const MOMENTS = ['the primary is silent', 'asking for another secondary', 'catalog ', 'took over entries'];
 const START_RETRY_MS = 500;
 /** Room that a full disk still has. */
 const ROOM_BYTES = 4_096;
@@ -67,6 +70,7 @@ export class Nemesis {
   /** Makes trouble for so long. */
   async run(forMs: number): Promise<void> {
     const { world } = this.#sim;
+    if (this.#o.troubles.includes('ambush')) this.#sim.onLine = (message) => this.#lieInWait(message);
     const untilMs = world.time.nowMs + forMs;
     while (world.time.nowMs < untilMs) {
       await world.run(Math.min(this.#random.between(0, this.#o.pauseMs), untilMs - world.time.nowMs));
@@ -87,9 +91,29 @@ export class Nemesis {
     for (const id of this.#sim.cluster.nodeIds) this.#start(id);
   }
 
+  /** Trouble at the very moment when the group changes, which chance alone would seldom meet. */
+  #lieInWait(message: string): void {
+    if (this.#over || !MOMENTS.some((moment) => message.startsWith(moment)) || !this.#random.chance(0.35)) return;
+    const delayMs = this.#random.chance(0.3) ? 0 : this.#random.between(0, this.#random.chance(0.5) ? 10 : 200);
+    this.#later(delayMs, () => {
+      if (this.#over || this.#sim.nodes().length === 0) return;
+      const { primary, secondary } = this.#sim.group();
+      const lastsMs = this.#random.between(20, this.#random.chance(0.5) ? 600 : 6_000);
+      const victim = secondary !== null && this.#random.chance(0.5) ? secondary : primary;
+      const blow = this.#random.below(8);
+      if (blow === 0) this.kill(victim, lastsMs);
+      else if (blow <= 2) this.#losePower(victim, lastsMs);
+      else if (blow === 3) this.#pause(hostOf(victim), lastsMs);
+      else if (blow === 4 && secondary !== null) this.#cut([primary], [secondary], this.#random.chance(0.5), lastsMs);
+      else if (blow === 5) this.#isolate(victim, lastsMs);
+      else if (blow === 6) for (const end of [...this.#ends]) end();
+      else this.#slowDown(lastsMs);
+    });
+  }
+
   #cause(trouble: Trouble): void {
     const { world } = this.#sim;
-    const lastsMs = this.#random.chance(0.5)
+    const lastsMs = this.#random.chance(0.4)
       ? this.#random.between(TROUBLE_MS[0], TROUBLE_MS[1] / 5)
       : this.#random.between(...TROUBLE_MS);
     switch (trouble) {
@@ -108,14 +132,8 @@ export class Nemesis {
         const other = hosts.filter((id) => !one.has(id));
         return this.#cut([...one], other, false, lastsMs);
       }
-      case 'isolate': {
-        // From the nodes, and from some of the clients.
-        const id = this.#victim();
-        const others = this.#sim.cluster.nodeIds.filter((other) => other !== id);
-        const near = new Set(this.#some(this.#o.clients));
-        const far = this.#o.clients.filter((client) => !near.has(client));
-        return this.#cut([id], [...others, ...(this.#random.chance(0.7) ? far : [])], false, lastsMs);
-      }
+      case 'isolate':
+        return this.#isolate(this.#victim(), lastsMs);
       case 'oneWay': {
         const id = this.#victim();
         const others = this.#some(this.#everybody().filter((other) => other !== id));
@@ -131,11 +149,8 @@ export class Nemesis {
         return;
       }
       case 'pause':
-      case 'suspend': {
-        const host = hostOf(this.#victim());
-        world.pauseHost(host, { suspend: trouble === 'suspend' });
-        return this.#later(lastsMs, () => world.resumeHost(host));
-      }
+      case 'suspend':
+        return this.#pause(hostOf(this.#victim()), lastsMs, trouble === 'suspend');
       case 'slowDisk': {
         const host = hostOf(this.#victim());
         world.slowDisk(host, 2 ** this.#random.between(1, 8));
@@ -149,11 +164,11 @@ export class Nemesis {
         world.log(`${id} clock`);
         return world.stepClock(hostOf(id), this.#random.chance(0.5) ? sizeMs : -sizeMs);
       }
-      case 'slowNetwork': {
-        const most = 10 ** this.#random.between(0, 2.7);
-        world.network.weather = { ...FAIR_WEATHER, latencyMs: [0.1, most] };
-        return this.#later(lastsMs, () => (world.network.weather = FAIR_WEATHER));
-      }
+      case 'slowNetwork':
+        return this.#slowDown(lastsMs);
+      case 'ambush':
+        // It comes when the time is ripe.
+        return;
     }
   }
 
@@ -172,6 +187,25 @@ export class Nemesis {
     this.#starting.delete(id);
     this.#sim.crash(id, { kind: 'power', anyKvOrder: this.#random.chance(0.3) });
     this.#later(downMs, () => this.#start(id));
+  }
+
+  #pause(host: string, lastsMs: number, suspend = false): void {
+    this.#sim.world.pauseHost(host, { suspend });
+    this.#later(lastsMs, () => this.#sim.world.resumeHost(host));
+  }
+
+  /** From the other nodes, and from some of the clients. */
+  #isolate(id: string, lastsMs: number): void {
+    const others = this.#sim.cluster.nodeIds.filter((other) => other !== id);
+    const near = new Set(this.#some(this.#o.clients));
+    const far = this.#o.clients.filter((client) => !near.has(client));
+    this.#cut([id], [...others, ...(this.#random.chance(0.7) ? far : [])], false, lastsMs);
+  }
+
+  #slowDown(lastsMs: number): void {
+    const { network } = this.#sim.world;
+    network.weather = { ...FAIR_WEATHER, latencyMs: [0.1, 10 ** this.#random.between(0, 2.7)] };
+    this.#later(lastsMs, () => (network.weather = FAIR_WEATHER));
   }
 
   #fill(id: string, lastsMs: number): void {

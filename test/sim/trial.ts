@@ -59,8 +59,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const { seed, nodes, seconds } = options;
   const random = new SimRandom(seed).fork('trial');
   const drift = random.chance(0.25) ? random.between(0, 0.15) : 0.0005;
+  const minReplicas = random.chance(0.2) ? 1 : 2;
   const rules = options.without === undefined ? ALL_RULES : { ...ALL_RULES, [options.without]: false };
-  const sim = await SimCluster.start({ seed, nodes, rules, clockError: { offsetMs: 500, drift } });
+  const sim = await SimCluster.start({ seed, nodes, rules, minReplicas, clockError: { offsetMs: 500, drift } });
   const { world } = sim;
   const nowMs = (): number => world.time.nowMs;
   const monitors = new Monitors(sim);
@@ -84,7 +85,8 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const nemesis: Nemesis = new Nemesis(sim, random.fork('nemesis'), {
     troubles,
     clients: contenders.map(({ name }) => name),
-    mayLosePower: ledger.mayLose,
+    // A primary alone acknowledges what only its own memory holds.
+    mayLosePower: () => minReplicas === 2 && ledger.mayLose(),
     pauseMs: random.between(300, 6_000),
   });
   monitors.onStop = (id) => nemesis.kill(id, STOPPED_MS);
@@ -126,10 +128,14 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   };
 }
 
+/** One of these at least: what makes a secondary take over. */
+const DEPOSING: readonly Trouble[] = ['kill', 'power', 'isolate', 'pause'];
+
 /** Each seed has some kinds of trouble, and not the others: rare ones are not drowned by frequent ones. */
 function drawTroubles(random: SimRandom): Trouble[] {
-  const chosen = TROUBLES.filter(() => random.chance(0.4));
-  return chosen.length > 0 ? chosen : ['kill'];
+  const chosen = new Set(TROUBLES.filter((trouble) => random.chance(trouble === 'ambush' ? 0.6 : 0.4)));
+  chosen.add(DEPOSING[random.below(DEPOSING.length)]!);
+  return [...chosen];
 }
 
 function judge<State, Call, Answer>(
