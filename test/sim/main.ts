@@ -44,11 +44,11 @@ for (let seed = first; seed <= last; seed++) {
   total.failovers += result.failoverCount;
   if (result.failoverCount > 0) total.withFailover++;
   const { violations } = result;
-  const troubles = [...result.troubles].map(([name, count]) => `${name} ${count}`).join(', ');
+  const caused = [...result.troubles].map(([name, count]) => `${name} ${count}`).join(', ');
   say(
     `seed ${seed}: ${violations.length === 0 ? 'ok' : 'VIOLATED'} ${(result.virtualMs / 1000).toFixed(1)} s, ` +
       `${result.operationCount} operations (${result.unknownCount} unknown), ${result.failoverCount} fail-overs, ` +
-      `${result.eventCount} events, ${Date.now() - startMs} ms; ${troubles}`,
+      `${result.eventCount} events, ${Date.now() - startMs} ms; ${caused}`,
   );
   if (violations.length === 0) continue;
   failed++;

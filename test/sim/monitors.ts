@@ -14,6 +14,7 @@ export class Monitors {
   readonly #seenCatalog = new WeakMap<RunningNode, Catalog>();
   readonly #watched = new WeakSet<RunningNode>();
   readonly violations: string[] = [];
+  readonly #violated = new Set<string>();
   /** Nodes that stopped by themselves. */
   readonly stopped: { readonly id: string; readonly error: Error }[] = [];
   /** As the command does: the process of such a node ends. */
@@ -32,7 +33,7 @@ export class Monitors {
       this.#watch(node);
       this.#lookAtCatalog(node);
       if (!this.#serves(node)) continue;
-      if (serving !== undefined) this.#violated(`R5: ${serving.id} and ${node.id} serve at the same time`);
+      if (serving !== undefined) this.#report(`R5: ${serving.id} and ${node.id} serve at the same time`);
       serving = node;
       this.#lookAtEpoch(node);
       if (this.#lastServing !== node.id) {
@@ -51,7 +52,7 @@ export class Monitors {
     const epoch = node.meta.member(FIRST_GROUP_ID)?.status().epoch ?? 0;
     const before = this.#servedBy.get(epoch);
     if (before === undefined) this.#servedBy.set(epoch, node);
-    else if (before !== node) this.#violated(`${before.id} and another run (${node.id}) both serve in epoch ${epoch}`);
+    else if (before !== node) this.#report(`${before.id} and another run (${node.id}) both serve in epoch ${epoch}`);
   }
 
   #lookAtCatalog(node: RunningNode): void {
@@ -59,11 +60,11 @@ export class Monitors {
     const before = this.#seenCatalog.get(node);
     if (before === catalog) return;
     this.#seenCatalog.set(node, catalog);
-    if (before !== undefined && before.epoch > catalog.epoch) this.#violated(`${node.id} went back to an older catalog`);
+    if (before !== undefined && before.epoch > catalog.epoch) this.#report(`${node.id} went back to an older catalog`);
     const text = JSON.stringify(catalog);
     const known = this.#catalogs.get(catalog.epoch);
     if (known === undefined) this.#catalogs.set(catalog.epoch, { text, node: node.id });
-    else if (known.text !== text) this.#violated(`catalog ${catalog.epoch} differs between ${known.node} and ${node.id}`);
+    else if (known.text !== text) this.#report(`catalog ${catalog.epoch} differs between ${known.node} and ${node.id}`);
   }
 
   #watch(node: RunningNode): void {
@@ -75,8 +76,10 @@ export class Monitors {
     });
   }
 
-  #violated(what: string): void {
-    if (this.violations.length > 20) return;
+  #report(what: string): void {
+    // The first time counts; it mostly lasts for many events.
+    if (this.#violated.has(what)) return;
+    this.#violated.add(what);
     this.violations.push(`${this.#sim.world.time.nowMs.toFixed(1)} ms: ${what}`);
   }
 }

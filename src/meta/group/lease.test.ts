@@ -26,6 +26,17 @@ describe('a lease', () => {
     lease.drop();
     expect(lease.holds(5_001)).toBe(false);
   });
+
+  it('is not renewed, after its machine slept, by answers to what was sent before', () => {
+    const lease = new Lease();
+    lease.granted(5_000);
+    lease.slept(5_010);
+    lease.granted(5_009);
+    lease.granted(5_010);
+    expect(lease.holds(5_011)).toBe(false);
+    lease.granted(5_011);
+    expect(lease.holds(5_012)).toBe(true);
+  });
 });
 
 describe('a machine that was suspended', () => {

@@ -23,15 +23,22 @@ invariant(GRACE_MS >= CLOCK_RATIO * LEASE_MS, 'R5', 'grace is at least 1.5 lease
 
 export class Lease {
   #untilMs = -Infinity;
+  #droppedMs = -Infinity;
 
   /** What was sent at `sentMs` was acknowledged by whoever grants this lease. Answers may overtake each other. */
   granted(sentMs: number): void {
-    this.#untilMs = Math.max(this.#untilMs, sentMs + LEASE_MS);
+    if (sentMs > this.#droppedMs) this.#untilMs = Math.max(this.#untilMs, sentMs + LEASE_MS);
   }
 
   /** Whoever granted it no longer does. */
   drop(): void {
     this.#untilMs = -Infinity;
+  }
+
+  /** The machine slept: answers to what was sent before are still to be read, and only by its clock they are fresh. */
+  slept(nowMs: number): void {
+    this.drop();
+    this.#droppedMs = nowMs;
   }
 
   holds(nowMs: number): boolean {

@@ -370,7 +370,7 @@ export class GroupMember {
   #serving(): Serving | undefined {
     const { clock } = this.#o.env;
     const nowMs = clock.monotonicMs();
-    if (this.#suspendWatch.wasSuspended(nowMs, clock.wallNs())) this.#primary?.dropLease();
+    if (this.#suspendWatch.wasSuspended(nowMs, clock.wallNs())) this.#primary?.dropLease(nowMs);
     return this.#primary?.serving(this.#store.appliedSeq, nowMs);
   }
 

@@ -376,7 +376,7 @@ describe('R5: the lease', () => {
 
   it('ends when the machine slept, and begins with the next answer', () => {
     const b = new Bench(groupOf(S, [])).serve();
-    b.primary.dropLease();
+    b.primary.dropLease(b.nowMs);
     expect(b.primary.serving(0, b.nowMs).ok).toBe(false);
     b.deliver(S);
     expect(b.primary.serving(0, b.nowMs).ok).toBe(true);

@@ -204,8 +204,8 @@ export class Primary {
   }
 
   /** The machine slept, or its clock was set: nothing that was granted before counts. */
-  dropLease(): void {
-    this.#lease.drop();
+  dropLease(nowMs: number): void {
+    this.#lease.slept(nowMs);
   }
 
   /** This process did not run for a while: what members have sent meanwhile is still unread. */
