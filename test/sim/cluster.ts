@@ -44,7 +44,13 @@ export class SimCluster {
     this.cluster = cluster;
   }
 
-  static async start({ nodes = 3, copies = 2, rules, minReplicas, ...options }: SimClusterOptions): Promise<SimCluster> {
+  static async start({
+    nodes = 3,
+    copies = 2,
+    rules,
+    minReplicas,
+    ...options
+  }: SimClusterOptions): Promise<SimCluster> {
     const world = createSimWorld({ clockError: { offsetMs: 500, drift: 0.0005 }, ...options });
     let sim: SimCluster | undefined;
     const starting = startCluster({

@@ -221,7 +221,16 @@ async function askNames(
         const owner = { uid: call.tag, gid: 0 };
         const name = Buffer.from(call.name);
         const exclusive = true;
-        const made = await meta.mutate({ op: 'make', parent, name, type: 'file', mode: 0o644, owner, rdev: 0, exclusive });
+        const made = await meta.mutate({
+          op: 'make',
+          parent,
+          name,
+          type: 'file',
+          mode: 0o644,
+          owner,
+          rdev: 0,
+          exclusive,
+        });
         if (made.attr !== undefined) seen(made.attr);
         return { ok: true };
       }
@@ -251,7 +260,13 @@ async function askNames(
       case 'getattr':
         return { file: seen((await meta.query({ op: 'getattr', ino: inoOf(call.tag, inos) })).attr) };
       case 'readdir': {
-        const query = { op: 'readdir', ino: parent, after: new Uint8Array(), limit: LIST_LIMIT, withAttrs: true } as const;
+        const query = {
+          op: 'readdir',
+          ino: parent,
+          after: new Uint8Array(),
+          limit: LIST_LIMIT,
+          withAttrs: true,
+        } as const;
         const { entries } = await meta.query(query);
         return {
           entries: entries.map(({ name, attr }) => {

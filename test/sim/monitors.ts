@@ -44,7 +44,8 @@ export class Monitors {
   }
 
   #serves(node: RunningNode): boolean {
-    if (node.catalog.current().groups[0]?.primary !== node.id || this.#sim.world.isPaused(hostOf(node.id))) return false;
+    if (node.catalog.current().groups[0]?.primary !== node.id || this.#sim.world.isPaused(hostOf(node.id)))
+      return false;
     return node.meta.member(FIRST_GROUP_ID)?.status().serving === true;
   }
 
