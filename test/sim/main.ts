@@ -20,6 +20,9 @@ const { values } = parseArgs({
 });
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 const [first = 1, last = first] = (values.seeds ?? values.seed ?? '1').split('-').map(Number);
+/** Around the first violation, with --timeline. */
+const BEFORE_MS = 4_000;
+const AFTER_MS = 500;
 let failed = 0;
 const total = { virtualMs: 0, operations: 0, unknown: 0, failovers: 0, withFailover: 0, seeds: 0 };
 for (let seed = first; seed <= last; seed++) {
@@ -34,6 +37,7 @@ for (let seed = first; seed <= last; seed++) {
     seed,
     nodes,
     seconds,
+    timeline: values.timeline,
     ...mutation,
     ...(troubles === undefined ? {} : { troubles }),
   });
@@ -52,7 +56,9 @@ for (let seed = first; seed <= last; seed++) {
   );
   if (violations.length === 0) continue;
   failed++;
-  for (const violation of violations) say(`  ${violation.replaceAll('\n', '\n  ')}`);
+  for (const { atMs, what } of violations) say(`  ${atMs.toFixed(1)} ms: ${what.replaceAll('\n', '\n  ')}`);
+  const firstMs = Math.min(...violations.map(({ atMs }) => atMs));
+  for (const line of result.timeline?.between(firstMs - BEFORE_MS, firstMs + AFTER_MS) ?? []) say(line);
   say(`  replay: npm run sim -- --seed ${seed} --nodes ${nodes} --seconds ${seconds} --timeline`);
   if (values.first) break;
 }

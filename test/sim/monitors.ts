@@ -5,6 +5,12 @@ import type { RunningNode } from '../../src/node.ts';
 import { hostOf } from '../../src/testing.ts';
 import type { SimCluster } from './cluster.ts';
 
+/** `atMs`: when it came to light. */
+export interface Violation {
+  readonly atMs: number;
+  readonly what: string;
+}
+
 export class Monitors {
   readonly #sim: SimCluster;
   /** Epoch of the group: the run of the node that served in it. */
@@ -13,11 +19,12 @@ export class Monitors {
   readonly #catalogs = new Map<number, { readonly text: string; readonly node: string }>();
   readonly #seenCatalog = new WeakMap<RunningNode, Catalog>();
   readonly #watched = new WeakSet<RunningNode>();
-  readonly violations: string[] = [];
+  readonly violations: Violation[] = [];
   readonly #violated = new Set<string>();
   /** Nodes that stopped by themselves. */
-  readonly stopped: { readonly id: string; readonly error: Error }[] = [];
+  readonly stopped: { readonly id: string; readonly error: Error; readonly atMs: number }[] = [];
   /** As the command does: the process of such a node ends. */
+  onStart: ((node: RunningNode) => void) | undefined;
   onStop: ((id: string) => void) | undefined;
   /** How often another node began to serve. */
   failoverCount = 0;
@@ -71,8 +78,9 @@ export class Monitors {
   #watch(node: RunningNode): void {
     if (this.#watched.has(node)) return;
     this.#watched.add(node);
+    this.onStart?.(node);
     void node.failed.then((error) => {
-      this.stopped.push({ id: node.id, error });
+      this.stopped.push({ id: node.id, error, atMs: this.#sim.world.time.nowMs });
       this.onStop?.(node.id);
     });
   }
@@ -81,6 +89,6 @@ export class Monitors {
     // The first time counts; it mostly lasts for many events.
     if (this.#violated.has(what)) return;
     this.#violated.add(what);
-    this.violations.push(`${this.#sim.world.time.nowMs.toFixed(1)} ms: ${what}`);
+    this.violations.push({ atMs: this.#sim.world.time.nowMs, what });
   }
 }

@@ -33,6 +33,8 @@ export interface NemesisOptions {
   readonly mayLosePower: (id: string) => boolean;
   /** Longest pause between two troubles. */
   readonly pauseMs: number;
+  /** Told in words what happens. */
+  readonly note: (text: string) => void;
 }
 
 /** Longest that one trouble lasts: some longer than lease and grace, and than a connection is given up. */
@@ -161,7 +163,7 @@ export class Nemesis {
       case 'stepClock': {
         const sizeMs = 10 ** this.#random.between(0, 6.5);
         const id = this.#victim();
-        world.log(`${id} clock`);
+        this.#note(`${id} clock`);
         return world.stepClock(hostOf(id), this.#random.chance(0.5) ? sizeMs : -sizeMs);
       }
       case 'slowNetwork':
@@ -172,9 +174,15 @@ export class Nemesis {
     }
   }
 
+  #note(text: string): void {
+    this.#sim.world.log(text);
+    this.#o.note(text);
+  }
+
   /** Ends the node's process at this instant, and starts it again later. */
   kill(id: string, downMs: number): void {
     const { world, cluster } = this.#sim;
+    this.#note(`${id} is killed`);
     this.#starting.delete(id);
     cluster.kill(id);
     // One that is just starting is no node of the cluster yet.
@@ -184,14 +192,19 @@ export class Nemesis {
 
   #losePower(id: string, downMs: number): void {
     if (!this.#o.mayLosePower(id)) return;
+    this.#note(`${id} loses its power`);
     this.#starting.delete(id);
     this.#sim.crash(id, { kind: 'power', anyKvOrder: this.#random.chance(0.3) });
     this.#later(downMs, () => this.#start(id));
   }
 
   #pause(host: string, lastsMs: number, suspend = false): void {
+    this.#note(`${host} ${suspend ? 'sleeps' : 'pauses'}`);
     this.#sim.world.pauseHost(host, { suspend });
-    this.#later(lastsMs, () => this.#sim.world.resumeHost(host));
+    this.#later(lastsMs, () => {
+      this.#note(`${host} goes on`);
+      this.#sim.world.resumeHost(host);
+    });
   }
 
   /** From the other nodes, and from some of the clients. */
@@ -212,7 +225,7 @@ export class Nemesis {
     const disk = this.#sim.world.diskOf(hostOf(id));
     this.#full.add(id);
     disk.setCapacity(disk.usedBytes + this.#random.below(ROOM_BYTES));
-    this.#sim.world.log(`${id} full`);
+    this.#note(`${id} full`);
     this.#later(lastsMs, () => {
       disk.setCapacity(Infinity);
       this.#full.delete(id);
@@ -223,10 +236,10 @@ export class Nemesis {
 
   #cut(from: readonly string[], to: readonly string[], oneWay: boolean, lastsMs: number): void {
     const { network } = this.#sim.world;
-    this.#sim.world.log(`cut ${from.join()} ${oneWay ? '>' : '|'} ${to.join()}`);
+    this.#note(`cut ${from.join()} ${oneWay ? '>' : '|'} ${to.join()}`);
     for (const a of from) for (const b of to) network.partition(hostOf(a), hostOf(b), { oneWay });
     this.#later(lastsMs, () => {
-      this.#sim.world.log(`heal ${from.join()} ${to.join()}`);
+      this.#note(`heal ${from.join()} ${to.join()}`);
       for (const a of from) for (const b of to) network.heal(hostOf(a), hostOf(b));
     });
   }
@@ -237,6 +250,7 @@ export class Nemesis {
     if (cluster.node(id) !== undefined || this.#starting.has(id)) return;
     const attempt = ++this.#startCount;
     this.#starting.set(id, attempt);
+    this.#note(`${id} starts`);
     world.restartHost(hostOf(id));
     cluster.startNode(id).then(
       () => {

@@ -13,10 +13,12 @@ import { registerModel } from './check/register-model.ts';
 import { SimCluster } from './cluster.ts';
 import { Arena, Contender, openUncached, readEnd } from './contenders.ts';
 import { Monitors } from './monitors.ts';
+import type { Violation } from './monitors.ts';
 import { Nemesis, TROUBLES } from './nemesis.ts';
 import type { Trouble } from './nemesis.ts';
 import { PowerLedger } from './power.ts';
 import { SimRandom } from './random.ts';
+import { Timeline } from './timeline.ts';
 
 export interface TrialOptions {
   readonly seed: number;
@@ -28,12 +30,14 @@ export interface TrialOptions {
   readonly troubles?: readonly Trouble[];
   /** Mutation: without this clause. */
   readonly without?: keyof GroupRules;
+  /** Keep what the nodes said. */
+  readonly timeline?: boolean;
 }
 
 export interface TrialResult {
   readonly seed: number;
   /** What was violated; empty: all in order. */
-  readonly violations: readonly string[];
+  readonly violations: readonly Violation[];
   readonly virtualMs: number;
   readonly operationCount: number;
   readonly unknownCount: number;
@@ -41,6 +45,7 @@ export interface TrialResult {
   readonly troubles: ReadonlyMap<Trouble, number>;
   readonly eventCount: number;
   readonly digest: string;
+  readonly timeline: Timeline | undefined;
 }
 
 const CLIENTS = 4;
@@ -65,7 +70,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const { world } = sim;
   const nowMs = (): number => world.time.nowMs;
   const monitors = new Monitors(sim);
-  const violations: string[] = [];
+  const violations: Violation[] = [];
+  const timeline = options.timeline === true ? new Timeline(nowMs) : undefined;
+  monitors.onStart = (node) => timeline?.watch(node);
   const ledger = new PowerLedger(sim);
   world.afterEvent = () => {
     monitors.look();
@@ -88,6 +95,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     // A primary alone acknowledges what only its own memory holds.
     mayLosePower: () => minReplicas === 2 && ledger.mayLose(),
     pauseMs: random.between(300, 6_000),
+    note: (text) => timeline?.note(`---- ${text}`),
   });
   monitors.onStop = (id) => nemesis.kill(id, STOPPED_MS);
   const totalMs = seconds * 1_000;
@@ -103,12 +111,18 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     await sim.check();
     await world.settle(readEnd(arena, 'end', first), { what: 'the last look' });
   } catch (error) {
-    violations.push(error instanceof Error ? error.message : String(error));
+    violations.push({ atMs: nowMs(), what: error instanceof Error ? error.message : String(error) });
   }
-  violations.push(...monitors.violations, ...arena.surprises, ...nemesis.surprises);
-  for (const { id, error } of monitors.stopped) {
+  const atMs = nowMs();
+  violations.push(
+    ...monitors.violations,
+    ...[...arena.surprises, ...nemesis.surprises].map((what) => ({ atMs, what })),
+  );
+  for (const { id, error, atMs: stoppedMs } of monitors.stopped) {
     // A log that cannot grow ends its member; what somebody who makes room does is part of the trouble.
-    if (!error.message.includes('ENOSPC')) violations.push(`${id} stopped: ${error.stack ?? error.message}`);
+    if (!error.message.includes('ENOSPC')) {
+      violations.push({ atMs: stoppedMs, what: `${id} stopped: ${error.stack ?? error.message}` });
+    }
   }
   for (const [index, { history }] of arena.directories.entries()) {
     violations.push(...judge(`directory ${index}`, namesModel, history.operations));
@@ -125,6 +139,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     troubles: nemesis.counts,
     eventCount: world.eventCount,
     digest: world.digest,
+    timeline,
   };
 }
 
@@ -142,7 +157,7 @@ function judge<State, Call, Answer>(
   what: string,
   model: Model<State, Call, Answer>,
   operations: readonly Operation<Call, Answer>[],
-): string[] {
+): Violation[] {
   const verdict = checkLinearizable(model, operations);
   if (verdict.ok) return [];
   const lines = [
@@ -151,7 +166,8 @@ function judge<State, Call, Answer>(
     `  state ${verdict.state}`,
     ...verdict.stuck.map((operation) => `  stuck     ${describe(operation)}`),
   ];
-  return [lines.join('\n')];
+  const atMs = Math.min(...verdict.stuck.map(({ calledMs }) => calledMs));
+  return [{ atMs, what: lines.join('\n') }];
 }
 
 function describe({ client, call, answer, calledMs, answeredMs }: Operation): string {
