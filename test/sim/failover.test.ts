@@ -90,3 +90,23 @@ describe('a primary that is cut off from the others but not from a client', () =
     expect(w.node('n1').member.status().role).toBe('learner');
   });
 });
+
+describe('a secondary that gave its epoch up', () => {
+  it('and lost its power before the outcome was known still asks to be the primary: it cannot follow any more', async () => {
+    w = await GroupWorld.start({ seed: 24 });
+    const client = await w.client();
+    await w.createAll(client, names('a', 20));
+    w.crash('n1', 'power');
+    // The two voters that are left do not reach each other: nothing can be chosen.
+    w.world.network.partition('n2', 'n3');
+    await w.world.run(2 * GRACE_MS);
+    w.crash('n2', 'power');
+    w.world.network.heal();
+    await w.startNode('n1');
+    await w.startNode('n2');
+    await w.createAll(client, names('b', 20));
+    expect(w.group()).toMatchObject({ primary: 'n2' });
+    expect((await w.list(client)).length).toBe(40);
+    await w.digest();
+  });
+});

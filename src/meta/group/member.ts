@@ -193,7 +193,16 @@ export class GroupMember {
       const path = `${o.path}/state.json`;
       const rules = o.rules ?? ALL_RULES;
       const loggedCount = found.log.lastSeq;
-      const succession = await Succession.open({ self, env, catalog, log, path, loggedCount, rules });
+      const succession = await Succession.open({
+        self,
+        env,
+        catalog,
+        log,
+        path,
+        loggedCount,
+        groupEpoch: group.epoch,
+        rules,
+      });
       return new GroupMember(o, group, kv, store, succession, found);
     } catch (error) {
       await kv.close();

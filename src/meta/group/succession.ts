@@ -23,6 +23,8 @@ export interface SuccessionOptions {
   readonly path: string;
   /** Entries in the group's log at the start. */
   readonly loggedCount: number;
+  /** The group's, as the catalog has it at the start. */
+  readonly groupEpoch: number;
   readonly rules: GroupRules;
 }
 
@@ -56,7 +58,10 @@ export class Succession {
     this.#o = options;
     this.#state = state;
     const { bootId, clean, ackedEpoch, fencedEpoch } = state.facts;
-    this.#certain = !options.rules.certainty || clean || bootId === options.env.bootId || options.loggedCount === 0;
+    // Before it durably gave this epoch up it had its log on disk, and has acknowledged nothing since.
+    const gaveUp = fencedEpoch >= options.groupEpoch && fencedEpoch >= ackedEpoch;
+    const sameRun = bootId === options.env.bootId;
+    this.#certain = !options.rules.certainty || clean || gaveUp || sameRun || options.loggedCount === 0;
     this.#fencedEpoch = fencedEpoch;
     const mayHaveAcked = ackedEpoch > 0 || (state.isNew && options.loggedCount > 0);
     this.#ackedMs = mayHaveAcked ? options.env.clock.monotonicMs() : -Infinity;
