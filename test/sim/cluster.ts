@@ -52,7 +52,7 @@ export class SimCluster {
     ...options
   }: SimClusterOptions): Promise<SimCluster> {
     const world = createSimWorld({ clockError: { offsetMs: 500, drift: 0.0005 }, ...options });
-    let sim: SimCluster | undefined;
+    const made: { sim?: SimCluster } = {};
     const starting = startCluster({
       nodes,
       copies,
@@ -63,12 +63,12 @@ export class SimCluster {
           world.crashHost(hostOf(id), { kind: 'process' });
         },
       },
-      log: loggerOf(world, (message) => sim?.onLine?.(message)),
+      log: loggerOf(world, (message) => made.sim?.onLine?.(message)),
       ...(rules === undefined ? {} : { rules }),
       ...(minReplicas === undefined ? {} : { minReplicas }),
     });
-    sim = new SimCluster(world, await world.settle(starting));
-    return sim;
+    made.sim = new SimCluster(world, await world.settle(starting));
+    return made.sim;
   }
 
   settle<T>(promise: Promise<T>, options?: RunOptions): Promise<T> {

@@ -3,7 +3,7 @@
  * happens when, to whom. Everything ends when it is told to.
  */
 import { hostOf } from '../../src/testing.ts';
-import { SimCluster } from './cluster.ts';
+import type { SimCluster } from './cluster.ts';
 import { FAIR_WEATHER } from './network.ts';
 import type { SimRandom } from './random.ts';
 
