@@ -13,6 +13,7 @@ const { values } = parseArgs({
     nodes: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '60' },
     troubles: { type: 'string' },
+    'min-replicas': { type: 'string' },
     first: { type: 'boolean', default: false },
     without: { type: 'string' },
     timeline: { type: 'boolean', default: false },
@@ -38,6 +39,7 @@ for (let seed = first; seed <= last; seed++) {
     nodes,
     seconds,
     timeline: values.timeline,
+    ...(values['min-replicas'] === undefined ? {} : { minReplicas: values['min-replicas'] === '1' ? 1 : 2 }),
     ...mutation,
     ...(troubles === undefined ? {} : { troubles }),
   });

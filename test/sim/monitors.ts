@@ -4,6 +4,7 @@ import type { Catalog } from '../../src/catalog/types.ts';
 import type { RunningNode } from '../../src/node.ts';
 import { hostOf } from '../../src/testing.ts';
 import type { SimCluster } from './cluster.ts';
+import { watchPushes } from './push-watch.ts';
 
 /** `atMs`: when it came to light. */
 export interface Violation {
@@ -29,6 +30,7 @@ export class Monitors {
   /** How often another node began to serve. */
   failoverCount = 0;
   #lastServing: string | undefined;
+  #newest: { readonly epoch: number; readonly primary: string } | undefined;
 
   constructor(sim: SimCluster) {
     this.#sim = sim;
@@ -71,14 +73,35 @@ export class Monitors {
     if (before !== undefined && before.epoch > catalog.epoch) this.#report(`${node.id} went back to an older catalog`);
     const text = JSON.stringify(catalog);
     const known = this.#catalogs.get(catalog.epoch);
-    if (known === undefined) this.#catalogs.set(catalog.epoch, { text, node: node.id });
-    else if (known.text !== text) this.#report(`catalog ${catalog.epoch} differs between ${known.node} and ${node.id}`);
+    if (known === undefined) {
+      this.#catalogs.set(catalog.epoch, { text, node: node.id });
+      this.#lookAtPromotion(catalog);
+    }
+    if (known !== undefined && known.text !== text)
+      this.#report(`catalog ${catalog.epoch} differs between ${known.node} and ${node.id}`);
+  }
+
+  /** R5: whoever is promoted had stopped, before it proposed that, to acknowledge the epoch before. */
+  #lookAtPromotion({ epoch, groups: [group] }: Catalog): void {
+    const before = this.#newest;
+    if (group === undefined || epoch <= (before?.epoch ?? 0)) return;
+    this.#newest = { epoch, primary: group.primary };
+    // Only from one catalog to the next is known what changed.
+    if (before?.epoch !== epoch - 1 || before.primary === group.primary) return;
+    const member = this.#sim.cluster.node(group.primary)?.meta.member(FIRST_GROUP_ID);
+    if (member === undefined || member.fencedEpoch >= group.epoch - 1) return;
+    this.#report(`R5: ${group.primary} became primary in epoch ${group.epoch} without having given up the one before`);
   }
 
   #watch(node: RunningNode): void {
     if (this.#watched.has(node)) return;
     this.#watched.add(node);
     this.onStart?.(node);
+    watchPushes(
+      node,
+      (id) => this.#sim.cluster.node(id),
+      (what) => this.#report(what),
+    );
     void node.failed.then((error) => {
       this.stopped.push({ id: node.id, error, atMs: this.#sim.world.time.nowMs });
       this.onStop?.(node.id);

@@ -30,6 +30,8 @@ export interface TrialOptions {
   readonly troubles?: readonly Trouble[];
   /** Mutation: without this clause. */
   readonly without?: keyof GroupRules;
+  /** Default: drawn. */
+  readonly minReplicas?: 1 | 2;
   /** Keep what the nodes said. */
   readonly timeline?: boolean;
 }
@@ -64,7 +66,8 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const { seed, nodes, seconds } = options;
   const random = new SimRandom(seed).fork('trial');
   const drift = random.chance(0.25) ? random.between(0, 0.15) : 0.0005;
-  const minReplicas = random.chance(0.2) ? 1 : 2;
+  const drawn = random.chance(0.2) ? 1 : 2;
+  const minReplicas = options.minReplicas ?? drawn;
   const rules = options.without === undefined ? ALL_RULES : { ...ALL_RULES, [options.without]: false };
   const sim = await SimCluster.start({ seed, nodes, rules, minReplicas, clockError: { offsetMs: 500, drift } });
   const { world } = sim;

@@ -345,6 +345,11 @@ export class GroupMember {
     };
   }
 
+  /** R5: this epoch and those before it are given up here (checks). */
+  get fencedEpoch(): number {
+    return this.#fencedEpoch;
+  }
+
   /** Equal on members that have applied the same (tests, checks). */
   digest(): Promise<{ readonly appliedSeq: Seq; readonly digest: string }> {
     return this.#store.digest();
