@@ -347,7 +347,7 @@ export class GroupMember {
 
   /** R5: this epoch and those before it are given up here (checks). */
   get fencedEpoch(): number {
-    return this.#fencedEpoch;
+    return this.#succession.fencedEpoch;
   }
 
   /** Equal on members that have applied the same (tests, checks). */

@@ -84,7 +84,11 @@ export class Succession {
     return this.#o.rules.takeoverWait ? this.#ackedMs + TAKEOVER_WAIT_MS : -Infinity;
   }
 
-  /** R5: nothing of this epoch is acknowledged any more. */
+  /** R5: nothing of this epoch, or of one before it, is acknowledged any more. */
+  get fencedEpoch(): number {
+    return this.#fencedEpoch;
+  }
+
   hasGivenUp(epoch: number): boolean {
     return epoch <= this.#fencedEpoch;
   }
