@@ -17,6 +17,7 @@ import type { SimRandom } from './random.ts';
 const NAMES = ['a', 'b', 'c', 'd'];
 const REGISTER_BYTES = [64, 20_000] as const;
 const LIST_LIMIT = 100;
+const SLOW_MS = 1_000;
 /** Errors of the file, which are answers; all others leave open what has happened. */
 const ANSWERS = new Set(['ENOENT', 'EEXIST']);
 
@@ -26,6 +27,8 @@ export interface ArenaOptions {
   readonly nowMs: () => number;
   /** Longest pause between two operations of a client. */
   readonly pauseMs: number;
+  /** Operations of all clients together, after which they are slow. */
+  readonly steps: number;
 }
 
 interface ContendedDirectory {
@@ -43,9 +46,15 @@ export class Arena {
   /** Unexpected errors. */
   readonly surprises: string[] = [];
   #nextTag = 1;
+  #begun = 0;
 
   constructor(options: ArenaOptions) {
     this.options = options;
+  }
+
+  /** One more operation begins; false: enough of them have. */
+  step(): boolean {
+    return ++this.#begun <= this.options.steps;
   }
 
   newTag(): number {
@@ -108,6 +117,7 @@ export class Contender {
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
+      if (!this.#arena.step()) await this.#clock.sleep(SLOW_MS);
       await (this.#arena.registers.length > 0 && this.#random.chance(0.15) ? this.#touchRegister() : this.#touchName());
       if (this.#random.chance(0.8)) await this.#clock.sleep(this.#random.below(this.#arena.options.pauseMs));
     }

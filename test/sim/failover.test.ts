@@ -110,3 +110,23 @@ describe('a secondary that gave its epoch up', () => {
     await w.digest();
   });
 });
+
+describe('a secondary whose disk takes nothing more', () => {
+  it('acknowledges nothing that it could not write, whatever comes afterwards', async () => {
+    w = await GroupWorld.start({ seed: 25 });
+    const client = await w.client();
+    await w.createAll(client, names('a', 5));
+    w.world.diskOf('n2').failNext({ op: 'write', path: '/log/', code: 'ENOSPC', times: 1_000 });
+    const logged = w.node('n2').member.status().loggedSeq;
+    let acknowledged = false;
+    const running = w.create(client, 'b').then(() => (acknowledged = true));
+    // Beacons come, which bring no entries.
+    await w.world.run(LEASE_MS);
+    expect([acknowledged, w.node('n1').member.status().committedSeq]).toEqual([false, logged]);
+    expect(w.failures.splice(0).join()).toMatch(/ENOSPC/);
+    // It is dropped, and another takes its place.
+    w.crash('n2', 'process');
+    await w.world.settle(running);
+    expect(w.group()).toMatchObject({ primary: 'n1', secondary: 'n3' });
+  });
+});

@@ -1,7 +1,14 @@
-/** `npm run sim -- --seed N | --seeds A-B [--nodes K] [--seconds S] [--steps M] [--timeline]`. */
+/**
+ * `npm run sim -- --seed N | --seeds A-B [--nodes K] [--seconds S] [--steps M] [--timeline]
+ *   [--troubles a,b] [--min-replicas 1|2] [--without RULE] [--first] | --mutations`
+ *
+ * `--steps`: clients stop after so many operations; `--troubles`: of these kinds only (nemesis.ts); `--without`: one
+ * clause of the rules switched off (src/meta/group/rules.ts); `--first`: ends with the first seed that fails.
+ */
 import { parseArgs } from 'node:util';
 import { ALL_RULES } from '../../src/meta/group/rules.ts';
 import type { GroupRules } from '../../src/meta/group/rules.ts';
+import { MUTATIONS, tryMutation } from './mutations.ts';
 import { TROUBLES } from './nemesis.ts';
 import { runTrial } from './trial.ts';
 
@@ -16,10 +23,21 @@ const { values } = parseArgs({
     'min-replicas': { type: 'string' },
     first: { type: 'boolean', default: false },
     without: { type: 'string' },
+    mutations: { type: 'boolean', default: false },
     timeline: { type: 'boolean', default: false },
   },
 });
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
+if (values.mutations) {
+  let missed = 0;
+  for (const mutation of MUTATIONS) {
+    const found = await tryMutation(mutation, Number(values.nodes), Number(values.seconds));
+    if (found === undefined) missed++;
+    const outcome = found === undefined ? 'NOT NOTICED' : `seed ${found.seed}: ${found.what.split('\n')[0]}`;
+    say(`without ${mutation.without} (${mutation.troubles.join()}; ${mutation.seeds} seeds): ${outcome}`);
+  }
+  process.exit(missed === 0 ? 0 : 1);
+}
 const [first = 1, last = first] = (values.seeds ?? values.seed ?? '1').split('-').map(Number);
 /** Around the first violation, with --timeline. */
 const BEFORE_MS = 4_000;
@@ -39,6 +57,7 @@ for (let seed = first; seed <= last; seed++) {
     nodes,
     seconds,
     timeline: values.timeline,
+    ...(values.steps === undefined ? {} : { steps: Number(values.steps) }),
     ...(values['min-replicas'] === undefined ? {} : { minReplicas: values['min-replicas'] === '1' ? 1 : 2 }),
     ...mutation,
     ...(troubles === undefined ? {} : { troubles }),

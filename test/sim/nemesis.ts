@@ -11,6 +11,8 @@ export const TROUBLES = [
   'kill',
   'killMany',
   'power',
+  /** All at once. Only where nothing but what was synced is to survive. */
+  'blackout',
   'partition',
   'isolate',
   'oneWay',
@@ -128,6 +130,9 @@ export class Nemesis {
       }
       case 'power':
         return this.#losePower(this.#victim(), lastsMs);
+      case 'blackout':
+        for (const id of this.#sim.cluster.nodeIds) this.#losePower(id, this.#random.between(0, lastsMs));
+        return;
       case 'partition': {
         const hosts = this.#everybody();
         const one = new Set(this.#some(hosts));

@@ -19,13 +19,14 @@ import type { Trouble } from './nemesis.ts';
 import { PowerLedger } from './power.ts';
 import { SimRandom } from './random.ts';
 import { Timeline } from './timeline.ts';
+import { Workload } from './workload.ts';
 
 export interface TrialOptions {
   readonly seed: number;
   readonly nodes: number;
   /** Virtual time, at least; faults end before. */
   readonly seconds: number;
-  /** Clients stop after so many operations. */
+  /** Operations of all clients together, after which they make pauses of a second. */
   readonly steps?: number;
   readonly troubles?: readonly Trouble[];
   /** Mutation: without this clause. */
@@ -60,6 +61,7 @@ const RECOVERY_MS = 20_000;
 const PROGRESS_COUNT = 5;
 /** A node that ended by itself is started again. */
 const STOPPED_MS = 1_000;
+const WRITER_PREFIX = 'file';
 const FURNISH_LIMIT_MS = 30_000;
 
 export async function runTrial(options: TrialOptions): Promise<TrialResult> {
@@ -82,7 +84,13 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     ledger.look();
   };
 
-  const arena = new Arena({ directories: DIRECTORIES, registers: REGISTERS, nowMs, pauseMs: 20 + random.below(280) });
+  const arena = new Arena({
+    directories: DIRECTORIES,
+    registers: REGISTERS,
+    nowMs,
+    pauseMs: 20 + random.below(280),
+    steps: options.steps ?? Infinity,
+  });
   const first = await sim.client();
   await world.settle(arena.furnish(first, openUncached(first)), { limitMs: FURNISH_LIMIT_MS, what: 'the beginning' });
   const contenders: Contender[] = [];
@@ -91,12 +99,17 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     const name = sim.latestClient;
     contenders.push(new Contender(name, arena, client, world.envOf(hostOf(name)).clock, random.fork(name)));
   }
-  const troubles = options.troubles ?? drawTroubles(random);
+  const writer = random.chance(0.5) ? await startWriter(sim, random.fork('writer')) : undefined;
+  const drawnTroubles = drawTroubles(random);
+  const troubles = options.troubles ?? drawnTroubles;
+  // Whoever may lose all power is promised what was synced, and no more.
+  const promise = troubles.includes('blackout') ? 'durable' : 'acknowledged';
+  await world.settle(first.meta.sync());
   const nemesis: Nemesis = new Nemesis(sim, random.fork('nemesis'), {
     troubles,
     clients: contenders.map(({ name }) => name),
     // A primary alone acknowledges what only its own memory holds.
-    mayLosePower: () => minReplicas === 2 && ledger.mayLose(),
+    mayLosePower: () => promise === 'durable' || (minReplicas === 2 && ledger.mayLose()),
     pauseMs: random.between(300, 6_000),
     note: (text) => timeline?.note(`---- ${text}`),
   });
@@ -111,7 +124,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     await world.run(Math.max(0, totalMs - nowMs()));
     for (const contender of contenders) contender.stop();
     await world.settle(Promise.all(contenders.map(({ done }) => done)), { what: 'the last operations' });
+    await writer?.settled();
     await sim.check();
+    await writer?.check(promise);
     await world.settle(readEnd(arena, 'end', first), { what: 'the last look' });
   } catch (error) {
     violations.push({ atMs: nowMs(), what: error instanceof Error ? error.message : String(error) });
@@ -127,10 +142,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
       violations.push({ atMs: stoppedMs, what: `${id} stopped: ${error.stack ?? error.message}` });
     }
   }
-  for (const [index, { history }] of arena.directories.entries()) {
-    violations.push(...judge(`directory ${index}`, namesModel, history.operations));
-  }
-  for (const { path, history } of arena.registers) violations.push(...judge(path, registerModel, history.operations));
+  if (promise === 'acknowledged') violations.push(...judgeAll(arena));
   const sum = (of: (contender: Contender) => number): number => contenders.reduce((total, each) => total + of(each), 0);
   return {
     seed,
@@ -146,14 +158,43 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   };
 }
 
+/** A program that writes files of many blocks, and then finds all that it was promised. */
+async function startWriter(sim: SimCluster, random: SimRandom) {
+  const fs = await sim.connect();
+  const work = new Workload(fs, sim.world.envOf(hostOf(sim.latestClient)).clock, random, WRITER_PREFIX);
+  return {
+    async settled(): Promise<void> {
+      work.stop();
+      // An operation that failed has ended it; what it had been promised before holds.
+      await sim.settle(
+        work.done.catch(() => undefined),
+        { what: 'the writing program', limitMs: 2 * RECOVERY_MS },
+      );
+    },
+    async check(promise: 'acknowledged' | 'durable'): Promise<void> {
+      const files = await sim.readAll(await sim.connect());
+      const own = [...files].filter(([path]) => path.startsWith(`/${WRITER_PREFIX}`));
+      work.journal.check(new Map(own), promise);
+    },
+  };
+}
+
 /** One of these at least: what makes a secondary take over. */
 const DEPOSING: readonly Trouble[] = ['kill', 'power', 'isolate', 'pause'];
 
 /** Each seed has some kinds of trouble, and not the others: rare ones are not drowned by frequent ones. */
 function drawTroubles(random: SimRandom): Trouble[] {
-  const chosen = new Set(TROUBLES.filter((trouble) => random.chance(trouble === 'ambush' ? 0.6 : 0.4)));
+  const chances: Partial<Record<Trouble, number>> = { ambush: 0.6, blackout: 0.1 };
+  const chosen = new Set(TROUBLES.filter((trouble) => random.chance(chances[trouble] ?? 0.4)));
   chosen.add(DEPOSING[random.below(DEPOSING.length)]!);
   return [...chosen];
+}
+
+function judgeAll({ directories, registers }: Arena): Violation[] {
+  return [
+    ...directories.flatMap(({ history }, index) => judge(`directory ${index}`, namesModel, history.operations)),
+    ...registers.flatMap(({ path, history }) => judge(path, registerModel, history.operations)),
+  ];
 }
 
 function judge<State, Call, Answer>(

@@ -13,6 +13,7 @@ import type { EpochGate } from './epoch-gate.ts';
 import { stepFollower } from './follower.ts';
 import { takeFullCopy } from './full-copy.ts';
 import type { GroupLog } from './log-files.ts';
+import type { LogEntry } from './log-record.ts';
 import { packEntries, parseTailRequest } from './messages.ts';
 import type { Head, SyncPush, SyncPushReply } from './messages.ts';
 import { encodeSyncPushReply } from './push-codec.ts';
@@ -189,7 +190,7 @@ export class Following {
           await this.#log.truncateAfter(step.truncateAfter);
           this.#checkFollowing(push);
         }
-        if (step.entries.length > 0) await this.#log.append(step.entries);
+        if (step.entries.length > 0) await this.#appended(step.entries);
         // What was given up meanwhile is not acknowledged any more.
         this.#checkFollowing(push);
         return this.#followed(push, step.committedSeq);
@@ -197,12 +198,22 @@ export class Following {
     }
   }
 
+  async #appended(entries: readonly LogEntry[]): Promise<void> {
+    try {
+      await this.#log.append(entries);
+    } catch (error) {
+      // The log in memory has what the file has not: nothing more is said of it.
+      this.#o.failed(error);
+      throw error;
+    }
+  }
+
   /** The log has what the push brought. */
   #followed(push: SyncPush, committedSeq: number): SyncPushReply {
     this.#primarySyncedSeq = push.syncedSeq;
-    this.#o.applier.commitSoon(Math.min(committedSeq, this.#log.lastSeq));
-    // What is beyond the message may not be the primary's: only what was compared counts.
-    const lastSeq = Math.min(this.#log.lastSeq, push.prevSeq + push.entries.length);
+    this.#o.applier.commitSoon(Math.min(committedSeq, this.#log.writtenSeq));
+    // What is beyond the message may not be the primary's: only what was compared counts, and only what is written.
+    const lastSeq = Math.min(this.#log.writtenSeq, push.prevSeq + push.entries.length);
     this.#o.succession.acknowledges(lastSeq, push.committedSeq, this.#o.failed);
     return { status: 'logged', lastSeq, syncedSeq: Math.min(this.#log.syncedSeq, lastSeq) };
   }
