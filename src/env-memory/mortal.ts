@@ -49,9 +49,10 @@ function mortalClock(clock: Clock, life: Life): Clock {
   };
 }
 
-export function mortalDisk(disk: Disk, life: Life): Disk {
+/** `writesNow`: its files have `writeNow`, as a real disk's have. */
+export function mortalDisk(disk: Disk, life: Life, { writesNow = false } = {}): Disk {
   return {
-    open: async (path, mode) => mortalFile(await alive(life, () => disk.open(path, mode)), life),
+    open: async (path, mode) => mortalFile(await alive(life, () => disk.open(path, mode)), life, writesNow),
     readFile: (path) => alive(life, () => disk.readFile(path)),
     writeFileAtomic: (path, data, mode) => alive(life, () => disk.writeFileAtomic(path, data, mode)),
     readdir: (path) => alive(life, () => disk.readdir(path)),
@@ -70,8 +71,12 @@ export function mortalDisk(disk: Disk, life: Life): Disk {
   };
 }
 
-function mortalFile(file: DiskFile, life: Life): DiskFile {
+function mortalFile(file: DiskFile, life: Life, writesNow: boolean): DiskFile {
+  const writeNow = (data: Uint8Array, position: number): void => {
+    if (!life.dead) file.writeNow?.(data, position);
+  };
   return {
+    ...(writesNow && file.writeNow !== undefined ? { writeNow } : {}),
     read: (buffer, position) => alive(life, () => file.read(buffer, position)),
     write: (buffers, position) => alive(life, () => file.write(buffers, position)),
     datasync: () => alive(life, () => file.datasync()),

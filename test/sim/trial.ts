@@ -70,8 +70,16 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const drift = random.chance(0.25) ? random.between(0, 0.15) : 0.0005;
   const drawn = random.chance(0.2) ? 1 : 2;
   const minReplicas = options.minReplicas ?? drawn;
+  const writesNow = random.chance(0.5);
   const rules = options.without === undefined ? ALL_RULES : { ...ALL_RULES, [options.without]: false };
-  const sim = await SimCluster.start({ seed, nodes, rules, minReplicas, clockError: { offsetMs: 500, drift } });
+  const sim = await SimCluster.start({
+    seed,
+    nodes,
+    rules,
+    minReplicas,
+    writesNow,
+    clockError: { offsetMs: 500, drift },
+  });
   const { world } = sim;
   const nowMs = (): number => world.time.nowMs;
   const monitors = new Monitors(sim);
@@ -109,7 +117,10 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     troubles,
     clients: contenders.map(({ name }) => name),
     // A primary alone acknowledges what only its own memory holds.
-    mayLosePower: () => promise === 'durable' || (minReplicas === 2 && ledger.mayLose()),
+    mayLosePower: () => {
+      if (promise === 'durable') writer?.lost();
+      return promise === 'durable' || (minReplicas === 2 && ledger.mayLose());
+    },
     pauseMs: random.between(300, 6_000),
     note: (text) => timeline?.note(`---- ${text}`),
   });
@@ -163,6 +174,7 @@ async function startWriter(sim: SimCluster, random: SimRandom) {
   const fs = await sim.connect();
   const work = new Workload(fs, sim.world.envOf(hostOf(sim.latestClient)).clock, random, WRITER_PREFIX);
   return {
+    lost: () => void work.journal.lossCount++,
     async settled(): Promise<void> {
       work.stop();
       // An operation that failed has ended it; what it had been promised before holds.

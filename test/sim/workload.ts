@@ -17,16 +17,23 @@ interface Version {
   readonly growing: boolean;
   acknowledged: boolean;
   durable: boolean;
+  /** How often power had been lost when it was begun. */
+  readonly lossCount: number;
 }
 
 /** What was promised for each path, oldest first. */
 export class Journal {
   readonly #paths = new Map<string, Version[]>();
+  /**
+   * How often more power was lost than acknowledged changes survive. What was begun before the latest time may have gone
+   * although it was acknowledged, and a later sync does not bring it back.
+   */
+  lossCount = 0;
 
   begin(path: string, content: Buffer | undefined, growing = false): Version {
-    const version = { content, growing, acknowledged: false, durable: false };
+    const version = { content, growing, acknowledged: false, durable: false, lossCount: this.lossCount };
     const versions = this.#paths.get(path) ?? [
-      { content: undefined, growing: false, acknowledged: true, durable: true },
+      { content: undefined, growing: false, acknowledged: true, durable: true, lossCount: 0 },
     ];
     versions.push(version);
     this.#paths.set(path, versions);
@@ -36,7 +43,9 @@ export class Journal {
   /** Everything that was acknowledged is on disk. */
   allDurable(): void {
     for (const versions of this.#paths.values()) {
-      for (const version of versions) version.durable ||= version.acknowledged;
+      for (const version of versions) {
+        version.durable ||= version.acknowledged && version.lossCount === this.lossCount;
+      }
     }
   }
 
@@ -136,7 +145,7 @@ export class Workload {
   }
 
   async #writeFile(path: string, content: Buffer, sync: boolean): Promise<void> {
-    this.journal.begin(path, Buffer.alloc(0));
+    const empty = this.journal.begin(path, Buffer.alloc(0));
     this.journal.begin(path, content, true);
     const file = await this.#fs.open(path, 'w');
     for (let position = 0; position < content.length;) {
@@ -147,7 +156,8 @@ export class Workload {
     const whole = this.journal.begin(path, content);
     if (sync) {
       await file.sync();
-      whole.acknowledged = whole.durable = true;
+      whole.acknowledged = true;
+      whole.durable = empty.lossCount === this.journal.lossCount;
     }
     await file.close();
     whole.acknowledged = true;

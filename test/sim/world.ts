@@ -22,6 +22,8 @@ export interface SimWorldOptions {
   readonly capacityBytes?: number;
   /** Largest error of the hosts' clocks; each draws its own. Default: all clocks are right. */
   readonly clockError?: ClockError;
+  /** Short writes take no time, as they mostly do in the page cache. */
+  readonly writesNow?: boolean;
 }
 
 export interface CrashHostOptions {
@@ -298,7 +300,7 @@ export class SimWorld {
     const env: Env = {
       clock,
       random: host.random.fork(`boot ${host.processCount++}`),
-      disk: mortalDisk(host.disk, life),
+      disk: mortalDisk(host.disk, life, { writesNow: this.#options.writesNow ?? false }),
       transport: mortalTransport(this.network.memory.transport(host.name), life),
       bootId: `${host.name} boot ${host.bootCount}`,
     };
