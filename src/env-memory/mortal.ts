@@ -8,11 +8,12 @@ export interface Life {
   dead: boolean;
 }
 
-const never = new Promise<never>(() => {});
+/** A new one each time: one for all would keep alive, by what waits for it, every process that ever died. */
+const never = (): Promise<never> => new Promise(() => {});
 
 /** The result as long as the process lives. */
 function alive<T>(life: Life, start: () => Promise<T>): Promise<T> {
-  if (life.dead) return never;
+  if (life.dead) return never();
   return new Promise((resolve, reject) => {
     start().then(
       (value) => {
@@ -92,9 +93,9 @@ function mortalKv(kv: Kv, life: Life): Kv {
     get: (key) => (life.dead ? undefined : kv.get(key)),
     batch: (ops, options) => alive(life, () => kv.batch(ops, options)),
     scan: async function* (range) {
-      if (life.dead) await never;
+      if (life.dead) await never();
       for await (const entry of kv.scan(range)) {
-        if (life.dead) await never;
+        if (life.dead) await never();
         yield entry;
       }
     },

@@ -107,7 +107,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     const name = sim.latestClient;
     contenders.push(new Contender(name, arena, client, world.envOf(hostOf(name)).clock, random.fork(name)));
   }
-  const writer = random.chance(0.5) ? await startWriter(sim, random.fork('writer')) : undefined;
+  const writer = random.chance(0.3) ? await startWriter(sim, random.fork('writer')) : undefined;
   const drawnTroubles = drawTroubles(random);
   const troubles = options.troubles ?? drawnTroubles;
   // Whoever may lose all power is promised what was synced, and no more.
