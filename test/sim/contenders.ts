@@ -178,7 +178,7 @@ export class Contender {
     } catch (error) {
       this.unknownCount++;
       const code = (error as { code?: string }).code ?? '';
-      const expected = error instanceof TatamiError || ['EIO', 'ETIMEDOUT', 'EAGAIN'].includes(code);
+      const expected = error instanceof TatamiError || ['EIO', 'ETIMEDOUT', 'EAGAIN', 'ENOSPC'].includes(code);
       if (!expected || code === 'ERR_INVARIANT') this.#arena.surprises.push(`${this.name}: ${String(error)}`);
     }
   }
