@@ -111,6 +111,24 @@ describe('a secondary that gave its epoch up', () => {
   });
 });
 
+describe('a secondary that lost its whole log with its power', () => {
+  it('does not take itself for a new one, and does not take over', async () => {
+    w = await GroupWorld.start({ seed: 26 });
+    const client = await w.client();
+    await w.createAll(client, names('a', 5));
+    for (const gone of ['n2', 'n3']) w.crash(gone, 'power');
+    w.crash('n1', 'process');
+    await w.startNode('n2');
+    await w.startNode('n3');
+    expect(w.node('n2').member.status().loggedSeq).toBe(0);
+    await w.world.run(3 * GRACE_MS);
+    expect(w.group()).toMatchObject({ primary: 'n1', secondary: 'n2' });
+    await w.startNode('n1');
+    expect(await w.list(client)).toHaveLength(5);
+    await w.digest();
+  });
+});
+
 describe('a secondary whose disk takes nothing more', () => {
   it('acknowledges nothing that it could not write, whatever comes afterwards', async () => {
     w = await GroupWorld.start({ seed: 25 });

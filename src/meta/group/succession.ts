@@ -61,7 +61,9 @@ export class Succession {
     // Before it durably gave this epoch up it had its log on disk, and has acknowledged nothing since.
     const gaveUp = fencedEpoch >= options.groupEpoch && fencedEpoch >= ackedEpoch;
     const sameRun = bootId === options.env.bootId;
-    this.#certain = !options.rules.certainty || clean || gaveUp || sameRun || options.loggedCount === 0;
+    // An empty log alone says nothing: all of it may have gone with the power.
+    const neverRan = state.isNew && options.loggedCount === 0;
+    this.#certain = !options.rules.certainty || clean || gaveUp || sameRun || neverRan;
     this.#fencedEpoch = fencedEpoch;
     const mayHaveAcked = ackedEpoch > 0 || (state.isNew && options.loggedCount > 0);
     this.#ackedMs = mayHaveAcked ? options.env.clock.monotonicMs() : -Infinity;
