@@ -17,7 +17,7 @@ interface Version {
   readonly growing: boolean;
   acknowledged: boolean;
   durable: boolean;
-  /** How often power had been lost when it was begun. */
+  /** How often power had been lost when its content began to be written. */
   readonly lossCount: number;
 }
 
@@ -30,8 +30,10 @@ export class Journal {
    */
   lossCount = 0;
 
-  begin(path: string, content: Buffer | undefined, growing = false): Version {
-    const version = { content, growing, acknowledged: false, durable: false, lossCount: this.lossCount };
+  /** `from`: the version whose content it has, and with which that may have gone. */
+  begin(path: string, content: Buffer | undefined, growing = false, from?: Version): Version {
+    const lossCount = from === undefined || from.durable ? this.lossCount : from.lossCount;
+    const version = { content, growing, acknowledged: false, durable: false, lossCount };
     const versions = this.#paths.get(path) ?? [
       { content: undefined, growing: false, acknowledged: true, durable: true, lossCount: 0 },
     ];
@@ -50,11 +52,13 @@ export class Journal {
   }
 
   /** A path with something in it that nobody is changing. */
-  pick(random: SimRandom): { path: string; content: Buffer } | undefined {
-    const found: { path: string; content: Buffer }[] = [];
+  pick(random: SimRandom): { path: string; content: Buffer; version: Version } | undefined {
+    const found: { path: string; content: Buffer; version: Version }[] = [];
     for (const [path, versions] of this.#paths) {
       const last = versions.at(-1);
-      if (last?.acknowledged === true && last.content !== undefined) found.push({ path, content: last.content });
+      if (last?.acknowledged === true && last.content !== undefined) {
+        found.push({ path, content: last.content, version: last });
+      }
     }
     return found[random.below(Math.max(1, found.length))];
   }
@@ -65,7 +69,10 @@ export class Journal {
     for (const [path, versions] of this.#paths) {
       const since = versions.findLastIndex((version) => version[promise]);
       const seen = files.get(path);
-      const isAllowed = versions.slice(since).some((version) => matches(version, seen));
+      const isAllowed = versions.slice(since).some((version) => {
+        // What was acknowledged and not synced may have lost its end, and then have been renamed.
+        return matches(version, seen, version.growing || (promise === 'durable' && !version.durable));
+      });
       if (!isAllowed)
         throw new Error(`${path}: ${describe(seen)}, but may be ${versions.slice(since).map(tell).join(' or ')}`);
     }
@@ -76,9 +83,10 @@ export class Journal {
   }
 }
 
-function matches(version: Version, seen: Buffer | undefined): boolean {
+/** `beginning`: any beginning of the content will do. */
+function matches(version: Version, seen: Buffer | undefined, beginning: boolean): boolean {
   if (seen === undefined || version.content === undefined) return seen === version.content;
-  const wanted = version.growing ? version.content.subarray(0, seen.length) : version.content;
+  const wanted = beginning ? version.content.subarray(0, seen.length) : version.content;
   return wanted.equals(seen);
 }
 
@@ -144,7 +152,7 @@ export class Workload {
     return `/${this.#prefix}${this.#nextFile++}`;
   }
 
-  async #writeFile(path: string, content: Buffer, sync: boolean): Promise<void> {
+  async #writeFile(path: string, content: Buffer, sync: boolean): Promise<Version> {
     const empty = this.journal.begin(path, Buffer.alloc(0));
     this.journal.begin(path, content, true);
     const file = await this.#fs.open(path, 'w');
@@ -153,14 +161,15 @@ export class Workload {
       await file.write(content, position, length, position);
       position += length;
     }
-    const whole = this.journal.begin(path, content);
+    const whole = this.journal.begin(path, content, false, empty);
     if (sync) {
       await file.sync();
       whole.acknowledged = true;
-      whole.durable = empty.lossCount === this.journal.lossCount;
+      whole.durable = whole.lossCount === this.journal.lossCount;
     }
     await file.close();
     whole.acknowledged = true;
+    return whole;
   }
 
   async #write(): Promise<void> {
@@ -173,17 +182,16 @@ export class Workload {
     if (old === undefined) return;
     const path = this.#newPath();
     const content = this.#content();
-    await this.#writeFile(path, content, true);
-    await this.#move(path, old.path, content);
+    await this.#move(path, old.path, content, await this.#writeFile(path, content, true));
   }
 
   async #rename(): Promise<void> {
     const old = this.journal.pick(this.#random);
-    if (old !== undefined) await this.#move(old.path, this.#newPath(), old.content);
+    if (old !== undefined) await this.#move(old.path, this.#newPath(), old.content, old.version);
   }
 
-  async #move(from: string, to: string, content: Buffer): Promise<void> {
-    const changes = [this.journal.begin(from, undefined), this.journal.begin(to, content)];
+  async #move(from: string, to: string, content: Buffer, version: Version): Promise<void> {
+    const changes = [this.journal.begin(from, undefined), this.journal.begin(to, content, false, version)];
     await this.#fs.rename(from, to);
     for (const change of changes) change.acknowledged = true;
     if (this.#random.chance(0.5)) await this.#syncAll();
