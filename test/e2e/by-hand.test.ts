@@ -7,14 +7,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { TATAMI, mountsBelow, must, mustTatami, run, tatami, waitUntil } from './support.ts';
+import { TestHosts } from './hosts.ts';
+import { TATAMI, mountsBelow, mustTatami, run, tatami, waitUntil } from './support.ts';
 import type { StatusJson } from './support.ts';
 
 describe('a cluster made by hand', () => {
   let directory: string;
   let key: string;
   const running: ChildProcess[] = [];
-  const namespaces: string[] = [];
+  let hosts: TestHosts | undefined;
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), 'tatami-hand-'));
     key = join(directory, 'cluster.key');
@@ -26,15 +27,14 @@ describe('a cluster made by hand', () => {
       child.kill('SIGTERM');
       await once(child, 'exit');
     }
-    for (const name of namespaces.splice(0)) await run('ip', ['netns', 'del', name]);
-    await run('ip', ['link', 'del', 'tatami-test']);
+    await hosts?.destroy();
+    hosts = undefined;
     await rm(directory, { recursive: true, force: true });
   });
 
   /** Runs a node until the test ends; resolves when it serves. */
-  async function node(args: readonly string[], prefix: readonly string[] = []): Promise<ChildProcess> {
-    const [program = process.execPath, ...rest] = [...prefix, process.execPath, TATAMI, 'node', ...args];
-    const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
+  async function node(args: readonly string[]): Promise<ChildProcess> {
+    const child = spawn(process.execPath, [TATAMI, 'node', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     running.push(child);
     let said = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (said += text));
@@ -47,10 +47,8 @@ describe('a cluster made by hand', () => {
     return child;
   }
 
-  const status = async (where: readonly string[], prefix: readonly string[] = []): Promise<StatusJson> => {
-    const [program = process.execPath, ...rest] = [...prefix, process.execPath, TATAMI, 'status', '--json', ...where];
-    return JSON.parse((await run(program, rest)).stdout) as StatusJson;
-  };
+  const status = async (where: readonly string[]): Promise<StatusJson> =>
+    JSON.parse((await tatami(['status', '--json', ...where])).stdout) as StatusJson;
 
   it('grows from one node to three, on addresses of their own', async () => {
     const first = join(directory, 'one');
@@ -107,29 +105,18 @@ describe('a cluster made by hand', () => {
   });
 
   it('speaks TLS between network namespaces', async () => {
-    await must('ip', ['link', 'add', 'tatami-test', 'type', 'bridge']);
-    await must('ip', ['addr', 'add', '10.77.0.254/24', 'dev', 'tatami-test']);
-    await must('ip', ['link', 'set', 'tatami-test', 'up']);
-    const inside = (index: number) => ['ip', 'netns', 'exec', `tatami-h${index}`];
-    for (const index of [1, 2, 3]) {
-      const name = `tatami-h${index}`;
-      await must('ip', ['netns', 'add', name]);
-      namespaces.push(name);
-      await must('ip', ['link', 'add', `tatami-v${index}`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name]);
-      await must('ip', ['link', 'set', `tatami-v${index}`, 'master', 'tatami-test', 'up']);
-      await must('ip', ['-n', name, 'addr', 'add', `10.77.0.${index}/24`, 'dev', 'eth0']);
-      await must('ip', ['-n', name, 'link', 'set', 'eth0', 'up']);
-      await must('ip', ['-n', name, 'link', 'set', 'lo', 'up']);
-    }
+    hosts = await TestHosts.make(3);
+    const net = hosts;
+    const at = (index: number) => `${net.address(index)}:7400`;
     const data = (id: string) => join(directory, id);
-    await mustTatami(['init', '--data', data('h1'), '--listen', '10.77.0.1:7400', '--key-file', key, '--id', 'h1']);
-    await node(['--data', data('h1'), '--key-file', key], inside(1));
+    await mustTatami(['init', '--data', data('h1'), '--listen', at(1), '--key-file', key, '--id', 'h1']);
+    await hosts.startNode(1, ['--data', data('h1'), '--key-file', key]);
     for (const index of [2, 3]) {
       const id = `h${index}`;
-      const joining = ['--data', data(id), '--listen', `10.77.0.${index}:7400`, '--join', '10.77.0.1:7400'];
-      await node([...joining, '--key-file', key, '--id', id], inside(index));
+      const joining = ['--data', data(id), '--listen', at(index), '--join', at(1)];
+      await hosts.startNode(index, [...joining, '--key-file', key, '--id', id]);
     }
-    const where = ['--connect', '10.77.0.1:7400,10.77.0.2:7400', '--key-file', key];
+    const where = ['--connect', `${at(1)},${at(2)}`, '--key-file', key];
     await waitUntil('a secondary was appointed', async () => {
       const now = await status(where);
       return now.groups[0]?.secondary !== null && now.groups[0]?.serving === true;
@@ -137,12 +124,12 @@ describe('a cluster made by hand', () => {
     writeFileSync(join(directory, 'local'), Buffer.alloc(5_000_000, 'c'));
     await mustTatami(['put', join(directory, 'local'), '/file', ...where]);
     // The third machine cut off: the file is still read, and the status says which one is missing.
-    await must('ip', ['link', 'set', 'tatami-v3', 'down']);
+    await hosts.unplug(3);
     await mustTatami(['get', '/file', join(directory, 'back'), ...where]);
     expect(readFileSync(join(directory, 'back')).equals(readFileSync(join(directory, 'local')))).toBe(true);
     const cut = await status(where);
     expect(cut.nodes.filter((each) => each.state === 'down').map((each) => each.id)).toEqual(['h3']);
-    await must('ip', ['link', 'set', 'tatami-v3', 'up']);
+    await hosts.plug(3);
     await waitUntil('h3 is back', async () => (await status(where)).nodes.every((each) => each.state === 'up'));
   });
 });
