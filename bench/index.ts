@@ -1,6 +1,7 @@
 /** All benchmarks, and what runs them: sets up, measures in alternate runs, prints one table. */
 import { libraryRead } from './library-read.ts';
 import { memoryWhileStreaming } from './memory.ts';
+import { metadataRates } from './metadata.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
 import { smallFilesBenchmark } from './small-files.ts';
 import type { Benchmark } from './types.ts';
@@ -12,5 +13,6 @@ export const BENCHMARKS: readonly Benchmark[] = [
   coldRead,
   smallFilesBenchmark,
   libraryRead,
+  metadataRates,
   memoryWhileStreaming,
 ];

@@ -8,14 +8,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { dropPageCache, median, megabytesPerSecond, readFileTimed, writeFileTimed } from './measure.ts';
 import { pairRow } from './sequential.ts';
+import { tatami } from './tatami.ts';
 import type { Benchmark, Row } from './types.ts';
 
 const CLIENT = fileURLToPath(new URL('./library-client.js', import.meta.url));
-const TATAMI = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
-
-function tatami(...args: string[]): void {
-  execFileSync(process.execPath, [TATAMI, ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
-}
 
 function client(mode: 'write' | 'read', data: string, sizeBytes: number): number {
   const args = [CLIENT, mode, data, String(sizeBytes)];

@@ -69,6 +69,21 @@ export class FsError extends TatamiError {
   constructor(errno: Errno, message: string = errno, details?: ErrorDetails) {
     super(errno, message, details);
   }
+  /**
+   * One that another process has answered with: without a stack, which would only tell who passes it on, and costs more than
+   * the answer.
+   *
+   * @internal
+   */
+  static answered(errno: Errno, message?: string, details?: ErrorDetails): FsError {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    try {
+      return new FsError(errno, message, details);
+    } finally {
+      Error.stackTraceLimit = stackTraceLimit;
+    }
+  }
   /** The errno's name: the same as `code`, typed. */
   get errno(): Errno {
     return this.code as Errno;

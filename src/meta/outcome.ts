@@ -51,7 +51,7 @@ export function outcomeError(code: RefusalCode): TatamiError {
     case 'ERR_OVERLOADED':
       return new OverloadedError('the session has too many requests whose results it has not acknowledged');
     default:
-      return new FsError(code);
+      return FsError.answered(code);
   }
 }
 

@@ -92,7 +92,7 @@ export function fromWireError(wire: { code: unknown; message: unknown; remedy: u
   };
   const known = CLASS_BY_CODE.get(code);
   if (known !== undefined) return new known(message, details);
-  if (/^E[A-Z0-9]{1,15}$/.test(code)) return new FsError(code as Errno, message, details);
+  if (/^E[A-Z0-9]{1,15}$/.test(code)) return FsError.answered(code as Errno, message, details);
   return new TatamiError(code, message, details);
 }
 

@@ -31,6 +31,9 @@ export interface Walked {
   readonly names: readonly Uint8Array[];
 }
 
+/** Where a name is, or would be. */
+export type Place = Pick<Walked, 'parent'> & { readonly name: Uint8Array };
+
 interface Step {
   readonly ino: Ino;
   readonly name: Uint8Array;
@@ -63,6 +66,25 @@ function split(path: Uint8Array): Uint8Array[] {
 
 /** `follow`: resolve a symbolic link at the end, too. ENOENT only for a missing directory on the way. */
 export async function walk(ops: VfsOps, caller: Caller, path: PathLike, follow: boolean): Promise<Walked> {
+  return (await walkOn(ops, caller, path, follow ? 'follow' : 'find')) as Walked;
+}
+
+/**
+ * The directory and the name that the path ends in, without a question about the name itself: whoever changes it is told
+ * by the servers what is there. Undefined where the path ends in no plain name (a slash, dots, the root).
+ */
+export async function walkToName(ops: VfsOps, caller: Caller, path: PathLike): Promise<Place | undefined> {
+  const walked = await walkOn(ops, caller, path, 'stop');
+  return 'attr' in walked ? undefined : walked;
+}
+
+/** `end`: what is done about the last name. */
+async function walkOn(
+  ops: VfsOps,
+  caller: Caller,
+  path: PathLike,
+  end: 'follow' | 'find' | 'stop',
+): Promise<Walked | Place> {
   const bytes = pathBytes(path);
   if (bytes.length === 0) throw new FsError('ENOENT');
   if (bytes.length >= PATH_MAX_BYTES) throw new FsError('ENAMETOOLONG');
@@ -85,6 +107,7 @@ export async function walk(ops: VfsOps, caller: Caller, path: PathLike, follow: 
     }
     dots = undefined;
     const isLast = left.length === 0;
+    if (isLast && end === 'stop' && !wantsDirectory) return { parent, name };
     let found: Attr;
     try {
       const entry = ops.lookup(caller, parent, name);
@@ -96,7 +119,7 @@ export async function walk(ops: VfsOps, caller: Caller, path: PathLike, follow: 
       }
       throw error;
     }
-    if (found.type === 'symlink' && (!isLast || follow || wantsDirectory)) {
+    if (found.type === 'symlink' && (!isLast || end === 'follow' || wantsDirectory)) {
       links += 1;
       if (links > LINKS_FOLLOWED_MAX) throw new FsError('ELOOP');
       const target = await ops.readlink(caller, found.ino);

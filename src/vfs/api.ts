@@ -11,7 +11,7 @@ import { asNode, nodeError, type Where } from './api-errors.ts';
 import { flagsOf, modeOf } from './api-flags.ts';
 import { encodingOf, FileHandle, timeNs } from './api-handle.ts';
 import type { Encoding, EncodingOption, TimeLike, WriteInput } from './api-handle.ts';
-import { pathText, walk, type PathLike, type Walked } from './api-path.ts';
+import { pathText, walk, walkToName, type PathLike, type Place, type Walked } from './api-path.ts';
 import { BigIntStats, Dirent, Stats, type FileSystemStats } from './api-stats.ts';
 import { readStream, writeStream, type StreamOptions } from './api-streams.ts';
 import { copyTree, Directory, join, listDirectory, removeTree, type ListedEntry } from './api-tree.ts';
@@ -85,6 +85,10 @@ export class FileSystem {
     return walk(this.vfs, this.#caller, path, follow);
   }
 
+  #toName(path: PathLike): Promise<Place | undefined> {
+    return walkToName(this.vfs, this.#caller, path);
+  }
+
   async #found(path: PathLike, follow: boolean): Promise<Attr> {
     const { attr } = await this.#walk(path, follow);
     if (attr === undefined) throw new FsError('ENOENT');
@@ -92,7 +96,9 @@ export class FileSystem {
   }
 
   /** Where a new name goes; `exists` is thrown if there is something. */
-  async #place(path: PathLike, directory: boolean): Promise<{ parent: Ino; name: Uint8Array }> {
+  async #place(path: PathLike, directory: boolean): Promise<Place> {
+    const place = await this.#toName(path);
+    if (place !== undefined) return place;
     const walked = await this.#walk(path, false);
     if (walked.attr !== undefined || walked.name === undefined) throw new FsError('EEXIST');
     if (walked.wantsDirectory && !directory) throw new FsError('ENOENT');
@@ -118,14 +124,20 @@ export class FileSystem {
   async #open(path: PathLike, flags: number, mode: number): Promise<FileHandle> {
     const creates = (flags & O_CREAT) !== 0;
     const exclusive = creates && (flags & O_EXCL) !== 0;
-    const walked = await this.#walk(path, !exclusive);
     const make = (ino: Ino, handle: Handle | undefined): FileHandle =>
       new FileHandle(this.vfs, this.#caller, ino, handle, () => Promise.resolve(this.vfs.fsyncdir(this.#caller, 0)));
-    if (walked.attr === undefined) {
-      if (!creates || walked.name === undefined) throw new FsError('ENOENT');
-      if (walked.wantsDirectory) throw new FsError('EISDIR');
-      const made = await this.vfs.create(this.#caller, walked.parent, walked.name, mode, flags);
+    const create = async ({ parent, name }: Place): Promise<FileHandle> => {
+      const made = await this.vfs.create(this.#caller, parent, name, mode, flags);
       return make(made.attr.ino, made.handle);
+    };
+    const place = exclusive ? await this.#toName(path) : undefined;
+    if (place !== undefined) return await create(place);
+    const walked = await this.#walk(path, !exclusive);
+    if (walked.attr === undefined) {
+      const { parent, name } = walked;
+      if (!creates || name === undefined) throw new FsError('ENOENT');
+      if (walked.wantsDirectory) throw new FsError('EISDIR');
+      return await create({ parent, name });
     }
     if (exclusive) throw new FsError('EEXIST');
     const { ino, type } = walked.attr;
@@ -545,6 +557,8 @@ export class FileSystem {
   /** Removes an empty directory; ENOTEMPTY, ENOTDIR or ENOENT otherwise. */
   async rmdir(path: PathLike): Promise<void> {
     await asNode({ syscall: 'rmdir', path: pathText(path) }, async () => {
+      const place = await this.#toName(path);
+      if (place !== undefined) return await this.vfs.rmdir(this.#caller, place.parent, place.name);
       const walked = await this.#walk(path, false);
       if (walked.attr === undefined) throw new FsError('ENOENT');
       if (walked.attr.type !== 'directory') throw new FsError('ENOTDIR');
@@ -597,6 +611,8 @@ export class FileSystem {
   /** Removes a name; what it named goes with its last name and its last open handle. EISDIR for a directory; ENOENT. */
   async unlink(path: PathLike): Promise<void> {
     await asNode({ syscall: 'unlink', path: pathText(path) }, async () => {
+      const place = await this.#toName(path);
+      if (place !== undefined) return await this.vfs.unlink(this.#caller, place.parent, place.name);
       const walked = await this.#walk(path, false);
       if (walked.attr === undefined) throw new FsError('ENOENT');
       if (walked.attr.type === 'directory' || walked.name === undefined) throw new FsError('EISDIR');
@@ -613,15 +629,19 @@ export class FileSystem {
    */
   async rename(from: PathLike, to: PathLike): Promise<void> {
     await asNode({ syscall: 'rename', path: pathText(from), dest: pathText(to) }, async () => {
+      const options = { noReplace: false, exchange: false };
+      const fromPlace = await this.#toName(from);
+      const toPlace = fromPlace === undefined ? undefined : await this.#toName(to);
+      if (fromPlace !== undefined && toPlace !== undefined) {
+        const { parent, name } = fromPlace;
+        return await this.vfs.rename(this.#caller, parent, name, toPlace.parent, toPlace.name, options);
+      }
       const old = await this.#walk(from, false);
       if (old.attr === undefined) throw new FsError('ENOENT');
       const next = await this.#walk(to, false);
       if (old.name === undefined || next.name === undefined) throw new FsError('EBUSY');
       if (next.wantsDirectory && next.attr === undefined && old.attr.type !== 'directory') throw new FsError('ENOTDIR');
-      await this.vfs.rename(this.#caller, old.parent, old.name, next.parent, next.name, {
-        noReplace: false,
-        exchange: false,
-      });
+      await this.vfs.rename(this.#caller, old.parent, old.name, next.parent, next.name, options);
     });
   }
 

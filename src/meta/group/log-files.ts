@@ -20,6 +20,7 @@ import {
   recordBytes,
 } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
+import { RecentEntries, entryBytes } from './recent-entries.ts';
 
 /** A new segment from here on: dropping old entries frees space in steps of this. */
 const SEGMENT_BYTES = 16 * MiB;
@@ -27,8 +28,6 @@ const SEGMENT_BYTES = 16 * MiB;
 const RECENT_MAX_BYTES = 4 * MiB;
 /** Up to this, a batch is written at once rather than in a thread: every writer of the batch waits for it. */
 const WRITE_NOW_BYTES = 64 * KiB;
-/** What an entry costs beyond its command. */
-const ENTRY_OVERHEAD_BYTES = 120;
 
 interface Segment {
   readonly path: string;
@@ -61,8 +60,7 @@ export class GroupLog {
   readonly #segments: Segment[] = [];
   /** First seq of each epoch, ascending; begins with the base. */
   #epochs: { epoch: number; firstSeq: number }[] = [];
-  readonly #recent = new Map<number, LogEntry>();
-  #recentBytes = 0;
+  readonly #recent = new RecentEntries();
   #lastSeq = 0;
   #writtenSeq = 0;
   #syncedSeq = 0;
@@ -167,7 +165,8 @@ export class GroupLog {
     }
     if (entry.epoch !== lastEpoch) this.#epochs.push({ epoch: entry.epoch, firstSeq: entry.seq });
     this.#lastSeq = entry.seq;
-    this.#remember(entry);
+    this.#recent.add(entry);
+    this.#recent.shrink(this.#recentMaxBytes, this.#writtenSeq);
     this.#queued.push(entry);
   }
 
@@ -267,14 +266,14 @@ export class GroupLog {
   readNow(fromSeq: number, maxBytes: number, toSeq = this.#lastSeq): LogEntry[] | undefined {
     if (fromSeq < this.firstSeq) throw new StateError(`entry ${fromSeq} is no longer in the log`);
     const lastSeq = Math.min(toSeq, this.#lastSeq);
-    if (fromSeq <= lastSeq && !this.#recent.has(fromSeq)) return undefined;
+    if (fromSeq <= lastSeq && this.#recent.get(fromSeq) === undefined) return undefined;
     const entries: LogEntry[] = [];
     let bytes = 0;
     for (let seq = fromSeq; seq <= lastSeq && bytes < maxBytes; seq++) {
       const entry = this.#recent.get(seq);
       if (entry === undefined) break;
       entries.push(entry);
-      bytes += entry.command.length + ENTRY_OVERHEAD_BYTES;
+      bytes += entryBytes(entry);
     }
     return entries;
   }
@@ -320,7 +319,7 @@ export class GroupLog {
       segment.offsets.length = Math.min(segment.offsets.length, keep);
       await segment.file.truncate(segment.sizeBytes);
       await segment.file.datasync();
-      for (let gone = seq + 1; gone <= this.#lastSeq; gone++) this.#forget(gone);
+      this.#recent.truncateAfter(seq);
       while (this.#epochs.length > 1 && this.#epochs.at(-1)!.firstSeq > seq) this.#epochs.pop();
       this.#lastSeq = seq;
       this.#writtenSeq = seq;
@@ -346,7 +345,6 @@ export class GroupLog {
       // Newest first: a crash in between leaves a log that ends early, never one with a hole.
       for (const segment of this.#segments.splice(0).reverse()) await this.#removeSegment(segment);
       this.#recent.clear();
-      this.#recentBytes = 0;
       this.#lastSeq = this.#writtenSeq = this.#syncedSeq = seq;
       this.#epochs = [{ epoch, firstSeq: seq }];
       await this.#nextSegment(seq + 1, epoch);
@@ -436,23 +434,6 @@ export class GroupLog {
     };
     this.#segments.push(segment);
     return segment;
-  }
-
-  #remember(entry: LogEntry): void {
-    this.#recent.set(entry.seq, entry);
-    this.#recentBytes += entry.command.length + ENTRY_OVERHEAD_BYTES;
-    // A Map keeps the order of insertion: the first is the oldest.
-    for (const seq of this.#recent.keys()) {
-      if (this.#recentBytes <= this.#recentMaxBytes || seq > this.#writtenSeq) break;
-      this.#forget(seq);
-    }
-  }
-
-  #forget(seq: number): void {
-    const entry = this.#recent.get(seq);
-    if (entry === undefined) return;
-    this.#recent.delete(seq);
-    this.#recentBytes -= entry.command.length + ENTRY_OVERHEAD_BYTES;
   }
 
   // Recovery
