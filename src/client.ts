@@ -28,6 +28,8 @@ export interface ConnectClusterOptions {
   /** What `tatami status` shows for this client. */
   readonly label: string;
   readonly log?: Logger;
+  /** False: blocks of nodes on this machine are read through them, as those of others are. Default true. */
+  readonly localReads?: boolean;
 }
 
 export interface ClusterClient {
@@ -77,10 +79,10 @@ export async function connectCatalog(options: ConnectClusterOptions): Promise<Ca
 /** Connects to a cluster; rejects if no seed answers (UnavailableError) or the key is wrong (AuthError). */
 export async function connectCluster(options: ConnectClusterOptions): Promise<ClusterClient> {
   const base = await connectCatalog(options);
-  const { env, label, log = SILENT_LOGGER } = options;
+  const { env, label, log = SILENT_LOGGER, localReads = true } = options;
   const { network, catalog } = base;
   try {
-    const blocks = createBlockClient({ env, network, catalog });
+    const blocks = createBlockClient({ env, network, catalog, localReads });
     const meta = await connectMeta({ env, network, catalog, log, label });
     const openVfs = (limits: Partial<VfsLimits> = {}) =>
       new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(network, catalog) });

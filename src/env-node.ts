@@ -3,6 +3,7 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import type { Clock, Env, Random, Timer, Transport } from './env.ts';
 import { NodeDisk } from './env-node/disk.ts';
 import { CancelledError, StateError } from './errors.ts';
@@ -21,6 +22,7 @@ export function createNodeEnv(options: NodeEnvOptions = {}): Env {
     disk: new NodeDisk(),
     transport: options.transport ?? createNodeTransport(),
     bootId: readBootId(),
+    isOwnHost,
     hold: holdProcess,
   };
 }
@@ -32,6 +34,21 @@ function readBootId(): string {
   } catch {
     return randomBytes(16).toString('hex');
   }
+}
+
+/** Addresses of interfaces change seldom. */
+const ADDRESSES_KEPT_MS = 30_000;
+let ownAddresses: { readonly at: number; readonly hosts: ReadonlySet<string> } | undefined;
+
+/** See Env.isOwnHost. */
+function isOwnHost(host: string): boolean {
+  if (host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)) return true;
+  const now = performance.now();
+  if (ownAddresses === undefined || now - ownAddresses.at > ADDRESSES_KEPT_MS) {
+    const interfaces = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+    ownAddresses = { at: now, hosts: new Set(interfaces.map(({ address }) => address)) };
+  }
+  return ownAddresses.hosts.has(host);
 }
 
 /** See Env.hold. */

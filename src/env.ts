@@ -12,6 +12,8 @@ export interface Env {
   readonly transport: Transport;
   /** Names this run of the machine: another one after a power failure or reboot, the same for all processes until then. */
   readonly bootId: string;
+  /** Whether a host (an address, or `localhost`) is this machine. Absent: not known, so no. */
+  readonly isOwnHost?: (host: string) => boolean;
   /**
    * Keeps the process alive until the returned function is called: somebody awaits what may hang on timers alone.
    * Absent where there is no process of its own.

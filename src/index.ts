@@ -43,6 +43,8 @@ export type ConnectOptions = ClusterLocation & {
   readonly gid?: number;
   /** What `tatami status` shows for this program. Default: `program`. */
   readonly label?: string;
+  /** False: blocks of nodes on this machine are not read from their files but through the nodes. Default: true. */
+  readonly localReads?: boolean;
   /** Where the connection reports what no caller can be told. Default: nowhere. */
   readonly log?: Logger;
 };
@@ -63,6 +65,7 @@ export async function connect(options: ConnectOptions): Promise<FileSystem> {
     key,
     label: options.label ?? 'program',
     ...(options.log === undefined ? {} : { log: options.log }),
+    ...(options.localReads === undefined ? {} : { localReads: options.localReads }),
   });
   const uid = options.uid ?? process.getuid?.() ?? 0;
   const gid = options.gid ?? process.getgid?.() ?? 0;

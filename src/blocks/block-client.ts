@@ -11,6 +11,7 @@ import { blockMethods, parseHasReply } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
 import { checkBlockBytes } from './identity.ts';
+import { LocalBlocks } from './local-blocks.ts';
 import { findPool, placementOf } from './placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
@@ -28,7 +29,10 @@ const PRIORITY = { foreground: 1, readahead: 0 } as const;
 export interface BlockClientOptions {
   readonly network: Network;
   readonly catalog: Pick<CatalogService, 'current'>;
-  readonly env: Pick<Env, 'clock'>;
+  /** With disk and `isOwnHost`, blocks of nodes on this machine are read from their packs. */
+  readonly env: Pick<Env, 'clock'> & Partial<Pick<Env, 'disk' | 'isOwnHost'>>;
+  /** False: everything is read through the nodes. */
+  readonly localReads?: boolean;
   /** Of one operation, all retries included; default DATA_TIMEOUT_MS. */
   readonly timeoutMs?: number;
 }
@@ -45,6 +49,7 @@ export class ClusterBlockClient implements BlockClient {
   readonly #catalog: Pick<CatalogService, 'current'>;
   readonly #reader: BlockReader;
   readonly #writer: BlockWriter;
+  readonly #local: LocalBlocks | undefined;
   readonly #timeoutMs: number | undefined;
   readonly #blockReads = new PQueue({ concurrency: BLOCK_READS_AT_ONCE });
   readonly #rangeReads = new PQueue({ concurrency: RANGE_READS_AT_ONCE });
@@ -57,8 +62,11 @@ export class ClusterBlockClient implements BlockClient {
     this.#timeoutMs = options.timeoutMs;
     // Everything under way listens to it; each takes its listener away at its end.
     setMaxListeners(0, this.#closing.signal);
-    const { clock } = options.env;
-    this.#reader = new BlockReader({ ...options, clock });
+    const { clock, disk, isOwnHost } = options.env;
+    if (options.localReads !== false && disk !== undefined && isOwnHost !== undefined) {
+      this.#local = new LocalBlocks({ ...options, clock, disk, isOwnHost });
+    }
+    this.#reader = new BlockReader({ ...options, clock, local: this.#local });
     this.#writer = new BlockWriter({ ...options, clock });
   }
 
@@ -192,6 +200,7 @@ export class ClusterBlockClient implements BlockClient {
   async close(): Promise<void> {
     this.#closing.abort(new StateError('the block client is closed'));
     await Promise.all([this.#puts.onIdle(), this.#blockReads.onIdle(), this.#rangeReads.onIdle()]);
+    await this.#local?.close();
   }
 
   /** Runs the work when there is room, under a signal that fires when the caller gives up or the client closes. */

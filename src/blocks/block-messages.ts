@@ -5,11 +5,13 @@
 import { FormatError, TatamiError } from '../errors.ts';
 import { asBlockId, BLOCK_ID_BYTES, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import type { BlockPlace } from './types.ts';
 
 export const blockMethods = {
   put: 'block.put',
   push: 'block.push',
   get: 'block.get',
+  where: 'block.where',
   has: 'block.has',
   renew: 'block.renew',
   delete: 'block.delete',
@@ -27,6 +29,7 @@ export const blockMethods = {
 export const IDS_PER_MESSAGE_MAX = 4096;
 /** Nodes one put may name: more synchronous or later copies than anyone keeps. */
 const NODES_PER_PUT_MAX = 32;
+const PATH_MAX_CHARS = 4096;
 const PAGES_PER_BLOCK_MAX = BLOCK_MAX_BYTES / PAGE_BYTES;
 
 /** Payload: the block. */
@@ -76,6 +79,14 @@ export interface GetReply {
   readonly blockBytes: number;
   readonly firstPage: number;
   readonly hashBytes: number;
+}
+
+/** Asks a node on the same machine where its copy lies. Reply: a {@link BlockPlace}. */
+export interface WhereRequest {
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  /** What will be read of it, for the node's statistics. */
+  readonly wantedBytes: number;
 }
 
 export interface IdsRequest {
@@ -214,6 +225,29 @@ export function parseGetReply(header: unknown, payloadBytes: number): GetReply {
     blockBytes: count(h['blockBytes'], 'blockBytes', BLOCK_MAX_BYTES),
     firstPage: count(h['firstPage'], 'firstPage', PAGES_PER_BLOCK_MAX),
     hashBytes: count(h['hashBytes'], 'hashBytes', Math.min(payloadBytes, PAGES_PER_BLOCK_MAX * 32)),
+  };
+}
+
+export function parseWhere(header: unknown): WhereRequest {
+  const h = fields(header, 'block.where');
+  return {
+    pool: poolId(h['pool']),
+    id: blockId(h['id']),
+    wantedBytes: count(h['wantedBytes'], 'wantedBytes', BLOCK_MAX_BYTES),
+  };
+}
+
+export function parseWhereReply(header: unknown): BlockPlace {
+  const h = fields(header, 'reply to block.where');
+  const { directory } = h;
+  if (typeof directory !== 'string' || !directory.startsWith('/') || directory.length > PATH_MAX_CHARS) {
+    throw new FormatError('the directory of a place must be an absolute path');
+  }
+  return {
+    directory,
+    pack: count(h['pack'], 'pack', 2 ** 32 - 1),
+    dataOffset: count(h['dataOffset'], 'dataOffset'),
+    lengthBytes: count(h['lengthBytes'], 'lengthBytes', BLOCK_MAX_BYTES),
   };
 }
 

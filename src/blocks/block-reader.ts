@@ -9,11 +9,13 @@ import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from
 import { blockMethods, parseGetReply, type GetRequest } from './block-messages.ts';
 import { HolderStats, readOrder } from './holder-choice.ts';
 import { raceHolders } from './holder-race.ts';
+import type { LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { findPool } from './placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
+import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
 
 /** A holder is given up on for a while (a second one is asked) after this, or four times what it usually takes. */
@@ -33,6 +35,8 @@ export interface BlockReaderOptions {
   readonly network: Network;
   readonly catalog: Pick<CatalogService, 'current'>;
   readonly clock: Clock;
+  /** Copies on disks of this machine. */
+  readonly local?: LocalBlocks | undefined;
   /** Not asked: the node itself, when it looks for a copy to heal its own. */
   readonly exceptNode?: NodeId | undefined;
 }
@@ -56,6 +60,7 @@ export class BlockReader {
   readonly #catalog: Pick<CatalogService, 'current'>;
   readonly #clock: Clock;
   readonly #exceptNode: NodeId | undefined;
+  readonly #local: LocalBlocks | undefined;
   readonly #stats = new HolderStats();
   /** By id (content names content, whatever the pool). Invariant: each was verified against its key. */
   readonly #pageLists = new Map<string, Uint8Array>();
@@ -66,6 +71,7 @@ export class BlockReader {
     this.#catalog = options.catalog;
     this.#clock = options.clock;
     this.#exceptNode = options.exceptNode;
+    this.#local = options.local;
   }
 
   /**
@@ -80,6 +86,8 @@ export class BlockReader {
   ): Promise<Uint8Array> {
     let free = options.into;
     return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
+      const local = await this.#readWholeHere(node, pool, id, { signal, timeoutMs });
+      if (local !== undefined) return local;
       const request: GetRequest = {
         pool,
         id,
@@ -117,6 +125,9 @@ export class BlockReader {
     const key = Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
     return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
       const known = blockBytes === undefined ? undefined : this.#pageList(key);
+      const limits = { signal, timeoutMs };
+      const local = await this.#readPagesHere(node, pool, id, key, known, blockBytes, firstPage, pageCount, limits);
+      if (local !== undefined) return local;
       const request: GetRequest = { pool, id, firstPage, pageCount, wantHashes: known === undefined };
       const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal });
       const data = this.#verify(node, pool, id, () => {
@@ -136,6 +147,55 @@ export class BlockReader {
       });
       return { firstPage, data, recycle: () => reply.recycle?.() };
     });
+  }
+
+  /** The block from a disk of this machine; undefined if it is not to be had there. */
+  async #readWholeHere(node: NodeId, pool: PoolId, id: BlockId, limits: Limits): Promise<Uint8Array | undefined> {
+    const block = await this.#local?.find(node, pool, id, BLOCK_MAX_BYTES, limits);
+    if (block === undefined) return undefined;
+    const data = await block.read(0, block.lengthBytes, limits);
+    if (data !== undefined && isSound(() => verifyBlock(id, data))) return data;
+    // Outdated, or damaged: the node is asked itself, and told if it is its copy that is wrong.
+    if (data !== undefined) payloadPool.giveBack(data);
+    block.forget();
+    return undefined;
+  }
+
+  async #readPagesHere(
+    node: NodeId,
+    pool: PoolId,
+    id: BlockId,
+    key: string,
+    known: Uint8Array | undefined,
+    blockBytes: number | undefined,
+    firstPage: number,
+    pageCount: number,
+    limits: Limits,
+  ): Promise<VerifiedPages | undefined> {
+    const block = await this.#local?.find(node, pool, id, pageCount * PAGE_BYTES, limits);
+    if (block === undefined) return undefined;
+    const { lengthBytes } = block;
+    if (blockBytes === undefined || blockBytes === lengthBytes) {
+      const wantedBytes = Math.max(0, Math.min(pageCount * PAGE_BYTES, lengthBytes - firstPage * PAGE_BYTES));
+      const [hashes, data] = await Promise.all([
+        known ?? block.readPageList(limits),
+        block.read(firstPage * PAGE_BYTES, wantedBytes, limits),
+      ]);
+      const sound =
+        hashes !== undefined &&
+        data !== undefined &&
+        isSound(() => {
+          if (known === undefined) verifyPageList(id, hashes, lengthBytes);
+          verifyPageData(id, lengthBytes, hashes, firstPage, data);
+        });
+      if (sound) {
+        if (known === undefined && blockBytes !== undefined) this.#keepPageList(key, new Uint8Array(hashes));
+        return { firstPage, data, recycle: () => payloadPool.giveBack(data) };
+      }
+      if (data !== undefined) payloadPool.giveBack(data);
+    }
+    block.forget();
+    return undefined;
   }
 
   #pageList(key: string): Uint8Array | undefined {
@@ -211,7 +271,7 @@ export class BlockReader {
     const nodes =
       pool === undefined
         ? dataNodes(catalog).map((node) => node.id)
-        : readOrder(catalog, pool, id, this.#network, this.#stats, this.#clock.monotonicMs());
+        : readOrder(catalog, pool, id, this.#network, this.#stats, this.#clock.monotonicMs(), this.#local);
     return this.#exceptNode === undefined ? nodes : nodes.filter((node) => node !== this.#exceptNode);
   }
 
@@ -220,6 +280,21 @@ export class BlockReader {
     if (this.#hedgeTokens < 1) return false;
     this.#hedgeTokens -= 1;
     return true;
+  }
+}
+
+interface Limits {
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number;
+}
+
+function isSound(check: () => void): boolean {
+  try {
+    check();
+    return true;
+  } catch (error) {
+    if (error instanceof CorruptionError) return false;
+    throw error;
   }
 }
 

@@ -25,6 +25,7 @@ import {
   parsePut,
   parsePutReply,
   parseSweep,
+  parseWhere,
   type DamageRecord,
   type GetReply,
   type ListReply,
@@ -144,6 +145,7 @@ export class BlockService {
     network.handle(blockMethods.put, (request) => this.#put(request));
     network.handle(blockMethods.push, (request) => this.#push(request));
     network.handle(blockMethods.get, (request) => this.#get(request));
+    network.handle(blockMethods.where, (request) => this.#where(request));
     network.handle(blockMethods.has, (request) => {
       const { pool, ids } = parseIds(request.header);
       return { header: { lengths: ids.map((id) => this.#engine.has(pool, id) ?? null) } };
@@ -388,6 +390,14 @@ export class BlockService {
       if (error instanceof CorruptionError) this.#healer.suspect(pool, id);
       throw error;
     }
+  }
+
+  #where(request: IncomingRequest): HandlerReply {
+    const { pool, id, wantedBytes } = parseWhere(request.header);
+    if (this.#engine.whereIs === undefined) throw new UnavailableError(`${this.#options.self} has no pack files`);
+    const place = this.#engine.whereIs(pool, id, wantedBytes);
+    if (place === undefined) throw this.#missing(pool, id);
+    return { header: place };
   }
 
   /** Absent, or set aside as damaged: a reader must be able to tell lost data from damaged data. */

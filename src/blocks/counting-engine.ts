@@ -7,11 +7,13 @@ export class CountingEngine implements BlockEngine {
   readBytes = 0;
   writtenBytes = 0;
   readonly stampOf?: NonNullable<BlockEngine['stampOf']>;
+  readonly whereIs?: NonNullable<BlockEngine['whereIs']>;
   readonly #engine: BlockEngine;
 
   constructor(engine: BlockEngine) {
     this.#engine = engine;
     if (engine.stampOf !== undefined) this.stampOf = engine.stampOf.bind(engine);
+    if (engine.whereIs !== undefined) this.whereIs = (...asked) => this.#whereIs(...asked);
   }
 
   put(pool: PoolId, id: BlockId, pageHashes: Uint8Array, data: Uint8Array, generation: number) {
@@ -23,6 +25,13 @@ export class CountingEngine implements BlockEngine {
     const run = await this.#engine.read(pool, id, firstPage, pageCount, wantHashes);
     if (run !== undefined) this.readBytes += run.data.length;
     return run;
+  }
+
+  /** Whoever asks reads past this node: it counts as read here. */
+  #whereIs(pool: PoolId, id: BlockId, wantedBytes: number) {
+    const place = this.#engine.whereIs?.(pool, id, wantedBytes);
+    if (place !== undefined) this.readBytes += Math.min(wantedBytes, place.lengthBytes);
+    return place;
   }
 
   has(pool: PoolId, id: BlockId) {

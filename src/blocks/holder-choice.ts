@@ -14,6 +14,8 @@ const NEAR_RTT_MS = 5;
 const FAR_RATIO = 4;
 /** What distance costs a node in the choice: as many requests open. It still gets its part, so that it can show better. */
 const FAR_FACTOR = 2;
+/** What it costs to go to another machine where a copy is on this one's disk: as many requests open. */
+const ELSEWHERE_FACTOR = 3;
 /** How long a node that was slow is asked after the others. */
 const SLOW_FOR_MS = 2_000;
 /** What slowness costs a node in the choice. */
@@ -46,6 +48,12 @@ export class HolderStats {
   }
 }
 
+/** Nodes whose disks this process reads itself. */
+export interface NearNodes {
+  isNear(node: NodeId): boolean;
+  inFlightCount(node: NodeId): number;
+}
+
 /**
  * All nodes in the order to ask: those that should have the block, best first; then every other one that is not known
  * to be down, in placement order; then the ones believed down (belief may be wrong).
@@ -57,6 +65,7 @@ export function readOrder(
   network: Pick<Network, 'peer'>,
   stats: HolderStats,
   nowMs: number,
+  near?: NearNodes,
 ): NodeId[] {
   const order = placementOrder(catalog, pool, pgOf(pool, id));
   const copies = Math.min(pool.copies, order.length);
@@ -65,14 +74,18 @@ export function readOrder(
   const others: NodeId[] = [];
   const down: NodeId[] = [];
   const nearestMs = Math.min(...order.slice(0, copies).map((node) => network.peer(node).rttMs ?? Infinity));
+  const someNear = near !== undefined && order.slice(0, copies).some((node) => near.isNear(node));
   order.forEach((node, index) => {
     const peer = network.peer(node);
     if (peer.state === 'down') {
       down.push(node);
     } else if (index < copies) {
       const isFar = (peer.rttMs ?? 0) > Math.max(NEAR_RTT_MS, FAR_RATIO * nearestMs);
-      const distance = (isFar ? FAR_FACTOR : 1) * (stats.isSlow(node, nowMs) ? SLOW_FACTOR : 1);
-      expected.push({ node, cost: (peer.inFlightCount + 1) * distance, tie: (index + rotation) % copies });
+      const isElsewhere = someNear && !near.isNear(node);
+      const distance =
+        (isFar ? FAR_FACTOR : 1) * (isElsewhere ? ELSEWHERE_FACTOR : 1) * (stats.isSlow(node, nowMs) ? SLOW_FACTOR : 1);
+      const inFlightCount = peer.inFlightCount + (near?.inFlightCount(node) ?? 0);
+      expected.push({ node, cost: (inFlightCount + 1) * distance, tie: (index + rotation) % copies });
     } else {
       others.push(node);
     }

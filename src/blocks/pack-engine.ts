@@ -27,7 +27,7 @@ import { indexRecord, recover } from './pack-recovery.ts';
 import { openIndex, openStoreFile } from './pack-open.ts';
 import { PackSpace } from './pack-space.ts';
 import { PackWriter, type NewRecord, type WrittenRecord } from './pack-writer.ts';
-import type { BlockEngine, BlockInfo, EngineUsage, PageRun } from './types.ts';
+import type { BlockEngine, BlockInfo, BlockPlace, EngineUsage, PageRun } from './types.ts';
 
 /** A checkpoint after this much: bounds what an opening after a crash scans and hashes. */
 const CHECKPOINT_BYTES = 64 * MiB;
@@ -265,6 +265,19 @@ export class PackEngine implements BlockEngine {
   has(pool: PoolId, id: BlockId): number | undefined {
     this.checkOpen();
     return this.intact(pool, id)?.lengthBytes;
+  }
+
+  whereIs(pool: PoolId, id: BlockId): BlockPlace | undefined {
+    this.checkOpen();
+    const entry = this.intact(pool, id);
+    if (entry === undefined) return undefined;
+    const { pack, offset, lengthBytes } = entry;
+    return {
+      directory: this.parts.files.directory,
+      pack,
+      dataOffset: offset + recordHeadBytes(lengthBytes),
+      lengthBytes,
+    };
   }
 
   async renew(pool: PoolId, id: BlockId, generation: number): Promise<boolean> {

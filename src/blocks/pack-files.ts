@@ -29,6 +29,10 @@ export class PackFiles {
     return this.#totalBytes;
   }
 
+  get directory(): string {
+    return this.#dir;
+  }
+
   path(pack: number): string {
     return `${this.#dir}/${packFileName(pack)}`;
   }

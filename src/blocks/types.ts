@@ -79,6 +79,16 @@ export interface PageRun {
   readonly data: Uint8Array;
 }
 
+/** Where a block lies in the files of a pack store. */
+export interface BlockPlace {
+  /** Of the pack files; absolute. */
+  readonly directory: string;
+  readonly pack: number;
+  /** In the pack; the block's page list stands right before it. */
+  readonly dataOffset: number;
+  readonly lengthBytes: number;
+}
+
 /**
  * What a node keeps: blocks of all pools on its disk. PackEngine (packs + index) and MemoryEngine implement it; the
  * node's block service and the PackStore facade use it.
@@ -110,6 +120,11 @@ export interface BlockEngine {
   ): Promise<(PageRun & { release(): void }) | undefined>;
   /** Length if present. */
   has(pool: PoolId, id: BlockId): number | undefined;
+  /**
+   * Where a present, intact block lies, for readers on the same machine; `wantedBytes` is what they are about to read.
+   * May be outdated when they come to read. Absent in engines without files.
+   */
+  whereIs?(pool: PoolId, id: BlockId, wantedBytes: number): BlockPlace | undefined;
   /** Raises the stamp if present (a `has` for writing); durable on return. */
   renew(pool: PoolId, id: BlockId, generation: number): Promise<boolean>;
   /** The stamp if present. An engine without it makes each sweep walk the whole list (upkeep only). */

@@ -125,6 +125,7 @@ function buildProgram(): Command {
       .argument('<dir>', 'an empty directory')
       .option('--foreground', 'stay in the foreground')
       .option('--read-only', 'refuse changes')
+      .option('--no-local-reads', "read blocks through the nodes also where their disks are this machine's")
       .option(
         '--attr-timeout-ms <n>',
         'how long names and attributes may be cached; 0 turns it off',

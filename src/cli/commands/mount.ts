@@ -18,6 +18,7 @@ import { spawnBackground, tellParent } from '../spawn.ts';
 export interface MountOptions extends WhereOptions {
   readonly foreground?: boolean;
   readonly readOnly?: boolean;
+  readonly localReads?: boolean;
   readonly attrTimeoutMs?: number;
   readonly binding: 'auto' | 'dev-fuse' | 'fuse-native';
 }
@@ -51,6 +52,7 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.connect === undefined ? [] : ['--connect', options.connect]),
     ...(options.keyFile === undefined ? [] : ['--key-file', resolve(options.keyFile)]),
     ...(options.readOnly === true ? ['--read-only'] : []),
+    ...(options.localReads === false ? ['--no-local-reads'] : []),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
     ...['--binding', options.binding],
   ];
@@ -76,7 +78,8 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const where = await findCluster(options);
   const env = realEnv(where.key);
   const label = clientLabel(`mount ${path}`);
-  const client = await connectCluster({ env, ...where, label, log });
+  const localReads = options.localReads !== false;
+  const client = await connectCluster({ env, ...where, label, log, localReads });
   const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${nameOf(path)}.json`);
   // Another process may serve this very mount point: its record is not ours to remove.

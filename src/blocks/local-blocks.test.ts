@@ -1,0 +1,165 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { startRealCluster, type RealCluster } from '../../test/support/real-block-cluster.ts';
+import { createMemoryEnv, createMemoryWorld, MemoryDisk } from '../env-memory.ts';
+import type { DiskFile, Env } from '../env.ts';
+import { BlockNotFoundError, CancelledError } from '../errors.ts';
+import type { BlockId, PoolId } from '../ids.ts';
+import { hashBlock } from './identity.ts';
+import { PackEngine } from './pack-engine.ts';
+import type { BlockEngine } from './types.ts';
+
+const POOL = 1 as PoolId;
+const KiB = 1024;
+
+/** Three nodes whose packs lie on one disk, which the client sees as well. */
+let disk: MemoryDisk;
+let cluster: RealCluster;
+let open: Env['disk']['open'];
+let opened: string[];
+const reads = vi.fn();
+
+beforeEach(async () => {
+  disk = new MemoryDisk();
+  opened = [];
+  reads.mockClear();
+  open = (path, mode) => disk.open(path, mode);
+  const world = createMemoryWorld();
+  const clientDisk = new Proxy(disk, {
+    get: (target, name) =>
+      name === 'open'
+        ? (path: string, mode: 'read') => {
+            opened.push(path);
+            return open(path, mode);
+          }
+        : (Reflect.get(target, name) as () => unknown).bind(target),
+  });
+  const envOf = (host: string): Env => {
+    const env = world.envOf(host);
+    return { ...createMemoryEnv({ ...env, disk: host === 'client' ? clientDisk : disk }), isOwnHost: () => true };
+  };
+  const engineOf = async (host: string): Promise<BlockEngine> => {
+    const engine = await PackEngine.open({ disk, clock: envOf(host).clock, path: `/${host}`, storeId: host });
+    const read = engine.read.bind(engine);
+    engine.read = (...args) => {
+      reads(host);
+      return read(...args);
+    };
+    return engine;
+  };
+  cluster = await startRealCluster(envOf, (host) => `${host}:7000`, 3, {}, engineOf);
+});
+afterEach(() => cluster.close());
+
+function bytes(length: number, seed = 1): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => (i * seed + (i >> 8) * 7) & 0xff);
+}
+
+async function read(id: BlockId, data: Uint8Array): Promise<void> {
+  expect(Buffer.compare(await cluster.client.readBlock(POOL, id, data.length), data)).toBe(0);
+}
+
+/** Flips a byte of the block in a pack file. */
+async function damage(path: string, data: Uint8Array): Promise<void> {
+  const at = Buffer.from(await disk.readFile(path)).indexOf(Buffer.from(data.subarray(1000, 1100)));
+  expect(at).toBeGreaterThan(0);
+  const file = await disk.open(path, 'write');
+  await file.write([Uint8Array.of((data[1000] ?? 0) ^ 1)], at);
+  await file.close();
+}
+
+it('reads whole blocks and ranges past the nodes', async () => {
+  for (const length of [1, 300, 64 * KiB, 64 * KiB + 1, 1_000_000]) {
+    const data = bytes(length, length);
+    const { id } = await cluster.client.put(POOL, data);
+    await read(id, data);
+    if (length > 70_000) {
+      const target = new Uint8Array(5_000);
+      for (const offset of [0, 65_000, length - 5_000]) {
+        await cluster.client.read(POOL, id, length, offset, target);
+        expect(Buffer.compare(target, data.subarray(offset, offset + 5_000))).toBe(0);
+      }
+      const range = await cluster.client.readRange(POOL, id, undefined, length - 10, 100);
+      expect(Buffer.compare(range, data.subarray(-10))).toBe(0);
+    }
+  }
+  expect(opened.length).toBeGreaterThan(0);
+  expect(reads).not.toHaveBeenCalled();
+});
+
+it('a damaged copy is read around, and its node told, which heals it', async () => {
+  const data = bytes(200_000, 3);
+  const { id } = await cluster.client.put(POOL, data);
+  await read(id, data);
+  await damage(opened[0] ?? '', data);
+  await read(id, data);
+  const damaged = () => cluster.nodes.flatMap((node) => [...node.service.damageLog()]);
+  await vi.waitFor(() => expect(damaged()).toMatchObject([{ healed: true }]));
+  await read(id, data);
+});
+
+it('a pack that is gone is no reason to give up on the node', async () => {
+  const data = bytes(100_000, 5);
+  const { id } = await cluster.client.put(POOL, data);
+  open = () => Promise.reject(Object.assign(new Error('no such file'), { code: 'ENOENT' }));
+  await read(id, data);
+  expect(reads).toHaveBeenCalledTimes(1);
+  open = (path, mode) => disk.open(path, mode);
+  for (let round = 0; round < 4; round++) await read(id, data);
+  expect(reads).toHaveBeenCalledTimes(1);
+  const unknown = hashBlock(bytes(50, 9)).id;
+  await expect(cluster.client.readBlock(POOL, unknown, 50)).rejects.toThrow(BlockNotFoundError);
+});
+
+it('what may not be opened, or is another store, is read through the nodes from then on', async () => {
+  const data = bytes(100_000, 7);
+  const { id } = await cluster.client.put(POOL, data);
+  open = () => Promise.reject(Object.assign(new Error('permission denied'), { code: 'EACCES' }));
+  for (let round = 0; round < 6; round++) await read(id, data);
+  expect(reads).toHaveBeenCalledTimes(6);
+  expect(opened.length).toBeLessThanOrEqual(2);
+});
+
+it('another store under the same path is not believed', async () => {
+  const data = bytes(100_000, 8);
+  const { id } = await cluster.client.put(POOL, data);
+  open = (_path, mode) => disk.open('/n1/STORE', mode);
+  await read(id, data);
+  expect(reads).toHaveBeenCalledTimes(1);
+});
+
+/** Data of packs whose path is `chosen` never comes. */
+function hang(chosen: (path: string) => boolean): void {
+  open = async (path, mode) => {
+    const file = await disk.open(path, mode);
+    const read: DiskFile['read'] = (buffer, position) =>
+      position === 0 || !chosen(path) ? file.read(buffer, position) : new Promise(() => undefined);
+    return {
+      read,
+      write: (buffers, position) => file.write(buffers, position),
+      datasync: () => file.datasync(),
+      truncate: (sizeBytes) => file.truncate(sizeBytes),
+      sizeBytes: () => file.sizeBytes(),
+      close: () => file.close(),
+    };
+  };
+}
+
+it('a disk that hangs is overtaken by another copy', async () => {
+  const data = bytes(100_000, 11);
+  const { id } = await cluster.client.put(POOL, data);
+  let first: string | undefined;
+  hang((path) => path === (first ??= path));
+  await read(id, data);
+  expect(first).toBeDefined();
+});
+
+it('who waits for a disk that hangs can give up', async () => {
+  const data = bytes(100_000, 12);
+  const { id } = await cluster.client.put(POOL, data);
+  hang(() => true);
+  const given = new AbortController();
+  const reading = cluster.client.readBlock(POOL, id, data.length, { signal: given.signal });
+  await vi.waitFor(() => expect(opened.length).toBeGreaterThan(0));
+  given.abort();
+  await expect(reading).rejects.toThrow(CancelledError);
+});
