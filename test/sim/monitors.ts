@@ -37,38 +37,59 @@ export class Monitors {
   }
 
   look(): void {
-    let serving: RunningNode | undefined;
-    for (const node of this.#sim.nodes()) {
+    let primary: RunningNode | undefined;
+    let others: RunningNode[] | undefined;
+    for (const id of this.#sim.cluster.nodeIds) {
+      const node = this.#sim.cluster.node(id);
+      if (node === undefined) continue;
       this.#watch(node);
-      this.#lookAtCatalog(node);
-      if (!this.#serves(node)) continue;
-      if (serving !== undefined) this.#report(`R5: ${serving.id} and ${node.id} serve at the same time`);
-      serving = node;
-      this.#lookAtEpoch(node);
-      if (this.#lastServing !== node.id) {
-        if (this.#lastServing !== undefined) this.failoverCount++;
-        this.#lastServing = node.id;
-      }
+      const catalog = this.#lookAtCatalog(node);
+      if (catalog.groups[0]?.primary !== id) continue;
+      if (primary === undefined) primary = node;
+      else (others ??= []).push(node);
     }
+    if (primary === undefined) return;
+    if (others === undefined) this.#lookAtOne(primary);
+    else this.#lookAtSeveral([primary, ...others]);
+  }
+
+  /** The only node that takes itself for the primary: of interest when it begins to serve. */
+  #lookAtOne(node: RunningNode): void {
+    const epoch = node.catalog.current().groups[0]?.epoch ?? 0;
+    if (this.#servedBy.get(epoch) === node) return;
+    if (this.#serves(node)) this.#lookAtServing(node);
+  }
+
+  #lookAtSeveral(nodes: readonly RunningNode[]): void {
+    const serving = nodes.filter((node) => this.#serves(node));
+    if (serving.length > 1) this.#report(`R5: ${serving.map(({ id }) => id).join(' and ')} serve at the same time`);
+    for (const node of serving) this.#lookAtServing(node);
   }
 
   #serves(node: RunningNode): boolean {
-    if (node.catalog.current().groups[0]?.primary !== node.id || this.#sim.world.isPaused(hostOf(node.id)))
-      return false;
+    if (this.#sim.world.isPaused(hostOf(node.id))) return false;
     return node.meta.member(FIRST_GROUP_ID)?.status().serving === true;
   }
 
-  #lookAtEpoch(node: RunningNode): void {
+  #lookAtServing(node: RunningNode): void {
     const epoch = node.meta.member(FIRST_GROUP_ID)?.status().epoch ?? 0;
     const before = this.#servedBy.get(epoch);
     if (before === undefined) this.#servedBy.set(epoch, node);
     else if (before !== node) this.#report(`${before.id} and another run (${node.id}) both serve in epoch ${epoch}`);
+    if (this.#lastServing !== node.id) {
+      if (this.#lastServing !== undefined) this.failoverCount++;
+      this.#lastServing = node.id;
+    }
   }
 
-  #lookAtCatalog(node: RunningNode): void {
+  #lookAtCatalog(node: RunningNode): Catalog {
     const catalog = node.catalog.current();
     const before = this.#seenCatalog.get(node);
-    if (before === catalog) return;
+    if (before !== catalog) this.#lookAtNewCatalog(node, catalog, before);
+    return catalog;
+  }
+
+  #lookAtNewCatalog(node: RunningNode, catalog: Catalog, before: Catalog | undefined): void {
     this.#seenCatalog.set(node, catalog);
     if (before !== undefined && before.epoch > catalog.epoch) this.#report(`${node.id} went back to an older catalog`);
     const text = JSON.stringify(catalog);

@@ -25,6 +25,7 @@ export const FAIR_WEATHER: Weather = {
 };
 
 interface Flow {
+  readonly label: string;
   /** When the latest parcel of this flow arrives: none given later may arrive earlier. */
   lastArrivalMs: number;
   /** Parcels that wait for a partition to end, in order. */
@@ -86,21 +87,21 @@ export class SimNetwork {
 
   #carry(parcel: Parcel, deliver: () => void): void {
     const { latencyMs, bytesPerMs, datagramLoss, datagramDuplication } = this.weather;
-    const isCut = this.#cut.has(`${parcel.from}>${parcel.to}`);
+    const isCut = this.#cut.size > 0 && this.#cut.has(`${parcel.from}>${parcel.to}`);
     const delayMs = this.#random.between(latencyMs[0], latencyMs[1]);
-    const label = `${parcel.kind} ${parcel.from}>${parcel.to} ${parcel.bytes}`;
     const arrive = (): void => this.gate(parcel.to, deliver);
     if (parcel.flow === undefined) {
       if (isCut || this.#random.chance(datagramLoss)) return;
       const times = this.#random.chance(datagramDuplication) ? 2 : 1;
+      const label = `datagram ${parcel.from}>${parcel.to}`;
       for (let count = 0; count < times; count++) {
-        this.#time.after(delayMs + this.#random.between(0, REORDER_MS), label, arrive);
+        this.#time.after(delayMs + this.#random.between(0, REORDER_MS), label, arrive, parcel.bytes);
       }
       return;
     }
     let flow = this.#flows.get(parcel.flow);
     if (!flow) {
-      flow = { lastArrivalMs: 0, held: [] };
+      flow = { label: `stream ${parcel.from}>${parcel.to}`, lastArrivalMs: 0, held: [] };
       this.#flows.set(parcel.flow, flow);
     }
     if (isCut) {
@@ -109,6 +110,6 @@ export class SimNetwork {
     }
     const startMs = Math.max(this.#time.nowMs + delayMs, flow.lastArrivalMs);
     flow.lastArrivalMs = startMs + parcel.bytes / bytesPerMs;
-    this.#time.at(flow.lastArrivalMs, label, arrive);
+    this.#time.at(flow.lastArrivalMs, flow.label, arrive, parcel.bytes);
   }
 }

@@ -4,12 +4,26 @@
 import type { Clock, Timer } from '../../src/env.ts';
 import { CancelledError, StateError } from '../../src/errors.ts';
 
-interface Event {
+/** Something that is to happen, unless it is cancelled before. */
+class Event implements Timer {
   readonly atMs: number;
   /** Breaks ties: what was asked first happens first. */
   readonly order: number;
   readonly label: string;
+  readonly size: number;
   run: (() => void) | undefined;
+
+  constructor(atMs: number, order: number, label: string, size: number, run: () => void) {
+    this.atMs = atMs;
+    this.order = order;
+    this.label = label;
+    this.size = size;
+    this.run = run;
+  }
+
+  cancel(): void {
+    this.run = undefined;
+  }
 }
 
 /** What is to happen when. Time stands still until `advance`. */
@@ -29,23 +43,20 @@ export class SimTime {
     return this.#heap[0]?.atMs;
   }
 
-  at(atMs: number, label: string, run: () => void): Timer {
+  /** `label` and `size` tell in the trace what it was. There should be few labels. */
+  at(atMs: number, label: string, run: () => void, size = 0): Timer {
     if (Number.isNaN(atMs)) throw new StateError(`event ${label} at NaN`);
-    const event: Event = { atMs: Math.max(atMs, this.#nowMs), order: this.#order++, label, run };
+    const event = new Event(Math.max(atMs, this.#nowMs), this.#order++, label, size, run);
     this.#push(event);
-    return {
-      cancel: () => {
-        event.run = undefined;
-      },
-    };
+    return event;
   }
 
-  after(delayMs: number, label: string, run: () => void): Timer {
-    return this.at(this.#nowMs + Math.max(delayMs, 0), label, run);
+  after(delayMs: number, label: string, run: () => void, size = 0): Timer {
+    return this.at(this.#nowMs + Math.max(delayMs, 0), label, run, size);
   }
 
-  /** Goes to the next event and runs it; its label, or undefined if there is none. */
-  advance(): string | undefined {
+  /** Goes to the next event and runs it; what it was, or undefined if there is none. */
+  advance(): { readonly label: string; readonly size: number } | undefined {
     this.#dropCancelled();
     const event = this.#pop();
     if (!event?.run) return undefined;
@@ -53,7 +64,7 @@ export class SimTime {
     const { run } = event;
     event.run = undefined;
     run();
-    return event.label;
+    return event;
   }
 
   /** Time passes without an event. */
@@ -119,7 +130,7 @@ export type Gate = (work: () => void) => void;
 /** The clock of one process on one host. */
 export class SimClock implements Clock {
   readonly #time: SimTime;
-  readonly #label: string;
+  readonly #timerLabel: string;
   readonly #rate: number;
   readonly #gate: Gate;
   #offsetMs: number;
@@ -130,7 +141,7 @@ export class SimClock implements Clock {
 
   constructor(time: SimTime, label: string, error: ClockError = {}, gate: Gate = (work) => work()) {
     this.#time = time;
-    this.#label = label;
+    this.#timerLabel = `${label} timer`;
     this.#rate = 1 + (error.drift ?? 0);
     this.#offsetMs = error.offsetMs ?? 0;
     this.#gate = gate;
@@ -170,7 +181,7 @@ export class SimClock implements Clock {
       // Rounding must not make it early by the host's own clock: "at least" is promised.
       let atMs = own / this.#rate + this.#lostMs;
       while ((atMs - this.#lostMs) * this.#rate < own) atMs += Math.max(atMs, 1) * Number.EPSILON;
-      timer = this.#time.at(atMs, `${this.#label} timer`, () =>
+      timer = this.#time.at(atMs, this.#timerLabel, () =>
         this.#gate(() => {
           if (this.#dead || cancelled) return;
           // The clock stood still meanwhile.

@@ -5,13 +5,14 @@
  * What runs in it must get time, chance, disk and sockets from its env alone and must have finished any real
  * asynchronous work (loading modules, WebAssembly) before.
  */
-import { createHash } from 'node:crypto';
 import type { Env } from '../../src/env.ts';
 import { MemoryDisk, type DiskOp } from '../../src/env-memory.ts';
 import { mortalDisk, mortalTransport, type Life } from '../../src/env-memory/mortal.ts';
 import { SimNetwork, type Weather } from './network.ts';
 import { SimRandom } from './random.ts';
 import { SimClock, SimTime, type ClockError } from './time.ts';
+import { Trace } from './trace.ts';
+import { inTurns, turn } from './turns.ts';
 
 export interface SimWorldOptions {
   readonly seed: number;
@@ -46,7 +47,6 @@ export interface RunOptions {
 const DEFAULT_LIMIT_MS = 60_000;
 /** Real turns of the event loop that a world with nothing left to happen is given before that counts as a deadlock. */
 const DEADLOCK_TURNS = 50;
-const TRACE_LINES = 2_000;
 
 /** Milliseconds that operations of a disk take: at least, at most. */
 const DISK_MS: Readonly<Record<'sync' | 'other', readonly [number, number]>> = { sync: [0.5, 4], other: [0.02, 0.2] };
@@ -80,8 +80,7 @@ export class SimWorld {
   afterEvent: (() => void) | undefined;
   readonly #options: SimWorldOptions;
   readonly #hosts = new Map<string, SimHost>();
-  readonly #hash = createHash('sha256');
-  #trace: string[] = [];
+  readonly #trace = new Trace();
   #eventCount = 0;
 
   constructor(options: SimWorldOptions) {
@@ -156,7 +155,8 @@ export class SimWorld {
     host.running?.clock.wakeMachine();
     host.held = undefined;
     // Each in a turn of its own, in the order in which they came; what comes now is not before them.
-    for (const work of held) this.time.after(0, `${name} late`, () => this.#reach(host, work));
+    const label = `${name} late`;
+    for (const work of held) this.time.after(0, label, () => this.#reach(host, work));
   }
 
   isPaused(name: string): boolean {
@@ -188,15 +188,12 @@ export class SimWorld {
 
   /** A line of the trace, with the time. */
   log(line: string): void {
-    const stamped = `${this.time.nowMs.toFixed(6)} ${line}`;
-    this.#hash.update(stamped).update('\n');
-    this.#trace.push(stamped);
-    if (this.#trace.length > 2 * TRACE_LINES) this.#trace = this.#trace.slice(-TRACE_LINES);
+    this.#trace.note(this.time.nowMs, line);
   }
 
   /** The latest events, oldest first. */
   get trace(): readonly string[] {
-    return this.#trace.slice(-TRACE_LINES);
+    return this.#trace.lines();
   }
 
   get eventCount(): number {
@@ -205,18 +202,18 @@ export class SimWorld {
 
   /** Of everything that happened so far. */
   get digest(): string {
-    return this.#hash.copy().digest('hex');
+    return this.#trace.digest;
   }
 
   /** Lets the given virtual time pass. */
   async run(forMs: number): Promise<void> {
     const untilMs = this.time.nowMs + forMs;
     await turn();
-    for (;;) {
+    await inTurns(() => {
+      this.#settled();
       const nextMs = this.time.nextMs;
-      if (nextMs === undefined || nextMs > untilMs) break;
-      await this.#step();
-    }
+      return nextMs !== undefined && nextMs <= untilMs && this.#step();
+    });
     this.time.skipTo(untilMs);
   }
 
@@ -224,19 +221,20 @@ export class SimWorld {
   async runUntil(condition: () => boolean, options: RunOptions = {}): Promise<void> {
     const limitMs = this.time.nowMs + (options.limitMs ?? DEFAULT_LIMIT_MS);
     const what = options.what ?? 'a condition';
+    let idleTurns = 0;
     await turn();
-    for (let idleTurns = 0; !condition();) {
+    await inTurns(() => {
+      this.#settled();
+      if (condition()) return false;
       const nextMs = this.time.nextMs;
       if (nextMs === undefined) {
         if (++idleTurns > DEADLOCK_TURNS) throw this.#stuck(`deadlock: nothing is left to happen, waiting for ${what}`);
-        await turn();
-      } else if (nextMs > limitMs) {
-        throw this.#stuck(`${what} did not come within ${options.limitMs ?? DEFAULT_LIMIT_MS} ms`);
-      } else {
-        idleTurns = 0;
-        await this.#step();
+        return true;
       }
-    }
+      if (nextMs > limitMs) throw this.#stuck(`${what} did not come within ${options.limitMs ?? DEFAULT_LIMIT_MS} ms`);
+      idleTurns = 0;
+      return this.#step();
+    });
   }
 
   /** Lets time pass until the promise settles; its result. */
@@ -250,14 +248,23 @@ export class SimWorld {
     return promise;
   }
 
-  async #step(): Promise<void> {
-    const label = this.time.advance();
-    if (label === undefined) return;
+  /** The next event; true. What comes of it at once has happened by the next turn. */
+  #step(): boolean {
+    const event = this.time.advance();
+    if (event === undefined) return true;
     this.#eventCount++;
-    this.log(label);
-    await turn();
+    this.#trace.event(this.time.nowMs, event.label, event.size);
+    this.#unseen = true;
+    return true;
+  }
+
+  /** All that an event has led to has happened. */
+  #settled(): void {
+    if (!this.#unseen) return;
+    this.#unseen = false;
     this.afterEvent?.();
   }
+  #unseen = false;
 
   #stuck(message: string): Error {
     const tail = this.trace.slice(-20).join('\n  ');
@@ -270,11 +277,12 @@ export class SimWorld {
       const random = this.random.fork(`host ${name}`);
       const { offsetMs = 0, drift = 0 } = this.#options.clockError ?? {};
       const { capacityBytes } = this.#options;
+      const labels: Partial<Record<DiskOp, string>> = {};
       const delay = (op: DiskOp, bytes: number): Promise<void> => {
         const [least, most] = SYNCS.has(op) ? DISK_MS.sync : DISK_MS.other;
         const delayMs = (random.between(least, most) + bytes / DISK_BYTES_PER_MS) * made.slowness;
         return new Promise((resolve) =>
-          this.time.after(delayMs, `${name} disk ${op} ${bytes}`, () => this.#reach(made, resolve)),
+          this.time.after(delayMs, (labels[op] ??= `${name} disk ${op}`), () => this.#reach(made, resolve), bytes),
         );
       };
       const made: SimHost = {
@@ -306,9 +314,4 @@ export class SimWorld {
     };
     return { env, clock, life };
   }
-}
-
-/** One turn of the real event loop: runs all that is ready without time passing. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
