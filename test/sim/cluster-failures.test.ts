@@ -16,7 +16,7 @@ async function working(seed: number): Promise<{ sim: SimCluster; work: Workload 
 async function workload(sim: SimCluster, prefix: string): Promise<Workload> {
   const fs = await sim.connect();
   const { clock } = sim.world.envOf(hostOf(sim.latestClient));
-  return new Workload(fs, clock, sim.world.random.fork('workload'), prefix);
+  return new Workload(fs, clock, sim.world.random.fork('workload'), { prefix });
 }
 
 /** The program ends without an error, everything it was promised is there, and the cluster is in order. */

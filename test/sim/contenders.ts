@@ -119,7 +119,7 @@ export class Contender {
     while (!this.#stopped) {
       if (!this.#arena.step()) await this.#clock.sleep(SLOW_MS);
       await (this.#arena.registers.length > 0 && this.#random.chance(0.15) ? this.#touchRegister() : this.#touchName());
-      if (this.#random.chance(0.8)) await this.#clock.sleep(this.#random.below(this.#arena.options.pauseMs));
+      if (this.#random.chance(0.8)) await this.#clock.sleep(this.#random.between(0, this.#arena.options.pauseMs));
     }
   }
 

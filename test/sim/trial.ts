@@ -51,7 +51,7 @@ export interface TrialResult {
   readonly timeline: Timeline | undefined;
 }
 
-const CLIENTS = 4;
+const CLIENTS = 3;
 const DIRECTORIES = 3;
 const REGISTERS = 2;
 /** The last part of a run is free of faults. */
@@ -96,7 +96,8 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     directories: DIRECTORIES,
     registers: REGISTERS,
     nowMs,
-    pauseMs: 20 + random.below(280),
+    // Some are busy, some leave the cluster time.
+    pauseMs: 60 * 2 ** random.between(0, 4.5),
     steps: options.steps ?? Infinity,
   });
   const first = await sim.client();
@@ -172,7 +173,10 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
 /** A program that writes files of many blocks, and then finds all that it was promised. */
 async function startWriter(sim: SimCluster, random: SimRandom) {
   const fs = await sim.connect();
-  const work = new Workload(fs, sim.world.envOf(hostOf(sim.latestClient)).clock, random, WRITER_PREFIX);
+  const work = new Workload(fs, sim.world.envOf(hostOf(sim.latestClient)).clock, random, {
+    prefix: WRITER_PREFIX,
+    pauseMs: random.between(100, 1_500),
+  });
   return {
     lost: () => void work.journal.lossCount++,
     async settled(): Promise<void> {

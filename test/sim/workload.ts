@@ -7,8 +7,14 @@ import type { FileSystem } from '../../src/vfs/api.ts';
 import { SIM_BLOCK_BYTES } from './cluster.ts';
 import type { SimRandom } from './random.ts';
 
-/** Between two actions, in half of the cases. */
-const MOST_PAUSE_MS = 100;
+export interface WorkloadOptions {
+  /** Paths begin so, so that several can run in one cluster. */
+  readonly prefix: string;
+  /** Longest pause between two actions; in half of the cases there is none. */
+  readonly pauseMs?: number;
+}
+
+const DEFAULT_PAUSE_MS = 100;
 
 interface Version {
   /** Undefined: there is no such file. */
@@ -105,18 +111,19 @@ export class Workload {
   readonly #fs: FileSystem;
   readonly #random: SimRandom;
   readonly #prefix: string;
+  readonly #pauseMs: number;
   readonly #clock: Clock;
   #stopped = false;
   #nextFile = 0;
   actionCount = 0;
   readonly done: Promise<void>;
 
-  /** Paths begin with `prefix`, so that several can run in one cluster. */
-  constructor(fs: FileSystem, clock: Clock, random: SimRandom, prefix: string) {
+  constructor(fs: FileSystem, clock: Clock, random: SimRandom, options: WorkloadOptions) {
     this.#fs = fs;
     this.#clock = clock;
     this.#random = random;
-    this.#prefix = prefix;
+    this.#prefix = options.prefix;
+    this.#pauseMs = options.pauseMs ?? DEFAULT_PAUSE_MS;
     this.done = this.#run();
     // A caller that lets everything crash never asks.
     this.done.catch(() => undefined);
@@ -136,16 +143,15 @@ export class Workload {
       else if (draw < 9) await this.#unlink();
       else await this.#syncAll();
       this.actionCount++;
-      if (this.#random.chance(0.5)) await this.#clock.sleep(this.#random.below(MOST_PAUSE_MS));
+      if (this.#random.chance(0.5)) await this.#clock.sleep(this.#random.between(0, this.#pauseMs));
     }
   }
 
   /** From nothing over inline to several blocks. */
   #content(): Buffer {
     const least = this.#random.chance(0.3) ? 0 : 20_000;
-    return Buffer.from(
-      this.#random.bytes(least + this.#random.below(this.#random.chance(0.3) ? 5 * SIM_BLOCK_BYTES : 90_000)),
-    );
+    const length = least + this.#random.below(this.#random.chance(0.1) ? 5 * SIM_BLOCK_BYTES : SIM_BLOCK_BYTES);
+    return Buffer.from(this.#random.bytes(length).buffer, 0, length);
   }
 
   #newPath(): string {
