@@ -2,6 +2,7 @@
  * What goes wrong in a simulated cluster, drawn from a seed: which kinds of trouble there are at all, and then what
  * happens when, to whom. Everything ends when it is told to.
  */
+import { GRACE_MS } from '../../src/meta/group/lease.ts';
 import { hostOf } from '../../src/testing.ts';
 import type { SimCluster } from './cluster.ts';
 import { FAIR_WEATHER } from './network.ts';
@@ -37,7 +38,18 @@ export interface NemesisOptions {
   readonly pauseMs: number;
   /** Told in words what happens. */
   readonly note: (text: string) => void;
+  /** Whether a secondary has taken over yet. Where given, the nemesis sees to it that one does. */
+  readonly hasFailedOver?: () => boolean;
 }
+
+/** What makes a secondary take over, if it lasts. */
+export const DEPOSING = ['kill', 'power', 'isolate', 'pause'] as const satisfies readonly Trouble[];
+/** Where nobody has taken over by then (a part of the time, drawn), the primary is deposed on purpose. */
+const DEPOSE_AFTER: readonly [number, number] = [0.3, 0.6];
+/** Of troubles that make no difference to who is primary, before and while it is deposed. */
+const QUIET_MS: readonly [number, number] = [500, 3_000];
+/** Longer than grace, the promotion and the next secondary's catch-up usually take. */
+const DEPOSED_MS: readonly [number, number] = [GRACE_MS + 2_000, 10_000];
 
 /** Longest that one trouble lasts: some longer than lease and grace, and than a connection is given up. */
 const TROUBLE_MS: readonly [number, number] = [50, 8_000];
@@ -75,14 +87,20 @@ export class Nemesis {
   async run(forMs: number): Promise<void> {
     const { world } = this.#sim;
     if (this.#o.troubles.includes('ambush')) this.#sim.onLine = (message) => this.#lieInWait(message);
-    const untilMs = world.time.nowMs + forMs;
+    const startMs = world.time.nowMs;
+    const untilMs = startMs + forMs;
+    const deposeMs = startMs + forMs * this.#random.between(...DEPOSE_AFTER);
     while (world.time.nowMs < untilMs) {
+      if (world.time.nowMs >= deposeMs && this.#o.hasFailedOver?.() === false) {
+        await this.#depose();
+        continue;
+      }
       await world.run(Math.min(this.#random.between(0, this.#o.pauseMs), untilMs - world.time.nowMs));
       if (world.time.nowMs >= untilMs) break;
       const { troubles } = this.#o;
       const trouble = troubles[this.#random.below(troubles.length)]!;
       this.#cause(trouble);
-      this.counts.set(trouble, (this.counts.get(trouble) ?? 0) + 1);
+      this.#count(trouble);
     }
     this.end();
   }
@@ -93,6 +111,27 @@ export class Nemesis {
     for (const end of [...this.#ends]) end();
     this.#sim.world.network.heal();
     for (const id of this.#sim.cluster.nodeIds) this.#start(id);
+  }
+
+  /** Everything in order, and then the primary gone for long. */
+  async #depose(): Promise<void> {
+    const { world } = this.#sim;
+    for (const end of [...this.#ends]) end();
+    await world.run(this.#random.between(...QUIET_MS));
+    if (this.#sim.nodes().length === 0) return;
+    const { primary } = this.#sim.group();
+    const lastsMs = this.#random.between(...DEPOSED_MS);
+    const possible = DEPOSING.filter((trouble) => this.#o.troubles.includes(trouble));
+    const trouble = possible[this.#random.below(Math.max(1, possible.length))] ?? 'kill';
+    this.#count(trouble);
+    if (trouble === 'pause') this.#pause(hostOf(primary), lastsMs);
+    else if (trouble === 'isolate') this.#isolate(primary, lastsMs);
+    else if (trouble === 'kill' || !this.#losePower(primary, lastsMs)) this.kill(primary, lastsMs);
+    await world.run(lastsMs);
+  }
+
+  #count(trouble: Trouble): void {
+    this.counts.set(trouble, (this.counts.get(trouble) ?? 0) + 1);
   }
 
   /** Trouble at the very moment when the group changes, which chance alone would seldom meet. */
@@ -129,7 +168,8 @@ export class Nemesis {
         return;
       }
       case 'power':
-        return this.#losePower(this.#victim(), lastsMs);
+        this.#losePower(this.#victim(), lastsMs);
+        return;
       case 'blackout':
         for (const id of this.#sim.cluster.nodeIds) this.#losePower(id, this.#random.between(0, lastsMs));
         return;
@@ -195,12 +235,14 @@ export class Nemesis {
     this.#later(downMs, () => this.#start(id));
   }
 
-  #losePower(id: string, downMs: number): void {
-    if (!this.#o.mayLosePower(id)) return;
+  /** False: it may not now. */
+  #losePower(id: string, downMs: number): boolean {
+    if (!this.#o.mayLosePower(id)) return false;
     this.#note(`${id} loses its power`);
     this.#starting.delete(id);
     this.#sim.crash(id, { kind: 'power', anyKvOrder: this.#random.chance(0.3) });
     this.#later(downMs, () => this.#start(id));
+    return true;
   }
 
   #pause(host: string, lastsMs: number, suspend = false): void {

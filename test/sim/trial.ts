@@ -14,7 +14,7 @@ import { SimCluster } from './cluster.ts';
 import { Arena, Contender, openUncached, readEnd } from './contenders.ts';
 import { Monitors } from './monitors.ts';
 import type { Violation } from './monitors.ts';
-import { Nemesis, TROUBLES } from './nemesis.ts';
+import { DEPOSING, Nemesis, TROUBLES } from './nemesis.ts';
 import type { Trouble } from './nemesis.ts';
 import { PowerLedger } from './power.ts';
 import { SimRandom } from './random.ts';
@@ -123,6 +123,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
       return promise === 'durable' || (minReplicas === 2 && ledger.mayLose());
     },
     pauseMs: random.between(300, 6_000),
+    ...(options.troubles === undefined ? { hasFailedOver: () => monitors.failoverCount > 0 } : {}),
     note: (text) => timeline?.note(`---- ${text}`),
   });
   monitors.onStop = (id) => nemesis.kill(id, STOPPED_MS);
@@ -194,9 +195,6 @@ async function startWriter(sim: SimCluster, random: SimRandom) {
     },
   };
 }
-
-/** One of these at least: what makes a secondary take over. */
-const DEPOSING: readonly Trouble[] = ['kill', 'power', 'isolate', 'pause'];
 
 /** Each seed has some kinds of trouble, and not the others: rare ones are not drowned by frequent ones. */
 function drawTroubles(random: SimRandom): Trouble[] {
