@@ -69,7 +69,7 @@ export class NodeDirectory {
       });
     }
     await this.#disk.mkdir(this.path);
-    const names = (await this.#disk.readdir(this.path)).filter((name) => !HARMLESS.has(name));
+    const names = (await this.#disk.readdir(this.path)).filter((name) => !HARMLESS.has(name) && !BEGUN.test(name));
     if (names.length > 0) {
       throw new UsageError(`${this.path} is not empty (${names.slice(0, 3).join(', ')})`, {
         remedy: 'Choose an empty directory: a node keeps its data apart from other files.',
@@ -134,6 +134,9 @@ export class NodeDirectory {
 
 /** Found in the root of a fresh filesystem. */
 const HARMLESS: ReadonlySet<string> = new Set(['lost+found', 'lock', 'lock.pid', 'node.log']);
+
+/** What a creation leaves that was cut short before node.json was there: such a directory has never been a node's. */
+const BEGUN = /^((catalog|votes)\.json(\.tmp)?|node\.json\.tmp)$/;
 
 function parseIdentity(bytes: Uint8Array, path: string): NodeIdentity & { readonly formatVersion: number } {
   let value: unknown;

@@ -27,6 +27,8 @@ import type { HistoryId, NodeId } from './ids.ts';
 import { SILENT_LOGGER } from './log.ts';
 import type { Logger } from './log.ts';
 import type { GroupRules } from './meta/group/rules.ts';
+import { joinCluster } from './node-core.ts';
+import type { NodeDescription } from './node-core.ts';
 import { NodeDirectory } from './node-directory.ts';
 import { startNode } from './node.ts';
 import type { RunningNode } from './node.ts';
@@ -95,6 +97,13 @@ export interface TestCluster {
   /** Starts it again, with what it had. StateError for a name that is not in `nodeIds`. */
   startNode(id: string): Promise<void>;
   /**
+   * Names one more machine (`n4` after three); `startNode` makes it join the cluster, as `tatami node join` does, for tests
+   * of tatamifs itself.
+   *
+   * @internal
+   */
+  addNode(): string;
+  /**
    * The node if it runs, for tests of tatamifs itself.
    *
    * @internal
@@ -135,11 +144,8 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
   const nodes = ids.map((id): CatalogNode => ({
     id: id as NodeId,
     storeId: Buffer.from(first.random.bytes(8)).toString('hex'),
-    address: `${hostOf(id)}:7400`,
-    weight: 100,
-    host: `host-${id}`,
-    rack: 'rack',
-    zone: 'zone',
+    address: addressOf(id),
+    ...descriptionOf(id),
   }));
   const initial = firstCatalog({
     clusterId: key.clusterId,
@@ -162,10 +168,18 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
   const start = async (id: string) => {
     if (!ids.includes(id)) throw new StateError(`there is no node ${id}`);
     if (running.has(id)) return;
+    const env = envOf(id);
+    const directory = directoryOf(id);
+    if (!(await directory.isInitialised())) {
+      const others = ids.filter((other) => other !== id);
+      await joinCluster({ env, key, directory, seeds: others.map(addressOf), log, id: id as NodeId });
+    }
     const node = await startNode({
-      env: envOf(id),
+      env,
       key,
-      directory: directoryOf(id),
+      directory,
+      listen: addressOf(id),
+      describe: descriptionOf(id),
       log,
       version: 'testing',
       pid: 0,
@@ -193,6 +207,11 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
       });
     },
     startNode: start,
+    addNode() {
+      const id = `n${ids.length + 1}`;
+      ids.push(id);
+      return id;
+    },
     async stopNode(id) {
       const node = running.get(id);
       running.delete(id);
@@ -221,6 +240,14 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
 export function hostOf(id: string): string {
   const number = Number(id.slice(1));
   return `10.0.${id.startsWith('n') ? 0 : 1}.${number}`;
+}
+
+function addressOf(id: string): string {
+  return `${hostOf(id)}:7400`;
+}
+
+function descriptionOf(id: string): Required<NodeDescription> {
+  return { weight: 100, host: `host-${id}`, rack: 'rack', zone: 'zone' };
 }
 
 /** One memory world with real time: a disk a host, a network between them. */

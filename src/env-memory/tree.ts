@@ -14,12 +14,14 @@ export const DISK_PAGE_BYTES = 4096;
 export class FileNode {
   readonly kind = 'file';
   sizeBytes = 0;
-  /** Pages are replaced, never changed: so the durable list can share them. A missing one reads as zeros. */
+  /** A page that others may share (#own tells) is replaced, never changed. A missing one reads as zeros. */
   #pages = new Map<number, Uint8Array>();
   #durablePages = new Map<number, Uint8Array>();
   #durableSizeBytes = 0;
   /** Pages that may differ between #pages and #durablePages. */
   readonly #dirty = new Set<number>();
+  /** Pages made since a sync last took note of them: nobody else has them. */
+  readonly #own = new Set<number>();
   openCount = 0;
   linked = true;
   /** Its space was given back: neither name nor handle is left. */
@@ -52,20 +54,19 @@ export class FileNode {
   }
 
   write(data: Uint8Array, position: number): void {
-    // One copy for all; whole pages are parts of it.
-    const copy = new Uint8Array(data);
+    // One copy for all whole pages, which are parts of it.
+    let copy: Uint8Array | undefined;
     for (let done = 0; done < data.length;) {
       const index = Math.floor((position + done) / DISK_PAGE_BYTES);
       const inPage = (position + done) % DISK_PAGE_BYTES;
       const count = Math.min(DISK_PAGE_BYTES - inPage, data.length - done);
-      let page = copy.subarray(done, done + count);
-      if (count < DISK_PAGE_BYTES) {
-        const part = page;
-        page = this.#pages.get(index)?.slice() ?? new Uint8Array(DISK_PAGE_BYTES);
-        page.set(part, inPage);
+      if (count < DISK_PAGE_BYTES) this.#ownPage(index).set(data.subarray(done, done + count), inPage);
+      else {
+        copy ??= new Uint8Array(data);
+        this.#pages.set(index, copy.subarray(done, done + count));
+        this.#own.add(index);
+        this.#dirty.add(index);
       }
-      this.#pages.set(index, page);
-      this.#dirty.add(index);
       done += count;
     }
     if (data.length > 0) this.sizeBytes = Math.max(this.sizeBytes, position + data.length);
@@ -77,24 +78,33 @@ export class FileNode {
       for (const index of [...this.#pages.keys()]) {
         if (index < firstGone) continue;
         this.#pages.delete(index);
+        this.#own.delete(index);
         this.#dirty.add(index);
       }
       const inPage = sizeBytes % DISK_PAGE_BYTES;
-      const last = this.#pages.get(firstGone - 1);
-      if (inPage > 0 && last) {
-        const page = last.slice();
-        page.fill(0, inPage);
-        this.#pages.set(firstGone - 1, page);
-        this.#dirty.add(firstGone - 1);
+      if (inPage > 0 && this.#pages.has(firstGone - 1)) {
+        this.#ownPage(firstGone - 1).fill(0, inPage);
       }
     }
     this.sizeBytes = sizeBytes;
+  }
+
+  /** The page, to be changed. */
+  #ownPage(index: number): Uint8Array {
+    const page = this.#pages.get(index);
+    if (page !== undefined && this.#own.has(index)) return page;
+    const made = page?.slice() ?? new Uint8Array(DISK_PAGE_BYTES);
+    this.#pages.set(index, made);
+    this.#own.add(index);
+    this.#dirty.add(index);
+    return made;
   }
 
   /** Notes what is in the file now; calling the result makes that durable, and nothing written since. */
   beginSync(): () => void {
     const pages = [...this.#dirty].map((index) => [index, this.#pages.get(index)] as const);
     const sizeBytes = this.sizeBytes;
+    this.#own.clear();
     return () => {
       for (const [index, page] of pages) {
         if (page) this.#durablePages.set(index, page);
@@ -115,12 +125,14 @@ export class FileNode {
     }
     if (random?.below(2) === 1) this.#durableSizeBytes = this.sizeBytes;
     this.#dirty.clear();
+    this.#own.clear();
     this.openCount = 0;
     this.#pages = new Map(this.#durablePages);
     // What is past the end of the surviving size is not the file's any more.
     this.sizeBytes = Infinity;
     this.truncate(this.#durableSizeBytes);
     this.#dirty.clear();
+    this.#own.clear();
     this.#durablePages = new Map(this.#pages);
   }
 

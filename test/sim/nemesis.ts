@@ -24,12 +24,16 @@ export const TROUBLES = [
   'fullDisk',
   'stepClock',
   'slowNetwork',
+  /** No trouble by itself: one more machine joins, among all the others. */
+  'join',
   'ambush',
 ] as const;
 export type Trouble = (typeof TROUBLES)[number];
 
 export interface NemesisOptions {
   readonly troubles: readonly Trouble[];
+  /** So many there are to be at the end at least; and two more at most. */
+  readonly nodes: number;
   /** Clients' names (c1...): they are cut off too. */
   readonly clients: readonly string[];
   /** Whether this node may lose its power now without taking anything acknowledged with it. */
@@ -56,6 +60,10 @@ const TROUBLE_MS: readonly [number, number] = [50, 8_000];
 /** What nodes log when the members of the group are about to change, or have changed. */
 const MOMENTS = ['the primary is silent', 'asking for another secondary', 'catalog ', 'took over entries'];
 const START_RETRY_MS = 500;
+/** Nodes that join beyond the number that there is to be. */
+const EXTRA_NODES = 2;
+/** What a node that is about to join may be refused with: it must reach a node and a majority of the voters. */
+const NOT_NOW: ReadonlySet<string> = new Set(['ERR_UNAVAILABLE', 'ERR_PEER_UNREACHABLE', 'ERR_TIMEOUT']);
 /** Room that a full disk still has. */
 const ROOM_BYTES = 4_096;
 
@@ -67,6 +75,8 @@ export class Nemesis {
   readonly #ends = new Set<() => void>();
   readonly #starting = new Map<string, number>();
   readonly #full = new Set<string>();
+  /** Not of the cluster yet. */
+  readonly #joining = new Set<string>();
   readonly counts = new Map<Trouble, number>();
   /** A node that does not start although nothing keeps it from it. */
   readonly surprises: string[] = [];
@@ -110,6 +120,7 @@ export class Nemesis {
     this.#over = true;
     for (const end of [...this.#ends]) end();
     this.#sim.world.network.heal();
+    if (this.#o.troubles.includes('join')) while (this.#sim.cluster.nodeIds.length < this.#o.nodes) this.#join();
     for (const id of this.#sim.cluster.nodeIds) this.#start(id);
   }
 
@@ -213,6 +224,9 @@ export class Nemesis {
       }
       case 'slowNetwork':
         return this.#slowDown(lastsMs);
+      case 'join':
+        if (this.#sim.cluster.nodeIds.length < this.#o.nodes + EXTRA_NODES) this.#join();
+        return;
       case 'ambush':
         // It comes when the time is ripe.
         return;
@@ -262,6 +276,13 @@ export class Nemesis {
     this.#cut([id], [...others, ...(this.#random.chance(0.7) ? far : [])], false, lastsMs);
   }
 
+  #join(): void {
+    const id = this.#sim.cluster.addNode();
+    this.#note(`${id} joins`);
+    this.#joining.add(id);
+    this.#start(id);
+  }
+
   #slowDown(lastsMs: number): void {
     const { network } = this.#sim.world;
     network.weather = { ...FAIR_WEATHER, latencyMs: [0.1, 10 ** this.#random.between(0, 2.7)] };
@@ -301,13 +322,16 @@ export class Nemesis {
     world.restartHost(hostOf(id));
     cluster.startNode(id).then(
       () => {
-        if (this.#starting.get(id) === attempt) this.#starting.delete(id);
+        if (this.#starting.get(id) !== attempt) return;
+        this.#starting.delete(id);
+        this.#joining.delete(id);
       },
       (error: unknown) => {
         if (this.#starting.get(id) !== attempt) return;
         this.#starting.delete(id);
         const code = (error as { code?: string }).code;
-        if (!this.#full.has(id)) this.surprises.push(`${id} does not start: ${String(error)} (${String(code)})`);
+        const isExpected = this.#full.has(id) || (this.#joining.has(id) && NOT_NOW.has(String(code)));
+        if (!isExpected) this.surprises.push(`${id} does not start: ${String(error)} (${String(code)})`);
         this.kill(id, START_RETRY_MS);
       },
     );

@@ -23,6 +23,7 @@ import { Workload } from './workload.ts';
 
 export interface TrialOptions {
   readonly seed: number;
+  /** Where nodes join, some of them do not from the beginning. */
   readonly nodes: number;
   /** Virtual time, at least; faults end before. */
   readonly seconds: number;
@@ -51,6 +52,8 @@ export interface TrialResult {
   readonly timeline: Timeline | undefined;
 }
 
+/** Where others join later. */
+const LEAST_NODES = 3;
 const CLIENTS = 3;
 const DIRECTORIES = 3;
 const REGISTERS = 2;
@@ -71,10 +74,12 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const drawn = random.chance(0.2) ? 1 : 2;
   const minReplicas = options.minReplicas ?? drawn;
   const writesNow = random.chance(0.5);
+  const drawnTroubles = drawTroubles(random);
+  const troubles = options.troubles ?? drawnTroubles;
   const rules = options.without === undefined ? ALL_RULES : { ...ALL_RULES, [options.without]: false };
   const sim = await SimCluster.start({
     seed,
-    nodes,
+    nodes: troubles.includes('join') ? nodes - random.below(Math.max(0, nodes - LEAST_NODES) + 1) : nodes,
     rules,
     minReplicas,
     writesNow,
@@ -97,7 +102,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     registers: REGISTERS,
     nowMs,
     // Some are busy, some leave the cluster time.
-    pauseMs: 60 * 2 ** random.between(0, 4.5),
+    pauseMs: 200 * 2 ** random.between(0, 3),
     steps: options.steps ?? Infinity,
   });
   const first = await sim.client();
@@ -109,13 +114,12 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     contenders.push(new Contender(name, arena, client, world.envOf(hostOf(name)).clock, random.fork(name)));
   }
   const writer = random.chance(0.3) ? await startWriter(sim, random.fork('writer')) : undefined;
-  const drawnTroubles = drawTroubles(random);
-  const troubles = options.troubles ?? drawnTroubles;
   // Whoever may lose all power is promised what was synced, and no more.
   const promise = troubles.includes('blackout') ? 'durable' : 'acknowledged';
   await world.settle(first.meta.sync());
   const nemesis: Nemesis = new Nemesis(sim, random.fork('nemesis'), {
     troubles,
+    nodes,
     clients: contenders.map(({ name }) => name),
     // A primary alone acknowledges what only its own memory holds.
     mayLosePower: () => {
@@ -198,7 +202,7 @@ async function startWriter(sim: SimCluster, random: SimRandom) {
 
 /** Each seed has some kinds of trouble, and not the others: rare ones are not drowned by frequent ones. */
 function drawTroubles(random: SimRandom): Trouble[] {
-  const chances: Partial<Record<Trouble, number>> = { ambush: 0.6, blackout: 0.1 };
+  const chances: Partial<Record<Trouble, number>> = { ambush: 0.6, blackout: 0.1, join: 0.25 };
   const chosen = new Set(TROUBLES.filter((trouble) => random.chance(chances[trouble] ?? 0.4)));
   chosen.add(DEPOSING[random.below(DEPOSING.length)]!);
   return [...chosen];
