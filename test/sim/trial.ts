@@ -29,6 +29,7 @@ export interface TrialOptions {
   readonly seconds: number;
   /** Operations of all clients together, after which they make pauses of a second. */
   readonly steps?: number;
+  /** Default: drawn. */
   readonly troubles?: readonly Trouble[];
   /** Mutation: without this clause. */
   readonly without?: keyof GroupRules;
