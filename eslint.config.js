@@ -43,7 +43,7 @@ export default defineConfig(
   },
   {
     // Commander hands over what it has parsed as `any`; the options type of each command states what the lines above it parse.
-    files: ['src/cli/main.ts'],
+    files: ['src/cli/main.ts', 'src/cli/*-program.ts'],
     rules: { '@typescript-eslint/no-unsafe-argument': 'off' },
   },
   {

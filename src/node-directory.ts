@@ -108,7 +108,7 @@ export class NodeDirectory {
   async load(expectedClusterId: string): Promise<{ identity: NodeIdentity; catalog: Catalog }> {
     if (!(await this.isInitialised())) {
       throw new UsageError(`${this.path} is not the data directory of a node`, {
-        remedy: 'Begin a cluster with `tatami init`, or join one with `tatami node --join ADDRESS`.',
+        remedy: 'Begin a cluster with `tatami init`, or join one with `tatami node join ADDRESS`.',
       });
     }
     const identity = parseIdentity(await this.#disk.readFile(`${this.path}/node.json`), this.path);
@@ -118,7 +118,7 @@ export class NodeDirectory {
         { remedy: 'Give the key file of that cluster, or another data directory. Nothing was changed.' },
       );
     }
-    const catalog = decodeCatalog(await this.#disk.readFile(`${this.path}/catalog.json`));
+    const catalog = await this.catalog();
     if (catalog.clusterId !== identity.clusterId) {
       throw new FormatError(`${this.path}/catalog.json is of another cluster`, {
         remedy: 'Put back the files of this data directory as they were.',
@@ -127,13 +127,18 @@ export class NodeDirectory {
     return { identity, catalog };
   }
 
+  /** The newest that this node has seen. FormatError if damaged or newer. */
+  async catalog(): Promise<Catalog> {
+    return decodeCatalog(await this.#disk.readFile(`${this.path}/catalog.json`));
+  }
+
   async saveCatalog(catalog: Catalog): Promise<void> {
     await this.#disk.writeFileAtomic(`${this.path}/catalog.json`, encodeCatalog(catalog));
   }
 }
 
-/** Found in the root of a fresh filesystem. */
-const HARMLESS: ReadonlySet<string> = new Set(['lost+found', 'lock', 'lock.pid', 'node.log']);
+/** Found in the root of a fresh filesystem, or put there by whoever prepares the machine. */
+const HARMLESS: ReadonlySet<string> = new Set(['lost+found', 'lock', 'lock.pid', 'node.log', 'cluster.key']);
 
 /** What a creation leaves that was cut short before node.json was there: such a directory has never been a node's. */
 const BEGUN = /^((catalog|votes)\.json(\.tmp)?|node\.json\.tmp)$/;

@@ -5,8 +5,10 @@ import type { ClusterKey } from '../cluster-key.ts';
 import { formatClusterKey, parseClusterKey } from '../cluster-key.ts';
 import { CLUSTER_FILE, KEY_FILE, parseClusterFile } from '../cluster-location.ts';
 import type { ClusterFile } from '../cluster-location.ts';
+import { createNodeEnv } from '../env-node.ts';
 import { UsageError } from '../errors.ts';
-import { checkAddress } from './node-arguments.ts';
+import { NodeDirectory } from '../node-directory.ts';
+import { checkAddresses } from './node-arguments.ts';
 import { newDirectory } from './new-directory.ts';
 
 export class ClusterFiles {
@@ -102,25 +104,31 @@ export interface Where {
 
 export const DEFAULT_DATA = './tatami-data';
 
+/** By the data directory of a single node: its catalog knows where the others are, too. */
+async function whereOfNode(files: ClusterFiles, keyFile: string | undefined): Promise<Where | undefined> {
+  const directory = new NodeDirectory(createNodeEnv().disk, files.path);
+  if (!(await directory.isInitialised())) return undefined;
+  const { nodes } = await directory.catalog();
+  return { seeds: nodes.map((node) => node.address), key: await readKeyFile(keyFile ?? files.keyPath) };
+}
+
 /** Finds the cluster by --connect and --key-file (or TATAMI_CONNECT, TATAMI_KEY_FILE), else by the data directory. */
 export async function findCluster(options: WhereOptions): Promise<Where> {
   const connect = options.connect ?? (options.data === undefined ? process.env['TATAMI_CONNECT'] : undefined);
   if (connect !== undefined) {
     const keyFile = options.keyFile ?? process.env['TATAMI_KEY_FILE'];
-    const seeds = connect
-      .split(',')
-      .map((seed) => seed.trim())
-      .filter((seed) => seed !== '');
-    if (seeds.length === 0) {
+    if (connect.split(',').every((seed) => seed.trim() === '')) {
       throw new UsageError('--connect (or TATAMI_CONNECT) is empty', {
         remedy: 'Give addresses of nodes, for example --connect 192.0.2.7:7400,192.0.2.8:7400, or leave it out.',
       });
     }
-    for (const seed of seeds) checkAddress(seed, '--connect');
+    const seeds = checkAddresses(connect, '--connect');
     if (keyFile === undefined) throw new UsageError('--connect needs --key-file', { remedy: 'Add --key-file FILE.' });
     return { seeds, key: await readKeyFile(keyFile) };
   }
   const files = new ClusterFiles(options.data ?? process.env['TATAMI_DATA'] ?? DEFAULT_DATA);
+  const ofNode = await whereOfNode(files, options.keyFile ?? process.env['TATAMI_KEY_FILE']);
+  if (ofNode !== undefined) return ofNode;
   const file = await files.require();
   return { seeds: file.nodes.map((node) => node.address), key: await readKeyFile(files.keyPath), files };
 }

@@ -3,10 +3,12 @@
  * The `tatami` command. Each command's module is loaded only when it runs, so that `tatami --help` is quick.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { endQuietlyWithoutReader } from './interruption.ts';
+import { addNodeCommands } from './node-program.ts';
 import { printError } from './output.ts';
+import { count, withCluster } from './program-options.ts';
 import { tellParent } from './spawn.ts';
 
 const VERSION = (
@@ -25,28 +27,15 @@ Exit codes:
 Environment:
   TATAMI_DATA                      data directory of the one-machine cluster (default ./tatami-data)
   TATAMI_CONNECT, TATAMI_KEY_FILE  the same as --connect and --key-file
+  TATAMI_TOKEN                     the same as --token of \`tatami node join\`
   TATAMI_DEBUG                     print stack traces with errors`;
-
-function count(least: number, most: number) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (text.trim() !== '' && Number.isInteger(value) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`);
-  };
-}
-
-function withCluster(command: Command): Command {
-  return command
-    .option('--data <dir>', 'find the cluster by the data directory of `tatami up`')
-    .option('--connect <addresses>', 'find the cluster by addresses of its nodes, host:port,host:port')
-    .option('--key-file <file>', 'cluster key, with --connect');
-}
 
 function buildProgram(): Command {
   const program = new Command('tatami')
     .description('tatamifs: a distributed filesystem of replicated metadata and striped blocks')
     .version(VERSION)
     .addHelpText('after', EXIT_HELP)
+    .enablePositionalOptions()
     .exitOverride()
     .showHelpAfterError('  `tatami --help` lists the commands, `tatami COMMAND --help` says what each takes.')
     .configureOutput({ writeErr: (text) => process.stderr.write(text) });
@@ -86,38 +75,7 @@ function buildProgram(): Command {
     .option('--zone <name>', 'failure domain: zone', 'zone')
     .option('--copies <n>', 'copies of each block (default 3, or as many as nodes)', count(1, 16))
     .action(async (options) => (await import('./commands/init.ts')).init(options));
-  program
-    .command('node')
-    .description('run a node')
-    .requiredOption('--data <dir>', 'its data directory; new with --join')
-    .requiredOption('--key-file <file>', 'the cluster key')
-    .option('--listen <host:port>', 'own address (default: the one it had before)')
-    .option('--join <host:port>', 'enter the cluster through this node; once')
-    .option('--id <name>', 'name of a new node (default: from the host name)')
-    .option('--host <name>', 'failure domain: machine (default: the host name)')
-    .option('--rack <name>', 'failure domain: rack', 'rack')
-    .option('--zone <name>', 'failure domain: zone', 'zone')
-    .option('--capacity-gib <n>', 'share of data to take, in GiB (default: the size of the disk)', count(1, 1 << 24))
-    .option(
-      '--reserve-mib <n>',
-      'kept free on the disk (default: the larger of 256 MiB and 2%, at most a tenth)',
-      count(1, 1 << 20),
-    )
-    .option('--discovery <host:port>', 'answer UDP discovery at this address')
-    .addOption(new Option('--record <file>').hideHelp())
-    .action(async (options) => (await import('./commands/node.ts')).node(options, VERSION));
-  program
-    .command('witness')
-    .description('run a witness: it votes on who serves what, and holds no data (for clusters of two nodes)')
-    .requiredOption('--data <dir>', 'its data directory; new with --join')
-    .requiredOption('--key-file <file>', 'the cluster key')
-    .option('--listen <host:port>', 'own address (default: the one it had before)')
-    .option('--join <host:port>', 'enter the cluster through this node; once')
-    .option('--id <name>', 'name of a new witness (default: from the host name)')
-    .option('--host <name>', 'failure domain: machine (default: the host name)')
-    .option('--rack <name>', 'failure domain: rack', 'rack')
-    .option('--zone <name>', 'failure domain: zone', 'zone')
-    .action(async (options) => (await import('./commands/node.ts')).witness(options, VERSION));
+  addNodeCommands(program, VERSION);
   withCluster(
     program
       .command('mount')

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import { UsageError } from '../errors.ts';
+import type { NodeId } from '../ids.ts';
 import { parseAddress } from '../net/address.ts';
 
 /** Returns the address as given if it is `host:port` with a real port. */
@@ -18,6 +19,25 @@ export function checkAddress(text: string, option: string): string {
     });
   }
   return text;
+}
+
+/** Some addresses, separated by commas. */
+export function checkAddresses(text: string, option: string): string[] {
+  const addresses = text
+    .split(',')
+    .map((address) => address.trim())
+    .filter((address) => address !== '');
+  if (addresses.length === 0) {
+    throw new UsageError(`${option}: no address is given`, { remedy: 'For example 192.0.2.7:7400,192.0.2.8:7400.' });
+  }
+  return addresses.map((address) => checkAddress(address, option));
+}
+
+export function checkNodeId(text: string, option: string): NodeId {
+  if (/^[a-z0-9][a-z0-9-]{0,63}$/.test(text)) return text as NodeId;
+  throw new UsageError(`${option} ${text}: that cannot be the name of a node`, {
+    remedy: 'A name has 1 to 64 of a-z, 0-9 and -, and does not begin with -.',
+  });
 }
 
 /** The host name in the alphabet of node ids. */

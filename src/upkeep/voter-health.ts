@@ -73,7 +73,7 @@ function singleVoter(voters: readonly VoterStatus[], dataNodeCount: number): Fin
       {
         severity: 'note',
         text: `One node: nothing is replicated, and ${only.id} alone votes on the catalog.`,
-        remedy: 'Add nodes with `tatami node --join`; with three, any one may fail.',
+        remedy: 'Add nodes with `tatami node join`; with three, any one may fail.',
       },
     ];
   }

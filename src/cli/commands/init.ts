@@ -55,6 +55,6 @@ export async function init(options: InitOptions): Promise<void> {
   print(`cluster ${key.clusterId.slice(0, 8)} made; its key is in ${options.keyFile} (keep it secret)`);
   print(`start this node:   tatami node --data ${options.data} --key-file ${options.keyFile}`);
   print(`on other machines, with a copy of the key file:`);
-  print(`  tatami node --data DIR --listen HOST:PORT --join ${address} --key-file ${options.keyFile}`);
+  print(`  tatami node join ${address} --data DIR --listen HOST:PORT --key-file ${options.keyFile}`);
   print(`mount it:          tatami mount DIR --connect ${address} --key-file ${options.keyFile}`);
 }

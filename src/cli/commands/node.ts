@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { UsageError } from '../../errors.ts';
 import type { NodeId } from '../../ids.ts';
 import { MiB } from '../../limits.ts';
 import { NodeDirectory } from '../../node-directory.ts';
@@ -7,18 +8,20 @@ import { joinCluster } from '../../node-core.ts';
 import type { NodeCoreOptions } from '../../node-core.ts';
 import { startNode } from '../../node.ts';
 import { startWitness } from '../../witness.ts';
-import { readKeyFile } from '../cluster-files.ts';
+import { findSecret, keepKey } from '../join-secret.ts';
+import type { Secret } from '../join-secret.ts';
 import { processLogger } from '../logger.ts';
 import { print } from '../output.ts';
 import { realEnv } from '../real-env.ts';
 import { tuneForLongRun } from '../long-running.ts';
-import { checkAddress, defaultNodeId } from '../node-arguments.ts';
+import { checkAddress, checkAddresses, checkNodeId, defaultNodeId } from '../node-arguments.ts';
+import { shellWord } from '../own-command.ts';
 import { writeRecord } from '../process-record.ts';
 import { tellParent } from '../spawn.ts';
 
 export interface WitnessOptions {
   readonly data: string;
-  readonly keyFile: string;
+  readonly keyFile?: string;
   readonly listen?: string;
   readonly join?: string;
   readonly id?: string;
@@ -29,6 +32,7 @@ export interface WitnessOptions {
 }
 
 export interface NodeOptions extends WitnessOptions {
+  readonly token?: string;
   readonly capacityGib?: number;
   readonly reserveMib?: number;
   readonly discovery?: string;
@@ -43,8 +47,39 @@ interface Running {
 }
 
 /** Runs a node until SIGINT, SIGTERM or SIGHUP. */
-export function node(options: NodeOptions, version: string): Promise<void> {
-  return runUntilStopped('node', options, version, (core) =>
+export async function node(options: Omit<NodeOptions, 'data'> & { data?: string }, version: string): Promise<void> {
+  const { data } = options;
+  if (data === undefined) {
+    throw new UsageError('which node? --data is missing', {
+      remedy: 'Give its data directory with --data DIR; `tatami node --help` lists the subcommands.',
+    });
+  }
+  const secret = await findSecret({ ...options, data }, false);
+  return runNode({ ...options, data }, secret, version);
+}
+
+/** Adds this machine to a cluster, once, and runs its node. */
+export async function join(addresses: string | undefined, options: NodeOptions, version: string): Promise<void> {
+  const secret = await findSecret(options, true);
+  const through = addresses ?? secret.addresses?.join(',');
+  const directory = new NodeDirectory(realEnv(secret.key).disk, options.data);
+  if (!(await directory.isInitialised())) {
+    if (through === undefined) {
+      throw new UsageError('which cluster? An address is missing', {
+        remedy: 'Give one of a node that runs: tatami node join HOST:PORT ...; or a join token, which has them.',
+      });
+    }
+    if (options.listen === undefined) {
+      throw new UsageError('a new node needs an address: --listen is missing', {
+        remedy: 'Give the one by which the other machines reach it: --listen HOST:PORT.',
+      });
+    }
+  }
+  return runNode({ ...options, ...(through === undefined ? {} : { join: through }) }, secret, version);
+}
+
+function runNode(options: NodeOptions, secret: Secret, version: string): Promise<void> {
+  return runUntilStopped('node', options, secret, version, (core) =>
     startNode({
       ...core,
       describe: {
@@ -58,13 +93,14 @@ export function node(options: NodeOptions, version: string): Promise<void> {
 }
 
 /** Runs a witness until SIGINT, SIGTERM or SIGHUP. */
-export function witness(options: WitnessOptions, version: string): Promise<void> {
-  return runUntilStopped('witness', options, version, startWitness);
+export async function witness(options: WitnessOptions, version: string): Promise<void> {
+  return runUntilStopped('witness', options, await findSecret(options, false), version, startWitness);
 }
 
 async function runUntilStopped(
   what: 'node' | 'witness',
   options: WitnessOptions,
+  secret: Secret,
   version: string,
   start: (core: NodeCoreOptions) => Promise<Running>,
 ): Promise<void> {
@@ -74,15 +110,18 @@ async function runUntilStopped(
     process.once('SIGTERM', () => resolve());
     process.once('SIGHUP', () => resolve());
   });
-  const key = await readKeyFile(options.keyFile);
+  const { key } = secret;
   const env = realEnv(key);
   const log = processLogger(`tatami-${what}`);
   const listen = options.listen === undefined ? undefined : checkAddress(options.listen, '--listen');
   const directory = new NodeDirectory(env.disk, options.data);
   if (options.join !== undefined && !(await directory.isInitialised())) {
-    const id = (options.id ?? defaultNodeId()) as NodeId;
-    await joinCluster({ env, key, directory, seeds: [checkAddress(options.join, '--join')], log, id });
+    const id = options.id === undefined ? (defaultNodeId() as NodeId) : checkNodeId(options.id, '--id');
+    const seeds = checkAddresses(options.join, 'join');
+    await joinCluster({ env, key, directory, seeds, log, id });
+    if (options.record === undefined) print(`joining cluster ${key.clusterId.slice(0, 8)} as ${id}`);
   }
+  if (secret.addresses !== undefined) await keepKey(options.data, key);
   const running = await start({
     env,
     key,
@@ -99,7 +138,13 @@ async function runUntilStopped(
     await writeRecord(options.record, { role: 'node', name: id, pid: process.pid, address });
   }
   await tellParent({ kind: 'ready', detail: running.address });
-  if (options.record === undefined) print(`${what} ${running.id} serves at ${running.address}; Ctrl-C stops it`);
+  if (options.record === undefined) {
+    print(`${what} ${running.id} serves at ${running.address}; Ctrl-C stops it`);
+    if (options.join !== undefined) {
+      const keyFile = options.keyFile === undefined ? '' : ` --key-file ${shellWord(options.keyFile)}`;
+      print(`to start it again: tatami ${what} --data ${shellWord(options.data)}${keyFile}`);
+    }
+  }
   const failure = await Promise.race([stopped, running.failed ?? stopped]);
   if (options.record !== undefined) await rm(options.record, { force: true });
   await running.close();

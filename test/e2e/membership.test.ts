@@ -1,0 +1,99 @@
+/** Machines that come into a cluster and leave it, in real processes. */
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { mustTatami, startTatami, tatami, waitUntil } from './support.ts';
+import type { StatusJson } from './support.ts';
+
+describe('machines that join', () => {
+  let directory: string;
+  let key: string;
+  const running = new Map<number, ReturnType<typeof startTatami>>();
+  const address = (index: number) => `127.0.3.${index}:17500`;
+  const dataOf = (index: number) => join(directory, `n${index}`);
+  const at = (index: number) => ['--connect', address(index), '--key-file', key];
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'tatami-membership-'));
+    key = join(directory, 'cluster.key');
+    const first = ['--data', dataOf(1), '--listen', address(1), '--key-file', key, '--id', 'n1'];
+    await mustTatami(['init', ...first, '--host', 'n1']);
+    await start(1, ['node', '--data', dataOf(1), '--key-file', key]);
+  });
+  afterEach(async () => {
+    for (const { child } of running.values()) child.kill('SIGKILL');
+    await Promise.all([...running.values()].map(({ ended }) => ended));
+    running.clear();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  async function start(index: number, args: readonly string[], input?: string): Promise<void> {
+    const started = startTatami(args);
+    running.set(index, started);
+    started.child.stdin.end(input);
+    await started.says('serves at');
+  }
+  const ofNew = (index: number) => ['--data', dataOf(index), '--listen', address(index), '--id', `n${index}`];
+  const status = async (through: number): Promise<StatusJson> =>
+    JSON.parse((await tatami(['status', '--json', ...at(through)])).stdout) as StatusJson;
+  const ids = async (through: number) => (await status(through)).nodes.map(({ id, state }) => `${id} ${state}`);
+
+  it('by address and key, by a token on standard input, and by one in the environment', async () => {
+    await start(2, ['node', 'join', `${address(9)},${address(1)}`, ...ofNew(2), '--key-file', key]);
+    const token = (await mustTatami(['node', 'token', ...at(2)])).trim();
+    expect(token).toMatch(/^tatami-token-1\.\S+$/);
+    await start(3, ['node', 'join', '--token', '-', ...ofNew(3)], `${token}\n`);
+    expect(await ids(3)).toEqual(['n1 up', 'n2 up', 'n3 up']);
+    // The key was kept for the next start, and only for its owner.
+    expect(readFileSync(join(dataOf(3), 'cluster.key'), 'utf8')).toBe(readFileSync(key, 'utf8'));
+    expect(statSync(join(dataOf(3), 'cluster.key')).mode & 0o777).toBe(0o600);
+    const third = running.get(3)!;
+    third.child.kill('SIGTERM');
+    expect(await third.ended).toBe(0);
+    await start(3, ['node', '--data', dataOf(3)]);
+    await waitUntil('n3 is back', async () => (await ids(1)).includes('n3 up'));
+    // Its directory is enough to find the cluster; and joining again is starting.
+    expect(await mustTatami(['node', 'token', '--data', dataOf(3)])).toMatch(/^tatami-token-1\./);
+    third.child.kill('SIGKILL');
+    running.get(3)!.child.kill('SIGKILL');
+    await running.get(3)!.ended;
+    await start(3, ['node', 'join', '--data', dataOf(3)]);
+  });
+
+  it('and those that cannot are told why, and leave nothing behind', async () => {
+    const token = (await mustTatami(['node', 'token', ...at(1)])).trim();
+    const refused = async (args: readonly string[], env: Record<string, string> = {}) => {
+      const { code, stderr } = await tatami(['node', 'join', ...args], { env });
+      return `${code} ${stderr}`;
+    };
+    const given = ofNew(2);
+    expect(await refused(given)).toMatch(/^2 .*the cluster key is needed[^]*tatami node token/);
+    expect(await refused([...given, '--token', 'hello'])).toMatch(/^2 [^]*not a join token/);
+    expect(await refused([...given, '--token', token.slice(0, -1)])).toMatch(/^2 [^]*damaged, or not whole/);
+    expect(await refused(given, { TATAMI_TOKEN: 'tatami-token-9.a.b' })).toMatch(/^2 [^]*newer format/);
+    expect(await refused([...given, '--token', token, '--key-file', key])).toMatch(/^2 [^]*two ways/);
+    expect(await refused([...given, '--key-file', key])).toMatch(/^2 [^]*An address is missing/);
+    expect(await refused(['nowhere', ...given, '--key-file', key])).toMatch(/^2 [^]*nowhere[^]*host:port/);
+    expect(await refused([',', ...given, '--key-file', key])).toMatch(/^2 [^]*no address is given/);
+    expect(await refused([address(9), ...given, '--key-file', key])).toMatch(/^3 [^]*no node answers at 127.0.3.9/);
+    expect(await refused([address(1), '--data', dataOf(2), '--key-file', key])).toMatch(/^2 [^]*--listen is missing/);
+    expect(await refused([address(1), ...ofNew(2), '--id', 'N 2', '--key-file', key])).toMatch(
+      /^2 [^]*cannot be the name/,
+    );
+    expect(await refused([address(1), ...ofNew(2), '--id', 'n1', '--key-file', key])).toMatch(
+      /^2 [^]*has a node n1 already/,
+    );
+    expect(await refused([address(1), '--listen', address(2), '--key-file', key])).toMatch(/^2 [^]*--data/);
+    const full = join(directory, 'full');
+    await mustTatami(['init', '--data', full, '--listen', address(8), '--key-file', join(directory, 'other.key')]);
+    expect(await refused([address(1), '--data', full, '--key-file', key])).toMatch(/^2 [^]*belongs to cluster/);
+    writeFileSync(join(directory, 'file'), '');
+    expect(await refused([address(1), ...ofNew(2), '--data', join(directory, 'file'), '--key-file', key])).toMatch(
+      /^[12] [^]*file/,
+    );
+    expect(await ids(1)).toEqual(['n1 up']);
+    // After all of that it can still join.
+    await start(2, ['node', 'join', address(1), ...given, '--key-file', key]);
+  });
+});
