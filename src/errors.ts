@@ -202,6 +202,13 @@ export class ConflictError extends TatamiError {
   }
 }
 
+/** This node, or the name, was taken out of the cluster for good; `info.epoch` is the catalog that says so. */
+export class RemovedError extends TatamiError {
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_REMOVED', message, details);
+  }
+}
+
 /** errno names that our operations return; numbers are in fuse/errno.ts. */
 export type Errno =
   | 'EPERM'

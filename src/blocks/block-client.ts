@@ -12,7 +12,7 @@ import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
 import { checkBlockBytes } from './identity.ts';
 import { LocalBlocks } from './local-blocks.ts';
-import { findPool, placementOf } from './placement.ts';
+import { findPool, placementOf, wantedCopies } from './placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Env } from '../env.ts';
@@ -170,13 +170,14 @@ export class ClusterBlockClient implements BlockClient {
     const known = findPool(catalog, pool);
     if (known === undefined) throw new UnavailableError(`pool ${pool} is not in the catalog (epoch ${catalog.epoch})`);
     const order = placementOf(catalog, known, id);
-    const found = await this.#ask(order.slice(0, known.copies), pool, id);
+    const copies = wantedCopies(catalog, known);
+    const found = await this.#ask(order.slice(0, copies), pool, id);
     // Substitutes for nodes that were down or full stand further on in the order: look until all copies are found.
-    let next = known.copies;
-    while (next < order.length && found.filter(({ state }) => state === 'held').length < known.copies) {
-      const more = await this.#ask(order.slice(next, next + known.copies), pool, id);
+    let next = copies;
+    while (next < order.length && found.filter(({ state }) => state === 'held').length < copies) {
+      const more = await this.#ask(order.slice(next, next + copies), pool, id);
       found.push(...more.filter(({ state }) => state === 'held'));
-      next += known.copies;
+      next += copies;
     }
     return found;
   }

@@ -8,8 +8,8 @@ import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts'
 import { DATA_TIMEOUT_MS, NODE_FULL_FRACTION } from '../limits.ts';
 import { blockMethods, parsePutReply, type PushRequest, type PutReply, type PutRequest } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
-import { findPool, placementOf, writeTargets } from './placement.ts';
-import { dataNodes } from '../catalog/document.ts';
+import { findPool, placementOf, wantedCopies, writeTargets } from './placement.ts';
+import { activeNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
 import type { Network, Reply } from '../net/types.ts';
@@ -82,7 +82,7 @@ export class BlockWriter {
       const pool = findPool(catalog, poolId);
       if (pool === undefined)
         throw new UnavailableError(`pool ${poolId} is not in the catalog (epoch ${catalog.epoch})`);
-      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, dataNodes(catalog).length);
+      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, activeNodes(catalog).length);
       const done = this.#receipt(progress, needed);
       if (done !== undefined) {
         this.#arrangeLater(progress, catalog, pool);
@@ -94,7 +94,7 @@ export class BlockWriter {
         continue;
       }
       // Not enough nodes left in this round.
-      if (dataNodes(catalog).length - progress.full.size < needed) throw noSpace(progress, catalog);
+      if (activeNodes(catalog).length - progress.full.size < needed) throw noSpace(progress, catalog);
       if (this.#clock.monotonicMs() + retryMs >= progress.deadlineMs) throw unavailable(progress, needed);
       await this.#clock.sleep(retryMs, options.signal);
       retryMs = Math.min(RETRY_MAX_MS, retryMs * 2);
@@ -115,7 +115,8 @@ export class BlockWriter {
   #candidates(progress: Progress, catalog: Catalog, pool: Pool): readonly NodeId[] {
     const roomy: NodeId[] = [];
     const nearFull: NodeId[] = [];
-    for (const node of placementOf(catalog, pool, progress.id)) {
+    const order = placementOf(catalog, pool, progress.id).slice(0, activeNodes(catalog).length);
+    for (const node of order) {
       if (progress.holders.has(node) || progress.failures.has(node) || progress.full.has(node)) continue;
       const peer = this.#network.peer(node);
       if (peer.state === 'down') continue;
@@ -220,10 +221,10 @@ export class BlockWriter {
    * the list that are down or full: the first node remembers it, and they get their copy when they are back or have room.
    */
   #laterTargets(progress: Progress, catalog: Catalog, pool: Pool, now: readonly NodeId[]): readonly NodeId[] {
-    const order = placementOf(catalog, pool, progress.id).filter(
-      (node) => !now.includes(node) && !progress.holders.has(node),
-    );
-    const wanted = Math.min(pool.copies, dataNodes(catalog).length) - now.length - progress.holders.size;
+    const order = placementOf(catalog, pool, progress.id)
+      .slice(0, activeNodes(catalog).length)
+      .filter((node) => !now.includes(node) && !progress.holders.has(node));
+    const wanted = wantedCopies(catalog, pool) - now.length - progress.holders.size;
     if (wanted <= 0) return [];
     const isDown = (node: NodeId): boolean => progress.failures.has(node) || this.#network.peer(node).state === 'down';
     const isFull = (node: NodeId): boolean =>
@@ -263,7 +264,7 @@ export class BlockWriter {
 
 function noSpace(progress: Progress, catalog: Catalog): NoSpaceError {
   return new NoSpaceError(
-    `no room for another block: ${[...progress.full].join(', ')} of ${dataNodes(catalog).length} nodes are full`,
+    `no room for another block: ${[...progress.full].join(', ')} of ${activeNodes(catalog).length} nodes are full`,
     {
       remedy: 'Delete files and run `tatami gc`, or add a node or a larger disk.',
       info: { full: [...progress.full] },

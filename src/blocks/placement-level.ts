@@ -3,7 +3,7 @@
  * off); exceptions for a few of them level the copies to within one placement group of each node's share.
  */
 import { domainKey, placementOrder, straw2Order } from './placement.ts';
-import { dataNodes } from '../catalog/document.ts';
+import { activeNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogNode, Pool } from '../catalog/types.ts';
 import type { NodeId } from '../ids.ts';
 
@@ -13,15 +13,16 @@ import type { NodeId } from '../ids.ts';
  * list has not yet. Pure; give the result as the `upmap` of the pool's next version (with a new placementEpoch).
  */
 export function levelUpmap(catalog: Catalog, pool: Pool): Record<number, readonly NodeId[]> {
-  const copies = Math.min(pool.copies, dataNodes(catalog).length);
-  const nodes = new Map(dataNodes(catalog).map((node) => [node.id, node]));
+  const copies = Math.min(pool.copies, activeNodes(catalog).length);
+  const nodes = new Map(activeNodes(catalog).map((node) => [node.id, node]));
   const heads: NodeId[][] = [];
-  for (let pg = 0; pg < pool.pgCount; pg++) heads.push([...straw2Order(dataNodes(catalog), pool, pg).slice(0, copies)]);
+  for (let pg = 0; pg < pool.pgCount; pg++)
+    heads.push([...straw2Order(activeNodes(catalog), pool, pg).slice(0, copies)]);
   levelCopies(heads, nodes, pool, copies);
   levelFirsts(heads, nodes);
   const upmap: Record<number, readonly NodeId[]> = {};
   heads.forEach((head, pg) => {
-    const plain = straw2Order(dataNodes(catalog), pool, pg);
+    const plain = straw2Order(activeNodes(catalog), pool, pg);
     if (head.some((node, index) => node !== plain[index])) upmap[pg] = head;
   });
   return upmap;
@@ -29,7 +30,7 @@ export function levelUpmap(catalog: Catalog, pool: Pool): Record<number, readonl
 
 /** Copies (placement groups in the first `copies` of the list) per node, in the catalog's order of nodes. */
 export function copiesPerNode(catalog: Catalog, pool: Pool): ReadonlyMap<NodeId, number> {
-  const counts = new Map<NodeId, number>(dataNodes(catalog).map((node) => [node.id, 0]));
+  const counts = new Map<NodeId, number>(activeNodes(catalog).map((node) => [node.id, 0]));
   for (let pg = 0; pg < pool.pgCount; pg++) {
     for (const node of placementOrder(catalog, pool, pg).slice(0, pool.copies))
       counts.set(node, (counts.get(node) ?? 0) + 1);

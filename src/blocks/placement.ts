@@ -18,7 +18,7 @@
  */
 import { xxh64, xxh64Low32 } from '../xxhash.ts';
 import { StateError } from '../errors.ts';
-import { dataNodes } from '../catalog/document.ts';
+import { activeNodes, dataNodes, drawnAs } from '../catalog/membership.ts';
 import type { Catalog, CatalogNode, FailureDomain, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 
@@ -67,7 +67,8 @@ interface Draw {
 function compareDraws(a: Draw, b: Draw): number {
   const difference = a.cost * b.weight - b.cost * a.weight;
   if (difference !== 0) return difference;
-  return a.node.id < b.node.id ? -1 : a.node.id > b.node.id ? 1 : 0;
+  const [nameA, nameB] = [drawnAs(a.node), drawnAs(b.node)];
+  return nameA < nameB ? -1 : nameA > nameB ? 1 : 0;
 }
 
 const encoder = new TextEncoder();
@@ -77,7 +78,7 @@ const seeds = new WeakMap<CatalogNode, bigint>();
 function seedOf(node: CatalogNode): bigint {
   let seed = seeds.get(node);
   if (seed === undefined) {
-    seed = xxh64(encoder.encode(node.id));
+    seed = xxh64(encoder.encode(drawnAs(node)));
     seeds.set(node, seed);
   }
   return seed;
@@ -158,7 +159,7 @@ const memo = new WeakMap<Catalog, PoolOrders>();
 
 /**
  * Every node of the catalog that holds data, the best first, for one placement group: straw2 with the pool's upmap exception, if any,
- * in front. The first `pool.copies` should hold the blocks.
+ * in front, those that are being drained behind. The first {@link wantedCopies} should hold the blocks.
  */
 export function placementOrder(catalog: Catalog, pool: Pool, pg: number): readonly NodeId[] {
   if (!Number.isInteger(pg) || pg < 0 || pg >= pool.pgCount) {
@@ -170,10 +171,23 @@ export function placementOrder(catalog: Catalog, pool: Pool, pg: number): readon
   if (orders === undefined) pools.set(pool.id, (orders = []));
   let order = orders[pg];
   if (order === undefined) {
-    order = applyUpmap(straw2Order(dataNodes(catalog), pool, pg), pool.upmap[pg]);
+    order = orderOf(catalog, pool, pg);
     orders[pg] = order;
   }
   return order;
+}
+
+/** Nodes that are being drained come last: nothing should be there, but much still is. */
+function orderOf(catalog: Catalog, pool: Pool, pg: number): readonly NodeId[] {
+  const active = activeNodes(catalog);
+  const order = applyUpmap(straw2Order(active, pool, pg), pool.upmap[pg]);
+  const draining = dataNodes(catalog).filter((node) => !active.includes(node));
+  return draining.length === 0 ? order : [...order, ...straw2Order(draining, pool, pg)];
+}
+
+/** Copies that each block of the pool should have: fewer than it asks for where there are not so many nodes. */
+export function wantedCopies(catalog: Catalog, pool: Pool): number {
+  return Math.min(pool.copies, activeNodes(catalog).length);
 }
 
 function applyUpmap(order: readonly NodeId[], exception: readonly NodeId[] | undefined): readonly NodeId[] {

@@ -4,8 +4,10 @@
 import { ConflictError, FormatError, StateError, UsageError } from '../errors.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
+import { dataNodes, defaultMinReplicas, putNode, removeNode, replaceNode, setDraining } from './membership.ts';
 import { checkRelations, parseCatalog } from './schema.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
+export { activeNodes, dataNodes, defaultMinReplicas } from './membership.ts';
 import type { Catalog, CatalogChange, CatalogNode, Group, Pool, RootOwner } from './types.ts';
 import { firstVoters } from './voters.ts';
 
@@ -76,11 +78,6 @@ export function firstCatalog(first: FirstCatalog): Catalog {
   return parseCatalog(catalog);
 }
 
-/** R4: with three nodes or more a write waits for a second replica; with fewer it would wait for ever. */
-export function defaultMinReplicas(nodeCount: number): number {
-  return nodeCount >= 3 ? 2 : 1;
-}
-
 /**
  * The catalog after `change`, with the next epoch. Pure.
  *
@@ -107,19 +104,16 @@ export function outcomeOf(catalog: Catalog, expected: Epoch, proposal: string): 
   return catalog.epoch > expected ? 'lost' : 'open';
 }
 
-/** Nodes that hold data: those that placement and groups know. */
-export function dataNodes(catalog: Pick<Catalog, 'nodes'>): readonly CatalogNode[] {
-  return catalog.nodes.some((node) => node.kind === 'witness')
-    ? catalog.nodes.filter((node) => node.kind !== 'witness')
-    : catalog.nodes;
-}
-
 function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Partial<Catalog> {
   switch (change.kind) {
     case 'putNode':
       return putNode(catalog, change.node, epoch);
+    case 'setDraining':
+      return setDraining(catalog, change.id, change.draining, epoch);
     case 'removeNode':
       return removeNode(catalog, change.id, epoch);
+    case 'replaceNode':
+      return replaceNode(catalog, change.id, change.node, epoch);
     case 'putVoters':
       return { voters: changedVoters(catalog, change.voters) };
     case 'putPool': {
@@ -127,21 +121,35 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
       return { pools: [...others, { ...change.pool, placementEpoch: epoch }] };
     }
     case 'putGroup': {
-      const old = catalog.groups.find((group) => group.id === change.group.id);
-      if (old === undefined) throw new UsageError(`there is no group ${change.group.id}`);
-      // R1: compare-and-set on the group's epoch.
-      if (old.epoch !== change.expectedGroupEpoch) {
-        throw new ConflictError(`group ${old.id} is at epoch ${old.epoch}, not ${change.expectedGroupEpoch}`, {
-          info: { epoch: old.epoch },
-        });
-      }
+      const old = comparedGroup(catalog, change.group.id, change.expectedGroupEpoch);
       if (change.group.epoch !== old.epoch + 1) {
         throw new UsageError(`group ${old.id} goes from epoch ${old.epoch} to ${old.epoch + 1}`);
       }
       checkPromotion(old, change.group);
       return { groups: catalog.groups.map((group) => (group === old ? change.group : group)) };
     }
+    case 'forceGroup': {
+      const old = comparedGroup(catalog, change.group, change.expectedGroupEpoch);
+      const forced = forceGroup(old, change.from, change.historyId, catalog);
+      return { groups: catalog.groups.map((group) => (group === old ? forced : group)) };
+    }
   }
+}
+
+/** R1: compare-and-set on the group's epoch. */
+function comparedGroup(catalog: Catalog, id: string, expectedGroupEpoch: number): Group {
+  const old = catalog.groups.find((group) => group.id === id);
+  if (old === undefined) {
+    throw new UsageError(`there is no group ${id}`, {
+      remedy: `The groups are: ${catalog.groups.map((group) => group.id).join(', ')}.`,
+    });
+  }
+  if (old.epoch !== expectedGroupEpoch) {
+    throw new ConflictError(`group ${old.id} is at epoch ${old.epoch}, not ${expectedGroupEpoch}`, {
+      info: { epoch: old.epoch },
+    });
+  }
+  return old;
 }
 
 /** One at a time: then a majority of the old voters and one of the new always share a node. */
@@ -161,65 +169,26 @@ function checkPromotion(old: Group, next: Group): void {
   }
 }
 
-function putNode(catalog: Catalog, node: CatalogNode, epoch: Epoch): Partial<Catalog> {
-  const old = catalog.nodes.find((other) => other.id === node.id);
-  if (old !== undefined) {
-    if (old.storeId !== node.storeId) {
-      throw new ConflictError(`node ${node.id} exists with another data directory (store ${old.storeId})`, {
-        remedy: `Choose another node id with --id, or start the node on its own data directory.`,
-      });
-    }
-    if (old.kind !== node.kind) {
-      throw new UsageError(`node ${node.id} is ${old.kind ?? 'a node with data'} and stays so`, {
-        remedy: 'Choose another name with --id.',
-      });
-    }
-    const nodes = catalog.nodes.map((other) => (other === old ? node : other));
-    if (node.kind === 'witness') return { nodes };
-    return placementOf(old) === placementOf(node) ? { nodes } : { nodes, pools: moved(catalog.pools, epoch) };
-  }
-  const nodes = [...catalog.nodes, node];
-  if (node.kind === 'witness') return { nodes };
-  const groups = catalog.groups.map((group): Group => {
-    const minReplicas = Math.max(group.minReplicas, defaultMinReplicas(dataNodes({ nodes }).length));
-    const changed = { ...group, learners: [...group.learners, node.id], minReplicas };
-    return { ...changed, epoch: (group.epoch + 1) as Epoch, lastActivated: carried(group) };
-  });
-  return { nodes, groups, pools: moved(catalog.pools, epoch) };
-}
-
-/** A change of learners only keeps the activated set (R2): the same members are in sync in the next epoch. */
-function carried(group: Group): Group['lastActivated'] {
-  return group.lastActivated.epoch === group.epoch
-    ? { epoch: (group.epoch + 1) as Epoch, members: group.lastActivated.members }
-    : group.lastActivated;
-}
-
-function removeNode(catalog: Catalog, id: NodeId, epoch: Epoch): Partial<Catalog> {
-  const removed = catalog.nodes.find((node) => node.id === id);
-  if (removed === undefined) throw new UsageError(`there is no node ${id}`);
-  const serving = catalog.groups.filter((group) => group.primary === id || group.secondary === id);
-  if (serving.length > 0 || catalog.voters.includes(id)) {
-    throw new UsageError(`node ${id} still serves ${serving.map((group) => group.id).join(', ') || 'as a voter'}`, {
-      remedy: 'Drain it first.',
-    });
-  }
-  const nodes = catalog.nodes.filter((node) => node.id !== id);
-  if (removed.kind === 'witness') return { nodes };
-  const groups = catalog.groups.map((group): Group => {
-    if (!group.learners.includes(id)) return group;
-    const learners = group.learners.filter((learner) => learner !== id);
-    return { ...group, learners, epoch: (group.epoch + 1) as Epoch, lastActivated: carried(group) };
-  });
-  return { nodes, groups, pools: moved(catalog.pools, epoch) };
-}
-
-function placementOf(node: CatalogNode): string {
-  return JSON.stringify([node.weight, node.host, node.rack, node.zone]);
-}
-
-function moved(pools: readonly Pool[], epoch: Epoch): Pool[] {
-  return pools.map((pool) => ({ ...pool, placementEpoch: epoch }));
+/**
+ * R9: a new history from one node's copy. All others begin anew with a full copy of it. It is not activated: the new primary
+ * does that itself (R7).
+ */
+function forceGroup(old: Group, from: NodeId, historyId: HistoryId, catalog: Catalog): Group {
+  if (historyId === old.historyId) throw new UsageError('a forced group begins a new history');
+  const withData = dataNodes(catalog).map((node) => node.id);
+  if (!withData.includes(from)) throw new UsageError(`there is no node ${from} that could hold group ${old.id}`);
+  const epoch = (old.epoch + 1) as Epoch;
+  const { handedOver: _, ...rest } = old;
+  return {
+    ...rest,
+    epoch,
+    historyId,
+    primary: from,
+    secondary: null,
+    learners: withData.filter((id) => id !== from),
+    lastActivated: { epoch: old.epoch, members: [from] },
+    forced: { from, historyId: old.historyId, epoch },
+  };
 }
 
 /** JSON, indented: an operator can read it. */
@@ -260,8 +229,14 @@ export function describeChange(change: CatalogChange): string {
   switch (change.kind) {
     case 'putNode':
       return `node ${change.node.id} at ${change.node.address}`;
+    case 'setDraining':
+      return `node ${change.id} ${change.draining ? 'is being drained' : 'takes data again'}`;
     case 'removeNode':
       return `node ${change.id} removed`;
+    case 'replaceNode':
+      return `node ${change.node.id} at ${change.node.address} in the place of ${change.id}`;
+    case 'forceGroup':
+      return `group ${change.group} forced: a new history from the copy of ${change.from}`;
     case 'putVoters':
       return `voters ${change.voters.join(' ')}`;
     case 'putPool':

@@ -4,6 +4,7 @@
 import { z } from 'zod';
 import { FormatError, UsageError } from '../errors.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { REMOVED_MAX_COUNT } from './membership.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 import type { Catalog, CatalogChange } from './types.ts';
 
@@ -28,6 +29,8 @@ const nodeSchema = z.strictObject({
   host: label,
   rack: label,
   zone: label,
+  draining: z.literal(true).optional(),
+  placedAs: nodeId.optional(),
 });
 
 const poolSchema = z.strictObject({
@@ -42,15 +45,20 @@ const poolSchema = z.strictObject({
   placementEpoch: count,
 });
 
+const historyId = z.string().regex(/^[0-9a-f]{16}$/);
+const storeId = z.string().regex(/^[0-9a-f]{16,64}$/);
+
 const groupSchema = z.strictObject({
   id: groupId,
   epoch: count.min(1),
-  historyId: z.string().regex(/^[0-9a-f]{16}$/),
+  historyId,
   primary: nodeId,
   secondary: nodeId.nullable(),
   learners: z.array(nodeId),
   lastActivated: z.strictObject({ epoch: count, members: z.array(nodeId).min(1) }),
   minReplicas: z.union([z.literal(1), z.literal(2)]),
+  handedOver: z.literal(true).optional(),
+  forced: z.strictObject({ from: nodeId, historyId, epoch: count.min(1) }).optional(),
 });
 
 const catalogSchema = z.strictObject({
@@ -64,14 +72,27 @@ const catalogSchema = z.strictObject({
   groups: z.array(groupSchema).max(100_000),
   tablets: z.array(z.strictObject({ firstIno: count.min(1), group: groupId })).min(1),
   recent: z.array(z.strictObject({ epoch: count, proposal: z.string().regex(/^[0-9a-f]{16}$/) })).optional(),
+  removed: z
+    .array(z.strictObject({ id: nodeId, storeId, epoch: count.min(1) }))
+    .max(REMOVED_MAX_COUNT)
+    .optional(),
 });
 
 const changeSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('putNode'), node: nodeSchema }),
+  z.strictObject({ kind: z.literal('setDraining'), id: nodeId, draining: z.boolean() }),
   z.strictObject({ kind: z.literal('removeNode'), id: nodeId }),
+  z.strictObject({ kind: z.literal('replaceNode'), id: nodeId, node: nodeSchema }),
   z.strictObject({ kind: z.literal('putVoters'), voters }),
   z.strictObject({ kind: z.literal('putPool'), pool: poolSchema }),
   z.strictObject({ kind: z.literal('putGroup'), group: groupSchema, expectedGroupEpoch: count }),
+  z.strictObject({
+    kind: z.literal('forceGroup'),
+    group: groupId,
+    from: nodeId,
+    historyId,
+    expectedGroupEpoch: count,
+  }),
 ]);
 
 function describe(error: z.ZodError): string {
@@ -118,6 +139,8 @@ export function checkRelations(catalog: Catalog): void {
     fail('two nodes have one address');
   }
   for (const voter of catalog.voters) if (!nodes.has(voter)) fail(`voter ${voter} is not a node`);
+  const drawn = new Set(catalog.nodes.map((node) => node.placedAs ?? node.id));
+  if (drawn.size !== catalog.nodes.length) fail('two nodes stand in placement under one name');
   if (new Set(catalog.voters).size !== catalog.voters.length) fail('a node is a voter twice');
   const witnesses = new Set(catalog.nodes.filter((node) => node.kind === 'witness').map((node) => node.id));
   if (new Set(catalog.pools.map((pool) => pool.id)).size !== catalog.pools.length) fail('two pools have one number');

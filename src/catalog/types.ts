@@ -5,8 +5,11 @@
 import type { Address } from '../env.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 
-/** 2: nodes have a `kind`, and `recent`. Catalogs of format 1 are read; their next epoch is written as 2. */
-export const CATALOG_FORMAT_VERSION = 2;
+/**
+ * 2: nodes have a `kind`, and `recent`. 3: `draining`, `placedAs`, `removed`, `handedOver`, `forced`. Catalogs of earlier
+ * formats are read; their next epoch is written as the present one.
+ */
+export const CATALOG_FORMAT_VERSION = 3;
 
 export interface Catalog {
   readonly formatVersion: number;
@@ -24,6 +27,15 @@ export interface Catalog {
   readonly tablets: readonly Tablet[];
   /** Who made the latest epochs, oldest first: so whoever proposed can learn by reading whether it won. Absent in format 1. */
   readonly recent?: readonly ChosenProposal[];
+  /** Nodes that were taken out, oldest first; bounded. Neither their names nor their stores come back. */
+  readonly removed?: readonly RemovedNode[];
+}
+
+export interface RemovedNode {
+  readonly id: NodeId;
+  readonly storeId: string;
+  /** First catalog without it. */
+  readonly epoch: Epoch;
 }
 
 export interface ChosenProposal {
@@ -50,6 +62,10 @@ export interface CatalogNode {
   readonly host: string;
   readonly rack: string;
   readonly zone: string;
+  /** It is being taken out of service: gets no new blocks, and gives up its vote and its part in groups. Absent: no. */
+  readonly draining?: true;
+  /** It has taken the place of a node of that name, and stands in placement under it. Absent: under its own. */
+  readonly placedAs?: NodeId;
 }
 
 export type FailureDomain = 'node' | 'host' | 'rack' | 'zone';
@@ -83,6 +99,22 @@ export interface Group {
   readonly lastActivated: { readonly epoch: Epoch; readonly members: readonly NodeId[] };
   /** Replicas that must hold a write before it is acknowledged (R4): 1 or 2. */
   readonly minReplicas: number;
+  /**
+   * R5: the primary was made so by the one before it, which had stopped answering before it asked for that. So no lease has
+   * to run out. Absent: it took over by itself.
+   */
+  readonly handedOver?: true;
+  /** R9: how the present history began, if by an operator. */
+  readonly forced?: ForcedHistory;
+}
+
+export interface ForcedHistory {
+  /** Whose copy it began with. */
+  readonly from: NodeId;
+  /** The history before it. Copies of it (other than that one) are set aside. */
+  readonly historyId: HistoryId;
+  /** First epoch of the group in the new history. */
+  readonly epoch: Epoch;
 }
 
 /** A range of inode numbers, [firstIno, next tablet's firstIno). */
@@ -116,8 +148,18 @@ export interface CatalogService {
 /** Changes travel as data so that voters can check them. */
 export type CatalogChange =
   | { readonly kind: 'putNode'; readonly node: CatalogNode }
+  | { readonly kind: 'setDraining'; readonly id: NodeId; readonly draining: boolean }
   | { readonly kind: 'removeNode'; readonly id: NodeId }
+  | { readonly kind: 'replaceNode'; readonly id: NodeId; readonly node: CatalogNode }
   /** One voter more or one less than before. */
   | { readonly kind: 'putVoters'; readonly voters: readonly NodeId[] }
   | { readonly kind: 'putPool'; readonly pool: Pool }
-  | { readonly kind: 'putGroup'; readonly group: Group; readonly expectedGroupEpoch: Epoch };
+  | { readonly kind: 'putGroup'; readonly group: Group; readonly expectedGroupEpoch: Epoch }
+  /** R9: an operator makes `from` the primary of a new history, whatever the last activation says. */
+  | {
+      readonly kind: 'forceGroup';
+      readonly group: GroupId;
+      readonly from: NodeId;
+      readonly historyId: HistoryId;
+      readonly expectedGroupEpoch: Epoch;
+    };

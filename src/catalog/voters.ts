@@ -7,7 +7,7 @@
  *
  * Changes go one voter at a time, so even numbers come about in passing. They are made as short as can be: the set grows only
  * when enough nodes are up to reach the next odd number, and a voter that goes is replaced by adding first and removing
- * after, so that there are never fewer living voters than before.
+ * after, so that there are never fewer living voters than before. A node that is being drained counts as one that has gone.
  */
 import type { NodeId } from '../ids.ts';
 import { majorityOf } from './paxos.ts';
@@ -46,10 +46,11 @@ export function wantedVoterCount(nodes: readonly CatalogNode[]): 1 | 3 | 5 {
 export function nextVoters(catalog: Catalog, viewOf: (node: NodeId) => VoterView): readonly NodeId[] | undefined {
   const nodes = new Map(catalog.nodes.map((node) => [node.id, node]));
   const voters = catalog.voters.flatMap((id) => nodes.get(id) ?? []);
-  const wanted = wantedVoterCount(catalog.nodes);
+  const staying = catalog.nodes.filter((node) => node.draining !== true);
+  const wanted = wantedVoterCount(staying);
   const alive = (node: CatalogNode): boolean => viewOf(node.id).up && viewOf(node.id).fit && !viewOf(node.id).gone;
-  const candidates = catalog.nodes.filter((node) => !voters.includes(node) && alive(node));
-  const bad = voters.filter((node) => !viewOf(node.id).fit || viewOf(node.id).gone);
+  const candidates = staying.filter((node) => !voters.includes(node) && alive(node));
+  const bad = voters.filter((node) => !viewOf(node.id).fit || viewOf(node.id).gone || node.draining === true);
 
   const next = wish(voters, candidates, bad, wanted);
   if (next === undefined) return undefined;

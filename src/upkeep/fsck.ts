@@ -2,8 +2,9 @@
  * Checks that what the metadata names is there: walks all extents of a file or tree, asks the nodes for every block,
  * and names what is unreadable or has too few copies by path.
  */
+import { wantedCopies } from '../blocks/placement.ts';
 import type { BlockClient } from '../blocks/types.ts';
-import { dataNodes, poolById } from '../catalog/document.ts';
+import { poolById } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import { blockIdToHex } from '../ids.ts';
 import type { BlockId, Ino, PoolId } from '../ids.ts';
@@ -99,7 +100,8 @@ function damageByBlock(status: ClusterStatus): Damage {
 async function checkBlock(options: FsckOptions, pool: PoolId, id: BlockId, damage: Damage) {
   const block = blockIdToHex(id);
   const catalog = options.catalog.current();
-  const wanted = Math.min(poolById(catalog, pool)?.copies ?? 1, dataNodes(catalog).length);
+  const known = poolById(catalog, pool);
+  const wanted = known === undefined ? 1 : wantedCopies(catalog, known);
   const holders = await options.blocks.locate(pool, id);
   const held = holders.filter((holder) => holder.state === 'held').map((holder) => holder.node);
   const silent = holders.filter((holder) => holder.state === 'unreachable').map((holder) => holder.node);
