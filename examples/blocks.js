@@ -19,7 +19,9 @@ console.log(Buffer.from(await store.get(id, { offset: 6, length: 6 })).toString(
 
 // Many at once wait for the disk once.
 const ids = await store.putMany([Buffer.from('one'), Buffer.from('two'), Buffer.from('three')]);
-console.log((await store.getMany(ids)).map((bytes) => Buffer.from(bytes).toString()).join(' ')); // prints one two three
+const words = [];
+for await (const bytes of store.getMany(ids)) words.push(Buffer.from(bytes).toString());
+console.log(words.join(' ')); // prints one two three
 
 let count = 0;
 for await (const block of store.list()) count += block.lengthBytes > 0 ? 1 : 0;

@@ -18,12 +18,12 @@ console.log(Buffer.from(await store.get(id, { offset: 6, length: 6 })).toString(
 
 // The interface is that of the local stores.
 const ids = await store.putMany([Buffer.from('one'), Buffer.from('two'), Buffer.from('three')]);
-console.log((await store.getMany(ids)).map((bytes) => Buffer.from(bytes).toString()).join(' ')); // prints one two three
+const words = [];
+for await (const bytes of store.getMany(ids)) words.push(Buffer.from(bytes).toString());
+console.log(words.join(' ')); // prints one two three
 
 // A library's pool is never swept: what is no longer wanted is deleted by its owner.
-const wereThere = [];
-for (const each of [id, ...ids]) wereThere.push(await store.delete(each));
-console.log(wereThere.join(' ')); // prints true true true true
+console.log(await store.delete(id), await store.deleteMany(ids)); // prints true 3
 
 // The pools of filesystems are not for this.
 try {

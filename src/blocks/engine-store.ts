@@ -1,16 +1,20 @@
 /** BlockStore over one library pool of a BlockEngine: what MemoryStore and PackStore share. */
-import { BlockNotFoundError, CancelledError, CorruptionError, StateError } from '../errors.ts';
+import { BlockNotFoundError, CorruptionError, StateError } from '../errors.ts';
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { checkBytes, gather, type BlockSource } from './block-source.ts';
 import { hashBlock, pageCountOf, verifyPages } from './identity.ts';
-import type { BlockEngine, BlockInfo, BlockStore, GetOptions, WriteOptions } from './types.ts';
+import { checkSignal, concurrencyOf, eachOf, inOrder, type Source } from './many.ts';
+import type { BlockEngine, BlockInfo, BlockStore, GetOptions, ManyOptions, WriteOptions } from './types.ts';
 
 /** Bytes that putMany has under way before it waits: enough that each disk sync covers many blocks. */
 const PUT_MANY_BYTES = 8 * BLOCK_MAX_BYTES;
 /** And blocks, for small ones. */
 const PUT_MANY_BLOCKS = 1024;
-/** Blocks that getMany reads at once. */
+/** Blocks that getMany reads ahead of who consumes them: the disk is kept busy, at most 32 MiB wait. */
 const GET_MANY_BLOCKS = 8;
+/** Deletes under way at once: they are small, and share syncs as puts do. */
+const DELETE_MANY_BLOCKS = 1024;
 
 /** A library's pool is never swept, so its blocks need no collection stamp. */
 const GENERATION = 0;
@@ -25,45 +29,29 @@ export class EngineStore implements BlockStore {
     this.pool = pool;
   }
 
-  async put(data: Uint8Array, options: WriteOptions = {}): Promise<BlockId> {
+  async put(data: BlockSource, options: WriteOptions = {}): Promise<BlockId> {
     checkSignal(options.signal);
-    const { id, pageHashes } = hashBlock(data);
-    await this.engine.put(this.pool, id, pageHashes, data, GENERATION);
+    const bytes = data instanceof Uint8Array ? data : await gather(data, options.signal);
+    const { id, pageHashes } = hashBlock(bytes);
+    await this.engine.put(this.pool, id, pageHashes, bytes, GENERATION);
     return id;
   }
 
-  async putMany(
-    blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
-    options: WriteOptions = {},
-  ): Promise<BlockId[]> {
+  async putMany(blocks: Source<Uint8Array>, options: ManyOptions = {}): Promise<BlockId[]> {
+    checkSignal(options.signal);
     const ids: BlockId[] = [];
-    const underWay = new Set<Promise<unknown>>();
-    let bytes = 0;
-    let failure: { error: unknown } | undefined;
-    for await (const data of blocks) {
-      checkSignal(options.signal);
+    const bounds = {
+      maxCount: concurrencyOf(options.concurrency, PUT_MANY_BLOCKS),
+      maxBytes: PUT_MANY_BYTES,
+      bytesOf: (data: Uint8Array) => data.length,
+      signal: options.signal,
+    };
+    await eachOf(blocks, bounds, async (data, index) => {
+      checkBytes(data);
       const { id, pageHashes } = hashBlock(data);
-      ids.push(id);
-      bytes += data.length;
-      const put = this.engine
-        .put(this.pool, id, pageHashes, data, GENERATION)
-        .then(
-          () => undefined,
-          (error: unknown) => {
-            failure ??= { error };
-          },
-        )
-        .finally(() => {
-          underWay.delete(put);
-          bytes -= data.length;
-        });
-      underWay.add(put);
-      while (failure === undefined && (bytes >= PUT_MANY_BYTES || underWay.size >= PUT_MANY_BLOCKS))
-        await Promise.race(underWay);
-      if (failure !== undefined) break;
-    }
-    await Promise.all(underWay);
-    if (failure !== undefined) throw failure.error;
+      ids[index] = id;
+      await this.engine.put(this.pool, id, pageHashes, data, GENERATION);
+    });
     return ids;
   }
 
@@ -97,23 +85,20 @@ export class EngineStore implements BlockStore {
     }
   }
 
-  async getMany(ids: Iterable<BlockId>, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array[]> {
-    const wanted = [...ids];
-    const found: Uint8Array[] = new Array<Uint8Array>(wanted.length);
-    let next = 0;
-    const worker = async (): Promise<void> => {
-      while (next < wanted.length) {
-        const index = next++;
-        try {
-          found[index] = await this.get(wanted[index] as BlockId, options);
-        } catch (error) {
-          next = wanted.length;
-          throw error;
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(GET_MANY_BLOCKS, wanted.length) }, worker));
-    return found;
+  async *getMany(ids: Source<BlockId>, options: ManyOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    const { signal, concurrency } = options;
+    const bounds = { maxCount: concurrencyOf(concurrency, GET_MANY_BLOCKS), signal };
+    yield* inOrder(ids, bounds, (id, gaveUp) => this.get(id, { signal: gaveUp }));
+  }
+
+  async deleteMany(ids: Source<BlockId>, options: ManyOptions = {}): Promise<number> {
+    checkSignal(options.signal);
+    let existed = 0;
+    const bounds = { maxCount: concurrencyOf(options.concurrency, DELETE_MANY_BLOCKS), signal: options.signal };
+    await eachOf(ids, bounds, async (id) => {
+      if (await this.delete(id)) existed++;
+    });
+    return existed;
   }
 
   async has(id: BlockId): Promise<boolean> {
@@ -150,8 +135,4 @@ export class EngineStore implements BlockStore {
 function checkId(id: BlockId): void {
   if (!(id instanceof Uint8Array) || id.length !== BLOCK_ID_BYTES)
     throw new StateError(`a block id has ${BLOCK_ID_BYTES} bytes`);
-}
-
-function checkSignal(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw new CancelledError();
 }

@@ -3,7 +3,7 @@
  * reads it verified from any.
  */
 import { locateCluster, type ClusterLocation } from '../cluster-location.ts';
-import { CancelledError, FsError, StateError, UnavailableError, UsageError } from '../errors.ts';
+import { FsError, StateError, UnavailableError, UsageError } from '../errors.ts';
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES } from '../limits.ts';
 import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply, type ListReply } from './block-messages.ts';
@@ -14,10 +14,15 @@ import type { Logger } from '../log.ts';
 import type { Network } from '../net/types.ts';
 import type { ClusterBlockClient } from './block-client.ts';
 import type { BlockConnection } from './block-connection.ts';
-import type { BlockInfo, BlockStore, GetOptions, WriteOptions } from './types.ts';
+import { checkBytes, gather, type BlockSource } from './block-source.ts';
+import { checkSignal, concurrencyOf, eachOf, inBatches, inOrder, type Source } from './many.ts';
+import type { BlockInfo, BlockStore, GetOptions, ManyOptions, WriteOptions } from './types.ts';
 
 /** Blocks that putMany and getMany have under way; the client below bounds what is on the wire. */
 const MANY_AT_ONCE = 16;
+/** A node answers when all deletes of a message are durable: enough that they share a sync, well within its deadline. */
+const DELETES_PER_MESSAGE = 1024;
+const DELETE_MESSAGES_AT_ONCE = 2;
 
 /** Where the cluster is, and how this program is shown there. */
 export type ReplicatedConnectOptions = ClusterLocation & {
@@ -99,35 +104,24 @@ export class ReplicatedStore implements BlockStore {
     this.#options = options;
   }
 
-  async put(data: Uint8Array, options: WriteOptions = {}): Promise<BlockId> {
+  async put(data: BlockSource, options: WriteOptions = {}): Promise<BlockId> {
     this.#checkOpen(options.signal);
     const pool = this.#pool();
     if (pool.kind !== 'library') throw this.#refused();
-    const receipt = await this.#options.client.put(pool.id, data, options);
+    const bytes = data instanceof Uint8Array ? data : await gather(data, options.signal);
+    const receipt = await this.#options.client.put(pool.id, bytes, options);
     return receipt.id;
   }
 
-  async putMany(
-    blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
-    options: WriteOptions = {},
-  ): Promise<BlockId[]> {
-    this.#checkOpen(options.signal);
+  async putMany(blocks: Source<Uint8Array>, options: ManyOptions = {}): Promise<BlockId[]> {
+    const { signal } = options;
+    this.#checkOpen(signal);
     const ids: BlockId[] = [];
-    const underWay = new Set<Promise<void>>();
-    let failure: { readonly error: unknown } | undefined;
-    let index = 0;
-    for await (const data of blocks) {
-      const at = index++;
-      const put: Promise<void> = this.put(data, options)
-        .then((id) => void (ids[at] = id))
-        .catch((error: unknown) => void (failure ??= { error }))
-        .finally(() => underWay.delete(put));
-      underWay.add(put);
-      if (underWay.size >= MANY_AT_ONCE) await Promise.race(underWay);
-      if (failure !== undefined) break;
-    }
-    await Promise.all(underWay);
-    if (failure !== undefined) throw failure.error;
+    const bounds = { maxCount: concurrencyOf(options.concurrency, MANY_AT_ONCE), signal };
+    await eachOf(blocks, bounds, async (data, index) => {
+      checkBytes(data);
+      ids[index] = await this.put(data, signal === undefined ? {} : { signal });
+    });
     return ids;
   }
 
@@ -153,23 +147,10 @@ export class ReplicatedStore implements BlockStore {
     return offset >= BLOCK_MAX_BYTES || length === 0 ? new Uint8Array(0) : bytes;
   }
 
-  async getMany(ids: Iterable<BlockId>, options: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array[]> {
-    const wanted = [...ids];
-    const found: Uint8Array[] = [];
-    let next = 0;
-    let failed = false;
-    const lane = async (): Promise<void> => {
-      for (let index = next++; index < wanted.length && !failed; index = next++) {
-        try {
-          found[index] = await this.get(wanted[index] as BlockId, options);
-        } catch (error) {
-          failed = true;
-          throw error;
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(MANY_AT_ONCE, wanted.length) }, lane));
-    return found;
+  async *getMany(ids: Source<BlockId>, options: ManyOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    this.#checkOpen(options.signal);
+    const bounds = { maxCount: concurrencyOf(options.concurrency, MANY_AT_ONCE), signal: options.signal };
+    yield* inOrder(ids, bounds, (id, gaveUp) => this.get(id, { signal: gaveUp }));
   }
 
   /** Asks the nodes. UnavailableError if no node that answers has it and some node does not answer. */
@@ -200,27 +181,46 @@ export class ReplicatedStore implements BlockStore {
    * @throws UnavailableError if no node answers.
    */
   async delete(id: BlockId): Promise<boolean> {
+    return (await this.#deleteAll([id])) > 0;
+  }
+
+  /**
+   * As {@link ReplicatedStore.delete} for each, some thousand with one message to each node: what the source has is
+   * gathered first, so a slow source delays the deletes of the ids it gave.
+   */
+  async deleteMany(ids: Source<BlockId>, options: ManyOptions = {}): Promise<number> {
+    this.#checkOpen(options.signal);
+    let existed = 0;
+    const bounds = { maxCount: concurrencyOf(options.concurrency, DELETE_MESSAGES_AT_ONCE), signal: options.signal };
+    await eachOf(inBatches(ids, DELETES_PER_MESSAGE), bounds, async (batch) => {
+      existed += await this.#deleteAll(batch);
+    });
+    return existed;
+  }
+
+  /** How many of the blocks were on some node. */
+  async #deleteAll(ids: readonly BlockId[]): Promise<number> {
     this.#checkOpen();
-    checkId(id);
+    ids.forEach(checkId);
     const pool = this.#pool();
     if (pool.kind !== 'library') throw this.#refused();
     const { network, catalog } = this.#options;
     const nodes = dataNodes(catalog.current());
     const answers = await Promise.allSettled(
       nodes.map((node) =>
-        network.call(node.id, blockMethods.delete, { pool: pool.id, ids: [id] }, { timeoutMs: ATTEMPT_TIMEOUT_MS }),
+        network.call(node.id, blockMethods.delete, { pool: pool.id, ids }, { timeoutMs: ATTEMPT_TIMEOUT_MS }),
       ),
     );
-    let answered = false;
-    let existed = false;
-    for (const answer of answers) {
-      if (answer.status === 'rejected') continue;
-      answered = true;
-      const deleted = (answer.value.header as { readonly deleted?: unknown } | null)?.deleted;
-      if (Array.isArray(deleted) && deleted[0] === true) existed = true;
+    const replies = answers.filter((answer) => answer.status === 'fulfilled').map(({ value }) => value.header);
+    if (replies.length === 0) {
+      const [first] = ids;
+      const what = first === undefined ? 'blocks' : `block ${blockIdToHex(first)}`;
+      throw new UnavailableError(`${what} could not be deleted: no node answers`, {
+        remedy: 'Look at "tatami status", and delete again when nodes are back.',
+      });
     }
-    if (!answered) throw new UnavailableError(`block ${blockIdToHex(id)} could not be deleted: no node answers`);
-    return existed;
+    const deleted = replies.map((header) => (header as { readonly deleted?: unknown } | null)?.deleted);
+    return ids.filter((_, index) => deleted.some((list) => Array.isArray(list) && list[index] === true)).length;
   }
 
   /**
@@ -282,7 +282,7 @@ export class ReplicatedStore implements BlockStore {
 
   #checkOpen(signal?: AbortSignal): void {
     if (this.#closed) throw new StateError('the store is closed');
-    if (signal?.aborted === true) throw new CancelledError();
+    checkSignal(signal);
   }
 }
 

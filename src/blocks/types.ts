@@ -3,6 +3,8 @@
  * (test/conformance/block-store.ts). A block is 1..BLOCK_MAX_BYTES bytes, named by its content.
  */
 import type { BlockId, PoolId } from '../ids.ts';
+import type { BlockSource } from './block-source.ts';
+import type { Source } from './many.ts';
 
 /** Which bytes of a block, and until when. */
 export interface GetOptions {
@@ -18,6 +20,17 @@ export interface GetOptions {
 export interface WriteOptions {
   /** Gives up: CancelledError. The block may be stored nevertheless. */
   readonly signal?: AbortSignal;
+}
+
+/** Until when to go on with many, and how many at once. */
+export interface ManyOptions {
+  /** Gives up: CancelledError, also while the source is waited for. */
+  readonly signal?: AbortSignal;
+  /**
+   * Blocks under way at once, 1 or more. Default: what keeps this store busy within some tens of MiB (PackStore and
+   * MemoryStore: puts 1024 or 32 MiB, gets 8; ReplicatedStore: 16).
+   */
+  readonly concurrency?: number;
 }
 
 /** An entry of {@link BlockStore.list}. */
@@ -38,17 +51,18 @@ export interface BlockInfo {
 export interface BlockStore {
   /**
    * Stores the block; resolves with its id once it is as durable as this store makes it (memory: at once; pack: on
-   * disk; replicated: on disk on two nodes). Storing equal bytes again is cheap and yields the same id. The buffer must
-   * not change meanwhile.
+   * disk; replicated: on disk on two nodes). Storing equal bytes again is cheap and yields the same id. Bytes that come
+   * whole must not change meanwhile; those that come in chunks are gathered first.
    *
    * @throws TooLargeError over BLOCK_MAX_BYTES or empty; NoSpaceError when full; CancelledError.
    */
-  put(data: Uint8Array, options?: WriteOptions): Promise<BlockId>;
+  put(data: BlockSource, options?: WriteOptions): Promise<BlockId>;
   /**
-   * As put for each; ids in the order given. One durability wait for all where the store can. The first failure rejects;
-   * blocks before and around it may be stored.
+   * As put for each, whole blocks of a list or a stream, which is asked for no more than is under way at once; ids in the
+   * order given. One durability wait for many where the store can. The first failure, the source's own included, ends the
+   * source and rejects once nothing is under way any more; blocks before and around it may be stored.
    */
-  putMany(blocks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>, options?: WriteOptions): Promise<BlockId[]>;
+  putMany(blocks: Source<Uint8Array>, options?: ManyOptions): Promise<BlockId[]>;
   /**
    * The block, or the range of it that `options` name: verified bytes, owned by the caller.
    *
@@ -56,12 +70,18 @@ export interface BlockStore {
    * asked to tell; CancelledError.
    */
   get(id: BlockId, options?: GetOptions): Promise<Uint8Array>;
-  /** As get for each, whole, in the order given; one failing rejects all. */
-  getMany(ids: Iterable<BlockId>, options?: { readonly signal?: AbortSignal }): Promise<Uint8Array[]>;
+  /**
+   * As get for each, whole, in the order given, read ahead by as many as `concurrency` says and no further than they are
+   * consumed. A failure is thrown at its place, after the blocks before it; leaving the loop ends the source and what
+   * is under way.
+   */
+  getMany(ids: Source<BlockId>, options?: ManyOptions): AsyncGenerator<Uint8Array, void, undefined>;
   /** Whether the block is here, by the store's books: its bytes are not read. */
   has(id: BlockId): Promise<boolean>;
   /** True if it was there. A filesystem's pool refuses with FsError EPERM: its garbage collection deletes. */
   delete(id: BlockId): Promise<boolean>;
+  /** As delete for each, with the manners of putMany. Resolves with how many were there. */
+  deleteMany(ids: Source<BlockId>, options?: ManyOptions): Promise<number>;
   /** Every block once, in no order; blocks put or deleted meanwhile may or may not appear. */
   list(): AsyncIterable<BlockInfo>;
   /** Finishes what is under way and lets go of files and connections. Idempotent. */
