@@ -18,7 +18,7 @@ const SHELLS = [
   /^src\/env-node\.ts$/,
   /^src\/env-node\//,
   /^src\/net\/transport-node(-connection|-udp)?\.ts$/,
-  /^src\/fuse\/(device|device-poll|mount|mount-point|native|tools)\.ts$/,
+  /^src\/fuse\/(device|device-poll|mount|mount-point|native|thread-signals|tools)\.ts$/,
   /^src\/cli\//,
   /^src\/(index|testing)\.ts$/,
 ];

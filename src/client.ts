@@ -8,6 +8,8 @@ import { fetchCatalog } from './catalog/fetch.ts';
 import { CatalogReplica } from './catalog/replica.ts';
 import type { ClusterKey } from './cluster-key.ts';
 import type { Env } from './env.ts';
+import { UsageError } from './errors.ts';
+import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS, OP_TIMEOUT_MS, SESSION_LEASE_MS, STEP_FRACTION } from './limits.ts';
 import { SILENT_LOGGER, sentences } from './log.ts';
 import type { Logger } from './log.ts';
 import { connectMeta } from './meta/meta-client.ts';
@@ -30,6 +32,8 @@ export interface ConnectClusterOptions {
   readonly log?: Logger;
   /** False: blocks of nodes on this machine are read through them, as those of others are. Default true. */
   readonly localReads?: boolean;
+  /** Deadline of one operation; default OP_TIMEOUT_MS. */
+  readonly timeoutMs?: number;
 }
 
 export interface ClusterClient {
@@ -82,10 +86,15 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
   const { env, label, log = SILENT_LOGGER, localReads = true } = options;
   const { network, catalog } = base;
   try {
-    const blocks = createBlockClient({ env, network, catalog, localReads });
-    const meta = await connectMeta({ env, network, catalog, log, label });
-    const openVfs = (limits: Partial<VfsLimits> = {}) =>
-      new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(network, catalog) });
+    const opTimeoutMs = checkTimeoutMs(options.timeoutMs ?? OP_TIMEOUT_MS);
+    const timeoutMs = opTimeoutMs * STEP_FRACTION;
+    const leaseMs = Math.max(SESSION_LEASE_MS, 2 * opTimeoutMs);
+    const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads });
+    const meta = await connectMeta({ env, network, catalog, log, label, timeoutMs, leaseMs });
+    const openVfs = (wanted: Partial<VfsLimits> = {}) => {
+      const limits = { timeoutMs: opTimeoutMs, ...wanted };
+      return new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(network, catalog) });
+    };
     return {
       network,
       catalog,
@@ -106,6 +115,11 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
     await base.close();
     throw error;
   }
+}
+
+function checkTimeoutMs(timeoutMs: number): number {
+  if (timeoutMs >= OP_TIMEOUT_MIN_MS && timeoutMs <= OP_TIMEOUT_MAX_MS) return timeoutMs;
+  throw new UsageError(`timeoutMs is from ${OP_TIMEOUT_MIN_MS} to ${OP_TIMEOUT_MAX_MS}, not ${timeoutMs}`);
 }
 
 /** Raw bytes over all nodes that answer. */

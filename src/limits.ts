@@ -54,9 +54,16 @@ export const DATAGRAM_MAX_BYTES = 1400;
 
 // Time
 
-/** Deadline of a metadata call by a client, all retries included. */
+/** Deadline of one operation of a client (a read, a write, a rename, an fsync, ...), unless it is given another. */
+export const OP_TIMEOUT_MS = 30_000;
+/** A fail-over takes two to three seconds; with a shorter deadline than this programs would see every one. */
+export const OP_TIMEOUT_MIN_MS = 1_000;
+export const OP_TIMEOUT_MAX_MS = 30 * 60_000;
+/** One step of an operation has this much of its time, so that the reason why it failed gets to the caller before the end. */
+export const STEP_FRACTION = 0.95;
+/** Deadline of a metadata call, all retries included. */
 export const META_TIMEOUT_MS = 30_000;
-/** Deadline of a data operation by a client, all retries included. */
+/** Deadline of a block's transfer, all retries included. */
 export const DATA_TIMEOUT_MS = 30_000;
 /** One attempt at one peer: after this another peer is tried. */
 export const ATTEMPT_TIMEOUT_MS = 5_000;
@@ -68,8 +75,10 @@ export const PING_INTERVAL_MS = 1_000;
 export const PEER_DOWN_AFTER_MS = 4_000;
 /** Default lifetime of names and attributes cached by the kernel. */
 export const ATTR_TIMEOUT_MS = 1_000;
-/** A client's session ends when it has not been heard of for this long. */
+/** A client's session ends when it has not been heard of for this long; or for two deadlines, if that is longer. */
 export const SESSION_LEASE_MS = 60_000;
+/** Longest lease that a session may have. */
+export const SESSION_LEASE_MAX_MS = 3_600_000;
 
 // Memory of a mount
 
@@ -86,5 +95,7 @@ invariant(
 );
 invariant(BLOCK_MAX_BYTES * 4 <= DIRTY_MAX_BYTES, 'limits', 'at least four blocks can be written at once');
 invariant(BLOCK_MAX_BYTES * 4 <= READ_CACHE_BYTES, 'limits', 'at least four blocks can be read at once');
+invariant(OP_TIMEOUT_MS * 2 <= SESSION_LEASE_MS, 'limits', 'a session outlives what is tried in it');
+invariant(OP_TIMEOUT_MAX_MS * 2 <= SESSION_LEASE_MAX_MS, 'limits', 'a session outlives what is tried in it');
 invariant(PING_INTERVAL_MS * 2 < PEER_DOWN_AFTER_MS, 'limits', 'one lost ping does not make a peer look down');
 invariant(INLINE_MAX_BYTES * 64 <= FRAME_HEADER_MAX_BYTES, 'limits', 'a batch of inline files fits a frame');

@@ -34,6 +34,8 @@ export interface NodeCoreOptions {
   readonly version: string;
   readonly pid: number;
   readonly residentBytes: () => number;
+  /** How long the process's event loop stood still at most, lately. */
+  readonly longestPauseMs?: () => number;
 }
 
 export interface NodeDescription {
@@ -176,6 +178,7 @@ export function coreReport(options: NodeCoreOptions, core: NodeCore): NodeReport
     readBytes: 0,
     writtenBytes: 0,
     residentBytes: options.residentBytes(),
+    ...(options.longestPauseMs === undefined ? {} : { longestPauseMs: options.longestPauseMs() }),
     groups: [],
     mounts: clients(network),
   };

@@ -6,7 +6,7 @@ import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { BlockNotFoundError, CancelledError, CorruptionError, StateError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
-import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
 import { blockMethods, parseHasReply } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
@@ -15,7 +15,8 @@ import { LocalBlocks } from './local-blocks.ts';
 import { findPool, placementOf, wantedCopies } from './placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
-import type { Env } from '../env.ts';
+import type { Clock, Env } from '../env.ts';
+import { ProgressClock } from '../progress-clock.ts';
 import type { Network } from '../net/types.ts';
 import type { BlockClient, PutReceipt } from './types.ts';
 
@@ -42,6 +43,17 @@ interface ReadOptions {
   readonly priority?: 'foreground' | 'readahead';
 }
 
+/** Operations of one kind wait here for their turn. */
+class Line {
+  readonly queue: PQueue;
+  readonly progress: ProgressClock;
+
+  constructor(atOnce: number, timeoutMs: number) {
+    this.queue = new PQueue({ concurrency: atOnce });
+    this.progress = new ProgressClock(timeoutMs);
+  }
+}
+
 export type BlockState = 'held' | 'missing' | 'unreachable';
 
 export class ClusterBlockClient implements BlockClient {
@@ -50,16 +62,20 @@ export class ClusterBlockClient implements BlockClient {
   readonly #reader: BlockReader;
   readonly #writer: BlockWriter;
   readonly #local: LocalBlocks | undefined;
-  readonly #timeoutMs: number | undefined;
-  readonly #blockReads = new PQueue({ concurrency: BLOCK_READS_AT_ONCE });
-  readonly #rangeReads = new PQueue({ concurrency: RANGE_READS_AT_ONCE });
-  readonly #puts = new PQueue({ concurrency: PUTS_AT_ONCE });
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  readonly #blockReads: Line;
+  readonly #rangeReads: Line;
+  readonly #puts: Line;
   readonly #closing = new AbortController();
 
   constructor(options: BlockClientOptions) {
     this.#network = options.network;
     this.#catalog = options.catalog;
-    this.#timeoutMs = options.timeoutMs;
+    this.#timeoutMs = options.timeoutMs ?? DATA_TIMEOUT_MS;
+    this.#blockReads = new Line(BLOCK_READS_AT_ONCE, this.#timeoutMs);
+    this.#rangeReads = new Line(RANGE_READS_AT_ONCE, this.#timeoutMs);
+    this.#puts = new Line(PUTS_AT_ONCE, this.#timeoutMs);
     // Everything under way listens to it; each takes its listener away at its end.
     setMaxListeners(0, this.#closing.signal);
     const { clock, disk, isOwnHost } = options.env;
@@ -67,6 +83,7 @@ export class ClusterBlockClient implements BlockClient {
       this.#local = new LocalBlocks({ ...options, clock, disk, isOwnHost });
     }
     this.#reader = new BlockReader({ ...options, clock, local: this.#local });
+    this.#clock = clock;
     this.#writer = new BlockWriter({ ...options, clock });
   }
 
@@ -77,8 +94,8 @@ export class ClusterBlockClient implements BlockClient {
   ): Promise<PutReceipt> {
     checkBlockBytes(data.length);
     const { minGeneration } = options;
-    return await this.#run(this.#puts, options, (signal) =>
-      this.#writer.put(pool, data, { signal, minGeneration, timeoutMs: this.#timeoutMs }),
+    return await this.#run(this.#puts, options, (signal, timeoutMs) =>
+      this.#writer.put(pool, data, { signal, minGeneration, timeoutMs }),
     );
   }
 
@@ -99,8 +116,8 @@ export class ClusterBlockClient implements BlockClient {
     options: ReadOptions & { readonly into?: Uint8Array } = {},
   ): Promise<Uint8Array> {
     const into = options.into === undefined ? {} : { into: options.into };
-    return await this.#run(this.#blockReads, options, (signal) =>
-      this.#reader.readWhole(pool, id, { signal, timeoutMs: this.#timeoutMs, ...into }),
+    return await this.#run(this.#blockReads, options, (signal, timeoutMs) =>
+      this.#reader.readWhole(pool, id, { signal, timeoutMs, ...into }),
     );
   }
 
@@ -158,8 +175,8 @@ export class ClusterBlockClient implements BlockClient {
     if (end <= offset) return { bytes: new Uint8Array(0), recycle: () => undefined };
     const firstPage = Math.floor(offset / PAGE_BYTES);
     const pageCount = Math.ceil(end / PAGE_BYTES) - firstPage;
-    const { data, recycle } = await this.#run(this.#rangeReads, options, (signal) =>
-      this.#reader.readPages(pool, id, blockBytes, firstPage, pageCount, { signal, timeoutMs: this.#timeoutMs }),
+    const { data, recycle } = await this.#run(this.#rangeReads, options, (signal, timeoutMs) =>
+      this.#reader.readPages(pool, id, blockBytes, firstPage, pageCount, { signal, timeoutMs }),
     );
     const start = firstPage * PAGE_BYTES;
     return { bytes: data.subarray(offset - start, end - start), recycle };
@@ -200,17 +217,30 @@ export class ClusterBlockClient implements BlockClient {
   /** Cancels what is under way and waits for it to end. The network is the caller's to close. */
   async close(): Promise<void> {
     this.#closing.abort(new StateError('the block client is closed'));
-    await Promise.all([this.#puts.onIdle(), this.#blockReads.onIdle(), this.#rangeReads.onIdle()]);
+    await Promise.all([this.#puts, this.#blockReads, this.#rangeReads].map(({ queue }) => queue.onIdle()));
     await this.#local?.close();
   }
 
   /** Runs the work when there is room, under a signal that fires when the caller gives up or the client closes. */
-  async #run<T>(queue: PQueue, options: ReadOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #run<T>(
+    line: Line,
+    options: ReadOptions,
+    work: (signal: AbortSignal, timeoutMs: number) => Promise<T>,
+  ): Promise<T> {
     const closing = this.#closing.signal;
     closing.throwIfAborted();
+    const { queue, progress } = line;
     const priority = PRIORITY[options.priority ?? 'foreground'];
     const { signal } = options;
-    if (signal === undefined) return await queue.add(() => work(closing), { priority });
+    const askedMs = this.#clock.monotonicMs();
+    const turn = async (until: AbortSignal): Promise<T> => {
+      const leftMs = progress.deadlineOf(askedMs) - this.#clock.monotonicMs();
+      if (leftMs <= 0) throw standsStill(this.#timeoutMs);
+      const value = await work(until, leftMs);
+      progress.progress(this.#clock.monotonicMs());
+      return value;
+    };
+    if (signal === undefined) return await queue.add(() => turn(closing), { priority });
     if (signal.aborted) throw new CancelledError();
     // Not AbortSignal.any: its links to a long-lived signal stay for the life of that signal.
     const either = new AbortController();
@@ -219,7 +249,7 @@ export class ClusterBlockClient implements BlockClient {
     signal.addEventListener('abort', cancel);
     closing.addEventListener('abort', close);
     try {
-      return await queue.add(() => work(either.signal), { priority, signal: either.signal });
+      return await queue.add(() => turn(either.signal), { priority, signal: either.signal });
     } finally {
       signal.removeEventListener('abort', cancel);
       closing.removeEventListener('abort', close);
@@ -230,6 +260,12 @@ export class ClusterBlockClient implements BlockClient {
 /** The block client of one process. */
 export function createBlockClient(options: BlockClientOptions): ClusterBlockClient {
   return new ClusterBlockClient(options);
+}
+
+function standsStill(timeoutMs: number): UnavailableError {
+  return new UnavailableError(`blocks: no operation has got through for ${Math.round(timeoutMs)} ms`, {
+    remedy: 'Start the nodes that are down; `tatami status` names them.',
+  });
 }
 
 function wrongLength(id: BlockId, expected: number, actual: number): CorruptionError {

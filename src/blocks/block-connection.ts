@@ -21,6 +21,8 @@ export interface BlockConnectionOptions {
   /** What `tatami status` shows for this client. */
   readonly label: string;
   readonly log?: Logger;
+  /** Deadline of one operation; default DATA_TIMEOUT_MS. */
+  readonly timeoutMs?: number;
 }
 
 export interface BlockConnection {
@@ -57,7 +59,8 @@ async function wire(options: BlockConnectionOptions, release: () => void): Promi
     () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
     (news, _from, channel) => catalog.heard(news, channel),
   );
-  const client = createBlockClient({ env, network, catalog });
+  const { timeoutMs } = options;
+  const client = createBlockClient({ env, network, catalog, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
   return {
     client,
     network,

@@ -5,7 +5,7 @@
 import { locateCluster, type ClusterLocation } from '../cluster-location.ts';
 import { FsError, StateError, UnavailableError, UsageError } from '../errors.ts';
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
-import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES } from '../limits.ts';
+import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS } from '../limits.ts';
 import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply, type ListReply } from './block-messages.ts';
 import { findPool, placementOf } from './placement.ts';
 import { dataNodes } from '../catalog/document.ts';
@@ -30,6 +30,11 @@ export type ReplicatedConnectOptions = ClusterLocation & {
   readonly label?: string;
   /** Where the connection reports what no caller can be told. Default: nowhere. */
   readonly log?: Logger;
+  /**
+   * How long one operation waits for nodes that do not answer, in milliseconds, before it fails with UnavailableError.
+   * Default: 30,000.
+   */
+  readonly timeoutMs?: number;
 };
 
 /**
@@ -78,8 +83,18 @@ export class ReplicatedStore implements BlockStore {
     ]);
     const { seeds, key } = await locateCluster(createNodeEnv().disk, options);
     const env = createNodeEnv({ transport: createNodeTransport({ tlsKey: key.secret }) });
-    const { label = 'block store', log } = options;
-    const connection = await connectBlocks({ env, seeds, key, label, ...(log === undefined ? {} : { log }) });
+    const { label = 'block store', log, timeoutMs } = options;
+    if (timeoutMs !== undefined && !(timeoutMs >= OP_TIMEOUT_MIN_MS && timeoutMs <= OP_TIMEOUT_MAX_MS)) {
+      throw new UsageError(`timeoutMs is from ${OP_TIMEOUT_MIN_MS} to ${OP_TIMEOUT_MAX_MS}, not ${timeoutMs}`);
+    }
+    const connection = await connectBlocks({
+      env,
+      seeds,
+      key,
+      label,
+      ...(log === undefined ? {} : { log }),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
     return await ReplicatedStore.over(connection, pool);
   }
 

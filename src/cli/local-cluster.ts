@@ -27,6 +27,7 @@ import type { ProcessRecord } from './process-record.ts';
 import { spawnBackground } from './spawn.ts';
 import { thisUser } from './this-user.ts';
 import { newDirectory } from './new-directory.ts';
+import { forgetMount, lostFilesError, takeMountEnding } from './mount-registry.ts';
 
 /** A node replays its log and scans its newest pack before it is ready; on a slow disk that takes a while. */
 const NODE_READY_TIMEOUT_MS = 60_000;
@@ -193,11 +194,25 @@ export async function stopLocalCluster(files: ClusterFiles): Promise<ProcessReco
   const records = (await liveRecords(files.runPath)).filter((record) => record.pid !== process.pid);
   const mounts = records.filter((record) => record.role === 'mount');
   const nodes = records.filter((record) => record.role === 'node');
-  await stopProcesses(mounts, MOUNT_STOP_MS);
+  await stopProcesses(mounts, MOUNT_STOP_MS, ({ name }) =>
+    note(`${name} still writes what its programs left; it is given up after a while`),
+  );
+  const lost = await lostFiles(mounts);
   await stopProcesses(nodes, NODE_STOP_MS);
   await liveRecords(files.runPath);
   for (const path of mountPoints) await clearStaleMount(path);
+  if (lost !== undefined) throw lost;
   return [...mounts, ...nodes];
+}
+
+/** What the mounts that have ended say of data that they could not write. */
+async function lostFiles(mounts: readonly ProcessRecord[]): Promise<Error | undefined> {
+  for (const { name, realMountPoint = name, pid, logFile } of mounts) {
+    const ending = await takeMountEnding(realMountPoint, pid);
+    await forgetMount(realMountPoint);
+    if (ending !== undefined && ending.lost.length > 0) return lostFilesError(name, ending.lost, logFile);
+  }
+  return undefined;
 }
 
 /** What a mount process that was killed leaves: a directory that answers ENOTCONN to everyone. */

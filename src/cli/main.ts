@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
+import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS } from '../limits.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { endQuietlyWithoutReader } from './interruption.ts';
 import { addNodeCommands } from './node-program.ts';
@@ -30,6 +31,9 @@ Environment:
   TATAMI_TOKEN                     the same as --token of \`tatami node join\`
   TATAMI_DEBUG                     print stack traces with errors`;
 
+const TIMEOUT_HELP = 'how long an operation of the mount waits for nodes that do not answer, in seconds (default 30)';
+const seconds = count(OP_TIMEOUT_MIN_MS / 1_000, OP_TIMEOUT_MAX_MS / 1_000);
+
 function buildProgram(): Command {
   const program = new Command('tatami')
     .description('tatamifs: a distributed filesystem of replicated metadata and striped blocks')
@@ -50,6 +54,7 @@ function buildProgram(): Command {
     .option('--nodes <n>', 'nodes of a new cluster', count(1, 64))
     .option('--copies <n>', 'copies of each block in a new cluster (default 3, or as many as nodes)', count(1, 16))
     .option('--detach', 'return as soon as the mount answers')
+    .option('--timeout <s>', TIMEOUT_HELP, seconds)
     .addOption(
       new Option('--binding <name>', 'how to reach the kernel')
         .choices(['auto', 'dev-fuse', 'fuse-native'])
@@ -89,6 +94,7 @@ function buildProgram(): Command {
         'how long names and attributes may be cached; 0 turns it off',
         count(0, 3_600_000),
       )
+      .option('--timeout <s>', TIMEOUT_HELP, seconds)
       .addOption(
         new Option('--binding <name>', 'how to reach the kernel')
           .choices(['auto', 'dev-fuse', 'fuse-native'])
@@ -97,7 +103,7 @@ function buildProgram(): Command {
   ).action(async (directory, options) => (await import('./commands/mount.ts')).mount(directory, options));
   program
     .command('umount')
-    .description('unmount')
+    .description('unmount, and wait until all is written; files that lost data are named')
     .argument('<dir>', 'the mount point')
     .option('--force', 'even if files are open: they get errors')
     .action(async (directory, options) => (await import('./commands/umount.ts')).umount(directory, options));

@@ -16,18 +16,34 @@ export interface ProcessRecord {
   readonly startTicks: string;
   readonly address?: string;
   readonly mountPoint?: string;
+  /** The same without symbolic links. */
+  readonly realMountPoint?: string;
+  /** Mounts: how long it may take to write its last data. */
+  readonly closeTimeoutMs?: number;
+  readonly logFile?: string;
 }
 
 /** Start time of a live (not zombie) process, or undefined. */
 export async function startTicksOf(pid: number): Promise<string | undefined> {
+  const fields = await statOf(pid);
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+}
+
+/** Fields of /proc/PID/stat after the command's name; none if there is no such process. */
+async function statOf(pid: number): Promise<string[]> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
     // The command's name is in parentheses and may itself hold spaces and parentheses.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch {
-    return undefined;
+    return [];
   }
+}
+
+/** Whether it was stopped (SIGSTOP): it then does nothing until it is let go on. */
+export async function isStopped(record: ProcessRecord): Promise<boolean> {
+  const [state] = await statOf(record.pid);
+  return state === 'T' && (await isAlive(record));
 }
 
 export async function writeRecord(path: string, record: Omit<ProcessRecord, 'startTicks'>): Promise<void> {
@@ -37,6 +53,9 @@ export async function writeRecord(path: string, record: Omit<ProcessRecord, 'sta
   await writeFile(`${path}.tmp`, `${JSON.stringify({ ...record, startTicks })}\n`);
   await rename(`${path}.tmp`, path);
 }
+
+/** What a mount needs to end besides writing: unmounting by force, its session. */
+export const MOUNT_END_MARGIN_MS = 25_000;
 
 /** Mount points of all records, of dead processes too. */
 export async function recordedMountPoints(directory: string): Promise<string[]> {
@@ -60,7 +79,7 @@ export async function liveRecords(directory: string): Promise<ProcessRecord[]> {
   return records;
 }
 
-async function readRecord(path: string): Promise<ProcessRecord | undefined> {
+export async function readRecord(path: string): Promise<ProcessRecord | undefined> {
   try {
     const record = JSON.parse(await readFile(path, 'utf8')) as ProcessRecord;
     return Number.isInteger(record.pid) && record.pid > 1 ? record : undefined;
@@ -84,10 +103,25 @@ export async function waitGone(records: readonly ProcessRecord[], timeoutMs: num
   }
 }
 
-/** Asks the processes to stop; ends by force those that have not after `graceMs`. */
-export async function stopProcesses(records: readonly ProcessRecord[], graceMs: number): Promise<void> {
+/**
+ * Asks the processes to stop; ends by force those that have not after `graceMs`. Mounts that are still at work then are
+ * given the time that they may take to write their last data; `waiting` is told.
+ */
+export async function stopProcesses(
+  records: readonly ProcessRecord[],
+  graceMs: number,
+  waiting: (record: ProcessRecord) => void = () => undefined,
+): Promise<void> {
   await signalAll(records, 'SIGTERM');
   if (await waitGone(records, graceMs)) return;
+  await Promise.all(
+    records.map(async (record) => {
+      const { closeTimeoutMs } = record;
+      if (closeTimeoutMs === undefined || !(await isAlive(record)) || (await isStopped(record))) return;
+      waiting(record);
+      await waitGone([record], closeTimeoutMs + MOUNT_END_MARGIN_MS);
+    }),
+  );
   await signalAll(records, 'SIGKILL');
   await waitGone(records, 2_000);
 }

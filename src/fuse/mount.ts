@@ -10,6 +10,7 @@ import { findMount, type MountEntry } from './mount-table.ts';
 import { FS_TYPE, inspectMountPoint, prepareMountPoint, readMountTable } from './mount-point.ts';
 import { MAX_IO_BYTES } from './protocol.ts';
 import { FuseSession } from './session.ts';
+import { isThreadEnding } from './thread-signals.ts';
 import { runTool, runUnmount } from './tools.ts';
 import type { BindingName, FuseLog, FuseMount, FuseMountOptions, MountEnd } from './types.ts';
 
@@ -34,6 +35,8 @@ const DEFAULT_READ_AHEAD_BYTES = 4 * MiB;
 /** The kernel asks INIT at once; slower than this is a machine that cannot work. */
 const INIT_TIMEOUT_MS = 15_000;
 const UNMOUNT_TIMEOUT_MS = 5_000;
+/** Of a thread that was interrupted and waits on, it is looked this often whether it is killed. */
+const INTERRUPTED_LOOK_MS = 200;
 
 /** Which binding `auto` means on this machine, and why, in words. */
 export function chooseBinding(wanted: FuseMountOptions['binding'] = 'auto'): { binding: BindingName; reason: string } {
@@ -97,8 +100,18 @@ async function serve(
 ): Promise<FuseMount> {
   const maxReadAheadBytes = options.maxReadAheadBytes ?? DEFAULT_READ_AHEAD_BYTES;
   let session!: FuseSession;
+  let looking: NodeJS.Timeout | undefined;
+  const lookAgain = (): void => {
+    looking = session.lookAtInterrupted() ? setTimeout(lookAgain, INTERRUPTED_LOOK_MS) : undefined;
+  };
   const ready = new Promise<void>((resolve) => {
-    session = new FuseSession(ops, device, { maxReadAheadBytes, log, onReady: resolve });
+    session = new FuseSession(ops, device, {
+      maxReadAheadBytes,
+      log,
+      onReady: resolve,
+      isEnding: isThreadEnding,
+      onInterrupted: () => (looking ??= setTimeout(lookAgain, INTERRUPTED_LOOK_MS)),
+    });
   });
   device.start((message) => session.handle(message), options.outstandingReads ?? 0);
   const closed = device.closed.then((end) => {

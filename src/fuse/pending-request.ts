@@ -13,6 +13,8 @@ export class PendingRequest implements Caller {
   readonly ino: Ino;
   /** Meaning by opcode: bytes asked for (read, readdir, getxattr). */
   size = 0;
+  /** Before what works on it has ended: its caller is about to die. */
+  answered = false;
   #controller: AbortController | undefined;
   #interrupted = false;
 

@@ -78,6 +78,8 @@ class Harness {
   readonly logged: string[] = [];
   readonly session: FuseSession;
   refuse = false;
+  ending = true;
+  interrupted = 0;
   readonly #buffer = Buffer.alloc(REQUEST_BUFFER_BYTES, 0xee);
 
   constructor(answers: Parameters<typeof recordingOps>[0] = {}) {
@@ -94,6 +96,8 @@ class Harness {
     this.session = new FuseSession(recordingOps(answers, this.calls), sink, {
       maxReadAheadBytes: 4 << 20,
       log: (text) => this.logged.push(text),
+      isEnding: () => this.ending,
+      onInterrupted: () => this.interrupted++,
     });
   }
 
@@ -354,19 +358,51 @@ describe('failures', () => {
 });
 
 describe('INTERRUPT', () => {
-  it('fires the signal of the request that waits, which then ends with EINTR', async () => {
+  it('fires the signal of the request that waits, and ends it with EINTR at once', async () => {
     const harness = new Harness({
       read: (caller: Caller) =>
         new Promise((_, reject) => caller.signal?.addEventListener('abort', () => reject(new CancelledError()))),
     });
     harness.ask(Opcode.READ, body(u64(9), u64(0), u32(5), u32(0), u64(0), u32(0), u32(0)), 10);
     harness.ask(Opcode.INTERRUPT, body(u64(10)), 11);
-    expect(harness.replies).toEqual([]);
     await Promise.resolve();
     await Promise.resolve();
+    expect(harness.replies).toHaveLength(1);
     expect(harness.lastErrno).toBe(ERRNO_NUMBERS.EINTR);
     expect(harness.replies[0]!.readUInt32LE(8)).toBe(10);
     expect(harness.logged).toEqual([]);
+  });
+
+  it('ends a request only once its thread is about to die, and gives back what came of it after all', async () => {
+    let opened!: (value: unknown) => void;
+    const harness = new Harness({ open: () => new Promise((resolve) => (opened = resolve)) });
+    harness.ending = false;
+    harness.ask(Opcode.OPEN, body(u32(0), u32(0)), 10);
+    harness.ask(Opcode.INTERRUPT, body(u64(10)), 11);
+    expect(harness.interrupted).toBe(1);
+    expect(harness.session.lookAtInterrupted()).toBe(true);
+    expect(harness.replies).toEqual([]);
+    harness.ending = true;
+    expect(harness.session.lookAtInterrupted()).toBe(false);
+    expect(harness.lastErrno).toBe(ERRNO_NUMBERS.EINTR);
+    opened({ handle: 77, keepCache: false });
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(harness.replies).toHaveLength(1);
+    expect(harness.calls.at(-1)).toBe('release(77)');
+  });
+
+  it('a request of a thread that goes on is answered as if there had been no signal', async () => {
+    let opened!: (value: unknown) => void;
+    const harness = new Harness({ open: () => new Promise((resolve) => (opened = resolve)) });
+    harness.ending = false;
+    harness.ask(Opcode.OPEN, body(u32(0), u32(0)), 10);
+    harness.ask(Opcode.INTERRUPT, body(u64(10)), 11);
+    opened({ handle: 77, keepCache: false });
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(harness.lastErrno).toBeCloseTo(0);
+    expect(harness.session.lookAtInterrupted()).toBe(false);
   });
 
   it('a signal that is asked for after the interrupt has fired already', () => {

@@ -4,6 +4,10 @@
  *
  * Answers known at once are sent before `handle` returns, from one reused buffer and without a promise; only
  * requests that wait are remembered, for INTERRUPT. Every request but the forgets is answered exactly once.
+ *
+ * The kernel says INTERRUPT for any signal, and cannot say which. A program that handles its signals (a timer, a child
+ * that ended) does not expect EINTR of mkdir or fsync, and on local disks never gets it: as in NFS, only a thread that is
+ * about to die ends its requests (docs/decisions/0009-which-signals-interrupt.md). It then ends them at once, whatever they wait for.
  */
 import { CancelledError, FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
@@ -32,6 +36,10 @@ export interface SessionOptions {
   readonly log: FuseLog;
   /** The kernel and we agree; requests may come. */
   readonly onReady?: () => void;
+  /** Whether this thread is about to die of a signal. Without it every INTERRUPT ends its request. */
+  readonly isEnding?: (pid: number) => boolean;
+  /** A request was interrupted, but its thread goes on: {@link FuseSession.lookAtInterrupted} is to be called for a while. */
+  readonly onInterrupted?: () => void;
 }
 
 const BODY = p.IN_HEADER_BYTES;
@@ -59,6 +67,8 @@ export class FuseSession {
   readonly #options: SessionOptions;
   /** Requests that were not answered at once, by `unique`. */
   readonly #pending = new Map<number, PendingRequest>();
+  /** Of these, the interrupted ones: the kernel says so once, and the thread may be killed later. */
+  readonly #interrupted = new Set<PendingRequest>();
   readonly #out = Buffer.alloc(DATA + p.READDIR_MAX_BYTES + 1024);
   readonly #view = new DataView(this.#out.buffer, this.#out.byteOffset, this.#out.byteLength);
   #ready = false;
@@ -98,6 +108,7 @@ export class FuseSession {
   end(): void {
     for (const waiting of this.#pending.values()) waiting.interrupt();
     this.#pending.clear();
+    this.#interrupted.clear();
   }
 
   #dispatch(opcode: number, from: PendingRequest, message: RequestBytes): void {
@@ -237,7 +248,7 @@ export class FuseSession {
     this.#pending.set(from.unique, from);
     result.then(
       (value) => {
-        this.#pending.delete(from.unique);
+        this.#forgetPending(from);
         try {
           answer(from, value);
         } catch (error) {
@@ -245,10 +256,15 @@ export class FuseSession {
         }
       },
       (error: unknown) => {
-        this.#pending.delete(from.unique);
-        this.#fail(from, error);
+        this.#forgetPending(from);
+        if (!from.answered) this.#fail(from, error);
       },
     );
+  }
+
+  #forgetPending(from: PendingRequest): void {
+    this.#pending.delete(from.unique);
+    this.#interrupted.delete(from);
   }
 
   #fail(from: PendingRequest, error: unknown): void {
@@ -302,6 +318,7 @@ export class FuseSession {
         ? own
         : Promise.resolve(own).then(({ attr }) => this.#ops.getattr(from, attr.parent || attr.ino, undefined));
     this.#settle(from, wanted, (to: PendingRequest, { attr, attrTimeoutMs }: AttrReply) => {
+      if (to.answered) return;
       this.#ops.remember(attr.ino);
       this.#sendEntry(to, { attr, attrTimeoutMs, entryTimeoutMs: 0 });
     });
@@ -325,13 +342,31 @@ export class FuseSession {
   }
 
   /**
-   * The interrupted request gets its signal and is answered by whoever works on it. If it is unknown, it was answered
-   * already (the kernel then ignores this reply) or the two overtook each other: EAGAIN makes the kernel repeat it.
+   * If the interrupted request is unknown, it was answered already (the kernel then ignores this reply) or the two
+   * overtook each other: EAGAIN makes the kernel repeat it.
    */
   #interrupt(from: PendingRequest, unique: number): void {
     const target = this.#pending.get(unique);
-    if (target === undefined) this.#sendError(from, ERRNO_NUMBERS.EAGAIN);
-    else target.interrupt();
+    if (target === undefined) return this.#sendError(from, ERRNO_NUMBERS.EAGAIN);
+    if (this.#endInterrupted(target)) return;
+    this.#interrupted.add(target);
+    this.#options.onInterrupted?.();
+  }
+
+  /** Ends the interrupted requests of threads that are about to die by now. True while there are others. */
+  lookAtInterrupted(): boolean {
+    for (const waiting of this.#interrupted) this.#endInterrupted(waiting);
+    return this.#interrupted.size > 0;
+  }
+
+  /** Answered here: what works on it may not look at its signal. What it yields after all is given back. */
+  #endInterrupted(target: PendingRequest): boolean {
+    if (this.#options.isEnding?.(target.pid) === false) return false;
+    this.#forgetPending(target);
+    target.interrupt();
+    this.#sendError(target, ERRNO_NUMBERS.EINTR);
+    target.answered = true;
+    return true;
   }
 
   // Replies. Fields, so that passing one on makes no closure.
@@ -362,6 +397,7 @@ export class FuseSession {
   };
 
   readonly #sendRead: Answer<ReadResult> = (to, result) => {
+    if (to.answered) return result.release?.();
     let total = 0;
     for (const chunk of result.chunks) total += chunk.length;
     if (total > to.size) throw new FsError('EIO', `a read of ${to.size} bytes was answered with ${total}`);
@@ -414,6 +450,7 @@ export class FuseSession {
   };
 
   readonly #sendDirPlus: Answer<readonly DirItem[]> = (to, items) => {
+    if (to.answered) return;
     let at = DATA;
     for (const item of items) {
       const next = reply.encodeDirentPlus(this.#out, this.#view, at, DATA + to.size, item);
@@ -434,6 +471,7 @@ export class FuseSession {
   }
 
   #send(to: PendingRequest, length: number): boolean {
+    if (to.answered) return false;
     reply.encodeHeader(this.#view, length, 0, to.unique);
     return this.#sink.send(this.#out, length);
   }

@@ -1,6 +1,9 @@
 /**
  * The client of the metadata groups: finds the primary by inode, tries again under the same request id until the
  * deadline, and so applies each mutation exactly once whatever is lost on the way.
+ *
+ * A client that was cut off for longer than its lease has no session any more. It then begins another by itself and
+ * goes on; what belonged to the old one is lost, and whoever kept it is told (`onSessionLost`).
  */
 import { groupOfIno } from '../catalog/document.ts';
 import type { CatalogService, Group } from '../catalog/types.ts';
@@ -41,11 +44,17 @@ export interface MetaClientOptions {
   /** Shown with the session. */
   readonly label: string;
   readonly leaseMs?: number;
+  /** Of a call, all retries included; default META_TIMEOUT_MS. */
+  readonly timeoutMs?: number;
 }
 
 interface CallOptions {
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+}
+
+interface DeadlineOptions extends CallOptions {
+  readonly deadlineMs: number;
 }
 
 const NO_OPTIONS: CallOptions = {};
@@ -58,7 +67,7 @@ export async function connectMeta(options: MetaClientOptions): Promise<RemoteMet
 }
 
 export class RemoteMetaClient implements MetaClient {
-  readonly sessionId: SessionId;
+  #sessionId: SessionId;
   readonly #o: MetaClientOptions;
   readonly #leaseMs: number;
   readonly #closing = new AbortController();
@@ -66,24 +75,58 @@ export class RemoteMetaClient implements MetaClient {
   readonly #unanswered = new Set<number>();
   #nextRequestId = 1;
   readonly #primaries: PrimaryWatch;
+  readonly #lostCallbacks: (() => void)[] = [];
   #timer: Timer | undefined;
-  #expired = false;
+  /** Another session is being opened, until it is: changes wait for it. */
+  #renewal: Promise<void> | undefined;
 
   constructor(options: MetaClientOptions) {
     this.#o = options;
     this.#leaseMs = options.leaseMs ?? SESSION_LEASE_MS;
-    this.sessionId = Buffer.from(options.env.random.bytes(16)).toString('hex') as SessionId;
+    this.#sessionId = this.#newSessionId();
     this.#primaries = new PrimaryWatch(options.env, options.catalog);
   }
 
+  /** The session that changes are made under; another one after it has expired. */
+  get sessionId(): SessionId {
+    return this.#sessionId;
+  }
+
   async open(): Promise<void> {
-    const { label } = this.#o;
-    const fields = { session: this.sessionId, leaseMs: this.#leaseMs, label };
-    await this.#everyGroup((group) => this.#callWith(group, metaMethods.openSession, fields, NO_OPTIONS));
+    await this.#openSession(this.#sessionId);
     this.#keepAliveLater();
   }
 
+  /** Called each time the session has expired, before anything is done under another one. */
+  onSessionLost(callback: () => void): void {
+    this.#lostCallbacks.push(callback);
+  }
+
   async mutate(mutation: Mutation, options: CallOptions = NO_OPTIONS): Promise<MutationResult> {
+    const { clock } = this.#o.env;
+    const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? this.#timeoutMs);
+    for (;;) {
+      if (this.#renewal !== undefined) await this.#renewed(deadlineMs, options.signal);
+      const session = this.#sessionId;
+      const tried = { count: 0 };
+      try {
+        return await this.#mutateIn(session, mutation, { ...options, deadlineMs }, tried);
+      } catch (error) {
+        if (!(error instanceof SessionExpiredError)) throw error;
+        this.#sessionLost(session);
+        // Refused at the first try, it was not done, and can be under the next session. But not what was written under the
+        // old one: its locks are gone, and others may have written since.
+        if (tried.count > 1 || mutation.op === 'commit' || clock.monotonicMs() >= deadlineMs) throw error;
+      }
+    }
+  }
+
+  async #mutateIn(
+    session: SessionId,
+    mutation: Mutation,
+    options: DeadlineOptions,
+    tried: { count: number },
+  ): Promise<MutationResult> {
     const requestId = this.#nextRequestId++;
     this.#unanswered.add(requestId);
     let answered = false;
@@ -92,16 +135,17 @@ export class RemoteMetaClient implements MetaClient {
         () => this.#groupOf(targetOf(mutation)),
         metaMethods.mutate,
         (group) => {
+          tried.count++;
           // The lowest id whose answer is not known: results below it may be forgotten.
           const [ackedBelow = requestId] = this.#unanswered;
-          return encodeMutateRequest(group, { session: this.sessionId, requestId, ackedBelow }, mutation);
+          return encodeMutateRequest(group, { session, requestId, ackedBelow }, mutation);
         },
         options,
       );
       answered = true;
       if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.mutate is not bytes');
       const outcome = decodeOutcome(reply);
-      if (!outcome.ok) throw this.#noticed(outcomeError(outcome.code));
+      if (!outcome.ok) throw outcomeError(outcome.code);
       return outcome.result;
     } finally {
       // After a timeout the answer may still be on its way, but nobody will ask for it again.
@@ -118,7 +162,7 @@ export class RemoteMetaClient implements MetaClient {
       () => this.#groupOf(inoOf(query)),
       metaMethods.query,
       (group) => encodeQueryRequest(group, query),
-      options,
+      this.#withDeadline(options),
     );
     if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.query is not bytes');
     return decodeQueryResult(query.op, reply);
@@ -137,7 +181,7 @@ export class RemoteMetaClient implements MetaClient {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#timer?.cancel();
-    const fields = { session: this.sessionId };
+    const fields = { session: this.#sessionId };
     await this.#everyGroup((group) =>
       this.#callWith(group, metaMethods.endSession, fields, { timeoutMs: 1_000 }),
     ).catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the session was left to expire'));
@@ -155,7 +199,7 @@ export class RemoteMetaClient implements MetaClient {
       () => group,
       method,
       (id) => ({ ...fields, group: id }),
-      options,
+      this.#withDeadline(options),
     );
   }
 
@@ -168,15 +212,13 @@ export class RemoteMetaClient implements MetaClient {
     groupNow: () => Group,
     method: string,
     headerFor: (group: string) => unknown,
-    options: CallOptions,
+    options: DeadlineOptions,
   ): Promise<unknown> {
     const { clock } = this.#o.env;
-    const { signal } = options;
-    const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? META_TIMEOUT_MS);
+    const { signal, deadlineMs } = options;
     let epoch: Epoch | undefined;
     for (let attempt = 0; ; attempt++) {
       if (this.#closing.signal.aborted) throw new CancelledError('the client is closed');
-      if (this.#expired) throw this.#expiredError();
       // By id, in the newest catalog: the primary may have changed since the last attempt.
       const wanted = groupNow();
       const group = this.#o.catalog.current().groups.find((candidate) => candidate.id === wanted.id) ?? wanted;
@@ -188,10 +230,10 @@ export class RemoteMetaClient implements MetaClient {
         return await this.#attempt(era, method, headerFor(group.id), timeoutMs, signal);
       } catch (error) {
         if (era.moved.aborted && signal?.aborted !== true) continue;
-        if (!(error instanceof TatamiError) || !PASSING.has(error.code)) throw this.#noticed(error);
+        if (!(error instanceof TatamiError) || !PASSING.has(error.code)) throw error;
         if (ABOUT_THE_NODE.has(error.code)) this.#primaries.suspect(era.primary);
         const waitMs = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** attempt);
-        if (clock.monotonicMs() + waitMs >= deadlineMs) throw lateError(method, group, error);
+        if (clock.monotonicMs() + waitMs >= deadlineMs) throw this.#lateError(method, group, error);
         await this.#pause(waitMs, era.changed, signal);
       }
     }
@@ -226,35 +268,97 @@ export class RemoteMetaClient implements MetaClient {
     }
   }
 
-  #noticed(error: unknown): unknown {
-    if (error instanceof SessionExpiredError) this.#expired = true;
-    return error;
+  // The session
+
+  #newSessionId(): SessionId {
+    return Buffer.from(this.#o.env.random.bytes(16)).toString('hex') as SessionId;
   }
 
-  #expiredError(): SessionExpiredError {
-    return new SessionExpiredError('the session of this client has expired: it was not heard of for too long', {
-      remedy: 'Mount (or connect) again. What had not been written is lost; it is named in the log.',
+  async #openSession(session: SessionId): Promise<void> {
+    const fields = { session, leaseMs: this.#leaseMs, label: this.#o.label };
+    await this.#everyGroup((group) => this.#callWith(group, metaMethods.openSession, fields, NO_OPTIONS));
+  }
+
+  /** A group has refused it as unknown or expired: another is begun, unless it was already. */
+  #sessionLost(session: SessionId): void {
+    if (session !== this.#sessionId || this.#renewal !== undefined || this.#closing.signal.aborted) return;
+    this.#sessionId = this.#newSessionId();
+    this.#o.log.warn({}, 'the session has expired: it was not heard of for too long; another is begun');
+    this.#renewal = this.#renew().finally(() => (this.#renewal = undefined));
+    for (const callback of this.#lostCallbacks) callback();
+  }
+
+  /** Tries until it is open, or the client is closed. */
+  async #renew(): Promise<void> {
+    while (!this.#closing.signal.aborted) {
+      try {
+        return await this.#openSession(this.#sessionId);
+      } catch (error) {
+        this.#o.log.warn({ error: String(error) }, 'no other session could be begun; trying again');
+        await this.#o.env.clock.sleep(RETRY_MOST_MS, this.#closing.signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #renewed(deadlineMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const { clock } = this.#o.env;
+    const over = new AbortController();
+    const { signal: either, release } = eitherSignal(over.signal, signal);
+    const late = clock.sleep(Math.max(0, deadlineMs - clock.monotonicMs()), either).then(() => {
+      throw new TimeoutError('the session has expired, and no other could be begun in time', {
+        remedy: 'See `tatami status`: which node is down, and what to do.',
+      });
     });
+    try {
+      await Promise.race([this.#renewal, late]);
+    } finally {
+      late.catch(() => undefined);
+      over.abort();
+      release();
+    }
   }
 
   #keepAliveLater(): void {
     this.#timer = this.#o.env.clock.setTimer(this.#leaseMs / 3, () => {
-      const fields = { session: this.sessionId };
+      const session = this.#sessionId;
       const options = { timeoutMs: this.#leaseMs / 3 };
-      this.#everyGroup((group) => this.#callWith(group, metaMethods.keepAlive, fields, options))
-        .catch((error: unknown) => this.#o.log.warn({ error: String(error) }, 'the session could not be kept alive'))
+      this.#everyGroup((group) => this.#callWith(group, metaMethods.keepAlive, { session }, options))
+        .catch((error: unknown) => {
+          if (error instanceof SessionExpiredError) this.#sessionLost(session);
+          else this.#o.log.warn({ error: String(error) }, 'the session could not be kept alive');
+        })
         .finally(() => {
-          if (!this.#closing.signal.aborted && !this.#expired) this.#keepAliveLater();
+          if (!this.#closing.signal.aborted) this.#keepAliveLater();
         });
     });
   }
-}
 
-function lateError(method: string, group: Group, cause: TatamiError): TatamiError {
-  return new TimeoutError(`${method}: group ${group.id} did not answer in time (${cause.message})`, {
-    cause,
-    remedy: 'See `tatami status`: which node is down, and what to do.',
-  });
+  get #timeoutMs(): number {
+    return this.#o.timeoutMs ?? META_TIMEOUT_MS;
+  }
+
+  #withDeadline(options: CallOptions): DeadlineOptions {
+    const deadlineMs = this.#o.env.clock.monotonicMs() + (options.timeoutMs ?? this.#timeoutMs);
+    return { ...options, deadlineMs };
+  }
+
+  /** Names what is missing, as far as it can be seen from here. */
+  #lateError(method: string, group: Group, cause: TatamiError): TatamiError {
+    const { catalog, network } = this.#o;
+    const down = catalog
+      .current()
+      .nodes.map(({ id }) => id)
+      .filter((id) => network.peer(id).state === 'down');
+    const missing = down.length === 0 ? '' : `; not reached: ${down.join(', ')}`;
+    return new TimeoutError(`${method}: group ${group.id} did not answer in time (${cause.message})${missing}`, {
+      cause,
+      info: { group: group.id, down },
+      remedy:
+        down.length === 0
+          ? 'See `tatami status`: which node is missing, and what to do.'
+          : `Start what is down (${down.join(', ')}); \`tatami status\` says which of them are needed.`,
+    });
+  }
 }
 
 /** The inode whose tablet decides: for entries of a directory, the directory. */

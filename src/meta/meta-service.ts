@@ -7,6 +7,7 @@ import type { Env } from '../env.ts';
 import { FormatError, SessionExpiredError, UnavailableError } from '../errors.ts';
 import type { GroupId, NodeId, SessionId } from '../ids.ts';
 import type { Logger } from '../log.ts';
+import { SESSION_LEASE_MAX_MS } from '../limits.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
 import { GroupMember } from './group/member.ts';
 import type { GroupBounds } from './group/member-options.ts';
@@ -27,9 +28,6 @@ export const metaMethods = {
   endSession: 'meta.endSession',
   gcBarrier: 'meta.gcBarrier',
 } as const;
-
-/** Longest lease a client may ask for. */
-const LEASE_MAX_MS = 3_600_000;
 
 export interface MetaServiceOptions {
   readonly self: NodeId;
@@ -174,7 +172,7 @@ export class MetaService {
     const member = this.#of(request);
     const fields = fieldsOf(request);
     const session = sessionOf(request);
-    const leaseMs = Math.min(integer(fields['leaseMs'], 'leaseMs'), LEASE_MAX_MS);
+    const leaseMs = Math.min(integer(fields['leaseMs'], 'leaseMs'), SESSION_LEASE_MAX_MS);
     const label = typeof fields['label'] === 'string' ? fields['label'].slice(0, 255) : '';
     member.heardOfSession(session);
     const nowNs = member.nowNs();
@@ -190,7 +188,8 @@ export class MetaService {
     member.requirePrimary();
     if (member.status().serving && !member.hasSession(session)) {
       throw new SessionExpiredError('this session is unknown to the group or has expired', {
-        remedy: 'Open a new session (mount again); changes that were not yet committed are lost.',
+        remedy:
+          'A mount begins another by itself and goes on; what it had not yet written is lost, and named in its log.',
       });
     }
     member.heardOfSession(session);

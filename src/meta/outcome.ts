@@ -42,7 +42,8 @@ export function outcomeError(code: RefusalCode): TatamiError {
   switch (code) {
     case 'ERR_SESSION_EXPIRED':
       return new SessionExpiredError('this session is unknown to the group or has expired', {
-        remedy: 'Open a new session (mount again); changes that were not yet committed are lost.',
+        remedy:
+          'A mount begins another by itself and goes on; what it had not yet written is lost, and named in its log.',
       });
     case 'ERR_STALE_BLOCKS':
       return new StaleBlocksError('the blocks were put before the last garbage collection began; put them again');

@@ -3,6 +3,7 @@
  * nodes are asked for a newer catalog when one does not answer. So a fail-over costs a client little more than it costs
  * the group.
  */
+import { setMaxListeners } from 'node:events';
 import type { CatalogService, Group } from '../catalog/types.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Epoch, NodeId } from '../ids.ts';
@@ -55,6 +56,8 @@ export class PrimaryWatch {
     const { epoch, primary } = group;
     const move = known?.primary === primary ? known.move : new AbortController();
     const change = new AbortController();
+    // Every call that is on its way listens, and takes its listener away at its end.
+    setMaxListeners(0, move.signal, change.signal);
     const made = { epoch, primary, move, change, moved: move.signal, changed: change.signal };
     this.#eras.set(group.id, made);
     return made;

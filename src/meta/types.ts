@@ -197,7 +197,10 @@ export type QueryOf<Op extends Query['op']> = Extract<Query, { op: Op }>;
 
 /** What vfs and upkeep need of the metadata layer. Retries, fail-over and exactly-once are below it. */
 export interface MetaClient {
+  /** Another one after it has expired. */
   readonly sessionId: SessionId;
+  /** Calls back each time the session has expired: what was not committed, and unlinked open files, are lost. */
+  onSessionLost?(callback: () => void): void;
   /** FsError for the file conditions; UnavailableError or TimeoutError when the deadline passes; StaleBlocksError; SessionExpiredError. */
   mutate(
     mutation: Mutation,

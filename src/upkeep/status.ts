@@ -43,6 +43,8 @@ export interface NodeReport {
   readonly readBytes: number;
   readonly writtenBytes: number;
   readonly residentBytes: number;
+  /** How long its event loop stood still at most in the last ten minutes. */
+  readonly longestPauseMs?: number;
   readonly groups: readonly GroupStatus[];
   readonly mounts: readonly MountReport[];
 }

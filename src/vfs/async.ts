@@ -1,6 +1,7 @@
 /** Deadlines, mutual exclusion and interruption for promises; all time comes from the environment's clock. */
 import type { Clock } from '../env.ts';
-import { FsError, TimeoutError } from '../errors.ts';
+import { FsError, TimeoutError, UnavailableError } from '../errors.ts';
+import { mayPass, pauseMs } from './fs-errors.ts';
 
 /** Runs one function at a time, in the order of arrival. */
 export class Mutex {
@@ -49,6 +50,34 @@ export async function withDeadline<T>(
       },
     );
   });
+}
+
+/**
+ * Tries again and again while the condition may pass and `untilMs` has not come. What it ends with is the latest reason
+ * that was given, if there was one, rather than that the time was over.
+ */
+export async function untilDeadline<T>(
+  clock: Clock,
+  untilMs: number,
+  what: string,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const startedMs = clock.monotonicMs();
+  let reason: Error | undefined;
+  for (let attempt = 0; ; attempt += 1) {
+    const leftMs = untilMs - clock.monotonicMs();
+    if (leftMs <= 0) throw reason ?? new UnavailableError(`${what}: nothing has got through for too long`);
+    try {
+      return await withDeadline(clock, leftMs, what, work);
+    } catch (error) {
+      const isOver = error instanceof TimeoutError && clock.monotonicMs() >= untilMs;
+      if (isOver) throw reason ?? new TimeoutError(`${what} took longer than ${Math.round(untilMs - startedMs)} ms`);
+      reason = error instanceof Error ? error : new Error(String(error));
+      const pause = pauseMs(attempt);
+      if (!mayPass(error) || clock.monotonicMs() + pause >= untilMs) throw error;
+      await clock.sleep(pause);
+    }
+  }
 }
 
 /** The promise, or EINTR as soon as the signal fires; the work behind it goes on. */

@@ -4,10 +4,8 @@
  */
 import type { BlockClient } from '../blocks/types.ts';
 import type { Clock } from '../env.ts';
-import { TimeoutError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
-import { withDeadline } from './async.ts';
-import { mayPass, pauseMs } from './fs-errors.ts';
+import { untilDeadline } from './async.ts';
 import { READ_PAGE_BYTES } from './options.ts';
 
 export type Priority = 'foreground' | 'readahead';
@@ -203,17 +201,7 @@ export class BlockCache {
 
   /** Tries until the deadline while the condition may pass. */
   async #attempts(read: (signal: AbortSignal) => Promise<Uint8Array>): Promise<Uint8Array> {
-    const deadline = this.#clock.monotonicMs() + this.#timeoutMs;
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        return await withDeadline(this.#clock, deadline - this.#clock.monotonicMs(), 'reading a block', read);
-      } catch (error) {
-        const pause = pauseMs(attempt);
-        if (!mayPass(error) || this.#clock.monotonicMs() + pause >= deadline) throw error;
-        if (error instanceof TimeoutError && deadline - this.#clock.monotonicMs() <= pause) throw error;
-        await this.#clock.sleep(pause);
-      }
-    }
+    return await untilDeadline(this.#clock, this.#clock.monotonicMs() + this.#timeoutMs, 'reading a block', read);
   }
 
   #add(key: string, bytes: number): CachedBlock {

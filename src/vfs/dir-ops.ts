@@ -72,7 +72,7 @@ export class DirOps {
 
   #withAttr(parent: Ino, listed: ListedName, nextOffset: number): DirItem {
     const { name, ino, type, attr } = listed;
-    const { inodes, names, clock, limits } = this.#state;
+    const { inodes, clock, limits } = this.#state;
     if (attr === undefined) return { name, ino, type, nextOffset };
     const expiresMs = listed.fetchedMs + limits.attrTimeoutMs;
     const known = inodes.get(ino);
@@ -82,7 +82,7 @@ export class DirOps {
         ? known
         : inodes.accept(attr, listed.askedAt, expiresMs, false);
     const left = Math.max(0, expiresMs - clock.monotonicMs());
-    if (left > 0) names.learn(parent, name, ino, expiresMs, listed.namesAskedAt);
+    this.#state.learnName(parent, name, inode, expiresMs, listed.namesAskedAt);
     return { name, ino, type, nextOffset, entry: this.#state.entry(inode, left) };
   }
 }

@@ -15,6 +15,7 @@ import type { WriteMemory } from './write-memory.ts';
 export interface Piece {
   /** Order in which pieces were cut off; commits keep it. */
   readonly seq: number;
+  readonly cutMs: number;
   readonly offset: number;
   /** In the file; a truncation may shorten it. */
   length: number;
@@ -57,6 +58,8 @@ export class FileData {
   /** Grows with each failed background write; handles remember what they have reported. */
   errorCount = 0;
   lastError: FsError | undefined;
+  /** Called when a writer is told of the last error. */
+  errorTold: (() => void) | undefined;
   waiters: { readonly seq: number; readonly resolve: () => void }[] = [];
   /** Extents being asked for, so that one question serves all readers. */
   loading: { readonly offset: number; readonly promise: Promise<void> } | undefined;

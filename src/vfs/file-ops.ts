@@ -5,7 +5,6 @@ import { FILE_MAX_BYTES } from '../limits.ts';
 import type { SetAttr } from '../meta/types.ts';
 import { interruptible } from './async.ts';
 import type { FileData } from './file-data.ts';
-import { toFsError } from './fs-errors.ts';
 import { FileHandle, O_ACCMODE, O_EXCL, O_TRUNC, O_WRONLY } from './handles.ts';
 import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
@@ -234,15 +233,7 @@ export class FileOps {
   async #sync(opened: FileHandle): Promise<void> {
     await this.#state.writeBack.flush(opened.file);
     opened.reportError();
-    await this.syncMeta();
-  }
-
-  async syncMeta(): Promise<void> {
-    try {
-      await this.#state.meta.sync();
-    } catch (error) {
-      throw toFsError(error, 'fsync');
-    }
+    await this.#state.sync();
   }
 
   async fallocate(_caller: Caller, handle: Handle, offset: number, length: number, mode: number): Promise<void> {

@@ -1,5 +1,6 @@
 /** What is open in this mount: numbers given to the kernel or the API, and what they stand for. */
 import { FsError } from '../errors.ts';
+import type { Ino } from '../ids.ts';
 import type { DirHandle } from './dir-handle.ts';
 import type { FileData } from './file-data.ts';
 import type { Inode } from './inode-table.ts';
@@ -45,6 +46,7 @@ export class FileHandle {
   reportError(): void {
     if (this.errorsSeen === this.file.errorCount) return;
     this.errorsSeen = this.file.errorCount;
+    this.file.errorTold?.();
     throw this.file.lastError ?? new FsError('EIO');
   }
 }
@@ -70,6 +72,12 @@ export class HandleTable {
     if (found === undefined || found instanceof FileHandle)
       throw new FsError('EBADF', `no open directory has handle ${handle}`);
     return found;
+  }
+
+  /** Undefined if it is not open. */
+  inoOf(handle: Handle): Ino | undefined {
+    const found = this.#open.get(handle);
+    return found instanceof FileHandle ? found.inode.ino : found?.ino;
   }
 
   /** Undefined if it is not open. */

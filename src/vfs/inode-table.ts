@@ -31,6 +31,8 @@ export class Inode {
   /** Flushes of a partly filled last block since its pieces were merged; outlives the handles of one append each. */
   partialFlushes = 0;
   data: FileData | undefined;
+  /** The name under which it was seen last ({@link keyOf}): for reports while no server can be asked. */
+  place: string | undefined;
 
   constructor(ino: Ino, attr: Attr) {
     this.ino = ino;

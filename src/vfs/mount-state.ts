@@ -3,8 +3,9 @@
  * change what is known here. The operations themselves are in name-ops, file-ops, dir-ops and xattr-ops.
  */
 import type { Clock } from '../env.ts';
-import type { FsError } from '../errors.ts';
+import { FsError, SessionExpiredError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
+import { ROOT_INO } from '../ids.ts';
 import { FILE_MAX_BYTES } from '../limits.ts';
 import type {
   Attr,
@@ -21,7 +22,7 @@ import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable } from './handles.ts';
 import { InodeTable, type Inode } from './inode-table.ts';
-import { NameCache } from './name-cache.ts';
+import { NameCache, keyOf, partsOf } from './name-cache.ts';
 import { WholeDirectories } from './whole-directories.ts';
 import type { AttrReply, Entry, KernelNotifier } from './ops.ts';
 import {
@@ -29,6 +30,7 @@ import {
   DEFAULT_VFS_LIMITS,
   EXTENT_WINDOW,
   SILENT_LOG,
+  stepTimeoutMs,
   type VfsLimits,
   type VfsLog,
   type VfsOptions,
@@ -37,6 +39,11 @@ import { ReadPath } from './read-path.ts';
 import { mergeBeforeFlush } from './tail-merge.ts';
 import { WriteBack } from './write-back.ts';
 import { WriteMemory } from './write-memory.ts';
+
+/** Failed operations are told of this often at most. */
+const REPORT_INTERVAL_MS = 5_000;
+/** A report's path has no more names; the servers allow deeper trees. */
+const PATH_DEPTH_MAX = 256;
 
 export class MountState {
   readonly meta: MetaClient;
@@ -56,7 +63,7 @@ export class MountState {
   notifier: KernelNotifier | undefined;
   /** Work that no caller waits for; close() does. */
   readonly #background = new Set<Promise<void>>();
-  /** Files that lost written data, with their paths, since {@link takeLost}. */
+  /** Files that lost written data, with their paths, of which no program was told yet. */
   readonly #lost = new Map<Ino, string>();
 
   constructor(options: VfsOptions) {
@@ -73,7 +80,7 @@ export class MountState {
       maxBytes: limits.readCacheBytes,
       blocks: options.blocks,
       clock,
-      timeoutMs: limits.dataTimeoutMs,
+      timeoutMs: stepTimeoutMs(limits),
     });
     this.readPath = new ReadPath({
       meta,
@@ -95,30 +102,61 @@ export class MountState {
       },
       becameClean: (file) => this.#dropIfIdle(file),
       failed: (file, error) => {
-        this.#lost.set(file.inode.ino, `inode ${file.inode.ino}`);
+        const { ino } = file.inode;
+        this.#lost.set(ino, this.knownPath(ino) ?? `inode ${ino}`);
+        file.errorTold = () => void this.#lost.delete(ino);
         this.background(this.#report(file.inode, error, 'written data was lost'));
       },
       beforeFlush: (file) => mergeBeforeFlush(this, file),
     });
+    this.meta.onSessionLost?.(() => this.#sessionLost());
+  }
+
+  /** What was not committed under the old session is lost, and so are files that only it kept from being destroyed. */
+  #sessionLost(): void {
+    for (const inode of this.inodes.values()) if (inode.orphan) inode.gone = true;
+    this.writeBack.failAll(
+      new SessionExpiredError('this mount was not heard of by the servers for too long, and its session has expired'),
+    );
   }
 
   // The servers
 
   async mutate(mutation: Mutation): Promise<MutationResult> {
+    this.#changes += 1;
     try {
-      return await this.meta.mutate(mutation);
+      return await this.meta.mutate(mutation, { timeoutMs: stepTimeoutMs(this.limits) });
     } catch (error) {
       throw toFsError(error, mutation.op);
     }
   }
 
   async query<Op extends Query['op']>(query: QueryOf<Op>, signal?: AbortSignal): Promise<QueryResults[Op]> {
+    const timeoutMs = stepTimeoutMs(this.limits);
     try {
-      return await (signal === undefined ? this.meta.query<Op>(query) : this.meta.query<Op>(query, { signal }));
+      return await this.meta.query<Op>(query, signal === undefined ? { timeoutMs } : { timeoutMs, signal });
     } catch (error) {
       throw toFsError(error, query.op);
     }
   }
+
+  /** Whether something was changed through this mount since the servers last said that all is on their disks. */
+  get isUnsynced(): boolean {
+    return this.#changes > this.#syncedChanges;
+  }
+
+  /** Everything acknowledged before is on disk at the servers when it resolves. */
+  async sync(timeoutMs = stepTimeoutMs(this.limits)): Promise<void> {
+    const changes = this.#changes;
+    try {
+      await this.meta.sync({ timeoutMs });
+    } catch (error) {
+      throw toFsError(error, 'fsync');
+    }
+    this.#syncedChanges = Math.max(this.#syncedChanges, changes);
+  }
+  #changes = 0;
+  #syncedChanges = 0;
 
   // What replies tell
 
@@ -136,7 +174,15 @@ export class MountState {
     return inode;
   }
 
+  /** The inode was just seen under this name, which may be believed until then. */
+  learnName(parent: Ino, name: Uint8Array, inode: Inode, expiresMs: number, askedAt: number): void {
+    const key = keyOf(parent, name);
+    inode.place = key;
+    if (expiresMs > this.clock.monotonicMs()) this.names.learn(key, inode.ino, expiresMs, askedAt);
+  }
+
   #committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[]): void {
+    this.#changes += 1;
     if (attr === undefined) {
       file.extents.forget();
       file.inode.attrExpiresMs = 0;
@@ -278,8 +324,23 @@ export class MountState {
     while (this.#background.size > 0) await Promise.all(this.#background);
   }
 
+  /** Where this mount saw it last; undefined if it does not know. Asks nobody. */
+  knownPath(ino: Ino): string | undefined {
+    const names: string[] = [];
+    for (let at = ino; at !== ROOT_INO;) {
+      const place = this.inodes.get(at)?.place;
+      if (place === undefined || names.length > PATH_DEPTH_MAX) return undefined;
+      const { parent, name } = partsOf(place);
+      names.push(Buffer.from(name).toString());
+      at = parent;
+    }
+    return `/${names.reverse().join('/')}`;
+  }
+
   /** A path of the inode for a report; its number where no path can be had. */
   async pathOf(ino: Ino): Promise<string> {
+    const known = this.knownPath(ino);
+    if (known !== undefined) return known;
     try {
       const { paths } = await this.meta.query<'paths'>({ op: 'paths', ino }, { timeoutMs: 2_000 });
       const path = paths[0];
@@ -290,6 +351,25 @@ export class MountState {
     return `inode ${ino}`;
   }
 
+  /**
+   * An operation ended with an error. Those that tell a program about its own request (ENOENT and the like) are its own
+   * affair; of EIO there may be thousands while nodes are away, so the log gets one in a while, with their number.
+   */
+  operationFailed(what: string, ino: Ino, error: unknown): void {
+    if (!(error instanceof FsError) || error.code !== 'EIO') return;
+    const nowMs = this.clock.monotonicMs();
+    this.#unreported += 1;
+    if (nowMs < this.#reportAgainMs) return;
+    const count = this.#unreported;
+    this.#unreported = 0;
+    this.#reportAgainMs = nowMs + REPORT_INTERVAL_MS;
+    const path = this.knownPath(ino) ?? `inode ${ino}`;
+    const remedy = error.remedy === undefined ? {} : { remedy: error.remedy };
+    this.log.warn({ path, op: what, count, code: error.code, cause: error.message, ...remedy }, 'operations failed');
+  }
+  #unreported = 0;
+  #reportAgainMs = -Infinity;
+
   async #report(inode: Inode, error: FsError, what: string): Promise<void> {
     const path = await this.pathOf(inode.ino);
     if (this.#lost.has(inode.ino)) this.#lost.set(inode.ino, path);
@@ -297,10 +377,8 @@ export class MountState {
     this.log.error({ path, ino: inode.ino, code: error.code, cause: error.message, ...remedy }, what);
   }
 
-  /** Paths of files that lost written data since the last call. */
-  takeLost(): string[] {
-    const paths = [...this.#lost.values()];
-    this.#lost.clear();
-    return paths;
+  /** Paths of files that lost written data, of which no program was told. */
+  lostPaths(): string[] {
+    return [...this.#lost.values()];
   }
 }

@@ -21,7 +21,8 @@ export class NameCache {
     return this.#names.get(keyOf(parent, name));
   }
 
-  learn(parent: Ino, name: Uint8Array, ino: Ino, expiresMs: number, askedAt: number): void {
+  /** `key`: see {@link keyOf}. */
+  learn(key: string, ino: Ino, expiresMs: number, askedAt: number): void {
     if (askedAt !== this.#changes) return;
     if (this.#names.size >= NAMES_KEPT) {
       let count = 0;
@@ -30,7 +31,7 @@ export class NameCache {
         if (++count >= 64) break;
       }
     }
-    this.#names.set(keyOf(parent, name), { ino, expiresMs });
+    this.#names.set(key, { ino, expiresMs });
   }
 
   /** An own change of this name begins or has ended: what was asked for meanwhile may be either state. */
@@ -40,6 +41,13 @@ export class NameCache {
   }
 }
 
-function keyOf(parent: Ino, name: Uint8Array): string {
+/** A name as one string: where an inode was seen last, for reports. */
+export function keyOf(parent: Ino, name: Uint8Array): string {
   return `${parent}/${Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1')}`;
+}
+
+/** What {@link keyOf} put together. */
+export function partsOf(key: string): { readonly parent: Ino; readonly name: Uint8Array } {
+  const slash = key.indexOf('/');
+  return { parent: Number(key.slice(0, slash)) as Ino, name: Buffer.from(key.slice(slash + 1), 'latin1') };
 }

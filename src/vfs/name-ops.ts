@@ -42,14 +42,13 @@ export class NameOps {
     const namesAskedAt = names.stamp();
     const { attr } = await this.#state.query<'lookup'>({ op: 'lookup', parent, name }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
-    this.#learnName(parent, name, attr.ino, namesAskedAt);
+    this.#learnName(parent, name, inode, namesAskedAt);
     inode.kernelRefs += 1;
     return this.#state.entry(inode);
   }
 
-  #learnName(parent: Ino, name: Uint8Array, ino: Ino, askedAt: number): void {
-    const { names, clock, limits } = this.#state;
-    if (limits.attrTimeoutMs > 0) names.learn(parent, name, ino, clock.monotonicMs() + limits.attrTimeoutMs, askedAt);
+  #learnName(parent: Ino, name: Uint8Array, inode: Inode, askedAt: number): void {
+    this.#state.learnName(parent, name, inode, this.#expiresMs(), askedAt);
   }
 
   /** Until when what a reply tells now may be believed. */
@@ -83,7 +82,7 @@ export class NameOps {
       ...(what.target === undefined ? {} : { target: what.target }),
     });
     const inode = this.#made(result, askedAt);
-    this.#learnName(parent, name, inode.ino, namesAskedAt);
+    this.#learnName(parent, name, inode, namesAskedAt);
     const created = result.created !== false;
     if (created) {
       inode.hasNoCapability = true;
@@ -127,7 +126,7 @@ export class NameOps {
     this.#state.whole.changed(result.parentAttr, name, true, this.#expiresMs());
     inode.orphan = false;
     inode.kernelRefs += 1;
-    this.#learnName(parent, name, ino, names.stamp());
+    this.#learnName(parent, name, inode, names.stamp());
     return this.#state.entry(inode);
   }
 
@@ -195,8 +194,8 @@ export class NameOps {
     this.#state.whole.forget(newParent);
     this.#parents(result, askedAt);
     if (result.attr !== undefined) {
-      this.#state.changed(result.attr, askedAt);
-      this.#learnName(newParent, newName, result.attr.ino, names.stamp());
+      const moved = this.#state.changed(result.attr, askedAt);
+      this.#learnName(newParent, newName, moved, names.stamp());
     }
     if (other !== undefined) inodes.expire(other.ino);
     this.#state.lostName(result.victim, keepOpen, askedAt);

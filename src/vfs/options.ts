@@ -23,8 +23,8 @@ export interface VfsLimits {
   readonly readCacheBytes: number;
   /** How long names and attributes may be kept without asking; 0 asks each time. */
   readonly attrTimeoutMs: number;
-  /** Deadline of one block's transfer, all retries included. */
-  readonly dataTimeoutMs: number;
+  /** Deadline of one operation: it then ends with EIO, whatever it waits for. */
+  readonly timeoutMs: number;
   /** Runs of written bytes up to this size are stored in the metadata. */
   readonly inlineMaxBytes: number;
 }
@@ -33,7 +33,7 @@ export const DEFAULT_VFS_LIMITS: VfsLimits = {
   dirtyMaxBytes: limits.DIRTY_MAX_BYTES,
   readCacheBytes: limits.READ_CACHE_BYTES,
   attrTimeoutMs: limits.ATTR_TIMEOUT_MS,
-  dataTimeoutMs: limits.DATA_TIMEOUT_MS,
+  timeoutMs: limits.OP_TIMEOUT_MS,
   inlineMaxBytes: limits.INLINE_MAX_BYTES,
 };
 
@@ -47,6 +47,11 @@ export interface VfsOptions {
   /** Raw bytes of all nodes' disks, copies not counted off. */
   readonly space: () => Promise<{ totalBytes: number; freeBytes: number }>;
   readonly limits?: Partial<VfsLimits>;
+}
+
+/** Deadline of one step of an operation: one block's transfer, one commit. */
+export function stepTimeoutMs(own: VfsLimits): number {
+  return own.timeoutMs * limits.STEP_FRACTION;
 }
 
 /** Block puts in flight at once: enough that every node's disk is busy, few enough that one file's blocks keep their order. */

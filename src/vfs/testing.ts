@@ -155,6 +155,7 @@ export class WatchedMeta implements MetaClient {
   syncs = 0;
   readonly #inner: MetaClient;
   beforeMutate: ((mutation: Mutation) => Promise<void> | void) | undefined;
+  beforeSync: (() => Promise<void> | void) | undefined;
   afterMutate: ((mutation: Mutation) => Promise<void> | void) | undefined;
   beforeQuery: ((query: Query) => Promise<void> | void) | undefined;
 
@@ -179,11 +180,17 @@ export class WatchedMeta implements MetaClient {
   }
   async sync(): Promise<void> {
     this.syncs += 1;
+    await this.beforeSync?.();
     await this.#inner.sync();
   }
   async close(): Promise<void> {
     await this.#inner.close();
   }
+  onSessionLost(callback: () => void): void {
+    this.loseSession = callback;
+  }
+  /** As when the servers have not heard of the mount for too long. */
+  loseSession = (): void => {};
   /** Commits so far. */
   get commits(): Extract<Mutation, { op: 'commit' }>[] {
     return this.mutations.filter((mutation) => mutation.op === 'commit');

@@ -202,7 +202,7 @@ describe('reads that fail', () => {
   });
 
   it('wait for nodes to come back, until the deadline', async () => {
-    const { cluster, mount, handle } = await bigFile({ dataTimeoutMs: 4_000 });
+    const { cluster, mount, handle } = await bigFile({ timeoutMs: 4_000 });
     let isAway = true;
     cluster.blocks.beforeRead = () => {
       if (isAway) throw new UnavailableError('no node');
@@ -219,7 +219,7 @@ describe('reads that fail', () => {
   });
 
   it('end when nothing answers at all', async () => {
-    const { cluster, mount, handle } = await bigFile({ dataTimeoutMs: 4_000 });
+    const { cluster, mount, handle } = await bigFile({ timeoutMs: 4_000 });
     cluster.blocks.beforeRead = () => new Promise(() => {});
     const read = expect(readAll(mount.vfs, handle, 0, 10)).rejects.toMatchObject({ code: 'EIO' });
     await cluster.clock.advance(5_000);

@@ -160,7 +160,7 @@ describe('write-back', () => {
 
   it('tries again while nodes are away, and ends with EIO at the deadline', async () => {
     const cluster = await TestCluster.start();
-    const mount = await cluster.mount({ dataTimeoutMs: 5_000 });
+    const mount = await cluster.mount({ timeoutMs: 5_000 });
     const file = await create(mount, 'f');
     let isAway = true;
     cluster.blocks.beforePut = () => {

@@ -11,6 +11,7 @@ import { ROOT_INO } from '../ids.ts';
 import { NAME_MAX_BYTES } from '../limits.ts';
 import type { FileType, SetAttr } from '../meta/types.ts';
 import { withDeadline } from './async.ts';
+import { OpDeadlines } from './op-deadlines.ts';
 import { DirOps } from './dir-ops.ts';
 import { FileOps } from './file-ops.ts';
 import { MountState } from './mount-state.ts';
@@ -31,8 +32,8 @@ import type {
 import { blockSizeOf, type VfsOptions } from './options.ts';
 import { XattrOps } from './xattr-ops.ts';
 
-/** How long {@link Vfs.close} tries to write what is dirty, unless told. */
-const CLOSE_TIMEOUT_MS = 30_000;
+/** All is committed by then; whether it is on the servers' disks, too, is not worth a long wait for nodes that are gone. */
+const CLOSE_SYNC_TIMEOUT_MS = 5_000;
 /** df asks often and nothing depends on its exactness. */
 const SPACE_KEPT_MS = 1_000;
 /** There is no table of inodes that could be full. */
@@ -52,6 +53,7 @@ export class Vfs implements VfsOps {
   readonly #files: FileOps;
   readonly #dirs: DirOps;
   readonly #xattrs: XattrOps;
+  readonly #deadlines: OpDeadlines;
   #space: { readonly untilMs: number; readonly answer: Promise<StatFs> } | undefined;
   #closed: Promise<string[]> | undefined;
 
@@ -61,6 +63,7 @@ export class Vfs implements VfsOps {
     this.#files = new FileOps(this.#state, this.#names);
     this.#dirs = new DirOps(this.#state);
     this.#xattrs = new XattrOps(this.#state);
+    this.#deadlines = new OpDeadlines(this.#state.clock, this.#state.limits.timeoutMs);
   }
 
   /** The binding's way to tell the kernel to forget; used once locks and leases need it. */
@@ -69,7 +72,7 @@ export class Vfs implements VfsOps {
   }
 
   lookup(caller: Caller, parent: Ino, name: Uint8Array): Maybe<Entry> {
-    return this.#names.lookup(caller, parent, name);
+    return this.#bound('lookup', parent, this.#names.lookup(caller, parent, name), this.#forgetEntry);
   }
   forget(ino: Ino, count: number): void {
     this.#state.inodes.forget(ino, count);
@@ -79,31 +82,40 @@ export class Vfs implements VfsOps {
     if (inode !== undefined) inode.kernelRefs += 1;
   }
   getattr(caller: Caller, ino: Ino, _handle: Handle | undefined): Maybe<AttrReply> {
-    return this.#files.getattr(caller, ino);
+    return this.#bound('getattr', ino, this.#files.getattr(caller, ino));
   }
   setattr(caller: Caller, ino: Ino, set: SetAttr, _handle: Handle | undefined): Maybe<AttrReply> {
-    return this.#files.setattr(caller, ino, set);
+    return this.#bound('setattr', ino, this.#files.setattr(caller, ino, set));
   }
   readlink(caller: Caller, ino: Ino): Maybe<Uint8Array> {
-    return this.#names.readlink(caller, ino);
+    return this.#bound('readlink', ino, this.#names.readlink(caller, ino));
   }
   mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number): Maybe<Entry> {
-    return this.#names.makeEntry(caller, parent, name, { type, mode, rdev });
+    return this.#make('mknod', caller, parent, name, { type, mode, rdev });
   }
   mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number): Maybe<Entry> {
-    return this.#names.makeEntry(caller, parent, name, { type: 'directory', mode });
+    return this.#make('mkdir', caller, parent, name, { type: 'directory', mode });
   }
   symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry> {
-    return this.#names.makeEntry(caller, parent, name, { type: 'symlink', mode: 0o777, target });
+    return this.#make('symlink', caller, parent, name, { type: 'symlink', mode: 0o777, target });
+  }
+  #make(
+    what: string,
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    made: Parameters<NameOps['makeEntry']>[3],
+  ): Maybe<Entry> {
+    return this.#bound(what, parent, this.#names.makeEntry(caller, parent, name, made), this.#forgetEntry);
   }
   link(caller: Caller, ino: Ino, newParent: Ino, newName: Uint8Array): Maybe<Entry> {
-    return this.#names.link(caller, ino, newParent, newName);
+    return this.#bound('link', ino, this.#names.link(caller, ino, newParent, newName), this.#forgetEntry);
   }
   unlink(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void> {
-    return this.#names.unlink(caller, parent, name);
+    return this.#bound('unlink', parent, this.#names.unlink(caller, parent, name));
   }
   rmdir(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void> {
-    return this.#names.rmdir(caller, parent, name);
+    return this.#bound('rmdir', parent, this.#names.rmdir(caller, parent, name));
   }
   rename(
     caller: Caller,
@@ -113,35 +125,39 @@ export class Vfs implements VfsOps {
     newName: Uint8Array,
     options: { readonly noReplace: boolean; readonly exchange: boolean },
   ): Maybe<void> {
-    return this.#names.rename(caller, parent, name, newParent, newName, options);
+    return this.#bound('rename', parent, this.#names.rename(caller, parent, name, newParent, newName, options));
   }
 
   open(caller: Caller, ino: Ino, flags: number): Maybe<Opened> {
-    return this.#files.open(caller, ino, flags);
+    return this.#bound('open', ino, this.#files.open(caller, ino, flags), ({ handle }) => this.release(handle));
   }
   create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Maybe<Entry & Opened> {
-    return this.#files.create(caller, parent, name, mode, flags);
+    return this.#bound('create', parent, this.#files.create(caller, parent, name, mode, flags), (made) => {
+      this.release(made.handle);
+      this.#forgetEntry(made);
+    });
   }
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
-    return this.#files.read(caller, handle, offset, size);
+    const result = this.#files.read(caller, handle, offset, size);
+    return this.#boundHandle('read', handle, result, (late) => late.release?.());
   }
   write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number> {
-    return this.#files.write(caller, handle, offset, data);
+    return this.#boundHandle('write', handle, this.#files.write(caller, handle, offset, data));
   }
   flush(_caller: Caller, handle: Handle, _lockOwner: bigint): Maybe<void> {
-    return this.#files.flush(handle);
+    return this.#boundHandle('close', handle, this.#files.flush(handle));
   }
   release(handle: Handle): void {
     this.#files.release(handle);
   }
   fsync(_caller: Caller, handle: Handle, _dataOnly: boolean): Maybe<void> {
-    return this.#files.fsync(handle);
+    return this.#boundHandle('fsync', handle, this.#files.fsync(handle));
   }
   fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Maybe<void> {
-    return this.#files.fallocate(caller, handle, offset, length, mode);
+    return this.#boundHandle('fallocate', handle, this.#files.fallocate(caller, handle, offset, length, mode));
   }
   lseek(caller: Caller, handle: Handle, offset: number, whence: number): Maybe<number> {
-    return this.#files.lseek(caller, handle, offset, whence);
+    return this.#boundHandle('lseek', handle, this.#files.lseek(caller, handle, offset, whence));
   }
 
   opendir(_caller: Caller, ino: Ino): Maybe<Opened> {
@@ -154,17 +170,17 @@ export class Vfs implements VfsOps {
     maxEntries: number,
     plus: boolean,
   ): Maybe<readonly DirItem[]> {
-    return this.#dirs.readdir(caller, handle, offset, maxEntries, plus);
+    return this.#boundHandle('readdir', handle, this.#dirs.readdir(caller, handle, offset, maxEntries, plus));
   }
   releasedir(handle: Handle): void {
     this.#dirs.releasedir(handle);
   }
-  fsyncdir(_caller: Caller, _handle: Handle): Maybe<void> {
-    return this.#files.syncMeta();
+  fsyncdir(_caller: Caller, handle: Handle): Maybe<void> {
+    return this.#boundHandle('fsync', handle, this.#state.sync());
   }
 
   getxattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<Uint8Array> {
-    return this.#xattrs.getxattr(caller, ino, name);
+    return this.#bound('getxattr', ino, this.#xattrs.getxattr(caller, ino, name));
   }
   setxattr(
     caller: Caller,
@@ -173,14 +189,29 @@ export class Vfs implements VfsOps {
     value: Uint8Array,
     mode: 'any' | 'create' | 'replace',
   ): Maybe<void> {
-    return this.#xattrs.setxattr(caller, ino, name, value, mode);
+    return this.#bound('setxattr', ino, this.#xattrs.setxattr(caller, ino, name, value, mode));
   }
   listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]> {
-    return this.#xattrs.listxattr(caller, ino);
+    return this.#bound('listxattr', ino, this.#xattrs.listxattr(caller, ino));
   }
   removexattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<void> {
-    return this.#xattrs.removexattr(caller, ino, name);
+    return this.#bound('removexattr', ino, this.#xattrs.removexattr(caller, ino, name));
   }
+
+  /** Within the deadline, and a failure that is not the caller's own is logged with the path. */
+  #bound<T>(what: string, ino: Ino, result: Maybe<T>, giveBack?: (late: T) => void): Maybe<T> {
+    if (!(result instanceof Promise)) return result;
+    const bounded = this.#deadlines.bound(what, result, giveBack) as Promise<T>;
+    bounded.catch((error: unknown) => this.#state.operationFailed(what, ino, error));
+    return bounded;
+  }
+
+  #boundHandle<T>(what: string, handle: Handle, result: Maybe<T>, giveBack?: (late: T) => void): Maybe<T> {
+    if (!(result instanceof Promise)) return result;
+    return this.#bound(what, this.#state.handles.inoOf(handle) ?? ROOT_INO, result, giveBack);
+  }
+
+  readonly #forgetEntry = (entry: Entry): void => this.forget(entry.attr.ino, 1);
 
   /** Space as a file of the root's pool sees it: raw bytes divided by the number of copies. */
   statfs(_caller: Caller): Maybe<StatFs> {
@@ -199,7 +230,7 @@ export class Vfs implements VfsOps {
     const pool = pools.find((candidate) => candidate.kind === 'filesystem') ?? pools[0];
     if (pool === undefined) throw new FsError('EIO', 'the catalog has no pool');
     try {
-      const [space, counts] = await withDeadline(clock, limits.dataTimeoutMs, 'statfs', () =>
+      const [space, counts] = await withDeadline(clock, limits.timeoutMs, 'statfs', () =>
         Promise.all([this.#state.space(), this.#state.meta.query<'statfs'>({ op: 'statfs' })]),
       );
       return {
@@ -217,12 +248,16 @@ export class Vfs implements VfsOps {
 
   /** Everything written so far is committed and on disk when it resolves; rejects with the first failure. */
   async sync(): Promise<void> {
+    await this.#bound('sync', ROOT_INO, this.#sync());
+  }
+
+  async #sync(): Promise<void> {
     const files = [...this.#state.writeBack.dirtyFiles()];
     const before = files.map((file) => file.errorCount);
     await Promise.all(files.map(async (file) => this.#state.writeBack.flush(file)));
     const failed = files.find((file, index) => file.errorCount !== before[index]);
     if (failed !== undefined) throw failed.lastError ?? new FsError('EIO');
-    await this.#files.syncMeta();
+    await this.#state.sync();
   }
 
   /** Whether the root can be reached: a cheap question to the servers. */
@@ -247,25 +282,23 @@ export class Vfs implements VfsOps {
   }
 
   /**
-   * Writes everything and lets go of what is open. Ends after `timeoutMs` in any case; resolves with the paths of
-   * files whose last writes could not be stored.
+   * Writes everything and lets go of what is open. Ends after `timeoutMs` (an operation's deadline, unless told) in any case; resolves with the paths of
+   * files that lost written data, as far as no program was told of it.
    */
-  close(timeoutMs = CLOSE_TIMEOUT_MS): Promise<string[]> {
+  close(timeoutMs = this.#state.limits.timeoutMs): Promise<string[]> {
     this.#closed ??= this.#close(timeoutMs);
     return this.#closed;
   }
 
   async #close(timeoutMs: number): Promise<string[]> {
     const { writeBack, clock, handles } = this.#state;
-    // Failures of before were reported when they happened; here only what fails now counts.
-    this.#state.takeLost();
     let stuck: string[] = [];
     try {
       await withDeadline(clock, timeoutMs, 'writing back', async () => {
         await Promise.all([...writeBack.dirtyFiles()].map(async (file) => writeBack.flush(file)));
         for (const handle of handles.numbers()) this.#files.release(handle);
         await this.#state.settled();
-        await this.#state.meta.sync();
+        if (this.#state.isUnsynced) await this.#state.sync(Math.min(timeoutMs, CLOSE_SYNC_TIMEOUT_MS));
       });
     } catch (error) {
       if (!(error instanceof TimeoutError)) this.#state.log.warn({ error: String(error) }, 'closing the filesystem');
@@ -273,6 +306,6 @@ export class Vfs implements VfsOps {
     }
     writeBack.stop();
     this.#state.cache.clear();
-    return [...new Set([...this.#state.takeLost(), ...stuck])];
+    return [...new Set([...this.#state.lostPaths(), ...stuck])];
   }
 }

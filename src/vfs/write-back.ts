@@ -7,6 +7,8 @@
  * - a commit names only pieces whose put was acknowledged, and takes them in the order in which they were cut off, so
  *   the file grows without holes and a later write of a range is never undone by an earlier one;
  * - memory is bounded: over the bound, writers wait and everything dirty leaves;
+ * - a piece has its deadline from when it was cut off or, if that is later, from the latest put or commit that succeeded:
+ *   a slow network is no failure, and when nothing gets through, all that waits fails together after one deadline;
  * - when a put or commit fails for good, that piece and everything uncommitted after it is dropped and the error is
  *   kept for the file's writers: what remains is what was acknowledged before.
  *
@@ -14,17 +16,19 @@
  */
 import type { BlockClient } from '../blocks/types.ts';
 import type { Clock, Timer } from '../env.ts';
-import { FsError, StaleBlocksError } from '../errors.ts';
+import { CancelledError, FsError, StaleBlocksError } from '../errors.ts';
 import type { Attr, Extent, MetaClient } from '../meta/types.ts';
-import { withDeadline } from './async.ts';
+import { ProgressClock } from '../progress-clock.ts';
+import { untilDeadline } from './async.ts';
 import type { FileData, Piece } from './file-data.ts';
-import { mayPass, pauseMs, toFsError } from './fs-errors.ts';
+import { toFsError } from './fs-errors.ts';
 import {
   COMMIT_EXTENTS_MAX,
   COMMIT_INLINE_BYTES_MAX,
   IDLE_CHECK_MS,
   IDLE_FLUSH_MS,
   UPLOADS_IN_FLIGHT,
+  stepTimeoutMs,
   type VfsLimits,
 } from './options.ts';
 import type { WriteMemory } from './write-memory.ts';
@@ -56,11 +60,13 @@ export class WriteBack {
   readonly #dirtyFiles = new Set<FileData>();
   readonly #uploads: { readonly file: FileData; readonly piece: Piece }[] = [];
   #uploadsRunning = 0;
+  readonly #progress: ProgressClock;
   #timer: Timer | undefined;
 
   constructor(ports: WriteBackPorts) {
     this.#ports = ports;
     this.#memory = ports.memory;
+    this.#progress = new ProgressClock(stepTimeoutMs(ports.limits));
   }
 
   dirtyFiles(): Iterable<FileData> {
@@ -107,6 +113,11 @@ export class WriteBack {
     return done;
   }
 
+  /** Everything uncommitted of every file is lost, and each is told so. */
+  failAll(cause: unknown): void {
+    for (const file of [...this.#dirtyFiles]) this.#failFrom(file, 0, cause);
+  }
+
   /** Drops everything uncommitted: the file is gone, or its content is about to be. */
   discard(file: FileData): void {
     file.writes += 1;
@@ -140,6 +151,7 @@ export class WriteBack {
       const inline = run.length <= this.#ports.limits.inlineMaxBytes;
       const piece: Piece = {
         seq: file.nextSeq++,
+        cutMs: this.#ports.clock.monotonicMs(),
         offset: run.offset,
         length: run.length,
         data: run.length === run.buffer.length ? run.buffer : run.buffer.subarray(0, run.length),
@@ -175,7 +187,7 @@ export class WriteBack {
   async #upload(file: FileData, piece: Piece): Promise<void> {
     let failure: unknown;
     try {
-      piece.receipt = await this.#put(file, piece, undefined);
+      piece.receipt = await this.#put(file, piece, piece.cutMs, undefined);
     } catch (error) {
       failure = error ?? new FsError('EIO');
     }
@@ -186,21 +198,24 @@ export class WriteBack {
   }
 
   /** Tries until the deadline while the condition may pass. */
-  async #put(file: FileData, piece: Piece, minGeneration: number | undefined): Promise<NonNullable<Piece['receipt']>> {
-    const { blocks, clock, limits } = this.#ports;
-    const deadline = clock.monotonicMs() + limits.dataTimeoutMs;
-    for (let attempt = 0; ; attempt += 1) {
+  async #put(
+    file: FileData,
+    piece: Piece,
+    askedMs: number,
+    minGeneration: number | undefined,
+  ): Promise<NonNullable<Piece['receipt']>> {
+    const { blocks, clock } = this.#ports;
+    return await untilDeadline(clock, this.#progress.deadlineOf(askedMs), 'storing a block', async (signal) => {
       try {
-        return await withDeadline(clock, deadline - clock.monotonicMs(), 'storing a block', (signal) =>
-          blocks.put(file.pool, piece.data, minGeneration === undefined ? { signal } : { signal, minGeneration }),
-        );
+        const options = minGeneration === undefined ? { signal } : { signal, minGeneration };
+        const receipt = await blocks.put(file.pool, piece.data, options);
+        this.#progress.progress(clock.monotonicMs());
+        return receipt;
       } catch (error) {
         piece.abandoned = true;
-        const pause = pauseMs(attempt);
-        if (piece.dropped || !mayPass(error) || clock.monotonicMs() + pause >= deadline) throw error;
-        await clock.sleep(pause);
+        throw piece.dropped ? new CancelledError() : error;
       }
-    }
+    });
   }
 
   /** Starts a commit if it is time for one. */
@@ -257,14 +272,18 @@ export class WriteBack {
       const generations = batch.flatMap((piece) => (piece.receipt === undefined ? [] : [piece.receipt.generation]));
       const generation = generations.length === 0 ? undefined : Math.min(...generations);
       try {
-        const result = await meta.mutate({
-          op: 'commit',
-          ino: file.inode.ino,
-          extents,
-          growToBytes: last.offset + last.lengthBytes,
-          mtimeNs: file.mtimeNs ?? clock.wallNs(),
-          ...(generation === undefined ? {} : { generation }),
-        });
+        const result = await meta.mutate(
+          {
+            op: 'commit',
+            ino: file.inode.ino,
+            extents,
+            growToBytes: last.offset + last.lengthBytes,
+            mtimeNs: file.mtimeNs ?? clock.wallNs(),
+            ...(generation === undefined ? {} : { generation }),
+          },
+          { timeoutMs: stepTimeoutMs(this.#ports.limits) },
+        );
+        this.#progress.progress(clock.monotonicMs());
         this.#ports.committed(file, result.attr, extents);
         this.#release(file, batch);
         return;
@@ -289,9 +308,10 @@ export class WriteBack {
   async #putAgain(file: FileData, batch: readonly Piece[], stale: StaleBlocksError, generation: number): Promise<void> {
     const told = stale.info?.['minGeneration'];
     const least = typeof told === 'number' ? told : generation + 1;
+    const askedMs = this.#ports.clock.monotonicMs();
     const outcomes = await Promise.allSettled(
       batch.map(async (piece) => {
-        if (!piece.inline) piece.receipt = await this.#put(file, piece, least);
+        if (!piece.inline) piece.receipt = await this.#put(file, piece, askedMs, least);
       }),
     );
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
@@ -319,6 +339,10 @@ export class WriteBack {
 
   /** The piece and all that was to follow it are lost; the file stays as it was committed last. */
   #fail(file: FileData, piece: Piece, cause: unknown): void {
+    this.#failFrom(file, piece.seq, cause);
+  }
+
+  #failFrom(file: FileData, seq: number, cause: unknown): void {
     const error = toFsError(cause, 'writing back');
     file.writes += 1;
     file.errorCount += 1;
@@ -326,7 +350,7 @@ export class WriteBack {
     file.dirty.truncate(0);
     this.#drop(
       file,
-      file.pending.filter((other) => other.seq >= piece.seq),
+      file.pending.filter((other) => other.seq >= seq),
     );
     if (!file.inode.gone) this.#ports.failed(file, error);
   }

@@ -96,6 +96,7 @@ export interface StatusJson {
     readonly blockCount: number | null;
     readonly handoffCount: number | null;
     readonly residentBytes: number | null;
+    readonly longestPauseMs: number | null;
     readonly readBytes: number | null;
     readonly damage: readonly { readonly id: string; readonly healed: boolean }[];
   }[];

@@ -390,15 +390,43 @@ describe('messages', () => {
 });
 
 describe('sessions', () => {
-  it('that are heard of live on, those that are not end', async () => {
+  it('that are heard of live on; a client whose session has ended begins another and goes on', async () => {
     w = await GroupWorld.start({ seed: 50 });
     const client = await w.client('c1', { leaseMs: 3_000 });
     await w.world.run(10_000);
-    await w.createAll(client, ['a']);
+    const [ino] = (await w.createAll(client, ['a'])) as [Ino];
+    const { meta } = client;
+    const first = meta.sessionId;
+    let lost = 0;
+    meta.onSessionLost(() => lost++);
     for (const name of w.names) w.world.network.partition('c1', name);
     await w.world.run(10_000);
     w.world.network.heal();
-    await expect(w.createAll(client, ['b'])).rejects.toMatchObject({ code: 'ERR_SESSION_EXPIRED' });
+    // What was written under the session that has ended is refused: others may have written since.
+    const data = Buffer.from('late');
+    const extents = [{ kind: 'inline', offset: 0, lengthBytes: 4, data }] as const;
+    const commit = { op: 'commit', ino, extents, growToBytes: 4, mtimeNs: 'now' } as const;
+    await expect(w.world.settle(meta.mutate(commit))).rejects.toMatchObject({ code: 'ERR_SESSION_EXPIRED' });
+    expect(meta.sessionId).not.toBe(first);
+    await w.createAll(client, ['b']);
+    await w.world.settle(meta.mutate(commit));
+    expect(lost).toBe(1);
+    await w.world.run(10_000);
+    await w.createAll(client, ['c']);
+    expect(lost).toBe(1);
+    expect(await w.list(client)).toEqual(['a', 'b', 'c']);
+  });
+
+  it('that ended are begun anew by the next change, which is done once', async () => {
+    w = await GroupWorld.start({ seed: 51 });
+    const client = await w.client('c1', { leaseMs: 3_000 });
+    const first = client.meta.sessionId;
+    for (const name of w.names) w.world.network.partition('c1', name);
+    await w.world.run(10_000);
+    w.world.network.heal();
+    await w.createAll(client, ['x', 'y', 'z']);
+    expect(client.meta.sessionId).not.toBe(first);
+    expect(await w.list(client)).toEqual(['x', 'y', 'z']);
   });
 });
 

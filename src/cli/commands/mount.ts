@@ -1,15 +1,15 @@
-import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
-import { UsageError } from '../../errors.ts';
 import { MOUNT_THREAD_COUNT, mountFuse } from '../../fuse/mount.ts';
+import { OP_TIMEOUT_MS } from '../../limits.ts';
 import { sentences } from '../../log.ts';
 import { clientLabel } from '../client-label.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { findCluster } from '../cluster-files.ts';
 import { processLogger } from '../logger.ts';
 import { tuneForLongRun } from '../long-running.ts';
+import { lostFilesError, mountEnded, mountHash, registerMount } from '../mount-registry.ts';
 import { print } from '../output.ts';
 import { writeRecord } from '../process-record.ts';
 import { realEnv } from '../real-env.ts';
@@ -20,12 +20,12 @@ export interface MountOptions extends WhereOptions {
   readonly readOnly?: boolean;
   readonly localReads?: boolean;
   readonly attrTimeoutMs?: number;
+  /** Seconds. */
+  readonly timeout?: number;
   readonly binding: 'auto' | 'dev-fuse' | 'fuse-native';
 }
 
 const READY_TIMEOUT_MS = 40_000;
-/** Dirty data that cannot be written in this time is given up and named in the log. */
-const CLOSE_TIMEOUT_MS = 30_000;
 
 /** Mounts in the background, or serves the mount in the foreground. */
 export async function mount(directory: string, options: MountOptions): Promise<void> {
@@ -34,8 +34,8 @@ export async function mount(directory: string, options: MountOptions): Promise<v
   const where = await findCluster(options);
   const logFile =
     where.files === undefined
-      ? `/tmp/tatami-mount-${nameOf(path)}.log`
-      : join(where.files.logPath, `mount-${nameOf(path)}.log`);
+      ? `/tmp/tatami-mount-${mountHash(path)}.log`
+      : join(where.files.logPath, `mount-${mountHash(path)}.log`);
   await spawnBackground({
     args: ['mount', path, '--foreground', ...repeatArguments(options)],
     logFile,
@@ -54,12 +54,9 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.readOnly === true ? ['--read-only'] : []),
     ...(options.localReads === false ? ['--no-local-reads'] : []),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
+    ...(options.timeout === undefined ? [] : ['--timeout', String(options.timeout)]),
     ...['--binding', options.binding],
   ];
-}
-
-function nameOf(path: string): string {
-  return createHash('sha256').update(path).digest('hex').slice(0, 12);
 }
 
 async function serve(path: string, options: MountOptions): Promise<void> {
@@ -79,11 +76,12 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const env = realEnv(where.key);
   const label = clientLabel(`mount ${path}`);
   const localReads = options.localReads !== false;
-  const client = await connectCluster({ env, ...where, label, log, localReads });
+  const timeoutMs = options.timeout === undefined ? OP_TIMEOUT_MS : options.timeout * 1_000;
+  const client = await connectCluster({ env, ...where, label, log, timeoutMs, localReads });
   const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
-  const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${nameOf(path)}.json`);
+  const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${mountHash(path)}.json`);
   // Another process may serve this very mount point: its record is not ours to remove.
-  let recorded = false;
+  let realMountPoint: string | undefined;
   let lost: readonly string[];
   try {
     const mounted = await mountFuse({
@@ -97,22 +95,21 @@ async function serve(path: string, options: MountOptions): Promise<void> {
       log: sentences(log),
     });
     vfs.setNotifier(mounted.notifier);
-    if (record !== undefined) {
-      recorded = true;
-      await writeRecord(record, { role: 'mount', name: path, pid: process.pid, mountPoint: path });
-    }
+    realMountPoint = mounted.mountPoint;
+    const ours = { pid: process.pid, mountPoint: path, realMountPoint, closeTimeoutMs: timeoutMs };
+    await registerMount(ours);
+    if (record !== undefined) await writeRecord(record, { role: 'mount', name: path, ...ours });
     await tellParent({ kind: 'ready', detail: path });
     log.info({ path }, 'mounted');
     await Promise.race([stopped, mounted.closed]);
     if (signalled) await mounted.unmount({ force: true });
     log.info({ path }, 'unmounted');
   } finally {
-    lost = await vfs.close(CLOSE_TIMEOUT_MS);
+    lost = await vfs.close();
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
+    if (realMountPoint !== undefined) await mountEnded(realMountPoint, lost);
     await client.close();
-    if (record !== undefined && recorded) await rm(record, { force: true });
+    if (record !== undefined && realMountPoint !== undefined) await rm(record, { force: true });
   }
-  if (lost.length > 0) {
-    throw new UsageError(`${lost.length} files could not be written when unmounting: ${lost.slice(0, 5).join(', ')}`);
-  }
+  if (lost.length > 0) throw lostFilesError(path, lost, undefined);
 }

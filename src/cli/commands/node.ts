@@ -16,6 +16,7 @@ import { realEnv } from '../real-env.ts';
 import { tuneForLongRun } from '../long-running.ts';
 import { checkAddress, checkAddresses, checkNodeId, defaultNodeId } from '../node-arguments.ts';
 import { shellWord } from '../own-command.ts';
+import { PauseWatch } from '../pause-watch.ts';
 import { writeRecord } from '../process-record.ts';
 import { tellParent } from '../spawn.ts';
 
@@ -122,6 +123,7 @@ async function runUntilStopped(
     if (options.record === undefined) print(`joining cluster ${key.clusterId.slice(0, 8)} as ${id}`);
   }
   if (secret.addresses !== undefined) await keepKey(options.data, key);
+  const pauses = new PauseWatch(log);
   const running = await start({
     env,
     key,
@@ -131,6 +133,7 @@ async function runUntilStopped(
     pid: process.pid,
     describe: describe(options),
     residentBytes: () => process.memoryUsage.rss(),
+    longestPauseMs: () => pauses.longestMs,
     ...(listen === undefined ? {} : { listen }),
   });
   if (options.record !== undefined) {
@@ -148,6 +151,7 @@ async function runUntilStopped(
   const failure = await Promise.race([stopped, running.failed ?? stopped]);
   if (options.record !== undefined) await rm(options.record, { force: true });
   await running.close();
+  pauses.stop();
   if (failure instanceof Error) throw failure;
 }
 

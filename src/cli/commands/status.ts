@@ -63,6 +63,7 @@ export function statusJson(status: ClusterStatus) {
       freeBytes: node.report?.freeBytes ?? null,
       blockCount: node.report?.blockCount ?? null,
       residentBytes: node.report?.residentBytes ?? null,
+      longestPauseMs: node.report?.longestPauseMs ?? null,
       readBytes: node.report?.readBytes ?? null,
       writtenBytes: node.report?.writtenBytes ?? null,
       handoffCount: node.report?.handoffCount ?? null,

@@ -1,39 +1,102 @@
 import { readFile, readdir, readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FsError, UsageError } from '../../errors.ts';
+import { FsError, TimeoutError, UsageError } from '../../errors.ts';
 import { readMountTable } from '../../fuse/mount-point.ts';
 import { findMount } from '../../fuse/mount-table.ts';
 import { runUnmount } from '../../fuse/tools.ts';
-import { print } from '../output.ts';
+import { forgetMount, lostFilesError, registeredMount, takeMountEnding } from '../mount-registry.ts';
+import { note, print } from '../output.ts';
+import { MOUNT_END_MARGIN_MS, isAlive, isStopped, waitGone } from '../process-record.ts';
+import type { ProcessRecord } from '../process-record.ts';
 
-const GONE_TIMEOUT_MS = 35_000;
+/** umount(8) may look at the mount's root first, which takes as long as an operation without its servers. */
+const UMOUNT_TIMEOUT_MS = 35_000;
+/** The kernel takes a mount out of its table within moments of unmounting it. */
+const GONE_TIMEOUT_MS = 5_000;
+/** What a mount takes to end its connection when told to, at most; it is then taken away. */
+const ABORT_TIMEOUT_MS = 12_000;
+/** After this the user is told what is waited for. */
+const SLOW_MS = 2_000;
 
-/** Unmounts; the mount process writes what is dirty and ends by itself. */
+/**
+ * Unmounts, and waits until the mount's process has written what was left, or has given it up: then it is an error that
+ * names the files.
+ */
 export async function umount(directory: string, options: { force?: boolean }): Promise<void> {
   const path = await mountPointOf(directory);
   if (!(await isMounted(path))) {
     throw new UsageError(`${path} is not a mount of tatamifs`, { remedy: 'See `grep tatamifs /proc/mounts`.' });
   }
-  const gentle = await runUnmount(path, 'plain', GONE_TIMEOUT_MS);
-  if (gentle.code !== 0) {
+  const record = await registeredMount(path);
+  const stopped = record !== undefined && (await isStopped(record));
+  if (stopped && options.force !== true) throw stoppedError(path, record);
+  const gentle = stopped ? undefined : await runUnmount(path, 'plain', UMOUNT_TIMEOUT_MS);
+  if (gentle?.code !== 0) {
     if (options.force !== true) {
       const users = await usersOf(path);
-      const who = users.length > 0 ? `is in use by ${users.join(', ')}` : `could not be unmounted: ${gentle.message}`;
+      const reason = gentle?.message ?? '';
+      const who = users.length > 0 ? `is in use by ${users.join(', ')}` : `could not be unmounted: ${reason}`;
       throw new FsError('EBUSY', `${path} ${who}`, {
         remedy: 'End what uses it, or use --force: files open there get errors.',
       });
     }
-    const lazy = await runUnmount(path, 'lazy');
-    if (lazy.code !== 0) {
-      throw new FsError('EPERM', `${path} could not be unmounted: ${lazy.message}`, {
-        remedy: 'Run it as root, or as the user who mounted it.',
-      });
-    }
+    // The process itself aborts the connection, so that what waits in it ends, and writes what it has.
+    if (record !== undefined && !stopped) await endMount(record);
+    if (await isMounted(path)) await detach(path);
   }
   const deadline = performance.now() + GONE_TIMEOUT_MS;
   while ((await isMounted(path)) && performance.now() < deadline) await sleep(20);
+  if (stopped) throw stoppedError(path, record);
+  if (record !== undefined) await waitForEnd(path, record);
   print(`unmounted ${path}`);
+}
+
+async function endMount(record: ProcessRecord): Promise<void> {
+  if (!(await isAlive(record))) return;
+  try {
+    process.kill(record.pid, 'SIGTERM');
+  } catch {
+    // It ended between the look and the signal, or is another user's: then its name is taken away.
+  }
+  await waitGone([record], ABORT_TIMEOUT_MS);
+}
+
+async function detach(path: string): Promise<void> {
+  const lazy = await runUnmount(path, 'lazy');
+  if (lazy.code === 0 || !(await isMounted(path))) return;
+  throw new FsError('EPERM', `${path} could not be unmounted: ${lazy.message}`, {
+    remedy: 'Run it as root, or as the user who mounted it.',
+  });
+}
+
+/** The process writes what is dirty, says how that went, and ends. */
+async function waitForEnd(path: string, record: ProcessRecord): Promise<void> {
+  if (!(await waitGone([record], SLOW_MS))) {
+    note(`waiting for the mount's process (pid ${record.pid}) to write what is left; Ctrl-C leaves it to itself`);
+    await waitGone([record], (record.closeTimeoutMs ?? 0) + MOUNT_END_MARGIN_MS);
+  }
+  const ending = await takeMountEnding(path, record.pid);
+  const where = record.logFile === undefined ? "the mount's log" : record.logFile;
+  if (ending !== undefined) {
+    if (ending.lost.length > 0) throw lostFilesError(path, ending.lost, record.logFile);
+    return;
+  }
+  await forgetMount(path);
+  if (await isAlive(record)) {
+    throw new TimeoutError(`${path} is unmounted, but its process (pid ${record.pid}) does not end`, {
+      remedy: `See ${where}; end it with \`kill -9 ${record.pid}\` if it hangs.`,
+    });
+  }
+  throw new FsError('EIO', `${path} is unmounted, but its process ended without saying whether all was written`, {
+    remedy: `See ${where}. Files that were closed or fsynced before are stored.`,
+  });
+}
+
+function stoppedError(path: string, record: ProcessRecord): FsError {
+  return new FsError('EBUSY', `the process of ${path} (pid ${record.pid}) is stopped and cannot write what is left`, {
+    remedy: `Let it go on with \`kill -CONT ${record.pid}\`, then unmount; --force only takes the name away.`,
+  });
 }
 
 /** As Linux's MAXSYMLINKS. */

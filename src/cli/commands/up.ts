@@ -23,6 +23,8 @@ export interface UpOptions {
   readonly copies?: number;
   readonly detach?: boolean;
   readonly binding: string;
+  /** Of the mount, in seconds. */
+  readonly timeout?: number;
 }
 
 const DEFAULT_MOUNT = './tatami-mnt';
@@ -83,7 +85,10 @@ async function start(files: ClusterFiles, options: UpOptions, signal: AbortSigna
   const wanted = typeof options.mount === 'string' ? options.mount : (file.mountPoint ?? DEFAULT_MOUNT);
   const mountPoint = resolve(wanted);
   try {
-    const mounted = await startMount(files, mountPoint, ['--binding', options.binding]);
+    const mounted = await startMount(files, mountPoint, [
+      ...(options.timeout === undefined ? [] : ['--timeout', String(options.timeout)]),
+      ...['--binding', options.binding],
+    ]);
     print(mounted ? `mounted at ${mountPoint}` : `already mounted at ${mountPoint}`);
   } catch (error) {
     if (options.detach !== true && exitCodeOf(error) === EXIT.unavailable) {
