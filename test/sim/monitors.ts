@@ -27,6 +27,8 @@ export class Monitors {
   /** As the command does: the process of such a node ends. */
   onStart: ((node: RunningNode) => void) | undefined;
   onStop: ((id: string) => void) | undefined;
+  /** A primary pushes to a member. */
+  onPush: ((from: string, to: string) => void) | undefined;
   /** How often another node began to serve. */
   failoverCount = 0;
   #lastServing: string | undefined;
@@ -122,6 +124,7 @@ export class Monitors {
       node,
       (id) => this.#sim.cluster.node(id),
       (what) => this.#report(what),
+      (to) => this.onPush?.(node.id, to),
     );
     void node.failed.then((error) => {
       this.stopped.push({ id: node.id, error, atMs: this.#sim.world.time.nowMs });

@@ -28,7 +28,7 @@ export interface Mutation {
 export const MUTATIONS: readonly Mutation[] = [
   { without: 'fencing', troubles: ['pause', 'kill', 'isolate'], seeds: [1, 6], known: 1 },
   { without: 'refusalWhenFenced', troubles: ['pause', 'oneWay', 'isolate', 'slowNetwork'], seeds: [1, 10], known: 1 },
-  { without: 'leaseFromSending', troubles: ['pause', 'slowNetwork', 'slowDisk'], seeds: [1, 60], known: 1 },
+  { without: 'leaseFromSending', troubles: ['ambush', 'slowDisk'], seeds: [1, 60], known: 1 },
   { without: 'lease', troubles: ['pause', 'isolate', 'oneWay'], seeds: [1, 10], known: 1 },
   {
     without: 'jointAcknowledgement',

@@ -59,6 +59,9 @@ const DEPOSED_MS: readonly [number, number] = [GRACE_MS + 2_000, 10_000];
 const TROUBLE_MS: readonly [number, number] = [50, 8_000];
 /** What nodes log when the members of the group are about to change, or have changed. */
 const MOMENTS = ['the primary is silent', 'asking for another secondary', 'catalog ', 'took over entries'];
+/** Chance that the primary stops for a while just when a push to the secondary has left, and its answer not yet come. */
+const STOP_AT_PUSH = 0.004;
+const STOPPED_AT_PUSH_MS: readonly [number, number] = [500, 4_000];
 const START_RETRY_MS = 500;
 /** Nodes that join beyond the number that there is to be. */
 const EXTRA_NODES = 2;
@@ -81,6 +84,7 @@ export class Nemesis {
   /** A node that does not start although nothing keeps it from it. */
   readonly surprises: string[] = [];
   #over = false;
+  #isAmbushing = false;
   #startCount = 0;
 
   constructor(sim: SimCluster, random: SimRandom, options: NemesisOptions) {
@@ -96,7 +100,8 @@ export class Nemesis {
   /** Makes trouble for so long. */
   async run(forMs: number): Promise<void> {
     const { world } = this.#sim;
-    if (this.#o.troubles.includes('ambush')) this.#sim.onLine = (message) => this.#lieInWait(message);
+    this.#isAmbushing = this.#o.troubles.includes('ambush');
+    if (this.#isAmbushing) this.#sim.onLine = (message) => this.#lieInWait(message);
     const startMs = world.time.nowMs;
     const untilMs = startMs + forMs;
     const deposeMs = startMs + forMs * this.#random.between(...DEPOSE_AFTER);
@@ -163,6 +168,15 @@ export class Nemesis {
       else if (blow === 6) for (const end of [...this.#ends]) end();
       else this.#slowDown(lastsMs);
     });
+  }
+
+  /** Told of each push as it leaves. An answer from before is the first that a process finds which was stopped. */
+  pushed(from: string, to: string): void {
+    if (this.#over || !this.#isAmbushing || !this.#random.chance(STOP_AT_PUSH)) return;
+    if (to !== this.#sim.group().secondary || this.#sim.world.isPaused(hostOf(from))) return;
+    const lastsMs = this.#random.between(...STOPPED_AT_PUSH_MS);
+    // Not in the middle of what it does.
+    this.#later(0, () => this.#pause(hostOf(from), lastsMs));
   }
 
   #cause(trouble: Trouble): void {

@@ -7,17 +7,20 @@ import { groupMethods } from '../../src/meta/group/messages.ts';
 import { parseSyncPush, parseSyncPushReply } from '../../src/meta/group/push-codec.ts';
 import type { RunningNode } from '../../src/node.ts';
 
-/** Looks at the pushes that `node` sends from now on. */
+/** Looks at the pushes that `node` sends from now on; `sent` is told of each as it leaves. */
 export function watchPushes(
   node: RunningNode,
   find: (id: string) => RunningNode | undefined,
   report: (what: string) => void,
+  sent: (to: string) => void,
 ): void {
   const { network } = node;
   const call = network.call.bind(network);
   network.call = (to, method, header, options) => {
     const called = call(to, method, header, options);
-    const receiver = method === groupMethods.syncPush ? find(to)?.meta.member(FIRST_GROUP_ID) : undefined;
+    if (method !== groupMethods.syncPush) return called;
+    sent(to);
+    const receiver = find(to)?.meta.member(FIRST_GROUP_ID);
     if (receiver === undefined) return called;
     const { epoch } = parseSyncPush(header);
     const isNewer = receiver.status().epoch > epoch;

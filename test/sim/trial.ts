@@ -75,7 +75,8 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const drawn = random.chance(0.2) ? 1 : 2;
   const minReplicas = options.minReplicas ?? drawn;
   const writesNow = random.chance(0.5);
-  const drawnTroubles = drawTroubles(random);
+  // From streams of their own: one more kind of trouble does not change what is drawn where the kinds are given.
+  const drawnTroubles = drawTroubles(random.fork('troubles'));
   const troubles = options.troubles ?? drawnTroubles;
   const rules = options.without === undefined ? ALL_RULES : { ...ALL_RULES, [options.without]: false };
   const sim = await SimCluster.start({
@@ -131,6 +132,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     ...(options.troubles === undefined ? { hasFailedOver: () => monitors.failoverCount > 0 } : {}),
     note: (text) => timeline?.note(`---- ${text}`),
   });
+  monitors.onPush = (from, to) => nemesis.pushed(from, to);
   monitors.onStop = (id) => nemesis.kill(id, STOPPED_MS);
   const totalMs = seconds * 1_000;
   try {
