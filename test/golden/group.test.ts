@@ -1,92 +1,28 @@
 /**
  * Runs of a metadata group, written down message by message in group-*.txt: the protocol, documented by what it does.
- * An entry is written as seq@epoch. Beacons that tell nothing new are left out.
+ * How to read them: test/support/group-script.ts.
  */
 import { resolve } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
-import type { Group } from '../../src/catalog/types.ts';
-import type { SyncPush } from '../../src/meta/group/messages.ts';
-import { parseSyncPush, parseSyncPushReply } from '../../src/meta/group/push-codec.ts';
-import { GroupWorld } from '../support/group-world.ts';
+import { GroupScript } from '../support/group-script.ts';
+import type { GroupWorld } from '../support/group-world.ts';
 
+let script: GroupScript;
 let w: GroupWorld;
-let lines: string[];
 
 const BOUNDS = { flushIntervalMs: 200, logKeepBytes: 1_024, segmentBytes: 1_024 };
 
-function endsText(ends: readonly (readonly [number, number])[]): string {
-  return ends.map(([epoch, seq]) => `${seq}@${epoch}`).join(' ');
-}
-
-function pushText(push: SyncPush): string {
-  const { prevSeq, prevEpoch, entries } = push;
-  const last = entries.length > 1 ? `..${prevSeq + entries.length}@${entries.at(-1)!.epoch}` : '';
-  const what = entries.length === 0 ? 'nothing' : `${prevSeq + 1}@${entries[0]!.epoch}${last}`;
-  const flags = `${push.sync ? ', on disk' : ''}${push.copy ? ', take a full copy' : ''}`;
-  return `SyncPush ${what} after ${prevSeq}@${prevEpoch}, committed ${push.committedSeq}${flags}`;
-}
-
-function messageText(method: string, header: unknown, reply: unknown): string {
-  const answer = reply as Record<string, unknown>;
-  switch (method) {
-    case 'group.syncPush': {
-      const text = pushText(parseSyncPush(header));
-      const pushed = parseSyncPushReply(reply);
-      if (pushed.status === 'logged') return `${text} -> logged ${pushed.lastSeq}`;
-      if (pushed.status === 'mismatch') return `${text} -> mismatch, ends ${endsText(pushed.ends)}`;
-      return `${text} -> copying`;
-    }
-    case 'group.tail': {
-      const { fromSeq } = header as { fromSeq: number };
-      const count = (answer['entries'] as unknown[]).length;
-      return `Tail from ${fromSeq} -> ends ${endsText(answer['ends'] as never)}${count > 0 ? `, ${count} entries` : ''}`;
-    }
-    case 'group.syncPull': {
-      const { cursor } = header as { cursor: unknown };
-      const at = `${String(answer['appliedSeq'])}@${String(answer['appliedEpoch'])}`;
-      const rows = (answer['items'] as unknown[]).length > 0 ? 'rows' : 'no rows';
-      return `SyncPull ${cursor === null ? 'from the start' : 'goes on'} -> ${rows} of ${at}${answer['cursor'] === null ? ', the end' : ''}`;
-    }
-    default:
-      return `SecondaryQuery -> ${String(answer['answer'])}`;
-  }
-}
-
 async function start(seed: number, bounds?: typeof BOUNDS): Promise<void> {
-  lines = [];
-  const told = new Map<string, string>();
-  w = await GroupWorld.start({
-    seed,
-    ...(bounds === undefined ? {} : { bounds }),
-    onCall(from, to, method, header, reply) {
-      const text = messageText(method, header, reply);
-      const beacon = method === 'group.syncPush' && parseSyncPush(header).entries.length === 0;
-      if (beacon && told.get(to) === text) return;
-      if (beacon) told.set(to, text);
-      lines.push(`${from} > ${to}  ${text}`);
-    },
-  });
-  watchCatalog();
-}
-
-function watchCatalog(): void {
-  const { catalog } = w.node('n1');
-  const tell = (group: Group) => {
-    const { epoch, primary, secondary, learners } = group;
-    lines.push(
-      `catalog  epoch ${epoch}: primary ${primary}, secondary ${secondary ?? 'none'}, learners ${learners.join(' ')}`,
-    );
-  };
-  tell(w.group());
-  catalog.subscribe((next) => tell(next.groups[0]!));
+  script = await GroupScript.start({ seed, ...(bounds === undefined ? {} : { bounds }) });
+  w = script.world;
 }
 
 function say(text: string): void {
-  lines.push('', `# ${text}`);
+  script.say(text);
 }
 
 async function matches(name: string): Promise<void> {
-  await expect(`${lines.join('\n').trim()}\n`).toMatchFileSnapshot(resolve(import.meta.dirname, `group-${name}.txt`));
+  await expect(script.text).toMatchFileSnapshot(resolve(import.meta.dirname, `group-${name}.txt`));
 }
 
 afterEach(async () => {
@@ -159,7 +95,7 @@ it('a learner that the log no longer reaches takes a full copy', async () => {
     await w.world.run(400);
   }
   await w.quiet();
-  lines.length = 0;
+  script.skip();
   say('n3 was gone while 60 files were made and the log was cut; it starts again');
   await w.startNode('n3');
   await w.world.runUntil(() => w.lines.some((line) => line.includes('the full copy is complete')));
@@ -178,7 +114,6 @@ it('a primary that starts again takes over what only its secondary has, then an 
   w.crash('n1', 'power');
   await w.world.run(500);
   await w.startNode('n1');
-  watchCatalog();
   await w.untilServing();
   await w.quiet();
   await w.world.run(600);

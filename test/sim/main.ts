@@ -44,7 +44,11 @@ async function mutations({ without, short }: Request & { kind: 'mutations' }): P
   return missed === 0 ? 0 : 1;
 }
 
-async function trials({ seeds: [first, last], options, first: firstOnly }: Request & { kind: 'trials' }): Promise<number> {
+async function trials({
+  seeds: [first, last],
+  options,
+  first: firstOnly,
+}: Request & { kind: 'trials' }): Promise<number> {
   const total = { seeds: 0, failed: 0, virtualMs: 0, operations: 0, unknown: 0, failovers: 0, withFailover: 0 };
   const startMs = Date.now();
   for (let seed = first; seed <= last; seed++) {

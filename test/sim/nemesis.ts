@@ -58,10 +58,16 @@ const DEPOSED_MS: readonly [number, number] = [GRACE_MS + 2_000, 10_000];
 /** Longest that one trouble lasts: some longer than lease and grace, and than a connection is given up. */
 const TROUBLE_MS: readonly [number, number] = [50, 8_000];
 /** What nodes log when the members of the group are about to change, or have changed. */
-const MOMENTS = ['the primary is silent', 'asking for another secondary', 'catalog ', 'took over entries'];
+const PROPOSAL = 'asking for another secondary';
+const MOMENTS = ['the primary is silent', PROPOSAL, 'catalog ', 'took over entries'];
 /** Chance that the primary stops for a while just when a push to the secondary has left, and its answer not yet come. */
 const STOP_AT_PUSH = 0.004;
 const STOPPED_AT_PUSH_MS: readonly [number, number] = [500, 4_000];
+/**
+ * Cut off as it proposes: longer than grace, and mostly longer than it takes until others finish what it has begun and
+ * then miss it.
+ */
+const ISOLATED_MS: readonly [number, number] = [GRACE_MS + 500, 10_000];
 const START_RETRY_MS = 500;
 /** Nodes that join beyond the number that there is to be. */
 const EXTRA_NODES = 2;
@@ -153,12 +159,16 @@ export class Nemesis {
   /** Trouble at the very moment when the group changes, which chance alone would seldom meet. */
   #lieInWait(message: string): void {
     if (this.#over || !MOMENTS.some((moment) => message.startsWith(moment)) || !this.#random.chance(0.35)) return;
-    const delayMs = this.#random.chance(0.3) ? 0 : this.#random.between(0, this.#random.chance(0.5) ? 10 : 200);
+    // What a primary proposes may be chosen without its hearing of it: for that it must be cut off within a few milliseconds.
+    const isProposal = message.startsWith(PROPOSAL);
+    const mostMs = isProposal || this.#random.chance(0.5) ? 10 : 200;
+    const delayMs = this.#random.chance(0.2) ? 0 : this.#random.between(0, mostMs);
     this.#later(delayMs, () => {
       if (this.#over || this.#sim.nodes().length === 0) return;
       const { primary, secondary } = this.#sim.group();
       const lastsMs = this.#random.between(20, this.#random.chance(0.5) ? 600 : 6_000);
       const victim = secondary !== null && this.#random.chance(0.5) ? secondary : primary;
+      if (isProposal && this.#random.chance(0.5)) return this.#isolate(primary, this.#random.between(...ISOLATED_MS));
       const blow = this.#random.below(8);
       if (blow === 0) this.kill(victim, lastsMs);
       else if (blow <= 2) this.#losePower(victim, lastsMs);

@@ -4,7 +4,7 @@
  */
 import { firstCatalog, FIRST_GROUP_ID } from '../../src/catalog/document.ts';
 import { CatalogReplica } from '../../src/catalog/replica.ts';
-import type { CatalogNode, Group } from '../../src/catalog/types.ts';
+import type { Catalog, CatalogNode, Group } from '../../src/catalog/types.ts';
 import type { HistoryId, NodeId } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
 import type { Logger } from '../../src/log.ts';
@@ -47,6 +47,12 @@ export class GroupWorld {
 
   /** Told of each answered call of a member, by nodes started from now on. */
   onCall: ((from: string, to: string, method: string, header: unknown, reply: unknown) => void) | undefined;
+  /** Told of each call that failed. */
+  onRefusal: ((from: string, to: string, method: string, header: unknown, error: unknown) => void) | undefined;
+  /** Told of what the nodes say. */
+  onLine: ((name: string, message: string) => void) | undefined;
+  /** Told of the first catalog of each node, and of each that it learns. */
+  onCatalog: ((catalog: Catalog) => void) | undefined;
   /** For nodes started from now on. */
   bounds: GroupBounds | undefined;
 
@@ -62,11 +68,17 @@ export class GroupWorld {
       nodes?: number;
       bounds?: GroupBounds;
       onCall?: GroupWorld['onCall'];
+      onRefusal?: GroupWorld['onRefusal'];
+      onLine?: GroupWorld['onLine'];
+      onCatalog?: GroupWorld['onCatalog'];
     } = {},
   ): Promise<GroupWorld> {
     const made = new GroupWorld(options.seed ?? 1, options.nodes ?? 3);
     made.bounds = options.bounds;
     made.onCall = options.onCall;
+    made.onRefusal = options.onRefusal;
+    made.onLine = options.onLine;
+    made.onCatalog = options.onCatalog;
     const members = made.names.map((id): CatalogNode => ({
       id: id as NodeId,
       storeId: id.slice(1).padStart(16, '0'),
@@ -92,6 +104,7 @@ export class GroupWorld {
 
   #log(name: string): Logger {
     const say = (level: string) => (facts: object, message: string) => {
+      this.onLine?.(name, message);
       this.lines.push(`${name} ${level} ${message} ${JSON.stringify(facts)}`);
     };
     return { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') };
@@ -116,6 +129,8 @@ export class GroupWorld {
     const node = { self, storeId: identity.storeId, persist, votes };
     const catalog = new CatalogReplica({ env, network, initial, node, log: () => undefined });
     this.#news(network, catalog);
+    this.onCatalog?.(catalog.current());
+    catalog.subscribe((next) => this.onCatalog?.(next));
     const meta = await MetaService.open({
       self,
       env,
@@ -142,7 +157,10 @@ export class GroupWorld {
   /** The same network, with what goes through `call` told. */
   #heard(from: string, network: Network, onCall: NonNullable<GroupWorld['onCall']>): Network {
     const call: Network['call'] = async (to, method, header, options) => {
-      const reply = await network.call(to, method, header, options);
+      const reply = await network.call(to, method, header, options).catch((error: unknown) => {
+        this.onRefusal?.(from, to, method, header, error);
+        throw error;
+      });
       onCall(from, to, method, header, reply.header);
       return reply;
     };
