@@ -100,8 +100,8 @@ export interface Group {
   /** Replicas that must hold a write before it is acknowledged (R4): 1 or 2. */
   readonly minReplicas: number;
   /**
-   * R5: the primary was made so by the one before it, which had stopped answering before it asked for that. So no lease has
-   * to run out. Absent: it took over by itself.
+   * R5: the primary was made so by the one before it, which had stopped answering before it asked for that, and whose log was
+   * all in the new one's. So no lease has to run out. Absent: it took over by itself.
    */
   readonly handedOver?: true;
   /** R9: how the present history began, if by an operator. */

@@ -80,6 +80,11 @@ export class MetaService {
     return this.#members.get(group);
   }
 
+  /** Before an orderly end: groups whose primary is here are handed to their secondaries, where that can be. */
+  async leave(): Promise<void> {
+    await Promise.all([...this.#members.values()].map((member) => member.leave()));
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.all([...this.#members.values()].map((member) => member.close()));
@@ -140,6 +145,7 @@ export class MetaService {
     network.handle(groupMethods.tail, (request) => this.#of(request).handleTail(request));
     network.handle(groupMethods.syncPull, (request) => this.#of(request).handlePull(request));
     network.handle(groupMethods.secondaryQuery, (request) => this.#of(request).handleQuery(request));
+    network.handle(groupMethods.leave, (request) => this.#of(request).handleLeave(request));
     network.handle(groupMethods.status, () => ({ header: this.status() }));
   }
 

@@ -81,6 +81,21 @@ it('a secondary that is gone is dropped, a learner is appointed, the old one com
   await matches('secondary-replaced');
 });
 
+it('a primary that is asked to stop hands over to its secondary, which serves with the next one', async () => {
+  await start(6);
+  const client = await w.client();
+  await w.createAll(client, ['a']);
+  await w.quiet();
+  await w.world.run(600);
+  say('n1 is asked to stop');
+  await w.world.settle(w.node('n1').meta.leave());
+  say('n2 serves: n1 may end');
+  await w.createAll(client, ['b']);
+  await w.quiet();
+  await w.world.run(600);
+  await matches('hand-over');
+});
+
 it('a learner that the log no longer reaches takes a full copy', async () => {
   await start(4, BOUNDS);
   const client = await w.client();

@@ -121,6 +121,8 @@ function messageText(method: string, header: unknown, reply: unknown): string {
       const rows = (answer['items'] as unknown[]).length > 0 ? 'rows' : 'no rows';
       return `SyncPull ${cursor === null ? 'from the start' : 'goes on'} -> ${rows} of ${at}${answer['cursor'] === null ? ', the end' : ''}`;
     }
+    case 'group.leave':
+      return `Leave -> ${answer['replaced'] === true ? 'another takes its place' : 'nobody can take its place'}`;
     default:
       return `SecondaryQuery -> ${String(answer['answer'])}`;
   }

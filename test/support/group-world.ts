@@ -3,8 +3,8 @@
  * time. Nodes n1 (primary), n2 (secondary), n3... (learners); clients on hosts of their own.
  */
 import { firstCatalog, FIRST_GROUP_ID } from '../../src/catalog/document.ts';
-import { CatalogReplica } from '../../src/catalog/replica.ts';
-import type { Catalog, CatalogNode, Group } from '../../src/catalog/types.ts';
+import { CatalogReplica, proposeUntilChosen } from '../../src/catalog/replica.ts';
+import type { Catalog, CatalogChange, CatalogNode, Group } from '../../src/catalog/types.ts';
 import type { HistoryId, NodeId } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
 import type { Logger } from '../../src/log.ts';
@@ -186,9 +186,10 @@ export class GroupWorld {
     );
   }
 
-  /** In order. */
-  async stopNode(name: string): Promise<void> {
+  /** In order; `leave`: handing its group over first, as a node does that is asked to stop. */
+  async stopNode(name: string, { leave = false } = {}): Promise<void> {
     const node = this.nodes.get(name);
+    if (leave && node !== undefined) await this.world.settle(node.meta.leave());
     this.nodes.delete(name);
     await this.world.settle(
       (async () => {
@@ -219,6 +220,12 @@ export class GroupWorld {
     const made = { network, catalog, meta };
     this.#clients.push(made);
     return made;
+  }
+
+  /** A change of the catalog, as an operator's command makes it. */
+  async change(change: CatalogChange): Promise<void> {
+    const [node] = this.nodes.values();
+    await this.world.settle(proposeUntilChosen(node!.catalog, () => change, 10_000, 1));
   }
 
   node(name: string): GroupNode {

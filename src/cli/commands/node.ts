@@ -44,6 +44,7 @@ interface Running {
   readonly id: string;
   readonly address: string;
   readonly failed?: Promise<Error>;
+  leave?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -150,6 +151,7 @@ async function runUntilStopped(
   }
   const failure = await Promise.race([stopped, running.failed ?? stopped]);
   if (options.record !== undefined) await rm(options.record, { force: true });
+  if (!(failure instanceof Error)) await running.leave?.();
   await running.close();
   pauses.stop();
   if (failure instanceof Error) throw failure;

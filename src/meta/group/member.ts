@@ -5,12 +5,12 @@
  * Order of durability: an entry is with our operating system before `logged`; it is on disk, table and log, before the
  * log is cut; the catalog is durable here before its epoch is acted on (R6).
  */
+import { isDrained } from '../../catalog/membership.ts';
 import type { Group } from '../../catalog/types.ts';
 import type { Kv, Timer } from '../../env.ts';
 import {
   AuthError,
   CorruptionError,
-  FormatError,
   InvariantError,
   NotPrimaryError,
   OverloadedError,
@@ -36,12 +36,14 @@ import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
 import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
 import { groupMethods, parseCursor, parseHead } from './messages.ts';
 import type { Head, SyncPush } from './messages.ts';
-import { LEASE_MS, SuspendWatch } from './lease.ts';
-import { encodeSyncPush, parseSyncPushReply } from './push-codec.ts';
+import { SuspendWatch } from './lease.ts';
+import { LeaseOfVoters } from './lease-of-voters.ts';
+import { leaveGroup } from './leave.ts';
 import { openLog } from './open-log.ts';
 import type { OpenedLog } from './open-log.ts';
-import { BEACON_INTERVAL_MS, Primary } from './primary.ts';
-import type { PushPlan, Serving } from './primary.ts';
+import { Primary } from './primary.ts';
+import type { Serving } from './primary.ts';
+import { PUSH_MAX_BYTES, PUSH_TIMEOUT_MS, Pushing, SYNC_TIMEOUT_MS } from './pushing.ts';
 import { ALL_RULES } from './rules.ts';
 import type { GroupRules } from './rules.ts';
 import { SessionWatch } from './session-watch.ts';
@@ -53,12 +55,6 @@ import { Waiters } from './waiters.ts';
 const TICK_MS = 100;
 /** A tick so late means that this process stood still: then nobody else is judged by what was not read meanwhile. */
 const STALLED_MS = 500;
-/** Entries in one SyncPush: far below the bound of a frame's header. */
-const PUSH_MAX_BYTES = 1 * MiB;
-/** One SyncPush without a sync: a write to the page cache. Less than the grace: one lost push makes nobody silent. */
-const PUSH_TIMEOUT_MS = 1_000;
-/** One with a sync, on a disk that others use too; or what the other side reads from its disk. */
-const SYNC_TIMEOUT_MS = 5_000;
 /** The table follows the log when it holds this much in memory. */
 const FLUSH_BYTES = 8 * MiB;
 /** Bound on the table's memory should the disk not keep up; applying waits there. */
@@ -91,14 +87,14 @@ export class GroupMember {
   /** Its log was unusable for the primary that it was when it was opened. */
   #opensAnew: boolean;
   readonly #suspendWatch = new SuspendWatch();
+  readonly #leaseOfVoters: LeaseOfVoters;
   #lastTickMs: number;
   /** In words, why this member cannot take part. */
   #broken: string | undefined;
   readonly #waiters = new Waiters();
   readonly #applier: Applier;
   readonly #following: Following;
-  readonly #sending = new Set<NodeId>();
-  #pumpQueued = false;
+  readonly #pushing: Pushing;
   #lastAppend: Promise<void> | undefined;
   #proposing = false;
   #takingTail: Promise<void> | undefined;
@@ -124,6 +120,7 @@ export class GroupMember {
     this.#lastTickMs = o.env.clock.monotonicMs();
     this.#bounds = o.bounds ?? DEFAULT_BOUNDS;
     this.#group = group;
+    this.#leaseOfVoters = new LeaseOfVoters(o.catalog, o.group, o.log);
     this.#gate = new EpochGate(o.env.clock, group, this.#rules);
     this.#kv = kv;
     this.#store = store;
@@ -137,6 +134,18 @@ export class GroupMember {
       done: () => this.#allApplied(),
       guard: (work) => this.#guard(work),
       failed: (error) => this.#logFailed(error),
+    });
+    this.#pushing = new Pushing({
+      network: o.network,
+      logger: o.log,
+      log: opened.log,
+      primary: () => (this.#closing.signal.aborted ? undefined : this.#primary),
+      head: () => this.#head(),
+      committedSeq: () => this.#applier.committedSeq,
+      nowMs: () => this.#nowMs(),
+      guard: (work) => this.#guard(work),
+      takeTail: (primary) => this.#takeTail(primary),
+      answered: () => this.#afterEvent(),
     });
     this.#copies = new CopyServer(o.env.clock, o.env.random);
     this.#broken = opened.broken;
@@ -217,6 +226,28 @@ export class GroupMember {
     this.#tick();
   }
 
+  /** Before an orderly end: others take over what this node is, if they can. True if it is nothing any more. Never rejects. */
+  leave(): Promise<boolean> {
+    this.#leaving = true;
+    const { self, group, catalog, env, network } = this.#o;
+    return leaveGroup({
+      self,
+      group,
+      catalog,
+      clock: env.clock,
+      handOver: () => {
+        this.#primary?.leave();
+        this.#guard(() => this.#afterEvent());
+        return this.#primary?.canHandOver(this.#nowMs()) ?? false;
+      },
+      tellPrimary: async (timeoutMs) => {
+        const reply = await network.call(this.#group.primary, groupMethods.leave, this.#head(), { timeoutMs });
+        return (reply.header as { replaced?: unknown } | null)?.replaced === true;
+      },
+    });
+  }
+  #leaving = false;
+
   async close(): Promise<void> {
     this.#closing.abort();
     this.#gate.close();
@@ -264,7 +295,7 @@ export class GroupMember {
         (error: unknown) => this.#logFailed(error),
       );
     }
-    this.#queuePump();
+    this.#pushing.soon();
     return answered;
   }
 
@@ -294,7 +325,7 @@ export class GroupMember {
       () => this.#guard(() => this.#settleSyncs()),
       (error: unknown) => this.#logFailed(error),
     );
-    this.#queuePump();
+    this.#pushing.soon();
     return done;
   }
 
@@ -363,23 +394,6 @@ export class GroupMember {
     return primary;
   }
 
-  /** R5: a primary without a secondary asks the voters whether it still is one. */
-  #confirmAlone(primary: Primary, nowMs: number): void {
-    if (!primary.servesAlone || this.#confirming || nowMs < this.#nextConfirmMs) return;
-    this.#confirming = true;
-    this.#nextConfirmMs = nowMs + BEACON_INTERVAL_MS;
-    this.#o.catalog
-      .confirm(LEASE_MS)
-      .then((catalog) => {
-        const epoch = catalog.groups.find((group) => group.id === this.#o.group)?.epoch;
-        if (epoch !== undefined) primary.votersConfirmed(epoch, nowMs);
-      })
-      .catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'the voters did not confirm'))
-      .finally(() => (this.#confirming = false));
-  }
-  #confirming = false;
-  #nextConfirmMs = -Infinity;
-
   /** Undefined unless this node is the primary. */
   #serving(): Serving | undefined {
     const { clock } = this.#o.env;
@@ -392,87 +406,6 @@ export class GroupMember {
 
   #ownLogWritten(): void {
     this.#primary?.logged(this.#log.writtenSeq);
-    this.#afterEvent();
-  }
-
-  #queuePump(): void {
-    if (this.#pumpQueued) return;
-    this.#pumpQueued = true;
-    queueMicrotask(() => {
-      this.#pumpQueued = false;
-      this.#guard(() => this.#pump());
-    });
-  }
-
-  /** Sends what is due. */
-  #pump(): void {
-    const primary = this.#primary;
-    if (primary === undefined || this.#closing.signal.aborted) return;
-    if (primary.needsTail) return this.#takeTail(primary);
-    for (const node of primary.members()) {
-      for (;;) {
-        if (this.#sending.has(node)) break;
-        const plan = primary.nextPush(node, this.#nowMs());
-        if (plan === undefined) break;
-        const entries = plan.withEntries ? this.#log.readNow(plan.fromSeq, PUSH_MAX_BYTES) : [];
-        if (entries === undefined) void this.#sendFromDisk(primary, node, plan);
-        else this.#send(primary, node, plan, entries);
-      }
-    }
-  }
-
-  async #sendFromDisk(primary: Primary, node: NodeId, plan: PushPlan): Promise<void> {
-    this.#sending.add(node);
-    try {
-      const entries = await this.#log.read(plan.fromSeq, PUSH_MAX_BYTES);
-      this.#sending.delete(node);
-      if (this.#primary === primary && !this.#closing.signal.aborted) this.#send(primary, node, plan, entries);
-    } catch (error) {
-      this.#sending.delete(node);
-      this.#o.log.warn({ node, error: String(error) }, 'cannot read the log for a member');
-      primary.pushFailed(node, plan, this.#nowMs());
-    }
-  }
-
-  #send(primary: Primary, node: NodeId, plan: PushPlan, entries: readonly LogEntry[]): void {
-    const prevSeq = plan.fromSeq - 1;
-    const prevEpoch = this.#log.epochAt(prevSeq);
-    const { id: group, epoch, historyId } = this.#group;
-    const header = encodeSyncPush({
-      group,
-      epoch,
-      historyId,
-      prevSeq,
-      prevEpoch: prevEpoch ?? 0,
-      entries,
-      committedSeq: this.#applier.committedSeq,
-      syncedSeq: this.#log.syncedSeq,
-      sync: plan.sync,
-      copy: plan.copy || prevEpoch === undefined,
-    });
-    const last = entries.at(-1);
-    if (last !== undefined) primary.sent(node, plan, last.seq);
-    // Not tied to `closing`: its time is bounded, and nobody looks at its answer any more.
-    this.#o.network
-      .call(node, groupMethods.syncPush, header, { timeoutMs: plan.sync ? SYNC_TIMEOUT_MS : PUSH_TIMEOUT_MS })
-      .then(
-        (reply) => this.#guard(() => this.#pushAnswered(primary, node, plan, reply.header)),
-        () =>
-          this.#guard(() => {
-            if (this.#primary === primary) primary.pushFailed(node, plan, this.#nowMs());
-          }),
-      );
-  }
-
-  #pushAnswered(primary: Primary, node: NodeId, plan: PushPlan, reply: unknown): void {
-    if (this.#primary !== primary) return;
-    try {
-      primary.pushAnswered(node, plan, parseSyncPushReply(reply), this.#nowMs());
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error;
-      this.#o.log.error({ node, error: error.message }, 'a member does not follow the protocol');
-      primary.pushFailed(node, plan, this.#nowMs());
-    }
     this.#afterEvent();
   }
 
@@ -519,7 +452,7 @@ export class GroupMember {
       this.#proposeIfDue(primary);
       if (primary.needsDisk) this.#bringToDisk(primary);
     }
-    this.#queuePump();
+    this.#pushing.soon();
   }
 
   /** The primary is about to be alone in sync: what it acknowledges must be on its disk. */
@@ -557,7 +490,9 @@ export class GroupMember {
     this.#proposing = true;
     this.#nextProposeMs = nowMs + PROPOSE_RETRY_MS;
     const { secondary } = wanted;
-    this.#o.log.info({ group: wanted.id, epoch: wanted.epoch, secondary }, 'asking for another secondary');
+    const { id, epoch, primary: to } = wanted;
+    const what = to === this.#o.self ? 'asking for another secondary' : `handing the group over to ${to}`;
+    this.#o.log.info({ group: id, epoch, secondary }, what);
     proposeGroup(this.#o.catalog, wanted, expectedGroupEpoch)
       .catch((error: unknown) =>
         this.#o.log.warn({ error: String(error) }, 'the catalog did not take the change; trying again'),
@@ -601,6 +536,17 @@ export class GroupMember {
     return { header: { answer } };
   }
 
+  /** RPC group.leave, at the primary. */
+  async handleLeave(request: IncomingRequest): Promise<HandlerReply> {
+    await this.#gate.pass(parseHead(request.header));
+    const from = request.remote.nodeId;
+    this.requirePrimary();
+    if (from === undefined) throw new AuthError('only nodes leave a group');
+    const replaced = this.#primary!.memberLeaves(from, this.#nowMs());
+    this.#afterEvent();
+    return { header: { replaced } };
+  }
+
   /** A member whose group has stopped acknowledges nothing. */
   #requireWhole(): void {
     if (this.#closing.signal.aborted) throw stoppingError();
@@ -611,9 +557,10 @@ export class GroupMember {
   #askForSecondary(): void {
     const nowMs = this.#nowMs();
     const { secondary, learners } = this.#group;
+    const { self, catalog } = this.#o;
+    if (secondary !== null || !learners.includes(self) || this.#leaving || isDrained(catalog.current(), self)) return;
     // R8: an incomplete copy is never appointed.
-    if (secondary !== null || !learners.includes(this.#o.self) || this.#following.mustCopy || nowMs < this.#nextQueryMs)
-      return;
+    if (this.#following.mustCopy || nowMs < this.#nextQueryMs) return;
     this.#nextQueryMs = nowMs + QUERY_INTERVAL_MS;
     this.#o.network
       .call(this.#group.primary, groupMethods.secondaryQuery, this.#head(), { timeoutMs: PUSH_TIMEOUT_MS })
@@ -689,6 +636,7 @@ export class GroupMember {
     this.#gate.changed(group);
     this.#succession.groupChanged(group);
     this.#nextQueryMs = 0;
+    this.#nextProposeMs = 0;
     if (this.#opensAnew && group.primary !== self) {
       this.#opensAnew = false;
       this.#o.onReopen?.();
@@ -709,7 +657,11 @@ export class GroupMember {
           log: this.#log,
           appliedSeq,
           nowMs: this.#nowMs(),
-          serveFromMs: this.#succession.serveFromMs,
+          // R5: whoever handed over had stopped answering before.
+          serveFromMs: group.handedOver === true && !first ? -Infinity : this.#succession.serveFromMs,
+          // R11: and only if all that this log acknowledged is still in it.
+          hasAll: group.handedOver === true && !first && this.#succession.isCertain,
+          isDraining: (node) => isDrained(this.#o.catalog.current(), node),
           rules: this.#rules,
           ...(first ? { epochFound: group.epoch } : {}),
         });
@@ -719,6 +671,7 @@ export class GroupMember {
       const info = { primary: group.primary, epoch: group.epoch };
       this.#waiters.rejectAll(new NotPrimaryError(`${self} is no longer the primary`, { info }));
     }
+    if (this.#primary === undefined && this.#broken === undefined) this.#askForSecondary();
     if (!first) {
       const { epoch, primary, secondary } = group;
       this.#o.log.info(
@@ -744,7 +697,7 @@ export class GroupMember {
       if (this.#store.appliedSeq > this.#store.durableSeq) this.#flush();
     }
     if (this.#primary !== undefined) {
-      this.#confirmAlone(this.#primary, nowMs);
+      this.#leaseOfVoters.askIfDue(this.#primary, nowMs);
       if (this.#serving()?.ok === true) this.#expireSessions(nowMs);
       this.#afterEvent();
     } else {

@@ -16,6 +16,8 @@ export const groupMethods = {
   tail: 'group.tail',
   /** Participant to primary: is there a secondary? */
   secondaryQuery: 'group.secondaryQuery',
+  /** Secondary to primary: its process is about to end. */
+  leave: 'group.leave',
   status: 'group.status',
 } as const;
 

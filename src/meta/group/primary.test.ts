@@ -434,3 +434,75 @@ describe('R7: a promoted primary', () => {
     expect(b.primary.serving(9, LEASE_MS).ok).toBe(false);
   });
 });
+
+describe('handing over', () => {
+  function leaving(): Bench {
+    const b = new Bench(groupOf(S, [L, M])).serve();
+    b.write(3);
+    b.primary.leave();
+    return b;
+  }
+
+  it('stops answering, lets the secondary catch up, and asks to exchange the two', () => {
+    const b = leaving();
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    expect(b.primary.serving(0, b.nowMs)).toMatchObject({ ok: false, why: `it hands the group over to ${S}` });
+    b.deliver(S);
+    const wanted = { epoch: 7, primary: S, secondary: P, learners: [L, M], handedOver: true };
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject(wanted);
+    // Asked for: nobody hears anything more until the outcome is known, whatever happens.
+    b.nowMs += 2 * SECONDARY_SILENT_MS;
+    expect(b.plan(S)).toBeUndefined();
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject(wanted);
+    expect(b.primary.serving(3, b.nowMs).ok).toBe(false);
+  });
+
+  it('is given up while it can be, when the secondary is', () => {
+    const b = leaving();
+    expect(b.primary.canHandOver(b.nowMs)).toBe(true);
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    b.primary.pushFailed(S, b.plan(S)!, b.nowMs);
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+    expect(b.primary.canHandOver(b.nowMs)).toBe(false);
+    expect(b.primary.serving(0, b.nowMs)).not.toMatchObject({ why: expect.stringMatching(/hands/) });
+  });
+
+  it('is not for a secondary that leaves, too: that one is replaced by the learner that has most', () => {
+    const b = leaving();
+    b.deliver(S);
+    b.deliver(M);
+    expect(b.primary.memberLeaves(S, b.nowMs)).toBe(true);
+    expect(b.primary.canHandOver(b.nowMs)).toBe(false);
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject({ primary: P, secondary: M, learners: [L, S] });
+    // R2: until the outcome is known both must have what is acknowledged.
+    b.write();
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(3);
+    b.deliver(M);
+    expect(b.primary.committedSeq).toBe(4);
+  });
+
+  it('makes a primary that is activated at once, with the one before it as secondary', () => {
+    const group = groupOf(S, [L], { handedOver: true, lastActivated: { epoch: 4 as Epoch, members: [S, P] } });
+    const b = new Bench(group, 3, 3, { epochFound: 4 as Epoch, hasAll: true });
+    expect(b.primary.needsTail).toBe(false);
+    expect(b.chosen()).toMatchObject({ epoch: 6, secondary: S, lastActivated: { epoch: 6, members: [P, S] } });
+  });
+
+  it('but not if its log may lack something: then it compares first', () => {
+    const group = groupOf(S, [L], { handedOver: true, lastActivated: { epoch: 4 as Epoch, members: [S, P] } });
+    const b = new Bench(group, 3, 3, { epochFound: 4 as Epoch, hasAll: false });
+    expect(b.primary.needsTail).toBe(true);
+    expect(b.primary.wantedGroup(b.nowMs)).toBeUndefined();
+  });
+});
+
+describe('a secondary that is drained', () => {
+  it('is replaced; without a replacement it stays, unless the group can do without', () => {
+    const drained = (learners: readonly NodeId[], minReplicas: number) =>
+      new Bench(groupOf(S, learners, { minReplicas }), 0, 0, { isDraining: (node) => node === S }).serve();
+    expect(drained([L], 2).primary.wantedGroup(BEACON_INTERVAL_MS)).toMatchObject({ secondary: L, learners: [S] });
+    expect(drained([], 2).primary.wantedGroup(BEACON_INTERVAL_MS)).toBeUndefined();
+    expect(drained([], 1).primary.wantedGroup(BEACON_INTERVAL_MS)).toMatchObject({ secondary: null, learners: [S] });
+  });
+});

@@ -10,6 +10,7 @@ import type { Group } from '../../catalog/types.ts';
 import { FormatError, invariant } from '../../errors.ts';
 import type { Epoch, NodeId } from '../../ids.ts';
 import { commonPrefix } from './common-prefix.ts';
+import { HandOver } from './hand-over.ts';
 import { GRACE_MS, Lease } from './lease.ts';
 import type { EpochEnds } from './log-files.ts';
 import type { LogView } from './follower.ts';
@@ -80,6 +81,10 @@ export interface PrimaryOptions {
   readonly epochFound?: Epoch;
   /** R5: another's lease may run until then. */
   readonly serveFromMs?: number;
+  /** The one before handed over, and this log has all of that one's. */
+  readonly hasAll?: boolean;
+  /** Whether a node is being drained, as the newest catalog says. Default: none is. */
+  readonly isDraining?: (node: NodeId) => boolean;
   readonly rules?: GroupRules;
 }
 
@@ -127,6 +132,10 @@ export class Primary {
   #dropping: { asked: boolean } | undefined;
   /** Somebody waits for entries up to here to be on disk. */
   #syncWanted = 0;
+  readonly #handOver: HandOver;
+  readonly #isDraining: (node: NodeId) => boolean;
+  /** Members whose processes are about to end, as they said. */
+  readonly #leaving = new Set<NodeId>();
 
   constructor(options: PrimaryOptions) {
     this.#self = options.self;
@@ -134,11 +143,14 @@ export class Primary {
     this.#rules = options.rules ?? ALL_RULES;
     this.#epochFound = this.#rules.ownEpoch ? (options.epochFound ?? 0) : 0;
     this.#serveFromMs = options.serveFromMs ?? -Infinity;
+    this.#handOver = new HandOver(this.#rules.handOverStops);
+    this.#isDraining = options.isDraining ?? (() => false);
     this.#log = options.log;
     this.#loggedSeq = options.log.lastSeq;
     this.#committedSeq = options.appliedSeq;
     // Alone in sync: there is nobody to agree with.
-    this.#reconciled = options.group.secondary === null || !this.#rules.reconciliation;
+    const alone = options.group.secondary === null;
+    this.#reconciled = alone || options.hasAll === true || !this.#rules.reconciliation;
     if (this.#hasOwnEpoch) this.#inheritedSeq = options.log.lastSeq;
     this.#setMembers(options.nowMs);
     this.#advance();
@@ -183,6 +195,7 @@ export class Primary {
     if (!this.#reconciled)
       return { ok: false, why: `its secondary ${secondary ?? 'none'} has not caught up since the start` };
     if (secondary === null && minReplicas > 1) return { ok: false, why: 'it waits for a second replica' };
+    if (this.#handOver.stopsServing) return { ok: false, why: `it hands the group over to ${secondary ?? 'nobody'}` };
     if (!this.#activated) return { ok: false, why: 'R7: it is not yet activated in an epoch of its own' };
     if (appliedSeq < (this.#inheritedSeq ?? Infinity)) return { ok: false, why: 'it applies what its log holds' };
     if (nowMs < this.#serveFromMs) return { ok: false, why: 'R5: the lease of the primary before it may still run' };
@@ -191,6 +204,32 @@ export class Primary {
       return { ok: false, why: `R5: ${who} answered within the lease` };
     }
     return { ok: true };
+  }
+
+  /** This process is about to end: the secondary shall be the primary. */
+  leave(): void {
+    this.#handOver.leave();
+  }
+
+  /** A member's process is about to end. Whether another can be what it is, as far as can be told now. */
+  memberLeaves(node: NodeId, nowMs: number): boolean {
+    this.#leaving.add(node);
+    if (node !== this.#group.secondary) return true;
+    return this.#isSuperfluous(node) || this.#nextCandidate(nowMs) !== undefined;
+  }
+
+  /** It shall be neither primary nor secondary. */
+  #isGoing(node: NodeId): boolean {
+    return this.#isDraining(node) || this.#leaving.has(node);
+  }
+
+  /** Whether the secondary could take the group over now. */
+  canHandOver(nowMs: number): boolean {
+    const { secondary } = this.#group;
+    if (this.#handOver.asked) return true;
+    return (
+      this.#mayHandOver(nowMs) && secondary !== null && !this.#isGoing(secondary) && this.#isWell(secondary, nowMs)
+    );
   }
 
   /** R5: whether it holds its lease from a majority of the voters, for want of a secondary. */
@@ -324,15 +363,20 @@ export class Primary {
   catalogChanged(group: Group, nowMs: number): void {
     invariant(group.epoch >= this.#group.epoch, 'R6', 'the epoch of a group never falls');
     invariant(group.primary === this.#self, 'R1', 'only the primary that the catalog names orders writes');
-    if (group.secondary !== this.#group.secondary) this.#lease.drop();
+    const isNew = group.secondary !== this.#group.secondary;
+    if (isNew) this.#lease.drop();
     this.#group = group;
     this.#dropping = undefined;
+    this.#handOver.epochChanged();
     // The outcome is known: the change was made for one epoch of the group, and that is over.
     this.#joining = undefined;
     if (group.secondary !== null) this.#candidate = undefined;
     if (group.secondary === null) this.#reconciled = true;
     this.#setMembers(nowMs);
-    for (const member of this.#members.values()) if (member.mode === 'probe') member.nextSendMs = nowMs;
+    for (const [node, member] of this.#members) {
+      // A new secondary's first answer brings the lease: nothing can be ordered, and so pushed, before.
+      if (member.mode === 'probe' || (isNew && node === group.secondary)) member.nextSendMs = nowMs;
+    }
     if (this.#hasOwnEpoch) this.#inheritedSeq ??= this.#log.lastSeq;
     this.#advance();
   }
@@ -340,7 +384,10 @@ export class Primary {
   /** The cascade of the 2007 note: the first to ask is told "be the secondary". */
   secondaryQuery(from: NodeId, nowMs: number): SecondaryAnswer {
     const { secondary, learners } = this.#group;
-    if (secondary !== null || !learners.includes(from)) return 'SecondaryPresent';
+    // Whoever asks does not leave, or has come back.
+    this.#leaving.delete(from);
+    if (secondary !== null && !this.#isGoing(secondary)) return 'SecondaryPresent';
+    if (!learners.includes(from) || this.#isDraining(from)) return 'SecondaryPresent';
     const chosen = this.#joining?.node ?? this.#candidate;
     if (chosen !== undefined && chosen !== from && (this.#joining !== undefined || !this.#isSilent(chosen, nowMs))) {
       return 'SecondaryPresent';
@@ -367,14 +414,21 @@ export class Primary {
     // R7: activated together with its next secondary, or at once if it may serve alone.
     if (!this.#activated && (secondary !== null || minReplicas <= 1)) return this.#nextGroup(secondary);
     if (secondary === null) return this.#wantedSecondary(nowMs);
+    if (this.#handOver.asked) return this.#wantedHandOver(nowMs);
     const member = this.#members.get(secondary);
-    const lost = this.#isSilent(secondary, nowMs) || member?.mode === 'copy' || member?.copying === true;
+    const lost =
+      this.#isSilent(secondary, nowMs) ||
+      member?.mode === 'copy' ||
+      member?.copying === true ||
+      this.#isSuperfluous(secondary);
     // Once asked for, it is asked for until the outcome is known.
     if (this.#dropping?.asked !== true) {
       if (!lost) {
         this.#dropping = undefined;
+        if (this.#joining?.asked !== true && !this.#isGoing(secondary)) this.#joining = undefined;
         this.#advance();
-        return undefined;
+        const replaces = this.#joining !== undefined || this.#isGoing(secondary);
+        return replaces ? this.#wantedSecondary(nowMs) : this.#wantedHandOver(nowMs);
       }
       this.#dropping = { asked: false };
       if (this.#log.syncedSeq < this.#committedSeq) return undefined;
@@ -383,9 +437,47 @@ export class Primary {
     return this.#nextGroup(null);
   }
 
+  /** It is going, there is nobody to put in its place, and the group may do without. */
+  #isSuperfluous(secondary: NodeId): boolean {
+    const { learners, minReplicas } = this.#group;
+    return this.#isGoing(secondary) && minReplicas <= 1 && learners.every((node) => this.#isGoing(node));
+  }
+
+  /** Who has asked to be the secondary; to replace one that is going, the learner that has most. */
+  #nextCandidate(nowMs: number): NodeId | undefined {
+    const { secondary, learners } = this.#group;
+    if (this.#candidate !== undefined || secondary === null) return this.#candidate;
+    const able = learners.filter((node) => !this.#isGoing(node) && this.#isWell(node, nowMs));
+    return able.sort((a, b) => this.matchOf(b) - this.matchOf(a))[0];
+  }
+
+  #wantedHandOver(nowMs: number): Group | undefined {
+    const { secondary } = this.#group;
+    const { lastSeq } = this.#log;
+    return this.#handOver.wants({
+      group: this.#group,
+      mayHandOver: this.#mayHandOver(nowMs),
+      secondaryFollows: secondary !== null && !this.#isGoing(secondary) && this.#isWell(secondary, nowMs),
+      secondaryHasAll: secondary !== null && this.matchOf(secondary) >= lastSeq && this.#loggedSeq >= lastSeq,
+      draining: this.#isDraining(this.#self),
+    });
+  }
+
+  /** R5: its own right to answer has begun, so every older lease has run out. */
+  #mayHandOver(nowMs: number): boolean {
+    const changing = this.#joining !== undefined || this.#dropping !== undefined;
+    return this.#reconciled && this.#activated && !changing && nowMs >= this.#serveFromMs;
+  }
+
+  #isWell(node: NodeId, nowMs: number): boolean {
+    const member = this.#members.get(node);
+    if (member?.mode !== 'stream' || this.#isSilent(node, nowMs)) return false;
+    return this.#log.lastSeq - member.matchSeq <= JOIN_LAG_COUNT;
+  }
+
   /** R2: a candidate is proposed once it has all that is committed, and nothing more is committed without it. */
   #wantedSecondary(nowMs: number): Group | undefined {
-    const node = this.#joining?.node ?? this.#candidate;
+    const node = this.#joining?.node ?? this.#nextCandidate(nowMs);
     const member = node === undefined ? undefined : this.#members.get(node);
     if (node === undefined || member === undefined) return undefined;
     const well = member.mode === 'stream' && !this.#isSilent(node, nowMs);
@@ -425,7 +517,7 @@ export class Primary {
   nextPush(node: NodeId, nowMs: number): PushPlan | undefined {
     const member = this.#members.get(node);
     // Until the secondary's log has been looked at, pushing could cut off what only it has.
-    if (member === undefined || this.needsTail) return undefined;
+    if (member === undefined || this.needsTail || this.#handOver.asked) return undefined;
     if (member.mode === 'stream' && member.nextSeq < this.#log.firstSeq) this.#restart(member, 'copy');
     const sync = member.syncedSeq < this.#syncWanted && node === this.#group.secondary;
     const hasEntries = member.mode === 'stream' && this.#isDue(node, member, nowMs);

@@ -15,6 +15,8 @@ export interface GroupRules {
   readonly takeoverWait: boolean;
   /** R2: from before a secondary is proposed until the outcome is known, commits need it too. */
   readonly jointAcknowledgement: boolean;
+  /** R5: a primary that hands its group over has stopped answering before it asks for that. */
+  readonly handOverStops: boolean;
   /** R6: messages of an older epoch, and of whoever was primary then, are refused. */
   readonly followerEpoch: boolean;
   /** R7: everything in the log is in both logs before a primary is activated. */
@@ -31,6 +33,7 @@ export const ALL_RULES: GroupRules = {
   leaseFromSending: true,
   lease: true,
   takeoverWait: true,
+  handOverStops: true,
   jointAcknowledgement: true,
   followerEpoch: true,
   reconciliation: true,

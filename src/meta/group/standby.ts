@@ -53,9 +53,10 @@ export class Standby {
     if (!fenced && this.silentMs(nowMs) <= GRACE_MS) return undefined;
     if (nowMs < this.#nextMs) return undefined;
     this.#nextMs = nowMs + PROPOSE_AGAIN_MS;
-    const { primary, learners } = this.#group;
+    const { handedOver: _, ...rest } = this.#group;
+    const { primary, learners } = rest;
     return {
-      ...this.#group,
+      ...rest,
       epoch: (this.#group.epoch + 1) as Epoch,
       primary: this.#self,
       secondary: null,

@@ -81,6 +81,11 @@ export class Succession {
     if (this.#certain) await this.#state.update({ clean: true });
   }
 
+  /** R11: the log holds all that was acknowledged from here. */
+  get isCertain(): boolean {
+    return this.#certain;
+  }
+
   /** R5: from when on this node may serve as primary: the lease of the one before it has run out then. */
   get serveFromMs(): number {
     return this.#o.rules.takeoverWait ? this.#ackedMs + TAKEOVER_WAIT_MS : -Infinity;
