@@ -10,10 +10,11 @@ import type { ClusterKey } from './cluster-key.ts';
 import type { Env } from './env.ts';
 import { UsageError } from './errors.ts';
 import type { GroupId, NodeId } from './ids.ts';
-import { ATTEMPT_TIMEOUT_MS, GiB, META_TIMEOUT_MS, PING_INTERVAL_MS } from './limits.ts';
+import { GiB, META_TIMEOUT_MS } from './limits.ts';
 import { sentences } from './log.ts';
 import type { Logger } from './log.ts';
 import { createDiscovery } from './net/discovery.ts';
+import { handleProbes, watchMembers } from './net/membership/driver.ts';
 import { createNetwork } from './net/network.ts';
 import type { Network, News } from './net/types.ts';
 import type { NodeDirectory, NodeIdentity } from './node-directory.ts';
@@ -129,7 +130,7 @@ export async function serve(
     () => ({ catalogEpoch: catalog.current().epoch, ...own.news() }),
     (heard, _from, channel) => catalog.heard(heard, channel),
   );
-  network.handle('node.ping', () => ({ header: null }));
+  handleProbes(network);
   network.handle('node.status', () => ({ header: own.report() }));
   const address = await network.listen(core.listen);
   await announceSelf(options, core, kind, address);
@@ -145,7 +146,7 @@ export async function stayInTouch(
   closers: Closers,
 ): Promise<void> {
   const { env, key, log, discovery: at } = options;
-  closers.add(pingAll(env, network, catalog, identity.nodeId));
+  closers.add(watchMembers({ env, network, self: identity.nodeId }));
   closers.add(keepVoters({ env, network, catalog, self: identity.nodeId, log: sentences(log) }));
   if (at !== undefined) {
     const discovery = createDiscovery({ env, key: key.secret, clusterId: identity.clusterId, self: address, groups });
@@ -236,26 +237,6 @@ async function announceSelf(
     return { kind: 'putNode', node: own === undefined ? fresh : { ...own, storeId, address } } as const;
   };
   await proposeUntilChosen(catalog, decide, META_TIMEOUT_MS);
-}
-
-/** A quiet node still hears of newer catalogs and of peers that come and go. */
-function pingAll(env: Env, network: Network, catalog: CatalogReplica, self: NodeId): () => Promise<void> {
-  let stopped = false;
-  let timer = env.clock.setTimer(PING_INTERVAL_MS, tick);
-  function tick(): void {
-    if (stopped) return;
-    timer = env.clock.setTimer(PING_INTERVAL_MS, tick);
-    for (const node of catalog.current().nodes) {
-      if (node.id === self) continue;
-      // Its outcome shows in the peer's state.
-      network.call(node.id, 'node.ping', null, { timeoutMs: ATTEMPT_TIMEOUT_MS }).catch(() => undefined);
-    }
-  }
-  return () => {
-    stopped = true;
-    timer.cancel();
-    return Promise.resolve();
-  };
 }
 
 export interface JoinOptions {

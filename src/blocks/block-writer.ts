@@ -12,6 +12,7 @@ import { findPool, placementOf, wantedCopies, writeTargets } from './placement.t
 import { activeNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
+import { isDoubtful } from '../net/membership/board.ts';
 import type { Network, Reply } from '../net/types.ts';
 import type { PutReceipt } from './types.ts';
 
@@ -110,20 +111,23 @@ export class BlockWriter {
 
   /**
    * Whom to try, best first: up and with room, in placement order; nodes near full only when the others do not
-   * suffice (they keep a reserve and refuse by themselves); nodes believed down not at all.
+   * suffice (they keep a reserve and refuse by themselves); those that other nodes suspect after all these, as that may be
+   * wrong; nodes that cannot be reached from here not at all.
    */
   #candidates(progress: Progress, catalog: Catalog, pool: Pool): readonly NodeId[] {
     const roomy: NodeId[] = [];
     const nearFull: NodeId[] = [];
+    const doubtful: NodeId[] = [];
     const order = placementOf(catalog, pool, progress.id).slice(0, activeNodes(catalog).length);
     for (const node of order) {
       if (progress.holders.has(node) || progress.failures.has(node) || progress.full.has(node)) continue;
       const peer = this.#network.peer(node);
       if (peer.state === 'down') continue;
-      if ((peer.news?.fullPermille ?? 0) > FULL_PERMILLE) nearFull.push(node);
+      if (isDoubtful(peer.member)) doubtful.push(node);
+      else if ((peer.news?.fullPermille ?? 0) > FULL_PERMILLE) nearFull.push(node);
       else roomy.push(node);
     }
-    return [...roomy, ...nearFull];
+    return [...roomy, ...nearFull, ...doubtful];
   }
 
   /** One message on the way to enough holders; its outcome goes into `progress`. Rejects only when cancelled. */

@@ -6,6 +6,7 @@
 import { placementOrder, pgOf } from './placement.ts';
 import type { Catalog, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
+import { isDoubtful } from '../net/membership/board.ts';
 import type { Network } from '../net/types.ts';
 
 /** Round trips below this are one machine room: differences are noise. */
@@ -56,7 +57,7 @@ export interface NearNodes {
 
 /**
  * All nodes in the order to ask: those that should have the block, best first; then every other one that is not known
- * to be down, in placement order; then the ones believed down (belief may be wrong).
+ * to be down, in placement order; then the ones believed down, by us or by other nodes (belief may be wrong).
  */
 export function readOrder(
   catalog: Catalog,
@@ -77,7 +78,7 @@ export function readOrder(
   const someNear = near !== undefined && order.slice(0, copies).some((node) => near.isNear(node));
   order.forEach((node, index) => {
     const peer = network.peer(node);
-    if (peer.state === 'down') {
+    if (peer.state === 'down' || isDoubtful(peer.member)) {
       down.push(node);
     } else if (index < copies) {
       const isFar = (peer.rttMs ?? 0) > Math.max(NEAR_RTT_MS, FAR_RATIO * nearestMs);

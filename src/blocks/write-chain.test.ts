@@ -151,6 +151,21 @@ describe('write chain', () => {
     await cluster.close();
   });
 
+  it('writes to a node that others suspect only when the others do not suffice', async () => {
+    const cluster = await FakeCluster.start({ nodes: 3, pool: { copies: 2 } });
+    const [first, second, third] = order(cluster);
+    const { members } = cluster.clientNetwork;
+    members.setMembers(new Set(order(cluster)), 0);
+    members.hear([{ node: first, incarnation: 1, state: 'suspect' }], 0);
+    await cluster.settle(cluster.client.put(POOL, data));
+    expect(new Set(holders(cluster))).toEqual(new Set([second, third]));
+    cluster.hub.kill(second);
+    const other = pattern(70_000, 2);
+    await cluster.settle(cluster.client.put(POOL, other));
+    expect(new Set(holders(cluster, hashBlock(other).id))).toEqual(new Set([first, third]));
+    await cluster.close();
+  });
+
   it('is out of space only when fewer than two nodes have room', async () => {
     const cluster = await FakeCluster.start({
       nodes: 3,

@@ -5,7 +5,9 @@ import { FrameDecoder, HANDSHAKE_LIMITS, FrameType } from './frames.ts';
 import { Handshake, NONCE_BYTES, refuseFrame } from './handshake.ts';
 import type { OwnIdentity, Role } from './handshake.ts';
 import type { Log } from './log.ts';
+import type { MemberBoard } from './membership/board.ts';
 import { RpcChannel } from './rpc.ts';
+import type { RpcChannelOptions } from './rpc.ts';
 import type { Handler, News } from './types.ts';
 
 export interface EstablishOptions {
@@ -15,7 +17,9 @@ export interface EstablishOptions {
   readonly self: OwnIdentity;
   readonly handlers: ReadonlyMap<string, Handler>;
   readonly ownNews: () => News;
-  readonly heard: (news: News, channel: RpcChannel) => void;
+  readonly heard: RpcChannelOptions['heard'];
+  /** What this process tells about nodes; absent on clients. */
+  readonly board?: MemberBoard;
   readonly onGoAway: (channel: RpcChannel) => void;
   readonly log: Log;
 }

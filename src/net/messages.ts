@@ -1,13 +1,15 @@
 /**
  * The msgpack headers of REQUEST, RESPONSE and ERROR frames. Pure. Arrays, not maps: short, and quick to read.
  * Integers of the language travel as numbers and bigints as 64-bit integers, so both come back as what they were.
- * The news of docs/protocol.md rides on all three.
+ * The news of docs/protocol.md rides on all three; rumours about nodes where there are any, as one more element.
  */
 import { Packr, RESERVE_START_SPACE, Unpackr } from 'msgpackr';
 import type { TatamiError } from '../errors.ts';
 import { FormatError, TooLargeError, UsageError } from '../errors.ts';
 import { FRAME_HEADER_MAX_BYTES } from '../limits.ts';
 import { FRAME_FIXED_BYTES } from './frames.ts';
+import { decodeRumours, encodeRumours } from './membership/rumour-codec.ts';
+import type { Rumour } from './membership/board.ts';
 import type { Header, News } from './types.ts';
 import { fromWireError, toWireError } from './wire-errors.ts';
 
@@ -24,38 +26,53 @@ export interface RequestHead {
   /** How much longer the caller waits. */
   readonly remainingMs: number;
   readonly news: News;
+  readonly rumours: readonly Rumour[] | undefined;
   readonly header: Header;
 }
 
 export interface ResponseHead {
   readonly news: News;
+  readonly rumours: readonly Rumour[] | undefined;
   readonly header: Header;
 }
 
 export interface ErrorHead {
   readonly news: News;
+  readonly rumours: readonly Rumour[] | undefined;
   readonly error: TatamiError;
 }
 
 /** Room for the fixed header, then the msgpack header; to be sealed by sealFrame. */
-export function packRequest(method: string, remainingMs: number, news: News, header: Header): Uint8Array {
-  return pack([method, Math.ceil(remainingMs), news.catalogEpoch, news.fullPermille, news.gcGeneration, header]);
+export function packRequest(
+  method: string,
+  remainingMs: number,
+  news: News,
+  header: Header,
+  rumours?: readonly Rumour[],
+): Uint8Array {
+  const { catalogEpoch, fullPermille, gcGeneration } = news;
+  const waitMs = Math.ceil(remainingMs);
+  if (rumours === undefined) return pack([method, waitMs, catalogEpoch, fullPermille, gcGeneration, header]);
+  return pack([method, waitMs, catalogEpoch, fullPermille, gcGeneration, header, encodeRumours(rumours)]);
 }
 
-export function packResponse(news: News, header: Header): Uint8Array {
-  return pack([news.catalogEpoch, news.fullPermille, news.gcGeneration, header]);
+export function packResponse(news: News, header: Header, rumours?: readonly Rumour[]): Uint8Array {
+  const { catalogEpoch, fullPermille, gcGeneration } = news;
+  if (rumours === undefined) return pack([catalogEpoch, fullPermille, gcGeneration, header]);
+  return pack([catalogEpoch, fullPermille, gcGeneration, header, encodeRumours(rumours)]);
 }
 
-export function packError(news: News, error: unknown): Uint8Array {
+export function packError(news: News, error: unknown, rumours?: readonly Rumour[]): Uint8Array {
   const { code, message, remedy, info } = toWireError(error);
   const front = [news.catalogEpoch, news.fullPermille, news.gcGeneration, code, message, remedy ?? null];
+  const back = rumours === undefined ? [] : [encodeRumours(rumours)];
   try {
-    const frame = pack([...front, info ?? null]);
+    const frame = pack([...front, info ?? null, ...back]);
     if (frame.length <= FRAME_HEADER_MAX_BYTES) return frame;
   } catch {
     // An info that msgpack cannot carry must not hide the error itself.
   }
-  return pack([...front, null]);
+  return pack([...front, null, ...back]);
 }
 
 export function unpackRequest(bytes: Uint8Array): RequestHead {
@@ -66,18 +83,19 @@ export function unpackRequest(bytes: Uint8Array): RequestHead {
   if (typeof remainingMs !== 'number' || !(remainingMs >= 0 && remainingMs <= TIMEOUT_MAX_MS)) {
     throw new FormatError('a request has no valid deadline');
   }
-  return { method, remainingMs, news: readNews(fields, 2), header };
+  return { method, remainingMs, news: readNews(fields, 2), rumours: decodeRumours(fields[6]), header };
 }
 
 export function unpackResponse(bytes: Uint8Array): ResponseHead {
   const fields = unpackArray(bytes, 4);
-  return { news: readNews(fields, 0), header: fields[3] };
+  return { news: readNews(fields, 0), rumours: decodeRumours(fields[4]), header: fields[3] };
 }
 
 export function unpackError(bytes: Uint8Array): ErrorHead {
   const fields = unpackArray(bytes, 7);
   return {
     news: readNews(fields, 0),
+    rumours: decodeRumours(fields[7]),
     error: fromWireError({ code: fields[3], message: fields[4], remedy: fields[5], info: fields[6] }),
   };
 }

@@ -9,6 +9,8 @@ import type { EstablishOptions, Establishing } from './establish.ts';
 import type { OwnIdentity } from './handshake.ts';
 import { CLUSTER_KEY_BYTES } from './handshake.ts';
 import type { Log } from './log.ts';
+import { MemberBoard } from './membership/board.ts';
+import type { MemberState, MemberView } from './membership/board.ts';
 import { Peer } from './peer.ts';
 import type { RpcChannel } from './rpc.ts';
 import type {
@@ -60,6 +62,8 @@ const NO_NEWS: News = { catalogEpoch: 0, fullPermille: 0, gcGeneration: 0 };
 class NodeNetwork implements Network {
   readonly #options: NetworkOptions;
   readonly #instanceId: string;
+  readonly members: MemberBoard;
+  readonly #memberCallbacks = new Set<(now: MemberView, before: MemberState | undefined) => void>();
   readonly #handlers = new Map<string, Handler>();
   readonly #peers = new Map<NodeId, Peer>();
   readonly #incoming = new Set<RpcChannel>();
@@ -83,6 +87,14 @@ class NodeNetwork implements Network {
       throw new StateError('a node, and only a node, has a node id');
     this.#options = options;
     this.#instanceId = Buffer.from(env.random.bytes(16)).toString('hex');
+    this.members = new MemberBoard({
+      ...(identity.nodeId === undefined ? {} : { self: identity.nodeId }),
+      // Higher than that of any earlier run, as long as the clock was not put back; if it was, the node hears of it.
+      incarnation: Number(env.clock.wallNs() / 1_000_000_000n),
+      onChange: (now, before) => {
+        for (const callback of [...this.#memberCallbacks]) callback(now, before);
+      },
+    });
   }
 
   handle(method: string, handler: Handler): void {
@@ -137,12 +149,15 @@ class NodeNetwork implements Network {
       });
       this.#peers.set(id, peer);
     }
+    this.members.setMembers(new Set(addresses.keys()), this.#options.env.clock.monotonicMs());
   }
 
   peer(id: NodeId): PeerInfo {
     const peer = this.#peers.get(id);
     return {
       state: peer?.state ?? 'unknown',
+      member: this.members.stateOf(id),
+      heardMs: peer?.heardMs,
       rttMs: peer?.channel?.rttMs,
       inFlightCount: peer?.channel?.inFlightCount ?? 0,
       news: peer?.news,
@@ -152,6 +167,15 @@ class NodeNetwork implements Network {
   onPeerState(callback: (id: NodeId, state: PeerState) => void): () => void {
     this.#stateCallbacks.add(callback);
     return () => this.#stateCallbacks.delete(callback);
+  }
+
+  onMember(callback: (now: MemberView, before: MemberState | undefined) => void): () => void {
+    this.#memberCallbacks.add(callback);
+    return () => this.#memberCallbacks.delete(callback);
+  }
+
+  tellAll(node: NodeId): void {
+    this.#peers.get(node)?.channel?.tellAll();
   }
 
   setNews(own: () => News, heard: (news: News, from: RemoteIdentity, channel: Channel) => void): void {
@@ -194,6 +218,7 @@ class NodeNetwork implements Network {
     this.#peers.clear();
     for (const channel of [...this.#dialled, ...this.#incoming]) channel.close();
     this.#stateCallbacks.clear();
+    this.#memberCallbacks.clear();
     await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
   }
 
@@ -278,10 +303,16 @@ class NodeNetwork implements Network {
       self,
       handlers: this.#handlers,
       ownNews: () => this.#ownNews(),
-      heard: (news, channel) => {
+      ...(identity.kind === 'node' ? { board: this.members } : {}),
+      heard: (news, rumours, nowMs, channel) => {
         const { nodeId } = channel.remote;
         const peer = nodeId === undefined ? undefined : this.#peers.get(nodeId);
-        if (peer !== undefined) peer.news = news;
+        if (peer !== undefined) {
+          peer.news = news;
+          peer.heardMs = nowMs;
+        }
+        // Clients tell nothing.
+        if (rumours !== undefined && nodeId !== undefined) this.members.hear(rumours, nowMs);
         this.#heard(news, channel.remote, channel);
       },
       onGoAway: (channel) => {

@@ -42,6 +42,8 @@ export class Peer {
   readonly #waiters = new Set<Waiter>();
   /** The latest it told us, on any connection. */
   news: News | undefined;
+  /** When a message of it was last received, on any connection. */
+  heardMs: number | undefined;
 
   constructor(id: NodeId, address: Address, options: PeerOptions) {
     this.id = id;

@@ -30,6 +30,7 @@ import { InRequest, Inbound } from './rpc-state.ts';
 import type { OutCall } from './rpc-state.ts';
 import { OutMessage, SendQueue } from './send-queue.ts';
 import type { QueueOutput } from './send-queue.ts';
+import type { Rumour } from './membership/board.ts';
 import type { Header, News, Reply } from './types.ts';
 
 /** Eight blocks: enough to keep disk and network busy at once, little memory for each peer. */
@@ -50,7 +51,9 @@ export interface RpcEffects extends Omit<QueueOutput, 'releasesPending'> {
   start(request: InRequest): void;
   setReading(on: boolean): void;
   ownNews(): News;
-  heard(news: News): void;
+  /** What is to be told about nodes with the next message; mostly undefined. Whatever is returned is told. */
+  rumours(): readonly Rumour[] | undefined;
+  heard(news: News, rumours: readonly Rumour[] | undefined, nowMs: number): void;
   /** The peer will close soon. */
   goneAway(): void;
   /** Nothing more of the piece being received is to be written to its place. */
@@ -136,7 +139,7 @@ export class RpcCore implements FrameSink {
     this.#nowMs = nowMs;
     const totalBytes = typeof payload === 'number' ? payload : sumBytes(payload);
     checkPayloadBytes(totalBytes);
-    const frame = packRequest(method, timeoutMs, this.#effects.ownNews(), header);
+    const frame = packRequest(method, timeoutMs, this.#effects.ownNews(), header, this.#effects.rumours());
     const id = this.#takeId();
     const message =
       totalBytes === 0 ? undefined : new OutMessage(FrameType.request, id, frame, totalBytes, isChecked(method));
@@ -198,7 +201,7 @@ export class RpcCore implements FrameSink {
       }
       const totalBytes = sumBytes(payload);
       checkPayloadBytes(totalBytes);
-      const frame = packResponse(this.#effects.ownNews(), header);
+      const frame = packResponse(this.#effects.ownNews(), header, this.#effects.rumours());
       if (totalBytes === 0) {
         sealFrame(frame, FrameType.response, 0, request.id, 0, 0);
         this.#queue.sendNow(frame);
@@ -309,8 +312,8 @@ export class RpcCore implements FrameSink {
       case FrameType.response:
         return this.#onResponse(id, header, payloadBytes, chunkBytes);
       case FrameType.error: {
-        const { news, error } = unpackError(header);
-        this.#hear(news);
+        const { news, rumours, error } = unpackError(header);
+        this.#hear(news, rumours);
         const call = this.#calls.get(id);
         if (call === undefined) this.#lateReplyCount += 1;
         else if (this.#endCall(call)) {
@@ -369,8 +372,8 @@ export class RpcCore implements FrameSink {
   // Incoming
 
   #onRequest(id: number, bytes: Uint8Array, payloadBytes: number, chunkBytes: number): Uint8Array | undefined {
-    const { method, remainingMs, news, header } = unpackRequest(bytes);
-    this.#hear(news);
+    const { method, remainingMs, news, rumours, header } = unpackRequest(bytes);
+    this.#hear(news, rumours);
     if (this.#requests.has(id)) throw new FormatError(`request id ${id} is used twice at once`);
     if (this.#requests.size >= REQUESTS_PER_CONNECTION_MAX) {
       this.#sendError(
@@ -391,8 +394,8 @@ export class RpcCore implements FrameSink {
   }
 
   #onResponse(id: number, bytes: Uint8Array, payloadBytes: number, chunkBytes: number): Uint8Array | undefined {
-    const { news, header } = unpackResponse(bytes);
-    this.#hear(news);
+    const { news, rumours, header } = unpackResponse(bytes);
+    this.#hear(news, rumours);
     const call = this.#calls.get(id);
     if (call === undefined) {
       this.#lateReplyCount += 1;
@@ -478,7 +481,7 @@ export class RpcCore implements FrameSink {
   }
 
   #sendError(id: number, error: unknown): void {
-    const frame = packError(this.#effects.ownNews(), error);
+    const frame = packError(this.#effects.ownNews(), error, this.#effects.rumours());
     sealFrame(frame, FrameType.error, 0, id, 0, 0);
     this.#queue.sendNow(frame);
   }
@@ -557,7 +560,7 @@ export class RpcCore implements FrameSink {
     if (call.message === undefined) this.#liveness.addSample(this.#nowMs - call.startedMs);
   }
 
-  #hear(news: News): void {
+  #hear(news: News, rumours: readonly Rumour[] | undefined): void {
     const last = this.#news;
     // Mostly nothing is new: hand on one object instead of many.
     const same =
@@ -565,7 +568,7 @@ export class RpcCore implements FrameSink {
       last.fullPermille === news.fullPermille &&
       last.gcGeneration === news.gcGeneration;
     if (!same) this.#news = news;
-    this.#effects.heard(this.#news);
+    this.#effects.heard(this.#news, rumours, this.#nowMs);
   }
 }
 

@@ -7,6 +7,7 @@ import type { FrameDecoder } from './frames.ts';
 import { OPEN_LIMITS } from './frames.ts';
 import { Incoming } from './incoming.ts';
 import type { Log } from './log.ts';
+import type { MemberBoard, Rumour, Teller } from './membership/board.ts';
 import { TIMEOUT_MAX_MS } from './messages.ts';
 import { RpcCore } from './rpc-core.ts';
 import type { RpcCounts } from './rpc-core.ts';
@@ -22,7 +23,9 @@ export interface RpcChannelOptions {
   readonly remote: RemoteIdentity;
   readonly handlers: ReadonlyMap<string, Handler>;
   readonly ownNews: () => News;
-  readonly heard: (news: News, channel: RpcChannel) => void;
+  readonly heard: (news: News, rumours: readonly Rumour[] | undefined, nowMs: number, channel: RpcChannel) => void;
+  /** What this process tells about nodes; absent on clients, which tell nothing. */
+  readonly board?: MemberBoard;
   readonly onGoAway: (channel: RpcChannel) => void;
   readonly log: Log;
 }
@@ -32,6 +35,7 @@ export class RpcChannel implements Channel {
   readonly remote: RemoteIdentity;
   readonly #options: RpcChannelOptions;
   readonly #core: RpcCore;
+  readonly #teller: Teller | undefined;
   readonly #closeCallbacks: (() => void)[] = [];
   #timer: Timer | undefined;
   #timerAtMs = Infinity;
@@ -42,7 +46,9 @@ export class RpcChannel implements Channel {
   constructor(options: RpcChannelOptions, decoder: FrameDecoder) {
     this.#options = options;
     this.remote = options.remote;
-    const { connection } = options;
+    const { connection, board } = options;
+    const remoteNode = options.remote.nodeId;
+    this.#teller = board?.teller();
     this.#core = new RpcCore(
       {
         write: (chunks) => {
@@ -57,8 +63,12 @@ export class RpcChannel implements Channel {
           else connection.pause();
         },
         ownNews: options.ownNews,
-        heard: (news) => {
-          options.heard(news, this);
+        rumours: () => {
+          const teller = this.#teller;
+          return teller !== undefined && board?.hasNews(teller) === true ? board.take(teller, remoteNode) : undefined;
+        },
+        heard: (news, rumours, nowMs) => {
+          options.heard(news, rumours, nowMs, this);
         },
         goneAway: () => {
           options.onGoAway(this);
@@ -135,6 +145,11 @@ export class RpcChannel implements Channel {
       signal.addEventListener('abort', onAbort, { once: true });
       if (stream !== undefined) void this.#sendStream(call, stream);
     });
+  }
+
+  /** Tells the peer of this connection all that is known about nodes once more. */
+  tellAll(): void {
+    if (this.#teller !== undefined) this.#options.board?.tellAll(this.#teller);
   }
 
   onClose(callback: () => void): void {

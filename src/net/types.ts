@@ -4,6 +4,7 @@
  */
 import type { Address } from '../env.ts';
 import type { NodeId } from '../ids.ts';
+import type { MemberBoard, MemberState, MemberView } from './membership/board.ts';
 
 /** Anything msgpack can carry: null, booleans, numbers, bigints, strings, Uint8Arrays, arrays, plain objects. */
 export type Header = unknown;
@@ -89,7 +90,12 @@ export type PeerState = 'up' | 'down' | 'unknown';
 
 /** What riding news says about a peer; a hint, never a decision. */
 export interface PeerInfo {
+  /** Of our own connection to it. */
   readonly state: PeerState;
+  /** What the nodes hold of it (membership); undefined while nothing was heard of it. */
+  readonly member?: MemberState | undefined;
+  /** When a message of it was last received; undefined: never. */
+  readonly heardMs?: number | undefined;
   /** Smoothed round trip of small requests, ms; undefined before the first reply. */
   readonly rttMs: number | undefined;
   /** Our requests open at it. */
@@ -109,6 +115,8 @@ export interface News {
 }
 
 export interface Network {
+  /** What nodes are held to be alive. Its members are those of the address book. */
+  readonly members: MemberBoard;
   /** At most one handler a method; set before listen. */
   handle(method: string, handler: Handler): void;
   /** By node id through the address book; connects on demand, shares one connection. PeerUnreachableError if it cannot. */
@@ -120,6 +128,10 @@ export interface Network {
   peer(id: NodeId): PeerInfo;
   /** State changes of peers in the address book. Returns the unsubscriber. */
   onPeerState(callback: (id: NodeId, state: PeerState) => void): () => void;
+  /** Changes of what is held of a node. Returns the unsubscriber. */
+  onMember(callback: (now: MemberView, before: MemberState | undefined) => void): () => void;
+  /** Tells a node all that is known about the others once more, with the next message on our connection to it. */
+  tellAll(node: NodeId): void;
   /** What we tell, and what we were told, with every message. */
   setNews(own: () => News, heard: (news: News, from: RemoteIdentity, channel: Channel) => void): void;
   /** Open channels that others made to us (clients and nodes). */

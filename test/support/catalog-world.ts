@@ -8,6 +8,7 @@ import { CatalogReplica, proposeUntilChosen } from '../../src/catalog/replica.ts
 import type { Catalog, CatalogNode, Pool } from '../../src/catalog/types.ts';
 import { keepVoters } from '../../src/catalog/voter-upkeep.ts';
 import type { HistoryId, NodeId, PoolId } from '../../src/ids.ts';
+import { handleProbes, watchMembers } from '../../src/net/membership/driver.ts';
 import { createNetwork } from '../../src/net/network.ts';
 import type { Network } from '../../src/net/types.ts';
 import { NodeDirectory } from '../../src/node-directory.ts';
@@ -118,21 +119,13 @@ export class CatalogWorld {
       () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
       (news, _from, channel) => catalog.heard(news, channel),
     );
-    network.handle('node.ping', () => ({ header: null }));
+    handleProbes(network);
     await network.listen(`${name}:7400`);
     if (this.#options.upkeep !== true) return { network, catalog, stop: () => undefined };
     const stopUpkeep = keepVoters({ env, network, catalog, self, log });
-    let stopped = false;
-    const ping = () => {
-      if (stopped) return;
-      for (const { id } of catalog.current().nodes) {
-        if (id !== self) network.call(id, 'node.ping', null, { timeoutMs: 2_000 }).catch(() => undefined);
-      }
-      env.clock.setTimer(1_000, ping);
-    };
-    ping();
+    const stopWatching = watchMembers({ env, network, self });
     const stop = () => {
-      stopped = true;
+      void stopWatching();
       void stopUpkeep();
     };
     return { network, catalog, stop };

@@ -12,7 +12,18 @@ import { MemoryDisk } from '../../src/env-memory/disk.ts';
 import type { Clock, Kv, Random, Timer } from '../../src/env.ts';
 import { CancelledError, PeerUnreachableError, TimeoutError } from '../../src/errors.ts';
 import type { Epoch, NodeId, PoolId } from '../../src/ids.ts';
-import type { CallOptions, Channel, Handler, Header, Network, News, PeerState, Reply } from '../../src/net/types.ts';
+import { MemberBoard } from '../../src/net/membership/board.ts';
+import type {
+  CallOptions,
+  Channel,
+  Handler,
+  Header,
+  Network,
+  News,
+  PeerInfo,
+  PeerState,
+  Reply,
+} from '../../src/net/types.ts';
 
 /** Time that stands still until `advance`. */
 export class VirtualClock implements Clock {
@@ -195,6 +206,8 @@ export class FakeHub {
 
 export class FakeNetwork implements Network {
   readonly handlers = new Map<string, Handler>();
+  /** Tests say by `members.hear` what nodes are held to be. */
+  readonly members = new MemberBoard();
   readonly #hub: FakeHub;
   readonly #name: string;
   readonly #states = new Map<NodeId, PeerState>();
@@ -220,9 +233,10 @@ export class FakeNetwork implements Network {
     this.#states.set(node, state);
     for (const listener of this.#listeners) listener(node, state);
   }
-  peer(id: NodeId): { state: PeerState; rttMs: number; inFlightCount: number; news: News | undefined } {
+  peer(id: NodeId): PeerInfo & { readonly rttMs: number } {
     return {
       state: this.#states.get(id) ?? 'up',
+      member: this.members.stateOf(id),
       rttMs: 1,
       inFlightCount: this.#inFlight.get(id) ?? 0,
       news: this.#hub.news.get(id),
@@ -231,6 +245,12 @@ export class FakeNetwork implements Network {
   onPeerState(callback: (id: NodeId, state: PeerState) => void): () => void {
     this.#listeners.add(callback);
     return () => void this.#listeners.delete(callback);
+  }
+  onMember(): () => void {
+    return () => undefined;
+  }
+  tellAll(): void {
+    // Nothing rides on the hub's calls.
   }
   dial(): Promise<Channel> {
     return Promise.reject(new PeerUnreachableError('not in this fake'));
