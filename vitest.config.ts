@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -18,6 +19,9 @@ export default defineConfig({
         test: {
           name: 'sim',
           include: ['test/{sim,golden,conformance,fuzz}/**/*.test.ts'],
+          // The suite that a Blockstore of the IPFS world passes imports its assertions from a tool chain.
+          alias: { 'aegir/chai': fileURLToPath(new URL('./test/support/aegir-chai.js', import.meta.url)) },
+          server: { deps: { inline: ['interface-blockstore-tests'] } },
           testTimeout: 120_000,
         },
       },

@@ -33,7 +33,10 @@ const PURE_BUILTINS = new Set(
   ),
 );
 /** Packages that compute and do not reach out, as far as they are used (p-queue: no intervals, no timeouts). */
-const PURE_PACKAGES = new Set(['@napi-rs/blake-hash', 'msgpackr', 'p-queue', 'xxhash-wasm', 'zod']);
+const PURE_PACKAGES = new Set([
+  ...['@napi-rs/blake-hash', 'msgpackr', 'p-queue', 'xxhash-wasm', 'zod'],
+  ...['interface-store', 'multiformats/cid', 'multiformats/hashes/digest'],
+]);
 /** What of node:crypto yields the same for the same input. It is imported by name, so that this can be seen. */
 const PURE_CRYPTO = new Set(['createHash', 'createHmac', 'hkdfSync', 'timingSafeEqual']);
 

@@ -42,6 +42,7 @@ const MAY_IMPORT = {
 const MAY_ALSO_IMPORT = {
   'src/blocks/pack-store.ts': ['src/env-node.ts'],
   'src/blocks/replicated-store.ts': ['src/env-node.ts'],
+  'src/blocks/blockstore.ts': ['src/env-node.ts'],
 };
 /** The narrow port through which a kernel binding sees the filesystem. */
 const FUSE_PORT = new Set(['src/vfs/ops.ts', 'src/meta/types.ts']);

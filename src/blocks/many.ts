@@ -3,6 +3,7 @@
  * for no more than there is room for), and over at once when the caller gives up. What the stores' `...Many` calls and
  * the streams share.
  */
+import { setMaxListeners } from 'node:events';
 import { CancelledError, StateError } from '../errors.ts';
 
 /** Items that are there, or come one after the other. */
@@ -26,10 +27,11 @@ type Outcome<R> = { readonly value: R } | { readonly error: unknown };
 export async function eachOf<T>(
   source: Source<T>,
   bounds: Bounds<T>,
-  work: (item: T, index: number) => Promise<void>,
+  work: (item: T, index: number, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const { maxCount, maxBytes = Infinity, bytesOf = () => 0 } = bounds;
-  const intake = new Intake(source, bounds.signal);
+  const { maxCount, maxBytes = Infinity, bytesOf = () => 0, signal } = bounds;
+  const own = new SharedSignal(signal);
+  const intake = new Intake(source, signal);
   const bell = new Bell();
   let failure: { readonly error: unknown } | undefined;
   const fail = (error: unknown): void => {
@@ -47,7 +49,7 @@ export async function eachOf<T>(
       const itemBytes = bytesOf(item);
       count++;
       bytes += itemBytes;
-      void settled(work, item, index++).then((outcome) => {
+      void settled(work, item, index++, own.signal).then((outcome) => {
         if ('error' in outcome) fail(outcome.error);
         count--;
         bytes -= itemBytes;
@@ -59,6 +61,7 @@ export async function eachOf<T>(
     failure ??= { error };
   }
   while (count > 0) await bell.wait();
+  own.end();
   await intake.close();
   if (failure !== undefined) throw failure.error;
 }
@@ -70,57 +73,62 @@ export async function eachOf<T>(
  */
 export async function* inOrder<T, R>(
   source: Source<T>,
-  bounds: Pick<Bounds<T>, 'maxCount' | 'signal'>,
+  bounds: Bounds<T>,
   work: (item: T, signal: AbortSignal) => Promise<R>,
 ): AsyncGenerator<R, void, undefined> {
-  const { maxCount, signal } = bounds;
+  const { maxCount, maxBytes = Infinity, bytesOf = () => 0, signal } = bounds;
   checkSignal(signal);
-  const own = new AbortController();
-  const giveUp = (): void => own.abort();
-  signal?.addEventListener('abort', giveUp);
+  const own = new SharedSignal(signal);
   const intake = new Intake(source, signal);
-  const bell = new Bell();
   const ahead: Promise<Outcome<R>>[] = [];
+  const arrival = new Bell();
+  const room = new Bell();
+  let bytes = 0;
   let ended = false;
-  let filling = false;
-  let filled: Promise<void> | undefined;
+  const begin = (item: T): Promise<Outcome<R>> => {
+    const itemBytes = bytesOf(item);
+    bytes += itemBytes;
+    return settled(work, item, own.signal).finally(() => {
+      bytes -= itemBytes;
+      room.ring();
+    });
+  };
   const fill = async (): Promise<void> => {
-    filling = true;
     try {
-      while (!ended && ahead.length < maxCount) {
+      while (!ended) {
         const next = await intake.next();
-        if (next.done === true) ended = true;
-        else ahead.push(settled((item: T) => work(item, own.signal), next.value));
-        bell.ring();
+        if (next.done === true) break;
+        ahead.push(begin(next.value));
+        arrival.ring();
+        while (!ended && (ahead.length >= maxCount || bytes >= maxBytes)) await room.wait();
       }
     } catch (error) {
-      ended = true;
       ahead.push(Promise.resolve({ error }));
-      bell.ring();
-    } finally {
-      filling = false;
     }
+    ended = true;
+    arrival.ring();
   };
+  const filled = fill();
   try {
     for (;;) {
-      if (!ended && !filling) filled = fill();
       const [first] = ahead;
       if (first === undefined) {
         if (ended) return;
-        await bell.wait();
+        await arrival.wait();
         continue;
       }
       const outcome = await first;
       checkSignal(signal);
       if ('error' in outcome) throw outcome.error;
       void ahead.shift();
+      room.ring();
       yield outcome.value;
       checkSignal(signal);
     }
   } finally {
     ended = true;
-    signal?.removeEventListener('abort', giveUp);
     own.abort();
+    room.ring();
     await intake.close();
     await filled;
     await Promise.all(ahead);
@@ -163,6 +171,35 @@ function settled<A extends unknown[], R>(work: (...args: A) => Promise<R>, ...ar
     (value) => ({ value }),
     (error: unknown) => ({ error }),
   );
+}
+
+/** A caller's signal for many listeners at once, and ours to fire, too. */
+class SharedSignal {
+  readonly #controller = new AbortController();
+  readonly #outer: AbortSignal | undefined;
+  readonly #onAbort = (): void => this.#controller.abort(this.#outer?.reason);
+
+  constructor(outer: AbortSignal | undefined) {
+    this.#outer = outer;
+    // Everything under way listens to it; each takes its listener away at its end.
+    setMaxListeners(0, this.#controller.signal);
+    outer?.addEventListener('abort', this.#onAbort);
+    if (outer?.aborted === true) this.#onAbort();
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  abort(): void {
+    this.end();
+    this.#controller.abort();
+  }
+
+  /** The caller's signal is of no interest any more. */
+  end(): void {
+    this.#outer?.removeEventListener('abort', this.#onAbort);
+  }
 }
 
 /** Wakes who waits; one at a time does. (Promise.race over all that is under way costs as much as there is, each time.) */

@@ -1,4 +1,4 @@
-import type { Env } from '../env.ts';
+import type { Disk, Env, Kv } from '../env.ts';
 import type { PoolId } from '../ids.ts';
 import { EngineStore } from './engine-store.ts';
 import { PackEngine } from './pack-engine.ts';
@@ -31,10 +31,14 @@ const POOL = 1 as PoolId;
  */
 export class PackStore extends EngineStore {
   private readonly packs: PackEngine;
+  private readonly disk: Disk;
+  private readonly path: string;
 
-  private constructor(engine: PackEngine) {
+  private constructor(engine: PackEngine, disk: Disk, path: string) {
     super(engine, POOL);
     this.packs = engine;
+    this.disk = disk;
+    this.path = path;
   }
 
   /**
@@ -47,9 +51,17 @@ export class PackStore extends EngineStore {
     const env = options.env ?? (await import('../env-node.ts')).createNodeEnv();
     const { disk, clock, random } = env;
     const { path, reserveBytes, capacityBytes } = options;
-    return new PackStore(
-      await PackEngine.open({ disk, clock, random, path, storeId: STORE_ID, reserveBytes, capacityBytes }),
-    );
+    const engine = await PackEngine.open({ disk, clock, random, path, storeId: STORE_ID, reserveBytes, capacityBytes });
+    return new PackStore(engine, disk, path);
+  }
+
+  /**
+   * A table of its own in the store's directory, for what is kept beside the blocks; whoever opens it closes it.
+   *
+   * @internal
+   */
+  async openSideKv(name: 'cids'): Promise<Kv> {
+    return await this.disk.openKv(`${this.path}/${name}`);
   }
 
   /** Space and damage, by the books: cheap. */

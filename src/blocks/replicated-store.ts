@@ -133,9 +133,9 @@ export class ReplicatedStore implements BlockStore {
     this.#checkOpen(signal);
     const ids: BlockId[] = [];
     const bounds = { maxCount: concurrencyOf(options.concurrency, MANY_AT_ONCE), signal };
-    await eachOf(blocks, bounds, async (data, index) => {
+    await eachOf(blocks, bounds, async (data, index, gaveUp) => {
       checkBytes(data);
-      ids[index] = await this.put(data, signal === undefined ? {} : { signal });
+      ids[index] = await this.put(data, { signal: gaveUp });
     });
     return ids;
   }
