@@ -1,4 +1,5 @@
 /** All benchmarks, and what runs them: sets up, measures in alternate runs, prints one table. */
+import { blockStores } from './blocks.ts';
 import { libraryRead } from './library-read.ts';
 import { memoryWhileStreaming } from './memory.ts';
 import { metadataRates } from './metadata.ts';
@@ -13,6 +14,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   coldRead,
   smallFilesBenchmark,
   libraryRead,
+  blockStores,
   metadataRates,
   memoryWhileStreaming,
 ];
