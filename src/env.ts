@@ -79,6 +79,20 @@ export interface Disk {
   lock(path: string): Promise<{ release(): Promise<void> }>;
   /** Opens (and makes) a sorted key-value store in directory `path`. */
   openKv(path: string, options?: KvOptions): Promise<Kv>;
+  /**
+   * Whether the files of such a store, closed or open, are what was written, as far as checksums tell. Reads all of them
+   * unless they have more than `maxBytes`. What is being written just now can look damaged: look again before believing it.
+   * Absent where a store has no files.
+   */
+  checkKv?(path: string, maxBytes: number): Promise<KvCheck>;
+}
+
+export interface KvCheck {
+  /** Of all files. */
+  readonly bytes: number;
+  /** False: they were too large. */
+  readonly looked: boolean;
+  readonly damage?: { readonly file: string; readonly fileBytes: number; readonly fault: string };
 }
 
 export interface DiskFile {
@@ -103,12 +117,17 @@ export interface KvOptions {
   readonly cacheBytes?: number;
   /** Memtable, bytes. */
   readonly writeBufferBytes?: number;
+  /** Default true. `checkKv` can only look into stores that were always opened without. */
+  readonly compression?: boolean;
 }
 
 export type KvOp =
   { readonly key: Uint8Array; readonly value: Uint8Array } | { readonly key: Uint8Array; readonly value?: undefined };
 
-/** A sorted byte-string map (LevelDB in the real world). Keys sort by unsigned bytes. */
+/**
+ * A sorted byte-string map (LevelDB in the real world). Keys sort by unsigned bytes. CorruptionError where the store
+ * notices that it is damaged; it does not always notice.
+ */
 export interface Kv {
   /** Undefined if absent. Synchronous on purpose: a cached point read takes microseconds, a hop to a thread ten times that. */
   get(key: Uint8Array): Uint8Array | undefined;

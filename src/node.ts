@@ -2,7 +2,7 @@
  * The composition root of a node with data: wires disk, network, catalog, blocks and metadata groups, and owns the order
  * of start and stop. Start goes up the layers and listens last; stop goes down and flushes on the way.
  */
-import { blockMethods } from './blocks/block-messages.ts';
+import { blockMethods, type DamageRecord } from './blocks/block-messages.ts';
 import { BlockService } from './blocks/block-service.ts';
 import { CountingEngine } from './blocks/counting-engine.ts';
 import { PackEngine } from './blocks/pack-engine.ts';
@@ -71,7 +71,8 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   const engine = new CountingEngine(packs);
   const handoff = await env.disk.openKv(directory.handoffPath);
   closers.add(() => handoff.close());
-  const blocks = await BlockService.open({ self: nodeId, engine, network, catalog, env, kv: handoff, log });
+  const scrub = packs.scrub;
+  const blocks = await BlockService.open({ self: nodeId, engine, network, catalog, env, kv: handoff, log, scrub });
   closers.add(() => blocks.close());
   const { rules } = options;
   const meta = await MetaService.open({
@@ -95,6 +96,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
 
   function report(): NodeReport {
     const usage = engine.usage();
+    const scrubReport = blocks.scrubReport();
     return {
       ...coreReport(options, core),
       usedBytes: usage.liveBytes,
@@ -103,12 +105,8 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
       capacityBytes: usage.capacityBytes,
       diskId,
       blockCount: usage.blockCount,
-      damage: blocks.damageLog().map(({ pool, id, foundAtNs, healed }) => ({
-        pool,
-        id: blockIdToHex(id),
-        foundAtMs: Number(foundAtNs / 1_000_000n),
-        healed,
-      })),
+      damage: blocks.damageLog().map(damageReport),
+      ...(scrubReport === undefined ? {} : { scrub: scrubReport }),
       handoffCount: blocks.pendingCopies(),
       readBytes: engine.readBytes,
       writtenBytes: engine.writtenBytes,
@@ -125,6 +123,24 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
 
   const close = () => closers.closeAll();
   return { id: nodeId, address, catalog, network, engine, blocks, meta, failed: meta.failed, leave, close };
+}
+
+function damageReport({
+  pool,
+  id,
+  foundAtNs,
+  healed,
+  healedAtNs,
+  foundBy,
+}: DamageRecord): NodeReport['damage'][number] {
+  return {
+    pool,
+    id: blockIdToHex(id),
+    foundAtMs: Number(foundAtNs / 1_000_000n),
+    foundBy,
+    healed,
+    ...(healedAtNs === undefined ? {} : { healedAtMs: Number(healedAtNs / 1_000_000n) }),
+  };
 }
 
 function fullPermille(engine: CountingEngine): number {

@@ -23,6 +23,8 @@ export const blockMethods = {
   listOld: 'block.listOld',
   sweepOld: 'block.sweepOld',
   compact: 'block.compact',
+  heal: 'block.heal',
+  scrub: 'block.scrub',
 } as const;
 
 /** Ids in one `block.has`, `block.renew`, `block.sweepOld`, and items in one page of a list: a header of some 200 KiB. */
@@ -119,7 +121,12 @@ export interface DamageRecord {
   /** Nanoseconds since the Unix epoch. */
   readonly foundAtNs: bigint;
   readonly healed: boolean;
+  readonly healedAtNs?: bigint;
+  readonly foundBy: DamageFinder;
 }
+
+/** A program that read the block (or the node, for one), or the scrub. */
+export type DamageFinder = 'read' | 'scrub';
 
 // Parsing
 

@@ -35,12 +35,18 @@ import {
 import { BlockReader } from './block-reader.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { DamageHealer } from './damage-healer.ts';
+import { DamageLog } from './damage-log.ts';
+import { Foreground } from './foreground.ts';
 import { Generations } from './generations.ts';
 import { Handoff, type HandoffEntry, type PushOutcome } from './handoff.ts';
 import { checkBlockBytes, hashBlock } from './identity.ts';
 import { ListSessions } from './list-sessions.ts';
 import { findPool } from './placement.ts';
+import { missedBlocks } from './missed-blocks.ts';
 import { ReceivedBlock } from './received-block.ts';
+import { parseScrub } from './scrub-messages.ts';
+import { Scrubber, type ScrubReport } from './scrubber.ts';
+import type { ScrubTarget } from './scrub-target.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { Env, Kv } from '../env.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
@@ -67,8 +73,13 @@ export interface BlockServiceOptions {
   readonly network: Network;
   readonly catalog: Pick<CatalogService, 'current'>;
   readonly env: Pick<Env, 'clock' | 'random'>;
-  /** For the queue of later copies (keys `h...`) and the collection generation (key `g`). The caller closes it. */
+  /**
+   * For the queue of later copies (keys `h...`), the collection generation (`g`), damage that was found (`d...`) and the
+   * scrub's position (`s`). The caller closes it.
+   */
   readonly kv: Kv;
+  /** The store under `engine`, if it can be scrubbed. */
+  readonly scrub?: ScrubTarget;
   readonly log: BlockLog;
 }
 
@@ -81,10 +92,12 @@ export class BlockService {
   readonly #receiveBudgets = new Map<number, ByteBudget>();
   readonly #sendBudget = new ByteBudget(SEND_BUDGET_BYTES);
   readonly #closing = new AbortController();
+  readonly #foreground: Foreground;
+  #scrubber: Scrubber | undefined;
   #handoff: Handoff | undefined;
   #unsubscribe: (() => void) | undefined;
 
-  private constructor(options: BlockServiceOptions) {
+  private constructor(options: BlockServiceOptions, damage: DamageLog) {
     this.#options = options;
     this.#engine = options.engine;
     this.#generations = new Generations(options.kv, options.engine);
@@ -95,12 +108,15 @@ export class BlockService {
       clock: options.env.clock,
       exceptNode: options.self,
     });
-    this.#healer = new DamageHealer({ ...options, reader, generations: this.#generations, clock: options.env.clock });
+    const { clock } = options.env;
+    this.#foreground = new Foreground(clock);
+    this.#healer = new DamageHealer({ ...options, reader, generations: this.#generations, damage, clock });
   }
 
   /** Registers its handlers: call before `network.listen`. The catalog must be there. */
   static async open(options: BlockServiceOptions): Promise<BlockService> {
-    const service = new BlockService(options);
+    const { kv, env, self, scrub } = options;
+    const service = new BlockService(options, await DamageLog.open(kv, env.clock, self));
     service.#handoff = await Handoff.open({
       kv: options.kv,
       clock: options.env.clock,
@@ -109,6 +125,7 @@ export class BlockService {
     service.#unsubscribe = options.network.onPeerState((node, state) => {
       if (state === 'up') service.#handoff?.wake(node);
     });
+    if (scrub !== undefined) service.#scrubber = service.#makeScrubber(scrub);
     service.#register();
     return service;
   }
@@ -127,6 +144,11 @@ export class BlockService {
     return this.#healer.records();
   }
 
+  /** Undefined if the store cannot be scrubbed. */
+  scrubReport(): ScrubReport | undefined {
+    return this.#scrubber?.report();
+  }
+
   /** Resolves when no damage report is being looked at (for tests and orderly stops). */
   healingIdle(): Promise<void> {
     return this.#healer.idle();
@@ -137,23 +159,39 @@ export class BlockService {
     this.#closing.abort();
     this.#unsubscribe?.();
     this.#lists.close();
-    await Promise.all([this.#handoff?.close(), this.#healer.close()]);
+    await Promise.all([this.#handoff?.close(), this.#healer.close(), this.#scrubber?.close()]);
+  }
+
+  #makeScrubber(target: ScrubTarget): Scrubber {
+    const { self, network, catalog, env, kv, log } = this.#options;
+    const isKnown = (pool: PoolId, id: BlockId): boolean =>
+      this.#engine.has(pool, id) !== undefined || target.wasDeleted(pool, id);
+    return new Scrubber({
+      target,
+      healer: this.#healer,
+      kv,
+      clock: env.clock,
+      log,
+      isBusy: () => this.#foreground.isBusy(),
+      missedBlocks: () => missedBlocks({ self, network, catalog, isKnown }),
+    });
   }
 
   #register(): void {
     const { network } = this.#options;
-    network.handle(blockMethods.put, (request) => this.#put(request));
+    network.handle(blockMethods.put, (request) => this.#foreground.run(() => this.#put(request)));
     network.handle(blockMethods.push, (request) => this.#push(request));
-    network.handle(blockMethods.get, (request) => this.#get(request));
     network.handle(blockMethods.where, (request) => this.#where(request));
+    network.handle(blockMethods.get, (request) => this.#foreground.run(() => this.#get(request)));
     network.handle(blockMethods.has, (request) => {
       const { pool, ids } = parseIds(request.header);
       return { header: { lengths: ids.map((id) => this.#engine.has(pool, id) ?? null) } };
     });
     network.handle(blockMethods.renew, (request) => this.#renew(request));
     network.handle(blockMethods.delete, (request) => this.#delete(request));
-    network.handle(blockMethods.list, (request) => this.#list(request));
-    network.handle(blockMethods.listOld, (request) => this.#list(request));
+    network.handle(blockMethods.list, (request) => this.#list(request, false));
+    // Collection takes damaged copies, too: nobody is to be told for ever of what no file uses.
+    network.handle(blockMethods.listOld, (request) => this.#list(request, true));
     network.handle(blockMethods.usage, () => ({ header: this.#usage() }));
     network.handle(blockMethods.reportDamage, (request) => {
       const { pool, id } = parseBlock(request.header);
@@ -166,6 +204,11 @@ export class BlockService {
       return { header: { generation: this.#generations.current() } };
     });
     network.handle(blockMethods.sweepOld, (request) => this.#sweep(request));
+    network.handle(blockMethods.heal, async (request) => {
+      const { pool, id } = parseBlock(request.header);
+      return { header: { outcome: await this.#healer.heal(pool, id, 'read') } };
+    });
+    network.handle(blockMethods.scrub, (request) => this.#scrub(request));
   }
 
   // Writing
@@ -420,12 +463,12 @@ export class BlockService {
     return { header: { deleted } };
   }
 
-  async #list(request: IncomingRequest): Promise<HandlerReply> {
+  async #list(request: IncomingRequest, withDamaged: boolean): Promise<HandlerReply> {
     const { pool, cursor, limit, belowGeneration } = parseList(request.header);
     const page = await this.#lists.page(
       cursor,
       limit,
-      () => this.#engine.list(pool),
+      () => this.#engine.list(pool, { withDamaged }),
       (block) => block.generation < belowGeneration,
     );
     const items = page.items.map((block) => [block.id, block.lengthBytes, block.generation] as const);
@@ -444,6 +487,18 @@ export class BlockService {
       });
     }
     return { header: { deletedCount: await this.#generations.sweep(pool, ids, generation) } };
+  }
+
+  async #scrub(request: IncomingRequest): Promise<HandlerReply> {
+    const scrubber = this.#scrubber;
+    if (scrubber === undefined) throw new UnavailableError(`the store of ${this.#options.self} cannot be scrubbed`);
+    const asked = parseScrub(request.header);
+    let pass: number | null = null;
+    if (asked.action === 'start') {
+      if (asked.pool !== null) this.#pool(asked.pool);
+      pass = await scrubber.start(asked.pool);
+    } else if (asked.action === 'configure') await scrubber.configure(asked.settings);
+    return { header: { pass, report: scrubber.report() } };
   }
 
   #usage(): Readonly<Record<string, unknown>> {

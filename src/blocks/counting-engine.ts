@@ -8,12 +8,14 @@ export class CountingEngine implements BlockEngine {
   writtenBytes = 0;
   readonly stampOf?: NonNullable<BlockEngine['stampOf']>;
   readonly whereIs?: NonNullable<BlockEngine['whereIs']>;
+  readonly salvage?: NonNullable<BlockEngine['salvage']>;
   readonly #engine: BlockEngine;
 
   constructor(engine: BlockEngine) {
     this.#engine = engine;
     if (engine.stampOf !== undefined) this.stampOf = engine.stampOf.bind(engine);
     if (engine.whereIs !== undefined) this.whereIs = (...asked) => this.#whereIs(...asked);
+    if (engine.salvage !== undefined) this.salvage = engine.salvage.bind(engine);
   }
 
   put(pool: PoolId, id: BlockId, pageHashes: Uint8Array, data: Uint8Array, generation: number) {
@@ -43,8 +45,8 @@ export class CountingEngine implements BlockEngine {
   delete(pool: PoolId, id: BlockId) {
     return this.#engine.delete(pool, id);
   }
-  list(pool: PoolId) {
-    return this.#engine.list(pool);
+  list(pool: PoolId, options?: { readonly withDamaged?: boolean }) {
+    return this.#engine.list(pool, options);
   }
   markDamaged(pool: PoolId, id: BlockId) {
     return this.#engine.markDamaged(pool, id);

@@ -1,29 +1,36 @@
 /**
  * What a node does about a copy of its own that is said to be damaged: it looks itself (a reader's word may be wrong, or
- * the network's fault), sets a really damaged copy aside, fetches the block from another holder and stores it again.
- * Keeps a record for `status`.
+ * the network's fault), sets a really damaged copy aside, and stores the block again: from its own bytes if only the
+ * record's head was damaged, else from another holder. What it found stays in the DamageLog.
  */
-import { CorruptionError } from '../errors.ts';
+import type { Clock, Timer } from '../env.ts';
+import { BlockNotFoundError, CancelledError, CorruptionError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
 import { hashBlock, verifyBlock } from './identity.ts';
-import type { Clock, Timer } from '../env.ts';
-import type { DamageRecord } from './block-messages.ts';
+import type { DamageFinder, DamageRecord } from './block-messages.ts';
 import type { BlockReader } from './block-reader.ts';
+import type { BlockLog } from './block-service.ts';
+import type { DamageLog } from './damage-log.ts';
 import type { Generations } from './generations.ts';
 import type { BlockEngine } from './types.ts';
-import type { BlockLog } from './block-service.ts';
 
 /** Blocks waiting to be looked at. More reports than this are dropped: their blocks are reported again when read. */
 const WAITING_MAX = 1024;
-const RECORDS_MAX = 1024;
 /** Copies that could not be healed (no other holder answered) are tried again this often. */
 const RETRY_MS = 30_000;
 const FETCH_TIMEOUT_MS = 10_000;
 
+/** `gone`: there is no such copy, and none is missed. */
+export type HealOutcome = 'intact' | 'healed' | 'unhealed' | 'gone';
+
 interface Suspect {
   readonly pool: PoolId;
   readonly id: BlockId;
+  readonly foundBy: DamageFinder;
+  /** Should be here and is not: what damage left no trace of. */
+  readonly isMissed: boolean;
+  readonly waiters: ((outcome: HealOutcome) => void)[];
 }
 
 export interface DamageHealerOptions {
@@ -31,6 +38,7 @@ export interface DamageHealerOptions {
   /** Must not ask this node itself. */
   readonly reader: Pick<BlockReader, 'readWhole'>;
   readonly generations: Generations;
+  readonly damage: DamageLog;
   readonly clock: Clock;
   readonly self: NodeId;
   readonly log: BlockLog;
@@ -39,7 +47,6 @@ export interface DamageHealerOptions {
 export class DamageHealer {
   readonly #options: DamageHealerOptions;
   readonly #waiting = new Map<string, Suspect>();
-  readonly #records = new Map<string, DamageRecord>();
   readonly #closing = new AbortController();
   #worker: Promise<void> | undefined;
   #retry: Timer | undefined;
@@ -47,18 +54,38 @@ export class DamageHealer {
   constructor(options: DamageHealerOptions) {
     this.#options = options;
     for (const { pool, id } of options.engine.usage().damaged) this.suspect(pool, id);
+    for (const { pool, id, healed } of options.damage.all()) if (!healed) this.suspect(pool, id);
   }
 
   /** Newest last. */
   records(): readonly DamageRecord[] {
-    return [...this.#records.values()];
+    return this.#options.damage.all();
   }
 
   /** Looks at the copy in the background, one at a time: reading back whole blocks must not slow the node down. */
   suspect(pool: PoolId, id: BlockId): void {
     if (this.#closing.signal.aborted || this.#waiting.size >= WAITING_MAX) return;
-    this.#waiting.set(keyOf(pool, id), { pool, id });
+    this.#enqueue(pool, id, 'read', false);
+  }
+
+  /** As suspect, and tells what came of it. `isMissed`: a copy that is not here is fetched. */
+  async heal(pool: PoolId, id: BlockId, foundBy: DamageFinder, isMissed = false): Promise<HealOutcome> {
+    if (this.#closing.signal.aborted) throw new CancelledError('the node is stopping');
+    const suspect = this.#enqueue(pool, id, foundBy, isMissed);
+    return await new Promise((resolve) => suspect.waiters.push(resolve));
+  }
+
+  #enqueue(pool: PoolId, id: BlockId, foundBy: DamageFinder, isMissed: boolean): Suspect {
+    const key = keyOf(pool, id);
+    const before = this.#waiting.get(key);
+    const suspect = {
+      ...{ pool, id, foundBy },
+      isMissed: isMissed || before?.isMissed === true,
+      waiters: before?.waiters ?? [],
+    };
+    this.#waiting.set(key, suspect);
     this.#worker ??= this.#work();
+    return suspect;
   }
 
   /** Resolves when nothing is being looked at. */
@@ -68,6 +95,7 @@ export class DamageHealer {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    for (const { waiters } of this.#waiting.values()) for (const tell of waiters) tell('unhealed');
     this.#waiting.clear();
     this.#retry?.cancel();
     await this.idle();
@@ -78,13 +106,16 @@ export class DamageHealer {
     await Promise.resolve();
     for (const [key, suspect] of this.#waiting) {
       this.#waiting.delete(key);
+      let outcome: HealOutcome = 'unhealed';
       try {
-        await this.#check(key, suspect);
+        outcome = await this.#check(key, suspect);
       } catch (error) {
-        if (this.#closing.signal.aborted) break;
-        this.#options.log.warn({ block: key, error: String(error) }, 'a damaged copy could not be healed yet');
-        this.#retry ??= this.#options.clock.setTimer(RETRY_MS, () => this.#retryAll());
+        if (!this.#closing.signal.aborted) {
+          this.#options.log.warn({ block: key, error: String(error) }, 'a damaged copy could not be healed yet');
+          this.#retry ??= this.#options.clock.setTimer(RETRY_MS, () => this.#retryAll());
+        }
       }
+      for (const tell of suspect.waiters) tell(outcome);
     }
     // In the same turn as the end of the loop: a suspect that comes next starts a new worker.
     this.#worker = undefined;
@@ -92,41 +123,66 @@ export class DamageHealer {
 
   #retryAll(): void {
     this.#retry = undefined;
-    for (const record of this.#records.values()) if (!record.healed) this.suspect(record.pool, record.id);
+    for (const record of this.records()) if (!record.healed) this.suspect(record.pool, record.id);
   }
 
-  async #check(key: string, { pool, id }: Suspect): Promise<void> {
-    const { engine } = this.#options;
+  async #check(key: string, suspect: Suspect): Promise<HealOutcome> {
+    const { pool, id, foundBy } = suspect;
+    const { engine, damage, clock, self, log } = this.#options;
     const state = await this.#look(pool, id);
+    const known = damage.get(pool, id);
     if (state === 'intact') {
       // Healed meanwhile by an ordinary put.
-      const record = this.#records.get(key);
-      if (record !== undefined && !record.healed) this.#record(key, { ...record, healed: true });
-      return;
+      if (known?.healed === false) await this.#healed(known);
+      return 'intact';
     }
-    if (state === 'absent') return;
-    if (this.#records.get(key)?.healed !== false) {
-      this.#record(key, { node: this.#options.self, pool, id, foundAtNs: this.#options.clock.wallNs(), healed: false });
-      this.#options.log.warn({ block: key }, 'a block on this disk is damaged; fetching it from another node');
+    if (state === 'absent' && !suspect.isMissed) {
+      // Deleted, so nothing is left to be mended.
+      if (known?.healed === false) await damage.remove(pool, id);
+      return 'gone';
     }
-    await engine.markDamaged(pool, id);
-    const data = await this.#options.reader.readWhole(pool, id, {
-      signal: this.#closing.signal,
-      timeoutMs: FETCH_TIMEOUT_MS,
-    });
+    const record = known?.healed === false ? known : newRecord(self, suspect, clock.wallNs());
+    if (state === 'damaged') {
+      if (record !== known) {
+        log.warn({ block: key, foundBy }, 'a block on this disk is damaged; fetching it from another node');
+        await damage.put(record);
+      }
+      await engine.markDamaged(pool, id);
+    }
+    let data: Uint8Array;
+    try {
+      data = (await engine.salvage?.(pool, id)) ?? (await this.#fetch(pool, id));
+    } catch (error) {
+      // A copy that is missed by the books of another node, which has just deleted it.
+      if (state === 'absent' && error instanceof BlockNotFoundError) return 'gone';
+      throw error;
+    }
     const { pageHashes } = hashBlock(data);
     await this.#options.generations.write(pool, id, 0, (generation) =>
       engine.put(pool, id, pageHashes, data, generation),
     );
-    const record = this.#records.get(key);
-    if (record !== undefined) this.#record(key, { ...record, healed: true });
-    this.#options.log.info({ block: key }, 'a damaged block was healed');
+    await this.#healed(record);
+    log.info({ block: key }, 'a damaged block was healed');
+    return 'healed';
+  }
+
+  async #fetch(pool: PoolId, id: BlockId): Promise<Uint8Array> {
+    return await this.#options.reader.readWhole(pool, id, {
+      signal: this.#closing.signal,
+      timeoutMs: FETCH_TIMEOUT_MS,
+    });
+  }
+
+  async #healed(record: DamageRecord): Promise<void> {
+    const { damage, clock } = this.#options;
+    await damage.put({ ...record, healed: true, healedAtNs: clock.wallNs() });
   }
 
   async #look(pool: PoolId, id: BlockId): Promise<'intact' | 'damaged' | 'absent'> {
     const { engine } = this.#options;
     try {
-      const run = await engine.read(pool, id, 0, BLOCK_MAX_BYTES / PAGE_BYTES, false);
+      // With the page list: readers of single pages need that, too.
+      const run = await engine.read(pool, id, 0, BLOCK_MAX_BYTES / PAGE_BYTES, true);
       if (run === undefined) {
         const known = engine.usage().damaged.some((one) => one.pool === pool && Buffer.compare(one.id, id) === 0);
         return known ? 'damaged' : 'absent';
@@ -142,16 +198,10 @@ export class DamageHealer {
       throw error;
     }
   }
+}
 
-  #record(key: string, record: DamageRecord): void {
-    this.#records.delete(key);
-    this.#records.set(key, record);
-    if (this.#records.size <= RECORDS_MAX) return;
-    for (const oldest of this.#records.keys()) {
-      this.#records.delete(oldest);
-      return;
-    }
-  }
+function newRecord(node: NodeId, { pool, id, foundBy }: Suspect, foundAtNs: bigint): DamageRecord {
+  return { node, pool, id, foundAtNs, healed: false, foundBy };
 }
 
 function keyOf(pool: PoolId, id: BlockId): string {

@@ -17,16 +17,19 @@ import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
 import { MiB, PAGE_BYTES } from '../limits.ts';
 import { SILENT_LOGGER, type Logger } from '../log.ts';
 import { BufferPool, type Lease } from './buffer-pool.ts';
-import { checkBlockBytes, PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
+import { checkBlockBytes, PAGE_HASH_BYTES, pageCountOf, verifyBlock } from './identity.ts';
 import { compactPacks, packBytesFor } from './pack-compaction.ts';
 import type { PackEntry } from './pack-entry.ts';
 import { PackFiles } from './pack-files.ts';
 import { decodeRecordHead, recordBytes, recordHeadBytes } from './pack-format.ts';
-import { blockKeyOf, type BlockKey, type PackIndex } from './pack-index.ts';
-import { indexRecord, recover } from './pack-recovery.ts';
-import { openIndex, openStoreFile } from './pack-open.ts';
+import { blockKeyOf, IndexDamagedError, type BlockKey, type PackIndex } from './pack-index.ts';
+import { recover, type Recovered } from './pack-recovery.ts';
+import { IndexKeeper } from './pack-index-keeper.ts';
+import { markClosed, openIndex, openStoreFile, type OpenedIndex } from './pack-open.ts';
+import { PackScrub } from './pack-scrub.ts';
 import { PackSpace } from './pack-space.ts';
 import { PackWriter, type NewRecord, type WrittenRecord } from './pack-writer.ts';
+import type { ScrubTarget } from './scrub-target.ts';
 import type { BlockEngine, BlockInfo, BlockPlace, EngineUsage, PageRun } from './types.ts';
 
 /** A checkpoint after this much: bounds what an opening after a crash scans and hashes. */
@@ -63,7 +66,8 @@ interface Parts {
   readonly index: PackIndex;
   readonly files: PackFiles;
   readonly space: PackSpace;
-  readonly nextSeq: number;
+  readonly opened: OpenedIndex;
+  readonly recovered: Recovered;
 }
 
 /** What changes while the engine is open. */
@@ -81,6 +85,9 @@ export class PackEngine implements BlockEngine {
   private readonly writer: PackWriter;
   private readonly buffers = new BufferPool();
   private readonly state: EngineState;
+  private readonly keeper: IndexKeeper;
+  /** For the scrubber. */
+  readonly scrub: ScrubTarget;
   /** Operations under way: the next one on the same block waits for it, and then looks again. */
   private readonly pending = new Map<BlockKey, Promise<void>>();
   /**
@@ -95,7 +102,7 @@ export class PackEngine implements BlockEngine {
   private constructor(parts: Parts, writer: (engine: PackEngine) => PackWriter) {
     this.parts = parts;
     this.state = {
-      nextSeq: parts.nextSeq,
+      nextSeq: parts.recovered.nextSeq,
       closing: undefined,
       compacting: undefined,
       upkeep: undefined,
@@ -103,6 +110,17 @@ export class PackEngine implements BlockEngine {
       recordsSinceCheckpoint: 0,
     };
     this.writer = writer(this);
+    this.keeper = new IndexKeeper({
+      ...parts.options,
+      ...parts,
+      endOf: (pack) => this.endOf(pack),
+      nextSeq: () => this.state.nextSeq,
+      compacting: () => this.state.compacting,
+      stopped: () => this.state.closing !== undefined,
+    });
+    const append = (record: NewRecord): Promise<void> => this.writer.append(record);
+    const scrubHost = { ...parts, buffers: this.buffers, endOf: (pack: number) => this.endOf(pack), append };
+    this.scrub = new PackScrub(scrubHost, this.keeper);
   }
 
   /**
@@ -119,13 +137,26 @@ export class PackEngine implements BlockEngine {
     const files = new PackFiles(disk, dir);
     try {
       const salt = await openStoreFile(options, dir, log);
-      const opened = await openIndex(disk, `${path}/index`, salt, log);
-      index = opened.index;
       const space = new PackSpace({ ...options });
       await space.refresh();
       const packMaxBytes = options.packMaxBytes ?? packBytesFor(space.reserveBytes);
-      const recovered = await recover({ disk, dir, files, ...opened, salt, packMaxBytes, log });
-      const parts: Parts = { options, log, salt, lock, index, files, space, nextSeq: recovered.nextSeq };
+      let opened: OpenedIndex;
+      let recovered: Recovered | undefined;
+      do {
+        opened = await openIndex(disk, path, salt, log);
+        index = opened.index;
+        const recovering = recover({ disk, dir, files, ...opened, salt, packMaxBytes, log });
+        recovered = await recovering.catch(async (error: unknown) => {
+          // One that was just made has no excuse.
+          if (!(error instanceof IndexDamagedError) || opened.loaded === undefined) throw error;
+          log.error({ path: opened.path, error: String(error.cause) }, 'the block index is damaged');
+          await opened.index.close();
+          await disk.remove(opened.path);
+          return undefined;
+        });
+      } while (recovered === undefined);
+      const { nextPack } = recovered;
+      const parts: Parts = { options, log, salt, lock, index: opened.index, files, space, opened, recovered };
       const engine = new PackEngine(parts, (self) => {
         return new PackWriter({
           disk,
@@ -134,7 +165,7 @@ export class PackEngine implements BlockEngine {
           storeId,
           salt,
           log,
-          nextPack: recovered.nextPack,
+          nextPack,
           packMaxBytes,
           onDurable: (written) => self.onDurable(written),
           onUncertain: (records) => self.onUncertain(records),
@@ -280,6 +311,11 @@ export class PackEngine implements BlockEngine {
     };
   }
 
+  stampOf(pool: PoolId, id: BlockId): number | undefined {
+    const entry = this.parts.index.get(pool, id);
+    return entry?.state === 'live' ? entry.generation : undefined;
+  }
+
   async renew(pool: PoolId, id: BlockId, generation: number): Promise<boolean> {
     const key = blockKeyOf(pool, id);
     for (;;) {
@@ -306,16 +342,17 @@ export class PackEngine implements BlockEngine {
         await before;
         continue;
       }
-      const existed = this.parts.index.get(pool, id)?.state === 'live';
+      const existed = this.lookUp(pool, id)?.state === 'live';
       if (existed || this.uncertain.has(key)) await this.append(key, this.newRecord('tombstone', pool, id, 0));
       return existed;
     }
   }
 
-  async *list(pool: PoolId): AsyncIterable<BlockInfo & { readonly generation: number }> {
+  async *list(pool: PoolId, { withDamaged = false } = {}): AsyncGenerator<BlockInfo & { readonly generation: number }> {
     this.checkOpen();
+    if (this.keeper.isRebuilding) throw new IndexDamagedError(undefined);
     for await (const { id, entry } of this.parts.index.entries(pool)) {
-      if (entry.state === 'live' && !entry.damaged)
+      if (entry.state === 'live' && (withDamaged || !entry.damaged))
         yield { id, lengthBytes: entry.lengthBytes, generation: entry.generation };
     }
   }
@@ -382,7 +419,8 @@ export class PackEngine implements BlockEngine {
     const { index, log } = this.parts;
     for (const { record, pack, offset } of written) {
       const lengthBytes = record.data.length;
-      indexRecord(index, record, { seq: record.seq, generation: record.generation, pack, offset, lengthBytes });
+      const placed = { seq: record.seq, generation: record.generation, pack, offset, lengthBytes };
+      this.keeper.add(record, placed);
       if (this.uncertain.size > 0) this.settleUncertain(record);
       const bytes = recordBytes(lengthBytes);
       this.dirtyPacks.set(pack, offset + bytes);
@@ -442,8 +480,15 @@ export class PackEngine implements BlockEngine {
   // Reading
 
   private intact(pool: PoolId, id: BlockId): PackEntry | undefined {
-    const entry = this.parts.index.get(pool, id);
+    const entry = this.lookUp(pool, id);
     return entry?.state === 'live' && !entry.damaged ? entry : undefined;
+  }
+
+  /** Throws rather than say "absent" while that is not known. */
+  private lookUp(pool: PoolId, id: BlockId): PackEntry | undefined {
+    const entry = this.parts.index.get(pool, id);
+    if (entry === undefined && this.keeper.isRebuilding) throw new IndexDamagedError(undefined);
+    return entry;
   }
 
   /** Fills the lease with the record's first `headBytes` and its data from `start` on. Returns what is wrong, if anything. */
@@ -500,6 +545,8 @@ export class PackEngine implements BlockEngine {
 
   private async compactNow(): Promise<number> {
     const { index, files, salt, log, space } = this.parts;
+    // Packs must not go while an index is built from them.
+    await this.keeper.settled();
     try {
       return await compactPacks({
         files,
@@ -531,8 +578,10 @@ export class PackEngine implements BlockEngine {
 
   private async closeNow(): Promise<void> {
     const { index, files, lock, log } = this.parts;
+    const { disk, path } = this.parts.options;
     try {
       await this.state.compacting?.catch(() => undefined);
+      await this.keeper.settled();
       await this.writer.close();
       await this.state.upkeep;
       // Without it the next opening scans and counts: slower, nothing worse.
@@ -541,9 +590,36 @@ export class PackEngine implements BlockEngine {
       );
       await index.close();
       await files.close();
+      // With an index that is known to be damaged the next opening has to look closely.
+      if (!this.keeper.isKnownDamaged) await markClosed(disk, path);
     } finally {
       await lock.release();
     }
+  }
+
+  /** The set-aside copy's bytes, if they are the block after all: only its head was damaged. */
+  async salvage(pool: PoolId, id: BlockId): Promise<Uint8Array | undefined> {
+    this.checkOpen();
+    const entry = this.parts.index.get(pool, id);
+    if (entry?.state !== 'live' || !this.parts.files.has(entry.pack)) return undefined;
+    const lease = await this.buffers.take(entry.lengthBytes);
+    try {
+      if ((await this.readRecord(entry, lease, 0, 0, entry.lengthBytes)) !== undefined) return undefined;
+      verifyBlock(id, lease.bytes);
+      return new Uint8Array(lease.bytes);
+    } catch (error) {
+      if (error instanceof CorruptionError) return undefined;
+      throw error;
+    } finally {
+      lease.release();
+    }
+  }
+
+  private endOf(pack: number): number {
+    const { index, files } = this.parts;
+    return pack === this.writer.activePack
+      ? this.writer.activeSyncedBytes
+      : (index.cutOf(pack) ?? files.sizeBytes(pack));
   }
 
   private checkOpen(): void {

@@ -4,12 +4,18 @@
  * The index is a cache of the packs. Rows are written lazily and unsynced; a *checkpoint* says up to which offset of
  * each pack they are complete, and recovery scans the packs from there. Deleting the whole index costs a scan of all
  * record headers, nothing else. (What is lost with it: which blocks were known to be damaged. They are found again.)
+ *
+ * It may also be damaged while it is open. Rows carry checksums (index-row.ts), so what it says is right or an
+ * IndexDamagedError; `onDamage` is told, rebuilds it beside, and {@link PackIndex.adopt} puts the new one in its place.
  */
 import type { Kv, KvOp } from '../env.ts';
+import { CorruptionError, UnavailableError } from '../errors.ts';
 import { BLOCK_ID_BYTES, type BlockId, type PoolId } from '../ids.ts';
+import { openRow, sealRow } from './index-row.ts';
 import { decodeEntry, encodeEntry, neededBytes, type PackEntry } from './pack-entry.ts';
 
-export const INDEX_FORMAT_VERSION = 1;
+/** 2: rows have checksums. An index of another version is rebuilt. */
+export const INDEX_FORMAT_VERSION = 2;
 
 /** Rows held back in memory before they are written together. */
 const FLUSH_ROWS = 512;
@@ -43,6 +49,22 @@ export interface Checkpoint {
   readonly clean: boolean;
   readonly blockCount: number;
   readonly liveBytes: number;
+}
+
+/** The index cannot tell now: it is being rebuilt. Who asks another node or later gets an answer. */
+export class IndexDamagedError extends UnavailableError {
+  constructor(cause: unknown) {
+    super('the block index of this node is damaged: it is being rebuilt from the packs', {
+      cause,
+      remedy: 'Nothing: it mends itself. Look at the disk if it happens again.',
+    });
+  }
+}
+
+export interface IndexEntry {
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  readonly entry: PackEntry;
 }
 
 const scratch = Buffer.alloc(BLOCK_KEY_BYTES);
@@ -93,16 +115,18 @@ function prefixRange(prefix: number, pool?: PoolId): { gte: Uint8Array; lt: Uint
 }
 
 export class PackIndex {
-  readonly #kv: Kv;
+  #kv: Kv;
+  /** Told of each thing that shows that the Kv below is damaged. */
+  onDamage: (error: unknown) => void = () => undefined;
   /** Rows newer than the Kv's; null: the row is to be deleted. */
-  readonly #overlay = new Map<BlockKey, PackEntry | null>();
+  #overlay = new Map<BlockKey, PackEntry | null>();
   /** Blocks whose 'd' row may be wrong. */
-  readonly #damageChanged = new Set<BlockKey>();
-  readonly #damaged = new Set<BlockKey>();
+  #damageChanged = new Set<BlockKey>();
+  #damaged = new Set<BlockKey>();
   #damagedList: { pool: PoolId; id: BlockId }[] | undefined;
   /** Bytes of each pack that its live records need. Only a hint for choosing what to compact. */
-  readonly #needed = new Map<number, number>();
-  readonly #cuts = new Map<number, number>();
+  #needed = new Map<number, number>();
+  #cuts = new Map<number, number>();
   #blockCount = 0;
   #liveBytes = 0;
   #flushing: Promise<void> = Promise.resolve();
@@ -144,8 +168,24 @@ export class PackIndex {
       const pending = this.#overlay.get(scratch.toString('latin1', 0, BLOCK_KEY_BYTES));
       if (pending !== undefined) return pending ?? undefined;
     }
-    const row = this.#kv.get(scratch);
-    return row === undefined ? undefined : decodeEntry(row);
+    try {
+      const row = this.#kv.get(scratch);
+      // The checksum's own scratch buffer is another one: this key stays.
+      return row === undefined ? undefined : decodeEntry(openRow(scratch, row));
+    } catch (error) {
+      throw this.#broken(error);
+    }
+  }
+
+  /** Where a pack ends whatever its file holds, if it was cut. */
+  cutOf(pack: number): number | undefined {
+    return this.#cuts.get(pack);
+  }
+
+  #broken(error: unknown): IndexDamagedError {
+    if (error instanceof IndexDamagedError) return error;
+    this.onDamage(error);
+    return new IndexDamagedError(error);
   }
 
   /** `known` is what get returns now; `next` undefined deletes the row. */
@@ -189,31 +229,64 @@ export class PackIndex {
     const ops: KvOp[] = [];
     for (const [key, entry] of pending) {
       const row = rowKey(BLOCK_PREFIX, key);
-      ops.push(entry === null ? { key: row } : { key: row, value: encodeEntry(entry) });
+      ops.push(entry === null ? { key: row } : { key: row, value: sealRow(row, encodeEntry(entry)) });
     }
     for (const key of damageChanged) {
       const row = rowKey(DAMAGE_PREFIX, key);
-      ops.push(this.#damaged.has(key) ? { key: row, value: new Uint8Array(0) } : { key: row });
+      ops.push(this.#damaged.has(key) ? { key: row, value: sealRow(row, NOTHING) } : { key: row });
     }
     this.#damageChanged.clear();
+    const kv = this.#kv;
     try {
-      await this.#kv.batch(ops, { sync });
+      await this.#write(ops, sync);
     } catch (error) {
       for (const key of damageChanged) this.#damageChanged.add(key);
       throw error;
     }
+    // Another index was put in its place meanwhile: what was written is in the old one.
+    if (kv !== this.#kv) return;
     for (const [key, entry] of pending) {
       // A newer one stays for the next flush.
       if (this.#overlay.get(key) === entry) this.#overlay.delete(key);
     }
   }
 
-  /** Rows of a pool, or of all, each once, from one snapshot that has all updates made before the call. */
-  async *entries(pool?: PoolId): AsyncGenerator<{ pool: PoolId; id: BlockId; entry: PackEntry }> {
-    await this.flush(false);
-    for await (const [row, value] of this.#kv.scan(prefixRange(BLOCK_PREFIX, pool))) {
-      yield { ...parseRowKey(row), entry: decodeEntry(value) };
+  async #write(ops: readonly KvOp[], sync: boolean): Promise<void> {
+    try {
+      await this.#kv.batch(ops, { sync });
+    } catch (error) {
+      throw error instanceof CorruptionError ? this.#broken(error) : error;
     }
+  }
+
+  /** Rows of a pool, or of all, each once, from one snapshot that has all updates made before the call. */
+  async *entries(pool?: PoolId): AsyncGenerator<IndexEntry> {
+    await this.flush(false);
+    const kv = this.#kv;
+    try {
+      for await (const [row, value] of kv.scan(prefixRange(BLOCK_PREFIX, pool))) {
+        yield { ...parseRowKey(row), entry: decodeEntry(openRow(row, value)) };
+      }
+    } catch (error) {
+      throw kv === this.#kv ? this.#broken(error) : new IndexDamagedError(error);
+    }
+  }
+
+  /** The next rows after a block's (from the front without one), at most `limit`, of a pool or of all. */
+  async entriesAfter(after: BlockKey | undefined, limit: number, pool?: PoolId): Promise<IndexEntry[]> {
+    await this.flush(false);
+    const range = prefixRange(BLOCK_PREFIX, pool);
+    const gte = after === undefined ? range.gte : Buffer.concat([rowKey(BLOCK_PREFIX, after), Uint8Array.of(0)]);
+    const found: IndexEntry[] = [];
+    const kv = this.#kv;
+    try {
+      for await (const [row, value] of kv.scan({ ...range, gte, limit })) {
+        found.push({ ...parseRowKey(row), entry: decodeEntry(openRow(row, value)) });
+      }
+    } catch (error) {
+      throw kv === this.#kv ? this.#broken(error) : new IndexDamagedError(error);
+    }
+    return found;
   }
 
   // Checkpoints
@@ -227,30 +300,30 @@ export class PackIndex {
     await this.flush(true);
     const ops: KvOp[] = [];
     for (const [pack, indexedBytes] of indexed)
-      ops.push({ key: packKey(pack), value: this.#encodePackRow(pack, indexedBytes) });
+      ops.push(sealed(packKey(pack), this.#encodePackRow(pack, indexedBytes)));
     const { blockCount, liveBytes } = this;
     const checkpoint: Checkpoint = { nextSeq, clean, blockCount, liveBytes };
-    ops.push({ key: CHECKPOINT_KEY, value: Buffer.from(JSON.stringify(checkpoint)) });
+    ops.push(sealed(CHECKPOINT_KEY, Buffer.from(JSON.stringify(checkpoint))));
     // Unsynced is enough but at the end: an older checkpoint only means a longer scan.
-    await this.#kv.batch(ops, { sync: clean });
+    await this.#write(ops, clean);
   }
 
   /** Durably takes back that the store was closed in order. */
   async markOpened(checkpoint: Checkpoint): Promise<void> {
     const value = Buffer.from(JSON.stringify({ ...checkpoint, clean: false }));
-    await this.#kv.batch([{ key: CHECKPOINT_KEY, value }], { sync: true });
+    await this.#write([sealed(CHECKPOINT_KEY, value)], true);
   }
 
   /** Durably ends a pack at `cutBytes`. */
   async cut(pack: number, cutBytes: number): Promise<void> {
     this.#cuts.set(pack, cutBytes);
-    await this.#kv.batch([{ key: packKey(pack), value: this.#encodePackRow(pack, 0) }], { sync: true });
+    await this.#write([sealed(packKey(pack), this.#encodePackRow(pack, 0))], true);
   }
 
   async forgetPack(pack: number): Promise<void> {
     this.#cuts.delete(pack);
     this.#needed.delete(pack);
-    await this.#kv.batch([{ key: packKey(pack) }], { sync: false });
+    await this.#write([{ key: packKey(pack) }], false);
   }
 
   #encodePackRow(pack: number, indexedBytes: number): Uint8Array {
@@ -260,21 +333,32 @@ export class PackIndex {
 
   /** Undefined if this index is new, damaged, or another store's. */
   async load(salt: bigint): Promise<{ checkpoint: Checkpoint; packs: Map<number, PackRow> } | undefined> {
+    try {
+      return await this.#load(salt);
+    } catch (error) {
+      if (error instanceof CorruptionError) return undefined;
+      throw error;
+    }
+  }
+
+  async #load(salt: bigint): Promise<{ checkpoint: Checkpoint; packs: Map<number, PackRow> } | undefined> {
     const store = this.#kv.get(STORE_KEY);
     const expected = storeRow(salt);
     if (store === undefined || Buffer.compare(store, expected) !== 0) return undefined;
-    const checkpoint = parseCheckpoint(this.#kv.get(CHECKPOINT_KEY));
+    const row = this.#kv.get(CHECKPOINT_KEY);
+    const checkpoint = parseCheckpoint(row && openRow(CHECKPOINT_KEY, row));
     if (checkpoint === undefined) return undefined;
     const packs = new Map<number, PackRow>();
     for await (const [key, value] of this.#kv.scan(prefixRange(PACK_PREFIX))) {
-      const row = parsePackRow(value);
+      const row = parsePackRow(openRow(key, value));
       if (row === undefined) return undefined;
       const pack = Buffer.from(key).readUInt32BE(1);
       packs.set(pack, row);
       if (row.cutBytes !== undefined) this.#cuts.set(pack, row.cutBytes);
       if (checkpoint.clean) this.#needed.set(pack, row.neededBytes);
     }
-    for await (const [key] of this.#kv.scan(prefixRange(DAMAGE_PREFIX))) {
+    for await (const [key, value] of this.#kv.scan(prefixRange(DAMAGE_PREFIX))) {
+      openRow(key, value);
       this.#damaged.add(blockKeyOf(...poolAndId(key)));
     }
     if (checkpoint.clean) {
@@ -293,7 +377,33 @@ export class PackIndex {
 
   /** Makes this index the given store's. */
   async claim(salt: bigint): Promise<void> {
-    await this.#kv.batch([{ key: STORE_KEY, value: storeRow(salt) }], { sync: false });
+    await this.#write([{ key: STORE_KEY, value: storeRow(salt) }], false);
+  }
+
+  /**
+   * Puts a newer index, complete and durable, in the place of this one; at once, so that nothing comes between. Resolves
+   * when the old Kv is closed: lists that were reading it end with IndexDamagedError.
+   */
+  async adopt(next: PackIndex): Promise<void> {
+    const old = this.#kv;
+    const flushing = [this.#flushing, next.#flushing];
+    this.#kv = next.#kv;
+    this.#overlay = next.#overlay;
+    this.#damageChanged = next.#damageChanged;
+    this.#damaged = next.#damaged;
+    this.#damagedList = undefined;
+    this.#needed = next.#needed;
+    this.#cuts = next.#cuts;
+    this.#blockCount = next.#blockCount;
+    this.#liveBytes = next.#liveBytes;
+    this.#flushing = Promise.all(flushing).then(() => undefined);
+    await this.#flushing;
+    await old.close();
+  }
+
+  /** Takes over, for an index that is being built, what only memory knows. */
+  inherit(from: PackIndex): void {
+    for (const [pack, cutBytes] of from.#cuts) this.#cuts.set(pack, cutBytes);
   }
 
   /** Counts everything anew; `mend` may change rows on the way (undefined deletes). */
@@ -322,6 +432,13 @@ export class PackIndex {
 function poolAndId(row: Uint8Array): [PoolId, BlockId] {
   const { pool, id } = parseRowKey(row);
   return [pool, id];
+}
+
+/** Under the 'd' rows. */
+const NOTHING = new Uint8Array(0);
+
+function sealed(key: Uint8Array, payload: Uint8Array): KvOp {
+  return { key, value: sealRow(key, payload) };
 }
 
 function storeRow(salt: bigint): Uint8Array {

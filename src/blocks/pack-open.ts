@@ -16,6 +16,8 @@ import { PackIndex, type Checkpoint, type PackRow } from './pack-index.ts';
 
 const INDEX_CACHE_BYTES = 16 * MiB;
 const INDEX_WRITE_BUFFER_BYTES = 4 * MiB;
+/** Files of the index read before it is opened: a quarter of a second, some 600,000 blocks. */
+const CHECKED_AT_OPEN_BYTES = 64 * MiB;
 
 export interface StoreFileOptions {
   readonly disk: Disk;
@@ -81,25 +83,88 @@ function newSalt({ clock, random, storeId }: StoreFileOptions): bigint {
 
 export interface OpenedIndex {
   readonly index: PackIndex;
+  /** Its directory. */
+  readonly path: string;
   readonly loaded: { readonly checkpoint: Checkpoint; readonly packs: ReadonlyMap<number, PackRow> } | undefined;
+  /** Its files were too large to be looked at now: to be done in the background. */
+  readonly unchecked: boolean;
 }
 
-/** Opens the index; one that cannot be used is deleted, as everything in it is in the packs too. */
+export const INDEX_KV_OPTIONS = {
+  cacheBytes: INDEX_CACHE_BYTES,
+  writeBufferBytes: INDEX_WRITE_BUFFER_BYTES,
+  // Hashes do not compress, and what is not compressed can be checked (Disk.checkKv).
+  compression: false,
+} as const;
+
+/** `index`, and `index-1`, `index-2`, ... after each time that it was rebuilt while open. */
+const INDEX_NAME = /^index(?:-(\d{1,9}))?$/;
+const numberOf = (name: string): number => Number(INDEX_NAME.exec(name)?.[1] ?? 0);
+
+/** Says that the store was closed in order; gone while it is open. */
+const CLOSED_NAME = 'CLOSED';
+
+/** Where the next index is built. */
+export function nextIndexPath(current: string): string {
+  const slash = current.lastIndexOf('/');
+  return `${current.slice(0, slash)}/index-${numberOf(current.slice(slash + 1)) + 1}`;
+}
+
+/** Call when the index is closed. Its absence only means a closer look at the next opening. */
+export async function markClosed(disk: Disk, path: string): Promise<void> {
+  await disk.writeFileAtomic(`${path}/${CLOSED_NAME}`, new TextEncoder().encode('closed in order\n'));
+}
+
+/**
+ * Opens the newest index that can be used; those that cannot are deleted, as everything in them is in the packs too.
+ * A damaged file can end the process that reads it, so its files are looked at first: wholly after a process that did
+ * not end in order (it may have ended by just that), else as far as nobody has to wait for it.
+ */
 export async function openIndex(disk: Disk, path: string, salt: bigint, log: Logger): Promise<OpenedIndex> {
-  const options = { cacheBytes: INDEX_CACHE_BYTES, writeBufferBytes: INDEX_WRITE_BUFFER_BYTES };
+  const names = (await disk.readdir(path)).filter((name) => INDEX_NAME.test(name));
+  names.sort((a, b) => numberOf(b) - numberOf(a));
+  const wasClosed = await disk.exists(`${path}/${CLOSED_NAME}`);
+  if (wasClosed) await disk.unlink(`${path}/${CLOSED_NAME}`);
+  let opened: OpenedIndex | undefined;
+  for (const name of names) {
+    const directory = `${path}/${name}`;
+    opened ??= await openUsable(disk, directory, salt, log, wasClosed ? CHECKED_AT_OPEN_BYTES : Infinity);
+    if (opened?.path !== directory) await disk.remove(directory);
+  }
+  if (opened !== undefined) return opened;
+  const directory = `${path}/index`;
+  const index = new PackIndex(await disk.openKv(directory, INDEX_KV_OPTIONS));
+  return { index, path: directory, loaded: undefined, unchecked: false };
+}
+
+async function openUsable(
+  disk: Disk,
+  path: string,
+  salt: bigint,
+  log: Logger,
+  checkedBytes: number,
+): Promise<OpenedIndex | undefined> {
+  const check = await disk.checkKv?.(path, checkedBytes);
+  if (check?.damage !== undefined) {
+    log.error({ path, ...check.damage }, 'the block index is damaged');
+    return undefined;
+  }
   let kv: Kv;
   try {
-    kv = await disk.openKv(path, options);
+    kv = await disk.openKv(path, INDEX_KV_OPTIONS);
   } catch (error) {
-    if (!(error instanceof CorruptionError)) throw error;
-    log.error({ path, error: error.message }, 'the block index is damaged');
-    await disk.remove(path);
-    kv = await disk.openKv(path, options);
+    if ((error as { code?: unknown }).code === 'EBUSY') throw error;
+    log.error({ path, error: String(error) }, 'the block index cannot be opened');
+    return undefined;
   }
   const index = new PackIndex(kv);
-  const loaded = await index.load(salt);
-  if (loaded !== undefined || (await index.isEmpty())) return { index, loaded };
+  const unchecked = check?.looked === false;
+  try {
+    const loaded = await index.load(salt);
+    if (loaded !== undefined || (await index.isEmpty())) return { index, path, loaded, unchecked };
+  } catch (error) {
+    log.error({ path, error: String(error) }, 'the block index cannot be read');
+  }
   await index.close();
-  await disk.remove(path);
-  return { index: new PackIndex(await disk.openKv(path, options)), loaded: undefined };
+  return undefined;
 }

@@ -105,7 +105,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
 }
 
 /** What an entry is once all packs have been seen; undefined: nothing is left of it. */
-function mendEntry(entry: PackEntry, exists: (pack: number) => boolean): PackEntry | undefined {
+export function mendEntry(entry: PackEntry, exists: (pack: number) => boolean): PackEntry | undefined {
   if (entry.state === 'stamp') return undefined;
   let next = entry;
   if (!entry.shadows.every(exists)) next = { ...next, shadows: entry.shadows.filter(exists) };
@@ -148,7 +148,7 @@ async function recoverPack(options: RecoveryOptions, pack: number, row: PackRow 
       return { scanned: false, maxSeq: 0, sizeBytes: end, appendable: false };
     }
     await checkHeader(options, file, pack);
-    const { maxSeq, torn } = await scanTail(options, { file, pack, salt: options.salt }, from, end);
+    const { maxSeq, torn } = await indexPart(options, { file, pack, salt: options.salt }, { from, end });
     // What was found is in the system's memory for sure, on disk perhaps: before the index claims it, it must be.
     await file.datasync();
     return { scanned: true, maxSeq, sizeBytes: end, appendable: intact && !torn };
@@ -192,18 +192,25 @@ interface Seen {
   readonly endOffset: number;
 }
 
-async function scanTail(
-  options: RecoveryOptions,
+export interface PackPart {
+  readonly from: number;
+  readonly end: number;
+  /** Known to be durable up to here; default: up to `from`. */
+  readonly durableBytes?: number;
+  /** Was this record, which does not verify and may never have been durable, known to be there? Default: nothing was. */
+  readonly wasKnown?: (header: RecordHeader, offset: number) => boolean;
+}
+
+/** Puts the records of a part of a pack into the index. */
+export async function indexPart(
+  { index, log }: { readonly index: PackIndex; readonly log: Logger },
   source: ScanSource,
-  from: number,
-  end: number,
+  { from, end, durableBytes = from, wasKnown = () => false }: PackPart,
 ): Promise<{ maxSeq: number; torn: boolean }> {
-  const { index, log } = options;
   const { pack } = source;
   const records: Seen[] = [];
   const gaps: { offset: number; endOffset: number }[] = [];
-  // Everything before `from` is durable: the index said so.
-  let syncedBytes = from;
+  let syncedBytes = durableBytes;
   let maxSeq = 0;
   for await (const found of scanPack(source, from, end)) {
     if (found.kind === 'gap') {
@@ -227,7 +234,8 @@ async function scanTail(
   }
   const scratch = { buffer: Buffer.alloc(0) };
   for (const { header, offset, endOffset } of records) {
-    if (endOffset > syncedBytes && !(await dataVerifies(source, header, offset, scratch))) {
+    const isSure = endOffset <= syncedBytes || wasKnown(header, offset);
+    if (!isSure && !(await dataVerifies(source, header, offset, scratch))) {
       tornBytes += endOffset - offset;
       continue;
     }

@@ -151,7 +151,13 @@ export interface BlockEngine {
   stampOf?(pool: PoolId, id: BlockId): number | undefined;
   /** Durable on return. True if it was there. */
   delete(pool: PoolId, id: BlockId): Promise<boolean>;
-  list(pool: PoolId): AsyncIterable<BlockInfo & { readonly generation: number }>;
+  /** Blocks that are served; with `withDamaged` those that were set aside as well (garbage collection takes them, too). */
+  list(
+    pool: PoolId,
+    options?: { readonly withDamaged?: boolean },
+  ): AsyncIterable<BlockInfo & { readonly generation: number }>;
+  /** The bytes of a copy that was set aside, verified, if they are the block after all. Owned by the caller. */
+  salvage?(pool: PoolId, id: BlockId): Promise<Uint8Array | undefined>;
   /** Called by whoever found that the stored bytes do not match the id: the copy is set aside and counted, not served again. */
   markDamaged(pool: PoolId, id: BlockId): Promise<void>;
   usage(): EngineUsage;

@@ -108,6 +108,14 @@ export class MemoryDisk implements Disk {
     this.#tree.file(path).corrupt(position, mask);
   }
 
+  /**
+   * Flips the bits of `mask` in one byte of what a key-value store holds: of all its keys and values in a row, the one at
+   * `position` (modulo their length).
+   */
+  corruptKv(path: string, position: number, mask = 0xff): void {
+    this.#tree.directory(path).kv?.corrupt(position, mask);
+  }
+
   /** The process died, the operating system lives on: open handles and locks end, nothing written is lost. */
   killProcess(): void {
     this.#generation++;

@@ -41,6 +41,28 @@ export class MemoryKvState {
     return ++this.#appliedCount;
   }
 
+  /** Flips bits of one byte of all keys and values; what was there before is then durable nowhere. */
+  corrupt(position: number, mask: number): void {
+    if (this.map.bytes === 0) return;
+    let at = position % this.map.bytes;
+    for (const [key, value] of this.map.entries({ gte: '', lt: '\u0100' })) {
+      if (at < key.length) {
+        const flipped = key.slice(0, at) + String.fromCharCode(key.charCodeAt(at) ^ mask) + key.slice(at + 1);
+        this.map.put(key, undefined);
+        this.map.put(flipped, value);
+        return;
+      }
+      at -= key.length;
+      if (at < value.length) {
+        const flipped = new Uint8Array(value);
+        flipped[at] = (flipped[at] ?? 0) ^ mask;
+        this.map.put(key, flipped);
+        return;
+      }
+      at -= value.length;
+    }
+  }
+
   /** Makes the batches up to this number durable. */
   sync(upTo: number): void {
     const oldest = this.#appliedCount - this.#unsynced.length;

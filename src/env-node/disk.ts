@@ -5,9 +5,10 @@ import fs from 'node:fs';
 import { promises as fsp } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import type { Disk, DiskFile, Kv, KvOptions } from '../env.ts';
+import type { Disk, DiskFile, Kv, KvCheck, KvOptions } from '../env.ts';
 import { StateError } from '../errors.ts';
 import { openLevelKv } from './kv.ts';
+import { checkLevelFiles } from './leveldb-files.ts';
 import { takeLock } from './lock.ts';
 import { makeDirectory } from './make-directory.ts';
 
@@ -117,6 +118,10 @@ export class NodeDisk implements Disk {
   async openKv(path: string, options: KvOptions = {}): Promise<Kv> {
     await this.mkdir(path);
     return openLevelKv(path, options);
+  }
+
+  checkKv(path: string, maxBytes: number): Promise<KvCheck> {
+    return checkLevelFiles(path, maxBytes);
   }
 }
 

@@ -21,6 +21,7 @@ export async function openLevelKv(path: string, options: KvOptions): Promise<Kv>
     valueEncoding: 'view',
     cacheSize: options.cacheBytes ?? DEFAULT_CACHE_BYTES,
     writeBufferSize: options.writeBufferBytes ?? DEFAULT_WRITE_BUFFER_BYTES,
+    compression: options.compression ?? true,
   });
   try {
     await database.open();
@@ -51,7 +52,12 @@ class LevelKv implements Kv {
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
-    const value = this.#database.getSync(key);
+    let value;
+    try {
+      value = this.#database.getSync(key);
+    } catch (error) {
+      throw useError(this.#path, error);
+    }
     return value && plain(value);
   }
 
@@ -82,7 +88,7 @@ class LevelKv implements Kv {
         for (const { resolve } of group.waiters) resolve();
       } catch (error) {
         this.#unsynced = true;
-        for (const { reject } of group.waiters) reject(error);
+        for (const { reject } of group.waiters) reject(useError(this.#path, error));
       }
     }
     this.#writing = undefined;
@@ -140,6 +146,8 @@ class LevelKv implements Kv {
         if (entries.length === 0) return;
         for (const [key, value] of entries) yield [plain(key), plain(value)];
       }
+    } catch (error) {
+      throw useError(this.#path, error);
     } finally {
       await iterator.close();
     }
@@ -159,6 +167,19 @@ function plain(bytes: Uint8Array): Uint8Array {
 /** Longer than any key of ours, so that deleting it harms nobody. */
 const NEVER_USED_KEY = new Uint8Array(300).fill(0xff);
 
+/** Errors keep their class, but damage is told as such. */
+function useError(path: string, error: unknown): unknown {
+  if (!(error instanceof Error) || (error as { code?: unknown }).code !== 'LEVEL_CORRUPTION') return error;
+  return damaged(path, error.message, error);
+}
+
+function damaged(path: string, message: string, cause: unknown): CorruptionError {
+  return new CorruptionError(`the database ${path} is damaged: ${message}`, {
+    cause,
+    remedy: 'Set the directory aside and let this node be filled from the others.',
+  });
+}
+
 function openError(path: string, error: unknown): Error {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const code = (cause as { code?: unknown } | undefined)?.code;
@@ -169,12 +190,7 @@ function openError(path: string, error: unknown): Error {
       remedy: 'Stop that process first.',
     });
   }
-  if (code === 'LEVEL_CORRUPTION') {
-    return new CorruptionError(`the database ${path} is damaged: ${message}`, {
-      cause: error,
-      remedy: 'Set the directory aside and let this node be filled from the others.',
-    });
-  }
+  if (code === 'LEVEL_CORRUPTION') return damaged(path, message, error);
   return new TatamiError('ERR_KV_OPEN', `the database ${path} cannot be opened: ${message}`, {
     cause: error,
     remedy: 'Check that the directory can be written and that the disk is not full.',

@@ -1,6 +1,7 @@
 /**
  * What `tatami status` shows: every node is asked for its own state, and the answers are put beside the catalog.
  */
+import type { ScrubReport } from '../blocks/scrubber.ts';
 import type { Catalog, CatalogNode, CatalogService, Group, Pool } from '../catalog/types.ts';
 import { TatamiError } from '../errors.ts';
 import type { GroupStatus } from '../meta/types.ts';
@@ -16,7 +17,10 @@ export interface DamageRecord {
   readonly id: string;
   /** Milliseconds since the Unix epoch. */
   readonly foundAtMs: number;
+  /** A program that read the block, or the scrub. Absent in reports of earlier versions. */
+  readonly foundBy?: 'read' | 'scrub';
   readonly healed: boolean;
+  readonly healedAtMs?: number;
 }
 
 /** Reply of the RPC `node.status`. */
@@ -37,6 +41,8 @@ export interface NodeReport {
   readonly diskId: string;
   readonly blockCount: number;
   readonly damage: readonly DamageRecord[];
+  /** Absent in reports of witnesses and of earlier versions. */
+  readonly scrub?: ScrubReport;
   /** Asynchronous copies still owed to other nodes. */
   readonly handoffCount: number;
   /** Of file data, since the node's start. */
