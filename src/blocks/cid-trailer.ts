@@ -1,7 +1,7 @@
 /**
  * How a block that the IPFS world names by a CID stands in a store of ours: its bytes, then its multihash, so that every
  * such block says by itself what it is called, and whatever finds blocks by multihash can be made anew from the store.
- * (docs/formats.md, "Blocks with a CID"; docs/decisions/0008.)
+ * (docs/formats.md, "Blocks with a CID"; docs/decisions/0010.)
  *
  * data | multihash | length of the multihash u8 | version u8 | magic `TtmC`
  */

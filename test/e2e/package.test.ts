@@ -1,4 +1,4 @@
-/** The package that `npm pack` makes works from another folder: command, library, and all three entry points. */
+/** The package that `npm pack` makes works from another folder: command, library, and all entry points. */
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -42,13 +42,15 @@ it('npm pack gives a package that works elsewhere', async () => {
     const program = `
       import { connect } from 'tatamifs';
       import { MemoryStore, PackStore, ReplicatedStore } from 'tatamifs/blocks';
+      import { TatamiBlockstore } from 'tatamifs/blockstore';
       import { startCluster } from 'tatamifs/testing';
       const cluster = await startCluster();
       const fs = await cluster.connect();
       await fs.writeFile('/a', 'works');
       console.log(await fs.readFile('/a', 'utf8'), typeof connect, typeof PackStore.open, typeof ReplicatedStore.connect);
       await cluster.close();
-      await new MemoryStore().close();`;
+      const blockstore = await TatamiBlockstore.open({ store: new MemoryStore() });
+      await blockstore.close();`;
     writeFileSync(join(directory, 'program.mjs'), program);
     const said = await must(process.execPath, ['program.mjs'], { cwd: directory });
     expect(said).toBe('works function function function\n');
