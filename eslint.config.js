@@ -75,6 +75,7 @@ export default defineConfig(
         Buffer: 'readonly',
         URL: 'readonly',
         setTimeout: 'readonly',
+        AbortController: 'readonly',
       },
     },
   },

@@ -49,6 +49,6 @@ async function* silent() {
 const giveUp = new AbortController();
 const putting = putStream(store, silent(), { signal: giveUp.signal });
 giveUp.abort();
-console.log(await putting.catch((error) => error.code)); // prints ERR_CANCELLED
+await putting.catch((error) => console.log(error.code)); // prints ERR_CANCELLED
 
 await store.close();

@@ -23,7 +23,7 @@ for await (const chunk of blockstore.get(CID.createV0(cid.multihash))) console.l
 
 // Bytes that the CID does not name are refused.
 const other = CID.createV1(RAW, await sha256.digest(Buffer.from('something else')));
-console.log(await blockstore.put(other, bytes).catch((error) => error.code)); // prints ERR_CORRUPT
+await blockstore.put(other, bytes).catch((error) => console.log(error.code)); // prints ERR_CORRUPT
 
 // Many: CIDs come back in order, each when its block is on disk.
 async function* numbered(count) {
@@ -43,6 +43,7 @@ for await (const { lengthBytes } of blockstore.list()) count += lengthBytes > 0 
 console.log(count, await blockstore.has(cids[42])); // prints 101 true
 
 for await (const gone of blockstore.deleteMany(cids)) count -= gone ? 1 : 0;
+console.log(count); // prints 1
 const missing = blockstore.get(cids[42]).next();
-console.log(count, await missing.catch((error) => error.name)); // prints 1 NotFoundError
+await missing.catch((error) => console.log(error.name)); // prints NotFoundError
 await blockstore.close();
