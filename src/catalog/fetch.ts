@@ -9,6 +9,9 @@ import type { Network } from '../net/types.ts';
 import { parseCatalog } from './schema.ts';
 import type { Catalog } from './types.ts';
 
+/** Nothing was said at all. */
+const SILENT: ReadonlySet<string> = new Set(['ERR_PEER_UNREACHABLE', 'ERR_TIMEOUT']);
+
 /** The newest catalog of those that the seeds which answer have. Throws the first failure if none answers. */
 export async function fetchCatalog(
   env: Env,
@@ -31,7 +34,7 @@ export async function fetchCatalog(
     const failures = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown);
     // What a node said (wrong key, other cluster) tells more than that another one is down.
     const telling = failures.find(
-      (error): error is TatamiError => error instanceof TatamiError && error.code !== 'ERR_PEER_UNREACHABLE',
+      (error): error is TatamiError => error instanceof TatamiError && !SILENT.has(error.code),
     );
     if (telling !== undefined) throw telling;
     throw new UnavailableError(`no node answers at ${seeds.join(', ')}`, {

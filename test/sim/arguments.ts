@@ -1,6 +1,7 @@
 /** What `npm run sim` can be asked for. */
 import { parseArgs } from 'node:util';
-import { TatamiError, UsageError } from '../../src/errors.ts';
+import type { TatamiError } from '../../src/errors.ts';
+import { UsageError } from '../../src/errors.ts';
 import { ALL_RULES } from '../../src/meta/group/rules.ts';
 import type { GroupRules } from '../../src/meta/group/rules.ts';
 import { TROUBLES } from './nemesis.ts';
