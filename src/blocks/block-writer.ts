@@ -1,7 +1,8 @@
 /**
  * Puts a block on two nodes: sends it once, to the first node of its placement list that is up and has room, which
  * passes it on. Where a node fails on the way, what has been reached is kept and the missing copy is made elsewhere,
- * by the node that has the block if possible, so that the bytes leave this machine once.
+ * by the node that has the block if possible, so that the bytes leave this machine once. A holder that reaches no other
+ * node (it is cut off from them, but not from us) is not the last word: then they are sent the block from here.
  */
 import { NoSpaceError, StaleEpochError, TatamiError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
@@ -48,6 +49,10 @@ interface Progress {
   readonly holders: Map<NodeId, number>;
   /** Nodes not to try again in this round, and why. */
   readonly failures: Map<NodeId, TatamiError>;
+  /** Of these, the ones that a holder could not reach; nobody has tried from here. */
+  readonly indirect: Set<NodeId>;
+  /** Holders that could not pass the block on to anybody. */
+  readonly isolated: Set<NodeId>;
   /** Nodes without room: that does not pass in the time of a put. */
   readonly full: Set<NodeId>;
   laterAccepted: boolean;
@@ -74,6 +79,8 @@ export class BlockWriter {
       deadlineMs: this.#clock.monotonicMs() + (options.timeoutMs ?? DATA_TIMEOUT_MS),
       holders: new Map(),
       failures: new Map(),
+      indirect: new Set(),
+      isolated: new Set(),
       full: new Set(),
       laterAccepted: false,
     };
@@ -94,13 +101,16 @@ export class BlockWriter {
         await this.#attempt(progress, catalog, pool, needed, candidates);
         continue;
       }
-      // Not enough nodes left in this round.
+      // Not enough nodes left in this round, as far as the holders can reach.
+      if (tryDirectly(progress)) continue;
       if (activeNodes(catalog).length - progress.full.size < needed) throw noSpace(progress, catalog);
       if (this.#clock.monotonicMs() + retryMs >= progress.deadlineMs) throw unavailable(progress, needed);
       await this.#clock.sleep(retryMs, options.signal);
       retryMs = Math.min(RETRY_MAX_MS, retryMs * 2);
       // A later round asks everyone anew; what is held is asked for again as well, it may be gone with its node.
       progress.failures.clear();
+      progress.indirect.clear();
+      progress.isolated.clear();
     }
   }
 
@@ -138,7 +148,9 @@ export class BlockWriter {
     needed: number,
     candidates: readonly NodeId[],
   ): Promise<void> {
-    const holder = [...progress.holders.keys()].find((node) => !progress.failures.has(node));
+    const holder = [...progress.holders.keys()].find(
+      (node) => !progress.failures.has(node) && !progress.isolated.has(node),
+    );
     const missing = needed - progress.holders.size;
     const targets = candidates.slice(0, missing);
     const first = holder ?? targets[0];
@@ -154,7 +166,7 @@ export class BlockWriter {
               this.#laterTargets(progress, catalog, pool, targets),
             )
           : await this.#askHolder(progress, pool, holder, targets, 'now');
-      this.#take(progress, parsePutReply(reply.header));
+      this.#take(progress, first, parsePutReply(reply.header));
     } catch (error) {
       progress.options.signal?.throwIfAborted();
       if (error instanceof StaleEpochError) {
@@ -169,12 +181,13 @@ export class BlockWriter {
     }
   }
 
-  #take(progress: Progress, reply: PutReply): void {
+  #take(progress: Progress, from: NodeId, reply: PutReply): void {
     for (const { node, generation } of reply.holders) progress.holders.set(node, generation);
     for (const { node, code, message } of reply.failures) {
       if (progress.holders.has(node)) continue;
       progress.failures.set(node, new UnavailableError(`${node}: ${message}`, { info: { code } }));
       if (code === 'ERR_NO_SPACE') progress.full.add(node);
+      else if (node !== from) progress.indirect.add(node);
     }
     if (reply.laterAccepted) progress.laterAccepted = true;
   }
@@ -217,7 +230,11 @@ export class BlockWriter {
       to,
       mode,
     };
-    return this.#network.call(holder, blockMethods.push, request, { timeoutMs: this.#attemptTimeoutMs(progress) });
+    return this.#network.call(holder, blockMethods.push, request, {
+      timeoutMs: this.#attemptTimeoutMs(progress),
+      // Nobody waits for later copies, and they are wanted whatever becomes of the caller.
+      ...(mode === 'later' || progress.options.signal === undefined ? {} : { signal: progress.options.signal }),
+    });
   }
 
   /**
@@ -264,6 +281,15 @@ export class BlockWriter {
   #attemptTimeoutMs(progress: Progress): number {
     return Math.max(1, Math.min(PUT_ATTEMPT_TIMEOUT_MS, progress.deadlineMs - this.#clock.monotonicMs()));
   }
+}
+
+/** Gives nodes that only holders failed to reach another chance, from here. False if there are none. */
+function tryDirectly(progress: Progress): boolean {
+  if (progress.indirect.size === 0) return false;
+  for (const node of progress.indirect) progress.failures.delete(node);
+  progress.indirect.clear();
+  for (const node of progress.holders.keys()) progress.isolated.add(node);
+  return true;
 }
 
 function noSpace(progress: Progress, catalog: Catalog): NoSpaceError {

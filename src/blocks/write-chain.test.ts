@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { FakeCluster, pattern, POOL } from '../../test/support/fake-block-cluster.ts';
+import { PeerUnreachableError } from '../errors.ts';
 import type { Epoch, NodeId } from '../ids.ts';
 import { placementOf } from './placement.ts';
 import { hashBlock } from './identity.ts';
@@ -123,6 +124,22 @@ describe('write chain', () => {
       expect(putCalls(cluster)).toEqual([`client>${first}`, `${first}>${second}`, `${first}>${third}`]);
       await cluster.close();
     }
+  });
+
+  it('sends the block itself when the first is cut off from the other nodes, but not from here', async () => {
+    const cluster = await FakeCluster.start({ nodes: 3, pool: { copies: 2 } });
+    const [first, second, third] = order(cluster);
+    cluster.hub.onCall = ({ from, to }) => {
+      if (from === first && to !== first) throw new PeerUnreachableError(`${to} cannot be reached from ${from}`);
+    };
+    await cluster.settle(cluster.client.put(POOL, data));
+    expect(new Set(holders(cluster))).toEqual(new Set([first, second]));
+    expect(putCalls(cluster)).toEqual([
+      `client>${first}`,
+      ...[second, third].map((node) => `${first}>${node}`),
+      `client>${second}`,
+    ]);
+    await cluster.close();
   });
 
   it('counts the second when only the first is full', async () => {

@@ -65,13 +65,13 @@ export class CatalogReplica implements CatalogService {
     this.#current = options.initial;
     const { network } = options;
     network.handle(catalogMethods.get, (request) => this.#handleGet(request));
+    // It brings its news with it, as every message does.
+    network.handle(catalogMethods.announce, () => ({ header: null }));
     this.#tellNetwork();
     if (options.node === undefined) return;
     this.#voting = this.#openVoting(options.node);
     network.handle(catalogMethods.propose, (request) => this.#handlePropose(request));
     network.handle(catalogMethods.finish, (request) => this.#handleFinish(request));
-    // It brings its news with it, as every message does.
-    network.handle(catalogMethods.announce, () => ({ header: null }));
   }
 
   #openVoting({ self, storeId, votes }: CatalogReplicaNode): Voting {
@@ -149,8 +149,10 @@ export class CatalogReplica implements CatalogService {
       throw new ConflictError(`catalog of another cluster (${catalog.clusterId.slice(0, 8)})`);
     }
     await this.#options.node?.persist(catalog);
+    const before = this.#current;
     this.#current = catalog;
     this.#tellNetwork();
+    if (this.#voting !== undefined && !sameGroups(before, catalog)) this.#announceToClients();
     for (const callback of [...this.#subscribers]) callback(catalog);
   }
 
@@ -165,6 +167,14 @@ export class CatalogReplica implements CatalogService {
       if (id === self) continue;
       // Whoever does not hear of it now hears of it with its next message.
       network.call(id, catalogMethods.announce, null, { timeoutMs: ATTEMPT_TIMEOUT_MS }).catch(() => undefined);
+    }
+  }
+
+  /** A client that waits for a group to serve again would else look for a newer catalog only now and then. */
+  #announceToClients(): void {
+    for (const channel of this.#options.network.incoming()) {
+      if (channel.remote.kind !== 'client') continue;
+      channel.call(catalogMethods.announce, null, { timeoutMs: ATTEMPT_TIMEOUT_MS }).catch(() => undefined);
     }
   }
 
@@ -247,6 +257,12 @@ export class CatalogReplica implements CatalogService {
     const { decider } = this.#voting as Voting;
     return { header: { catalog: await decider.finish(request.deadlineMs) } };
   }
+}
+
+function sameGroups(a: Catalog, b: Catalog): boolean {
+  return (
+    a.groups.length === b.groups.length && a.groups.every((group, index) => group.epoch === b.groups[index]?.epoch)
+  );
 }
 
 function stopping(): UnavailableError {

@@ -350,7 +350,8 @@ export class RemoteMetaClient implements MetaClient {
       .nodes.map(({ id }) => id)
       .filter((id) => network.peer(id).state === 'down');
     const missing = down.length === 0 ? '' : `; not reached: ${down.join(', ')}`;
-    return new TimeoutError(`${method}: group ${group.id} did not answer in time (${cause.message})${missing}`, {
+    const asked = `group ${group.id} (primary ${group.primary})`;
+    return new TimeoutError(`${method}: ${asked} did not answer in time (${cause.message})${missing}`, {
       cause,
       info: { group: group.id, down },
       remedy:

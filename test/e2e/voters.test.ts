@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -117,5 +117,15 @@ describe('voters', () => {
       return groups[0]?.serving === true && groups[0].secondary === null;
     });
     await mustTatami(['put', key, '/file', ...at(1)]);
+    // It comes back; then the first one is lost, and the second one goes on.
+    await start('node', 2);
+    await waitUntil('a secondary again', async () => (await status(3)).groups[0]?.secondary === 'n2', 60_000);
+    await kill(1);
+    await waitUntil('the second goes on', async () => {
+      const [group] = (await status(3)).groups;
+      return group?.serving === true && group.primary === 'n2';
+    });
+    expect(await mustTatami(['get', '/file', '-', ...at(2)])).toBe(await readFile(key, 'utf8'));
+    await mustTatami(['put', key, '/other', ...at(2)]);
   });
 });

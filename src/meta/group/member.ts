@@ -679,6 +679,7 @@ export class GroupMember {
         'the group has changed',
       );
     }
+    if (this.#broken === undefined) this.#askForSecondary();
     this.#afterEvent();
   }
 
