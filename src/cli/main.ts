@@ -3,7 +3,7 @@
  * The `tatami` command. Each command's module is loaded only when it runs, so that `tatami --help` is quick.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS } from '../limits.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { endQuietlyWithoutReader } from './interruption.ts';
@@ -33,6 +33,17 @@ Environment:
 
 const TIMEOUT_HELP = 'how long an operation of the mount waits for nodes that do not answer, in seconds (default 30)';
 const seconds = count(OP_TIMEOUT_MIN_MS / 1_000, OP_TIMEOUT_MAX_MS / 1_000);
+
+const SCRUB_HELP = `
+Without --now or --wait it shows how things stand. Ctrl-C ends the waiting; the scrub itself goes on at the nodes.
+
+Exit codes: 0 done; 4 some damage could not be mended, or a node did not answer; 3 a node that was waited for is gone.`;
+
+function days(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && value >= 0 && value <= 3650) return value;
+  throw new InvalidArgumentError('It is a number from 0 to 3650.');
+}
 
 function buildProgram(): Command {
   const program = new Command('tatami')
@@ -155,6 +166,30 @@ function buildProgram(): Command {
       .option('--dry-run', 'only count')
       .option('--json', 'for scripts'),
   ).action(async (options) => (await import('./commands/gc.ts')).gc(options));
+  withCluster(
+    program
+      .command('scrub')
+      .description('how the nodes re-read and check what they hold; start or set it')
+      .option('--now', 'start one over everything, ahead of the schedule')
+      .option('--wait', 'wait until the running ones have ended, and name the files that were damaged')
+      .option('--node <id>', 'this node only')
+      .option('--pool <name>', 'with --now: blocks of this pool only')
+      .option(
+        '--every-days <n>',
+        'set the schedule: everything once in so many days (default 14); 0: only when asked',
+        days,
+      )
+      .option('--rate-mib <n>', 'set the most that each node reads for it, MiB/s (default 32)', count(1, 1 << 14))
+      .option('--json', 'for scripts'),
+  )
+    .addHelpText('after', SCRUB_HELP)
+    .action(async (options) => (await import('./commands/scrub.ts')).scrub(options));
+  withCluster(
+    program
+      .command('damage')
+      .description('damaged block copies that the nodes have on record, by path, and whether they are mended')
+      .option('--json', 'for scripts'),
+  ).action(async (options) => (await import('./commands/damage.ts')).damage(options));
   withCluster(
     program
       .command('fsck')

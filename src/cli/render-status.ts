@@ -1,11 +1,13 @@
 /** A cluster's status as text for people. */
 import pc from 'picocolors';
+import type { ScrubReport } from '../blocks/scrubber.ts';
 import type { Finding } from '../upkeep/health.ts';
 import type { ClusterStatus, NodeStatus } from '../upkeep/status.ts';
 import { sparesOf, votersInWords } from '../upkeep/voter-health.ts';
 import { isThisProcess, parseClientLabel } from './client-label.ts';
 import { shownName } from './file-names.ts';
 import { bytes, table } from './output.ts';
+import { ago } from './times.ts';
 
 /** The parts of the picture. */
 export interface StatusParts {
@@ -33,7 +35,7 @@ export function statusParts(status: ClusterStatus): StatusParts {
       `voters ${sparesOf(status.voters) < 0 ? pc.red(voters) : voters}`,
     ].join('\n'),
     nodes: table(
-      ['node', 'address', 'pid', 'state', 'used', 'capacity', 'blocks'],
+      ['node', 'address', 'pid', 'state', 'used', 'capacity', 'blocks', 'scrubbed'],
       status.nodes.map((node) => [
         node.kind === 'witness' ? `${node.id} (witness)` : node.id,
         node.address,
@@ -81,6 +83,16 @@ function renderFinding({ severity, text, remedy }: Finding): string {
 
 /** A witness has none of it. */
 function dataCells({ kind, report }: NodeStatus): (string | number)[] {
-  if (report === undefined || kind === 'witness') return ['-', '-', '-'];
-  return [bytes(report.usedBytes), bytes(report.capacityBytes), report.blockCount];
+  if (report === undefined || kind === 'witness') return ['-', '-', '-', '-'];
+  return [bytes(report.usedBytes), bytes(report.capacityBytes), report.blockCount, scrubCell(report.scrub)];
+}
+
+/** When everything was last checked, and how far a scrub is that runs. */
+function scrubCell(scrub: ScrubReport | undefined): string {
+  if (scrub === undefined) return '-';
+  const { running, lastFull, settings } = scrub;
+  const part = running === null ? 0 : Math.floor((running.doneBytes * 100) / Math.max(1, running.totalBytes));
+  const now = running === null ? '' : `, at ${Math.min(100, part)}%`;
+  if (lastFull === null) return running === null && settings.periodMs === 0 ? 'never, off' : `never${now}`;
+  return `${ago(lastFull.finishedAtMs)}${now}`;
 }

@@ -111,6 +111,20 @@ function dataTrouble(facts: Facts): Finding[] {
         remedy: '`tatami fsck` names the files. More of these mean a failing disk.',
       });
     }
+    const { rebuiltCount = 0, isRebuilding = false, reason = null } = node.report?.scrub?.index ?? {};
+    if (isRebuilding) {
+      findings.push({
+        severity: 'degraded',
+        text: `The block index of node ${node.id} is damaged; it is being rebuilt from the packs.`,
+        remedy: 'Nothing: until it is done, other nodes serve what this one cannot find.',
+      });
+    } else if (rebuiltCount > 0) {
+      findings.push({
+        severity: 'note',
+        text: `The block index of node ${node.id} was damaged and has been rebuilt (${reason ?? 'reason not known'}).`,
+        remedy: 'Nothing now. If it happens again, look at the disk of that node.',
+      });
+    }
     const owed = node.report?.handoffCount ?? 0;
     if (owed > 0) {
       findings.push({

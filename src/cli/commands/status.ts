@@ -68,6 +68,7 @@ export function statusJson(status: ClusterStatus) {
       writtenBytes: node.report?.writtenBytes ?? null,
       handoffCount: node.report?.handoffCount ?? null,
       damage: node.report?.damage ?? [],
+      scrub: node.report?.scrub ?? null,
       reason: node.reason ?? null,
     })),
     groups: status.groups.map((group) => ({
