@@ -27,7 +27,7 @@ seed, and everything that must hold is checked. The same seed and options give t
                       ${Object.keys(ALL_RULES).slice(0, 5).join(' ')}
                       ${Object.keys(ALL_RULES).slice(5).join(' ')}
   --mutations         switch each clause off in turn: does some seed notice? With --without: only that one
-  --short             with --mutations: only the seeds that are known to notice
+  --short             with --mutations: the seeds that are known to notice first
   --help              this text
 
 A seed that fails prints what was violated, the timeline before it, and the command that replays it; the exit code is 1.

@@ -2,7 +2,7 @@
 import { TatamiError } from '../../src/errors.ts';
 import { HELP, parseArguments, replayCommand } from './arguments.ts';
 import type { Request } from './arguments.ts';
-import { MUTATIONS, knownOf, tryMutation } from './mutations.ts';
+import { MUTATIONS, NOT_NOTICED, tryMutation } from './mutations.ts';
 import { runTrial } from './trial.ts';
 import type { TrialOptions, TrialResult } from './trial.ts';
 
@@ -32,7 +32,7 @@ async function mutations({ without, short }: Request & { kind: 'mutations' }): P
   for (const mutation of MUTATIONS) {
     if (without !== undefined && mutation.without !== without) continue;
     Error.stackTraceLimit = BULK_STACK_LINES;
-    const found = await tryMutation(short ? knownOf(mutation) : mutation);
+    const found = await tryMutation(mutation, { knownFirst: short });
     if (found === undefined) missed++;
     say(
       found === undefined
@@ -40,6 +40,10 @@ async function mutations({ without, short }: Request & { kind: 'mutations' }): P
         : `without ${mutation.without}: seed ${found.seed}: ${found.what.split('\n')[0]}\n` +
             `  replay: ${replayCommand(found.seed, found.options)}`,
     );
+  }
+  for (const clause of NOT_NOTICED) {
+    if (without === undefined || without === clause)
+      say(`without ${clause}: nothing is to be seen of it (mutations.ts)`);
   }
   return missed === 0 ? 0 : 1;
 }

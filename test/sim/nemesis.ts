@@ -44,6 +44,8 @@ export interface NemesisOptions {
   readonly note: (text: string) => void;
   /** Whether a secondary has taken over yet. Where given, the nemesis sees to it that one does. */
   readonly hasFailedOver?: () => boolean;
+  /** Ends the trouble early. */
+  readonly isEnough: () => boolean;
 }
 
 /** What makes a secondary take over, if it lasts. */
@@ -111,7 +113,7 @@ export class Nemesis {
     const startMs = world.time.nowMs;
     const untilMs = startMs + forMs;
     const deposeMs = startMs + forMs * this.#random.between(...DEPOSE_AFTER);
-    while (world.time.nowMs < untilMs) {
+    while (world.time.nowMs < untilMs && !this.#o.isEnough()) {
       if (world.time.nowMs >= deposeMs && this.#o.hasFailedOver?.() === false) {
         await this.#depose();
         continue;

@@ -37,6 +37,8 @@ export interface TrialOptions {
   readonly minReplicas?: 1 | 2;
   /** Keep what the nodes said. */
   readonly timeline?: boolean;
+  /** End as soon as a rule is seen broken, without looking at the rest. */
+  readonly untilViolated?: boolean;
 }
 
 export interface TrialResult {
@@ -67,6 +69,9 @@ const PROGRESS_COUNT = 5;
 const STOPPED_MS = 1_000;
 const WRITER_PREFIX = 'file';
 const FURNISH_LIMIT_MS = 30_000;
+
+/** Ends a run whose rest nobody wants to see. */
+class RuleBroken extends Error {}
 
 export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const { seed, nodes, seconds } = options;
@@ -119,6 +124,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   // Whoever may lose all power is promised what was synced, and no more.
   const promise = troubles.includes('blackout') ? 'durable' : 'acknowledged';
   await world.settle(first.meta.sync());
+  const isEnough = (): boolean => options.untilViolated === true && monitors.violations.length > 0;
   const nemesis: Nemesis = new Nemesis(sim, random.fork('nemesis'), {
     troubles,
     nodes,
@@ -130,6 +136,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     },
     pauseMs: random.between(300, 6_000),
     ...(options.troubles === undefined ? { hasFailedOver: () => monitors.failoverCount > 0 } : {}),
+    isEnough,
     note: (text) => timeline?.note(`---- ${text}`),
   });
   monitors.onPush = (from, to) => nemesis.pushed(from, to);
@@ -137,6 +144,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const totalMs = seconds * 1_000;
   try {
     await nemesis.run(totalMs * (1 - CALM_FRACTION));
+    if (isEnough()) throw new RuleBroken();
     const before = contenders.map(({ answeredCount }) => answeredCount);
     const goesOn = (): boolean =>
       contenders.every(({ answeredCount }, index) => answeredCount >= before[index]! + PROGRESS_COUNT);
@@ -149,7 +157,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     await writer?.check(promise);
     await world.settle(readEnd(arena, 'end', first), { what: 'the last look' });
   } catch (error) {
-    violations.push({ atMs: nowMs(), what: error instanceof Error ? error.message : String(error) });
+    if (!(error instanceof RuleBroken)) {
+      violations.push({ atMs: nowMs(), what: error instanceof Error ? error.message : String(error) });
+    }
   }
   const atMs = nowMs();
   violations.push(
