@@ -267,7 +267,7 @@ describe('the set of voters', () => {
     for (const name of names) await w.startNode(name);
     expect(w.newest()).toMatchObject({ epoch, formatVersion: 1, voters: ['n1'] });
     await w.world.runUntil(() => w.newest().voters.length === 3);
-    expect((await w.agree()).formatVersion).toBe(2);
+    expect((await w.agree()).formatVersion).toBe(3);
     w.crash('n1');
     await w.world.settle(w.change('n2'));
   });

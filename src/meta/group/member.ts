@@ -679,7 +679,6 @@ export class GroupMember {
         'the group has changed',
       );
     }
-    if (this.#broken === undefined) this.#askForSecondary();
     this.#afterEvent();
   }
 
