@@ -169,7 +169,8 @@ export class TatamiBlockstore implements Blockstore {
       }
       if (await this.#isThere(multihash)) return cid;
       if (this.#verify !== 'never' && (await this.#hashes.matches(code, digest, data)) === false) throw notThese(cid);
-      const block = new Uint8Array(data.length + room);
+      // Not zeroed: all of it is written. And no Buffer, whose slice would share memory.
+      const block = new Uint8Array(Buffer.allocUnsafeSlow(data.length + room).buffer);
       block.set(data);
       writeTrailer(block, multihash);
       await this.#change(multihash, async () => {

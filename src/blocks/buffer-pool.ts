@@ -32,24 +32,32 @@ export class BufferPool {
     this.#budget = new ByteBudget(capacityBytes);
   }
 
-  async take(lengthBytes: number): Promise<Lease> {
-    const index = CLASSES.findIndex((one) => lengthBytes <= one.bytes);
+  /**
+   * At once if there is room, else when there is. With `own` the bytes are fresh, and whoever took them may keep them:
+   * release then says only that they are filled.
+   */
+  take(lengthBytes: number, own = false): Lease | Promise<Lease> {
+    const index = own ? -1 : CLASSES.findIndex((one) => lengthBytes <= one.bytes);
     const size = CLASSES[index];
     const idle = this.#idle[index];
     // Longer than any record: nobody should, but it need not be pooled either.
-    if (size === undefined || idle === undefined) return { bytes: allocate(lengthBytes), release: () => undefined };
-    const giveBack = await this.#budget.take(size.bytes);
-    const buffer = idle.pop() ?? allocate(size.bytes);
-    let out = true;
-    return {
-      bytes: buffer.subarray(0, lengthBytes),
-      release: () => {
-        if (!out) return;
-        out = false;
-        if (idle.length < size.keepCount) idle.push(buffer);
-        giveBack();
-      },
+    const pooled = size !== undefined && idle !== undefined ? { idle, ...size } : undefined;
+    const wanted = pooled?.bytes ?? lengthBytes;
+    const lend = (giveBack: () => void): Lease => {
+      const buffer = pooled?.idle.pop() ?? allocate(wanted);
+      let out = true;
+      return {
+        bytes: buffer.length === lengthBytes ? buffer : buffer.subarray(0, lengthBytes),
+        release: () => {
+          if (!out) return;
+          out = false;
+          if (pooled !== undefined && pooled.idle.length < pooled.keepCount) pooled.idle.push(buffer);
+          giveBack();
+        },
+      };
     };
+    const taken = this.#budget.tryTake(wanted);
+    return taken === undefined ? this.#budget.take(wanted).then(lend) : lend(taken);
   }
 }
 

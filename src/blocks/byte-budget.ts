@@ -24,11 +24,23 @@ export class ByteBudget {
     const wanted = Math.min(bytes, this.#capacityBytes);
     if (this.#queue.length > 0 || this.#usedBytes + wanted > this.#capacityBytes) await this.#wait(wanted, signal);
     else this.#usedBytes += wanted;
+    return this.#giveBack(wanted);
+  }
+
+  /** As take, if there is room at once; else undefined, and nothing is taken. */
+  tryTake(bytes: number): (() => void) | undefined {
+    const wanted = Math.min(bytes, this.#capacityBytes);
+    if (this.#queue.length > 0 || this.#usedBytes + wanted > this.#capacityBytes) return undefined;
+    this.#usedBytes += wanted;
+    return this.#giveBack(wanted);
+  }
+
+  #giveBack(bytes: number): () => void {
     let taken = true;
     return () => {
       if (!taken) return;
       taken = false;
-      this.#usedBytes -= wanted;
+      this.#usedBytes -= bytes;
       this.#admit();
     };
   }

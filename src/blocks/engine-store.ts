@@ -3,7 +3,7 @@ import { BlockNotFoundError, CorruptionError, StateError } from '../errors.ts';
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
 import { checkBytes, gather, type BlockSource } from './block-source.ts';
-import { hashBlock, pageCountOf, verifyPages } from './identity.ts';
+import { hashBlock, PAGES_PER_BLOCK_MAX, pageCountOf, verifyPages } from './identity.ts';
 import { checkSignal, concurrencyOf, eachOf, inOrder, type Source } from './many.ts';
 import type { BlockEngine, BlockInfo, BlockStore, GetOptions, ManyOptions, WriteOptions } from './types.ts';
 
@@ -62,21 +62,20 @@ export class EngineStore implements BlockStore {
     const length = options.length ?? BLOCK_MAX_BYTES;
     if (!Number.isSafeInteger(offset) || offset < 0) throw new StateError(`not an offset: ${offset}`);
     if (!Number.isSafeInteger(length) || length < 0) throw new StateError(`not a length: ${length}`);
-    const blockBytes = this.engine.has(this.pool, id);
-    if (blockBytes === undefined) throw this.missing(id);
-    if (offset >= blockBytes || length === 0) return new Uint8Array(0);
-    const end = Math.min(offset + length, blockBytes);
-    const firstPage = Math.floor(offset / PAGE_BYTES);
-    const run = await this.engine.read(this.pool, id, firstPage, pageCountOf(end) - firstPage, true);
+    const whole = offset === 0 && length >= BLOCK_MAX_BYTES;
+    const firstPage = Math.min(Math.floor(offset / PAGE_BYTES), PAGES_PER_BLOCK_MAX);
+    const pageCount = Math.max(0, pageCountOf(Math.min(offset + length, BLOCK_MAX_BYTES)) - firstPage);
+    const run = await this.engine.read(this.pool, id, firstPage, pageCount, true, whole);
     if (run === undefined) throw this.missing(id);
     try {
       verifyPages(id, run.blockBytes, run.pageHashes, firstPage, run.data);
       const from = offset - firstPage * PAGE_BYTES;
-      // A copy, whatever kind of array the engine gave: its memory is used again after release.
-      const bytes = new Uint8Array(run.data.subarray(from, from + end - offset));
-      if (bytes.length !== end - offset)
+      const wantedBytes = Math.max(0, Math.min(offset + length, run.blockBytes) - offset);
+      const bytes = run.data.subarray(from, from + wantedBytes);
+      if (bytes.length !== wantedBytes)
         throw new CorruptionError(`block ${blockIdToHex(id)}: shorter than it should be`);
-      return bytes;
+      // A copy, whatever kind of array the engine gave, where its memory is used again after release.
+      return run.isOwn === true ? bytes : new Uint8Array(bytes);
     } catch (error) {
       if (error instanceof CorruptionError) await this.engine.markDamaged(this.pool, id);
       throw error;

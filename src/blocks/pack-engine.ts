@@ -30,7 +30,7 @@ import { PackScrub } from './pack-scrub.ts';
 import { PackSpace } from './pack-space.ts';
 import { PackWriter, type NewRecord, type WrittenRecord } from './pack-writer.ts';
 import type { ScrubTarget } from './scrub-target.ts';
-import type { BlockEngine, BlockInfo, BlockPlace, EngineUsage, PageRun } from './types.ts';
+import type { BlockEngine, BlockInfo, BlockPlace, EngineUsage, ReadRun } from './types.ts';
 
 /** A checkpoint after this much: bounds what an opening after a crash scans and hashes. */
 const CHECKPOINT_BYTES = 64 * MiB;
@@ -249,7 +249,8 @@ export class PackEngine implements BlockEngine {
     firstPage: number,
     pageCount: number,
     wantHashes: boolean,
-  ): Promise<(PageRun & { release(): void }) | undefined> {
+    own = false,
+  ): Promise<ReadRun | undefined> {
     if (!Number.isInteger(firstPage) || firstPage < 0 || !Number.isInteger(pageCount) || pageCount < 0) {
       throw new StateError(`not a run of pages: ${firstPage}, ${pageCount}`);
     }
@@ -260,10 +261,12 @@ export class PackEngine implements BlockEngine {
     const start = Math.min(firstPage * PAGE_BYTES, lengthBytes);
     const dataBytes = Math.min(pageCount * PAGE_BYTES, lengthBytes - start);
     const headBytes = wantHashes ? recordHeadBytes(lengthBytes) : 0;
-    const lease = await this.buffers.take(headBytes + dataBytes);
+    const taking = this.buffers.take(headBytes + dataBytes, own);
+    const waits = taking instanceof Promise;
+    const lease = waits ? await taking : taking;
     try {
-      // The wait for memory may have been long: the block can have moved or gone. From here to the pin there is none.
-      const entry = this.intact(pool, id);
+      // A wait for memory may have been long: the block can have moved or gone. From here to the pin there is none.
+      const entry = waits ? this.intact(pool, id) : found;
       if (entry === undefined) {
         lease.release();
         return undefined;
@@ -286,7 +289,8 @@ export class PackEngine implements BlockEngine {
         pageHashes = head.pageHashes;
       }
       const { release } = lease;
-      return { blockBytes: lengthBytes, pageHashes, firstPage, data: lease.bytes.subarray(headBytes), release };
+      const data = lease.bytes.subarray(headBytes);
+      return { blockBytes: lengthBytes, pageHashes, firstPage, data, isOwn: own, release };
     } catch (error) {
       lease.release();
       throw error;

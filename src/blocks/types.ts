@@ -109,6 +109,13 @@ export interface BlockPlace {
   readonly lengthBytes: number;
 }
 
+/** Pages in memory that may be used again. */
+export interface ReadRun extends PageRun {
+  /** Whether `data` stays what it is after `release`. */
+  readonly isOwn?: boolean;
+  release(): void;
+}
+
 /**
  * What a node keeps: blocks of all pools on its disk. PackEngine (packs + index) and MemoryEngine implement it; the
  * node's block service and the PackStore facade use it.
@@ -129,7 +136,8 @@ export interface BlockEngine {
   /**
    * Pages [firstPage, firstPage+pageCount) as they are on disk, NOT verified: the reader verifies. Undefined if absent.
    * pageCount may reach past the end. `wantHashes` false leaves pageHashes empty (the reader has them).
-   * CorruptionError if the record itself is unreadable. Call `release` when the bytes are no longer needed.
+   * CorruptionError if the record itself is unreadable. Call `release` when the bytes are no longer needed. With `own`
+   * the caller would like to keep them: if the run says `isOwn`, it may, whatever `release` says.
    */
   read(
     pool: PoolId,
@@ -137,7 +145,8 @@ export interface BlockEngine {
     firstPage: number,
     pageCount: number,
     wantHashes: boolean,
-  ): Promise<(PageRun & { release(): void }) | undefined>;
+    own?: boolean,
+  ): Promise<ReadRun | undefined>;
   /** Length if present. */
   has(pool: PoolId, id: BlockId): number | undefined;
   /**
