@@ -39,6 +39,18 @@ Without --now or --wait it shows how things stand. Ctrl-C ends the waiting; the 
 
 Exit codes: 0 done; 4 some damage could not be mended, or a node did not answer; 3 a node that was waited for is gone.`;
 
+const FSCK_HELP = `
+It tells of blocks that are
+  unreadable        on no node that answers
+  under-replicated  on fewer nodes than their pool wants
+  misplaced         on enough nodes, but not on those where they belong
+  damaged-copy      found to be rotten on a node (mended-copy: and mended since)
+  orphaned          used by no file: \`tatami gc\` gives their space back; nothing else deletes them
+It asks the nodes what they have and does not read the data: \`tatami scrub --now --wait\` does.
+
+Exit codes: 0 nothing is wrong, or all of it was repaired (mended and orphaned do not count);
+4 something is wrong, or is left after --repair; others as for every command.`;
+
 function days(text: string): number {
   const value = Number(text);
   if (text.trim() !== '' && value >= 0 && value <= 3650) return value;
@@ -194,9 +206,12 @@ function buildProgram(): Command {
     program
       .command('fsck')
       .description('check that every file has its blocks; name the files that do not')
-      .argument('[path]', 'a file or directory', '/')
+      .argument('[path]', 'a file or directory; without one everything, and what no file uses', '/')
+      .option('--repair', 'have missing copies made and damaged ones mended; deletes nothing')
       .option('--json', 'for scripts'),
-  ).action(async (path, options) => (await import('./commands/fsck.ts')).fsck(path, options));
+  )
+    .addHelpText('after', FSCK_HELP)
+    .action(async (path, options) => (await import('./commands/fsck.ts')).fsck(path, options));
   withCluster(
     program
       .command('bench')

@@ -18,6 +18,11 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, (_, part: unknown) => jsonable(part), 2)}\n`);
 }
 
+/** JSON on one line, by the same rules. */
+export function printed(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => jsonable(part));
+}
+
 function jsonable(value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString();
   if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8');
