@@ -4,8 +4,7 @@
  */
 import { blockMethods, IDS_PER_MESSAGE_MAX, parseHasReply } from '../blocks/block-messages.ts';
 import { placementOf, writeTargets, wantedCopies } from '../blocks/placement.ts';
-import { dataNodes } from '../catalog/document.ts';
-import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
+import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 import type { Network } from '../net/types.ts';
 
