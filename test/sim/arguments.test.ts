@@ -7,6 +7,7 @@ describe('npm run sim', () => {
       kind: 'trials',
       seeds: [1, 1],
       first: false,
+      brief: false,
       options: { nodes: 5, seconds: 60, timeline: false },
     });
   });

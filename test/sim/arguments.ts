@@ -22,6 +22,7 @@ seed, and everything that must hold is checked. The same seed and options give t
                       ${TROUBLES.slice(8).join(' ')}
   --min-replicas 1|2  of the group (default: the seed chooses)
   --timeline          what the nodes said to each other, logged and suffered, around the first violation, or all of it
+  --brief             a line for every hundred seeds, and what failed; for runs of thousands (nice -n 10 npm run sim ...)
   --first             end with the first seed that fails
   --without RULE      one clause of the rules of src/meta/group/rules.ts switched off:
                       ${Object.keys(ALL_RULES).slice(0, 5).join(' ')}
@@ -41,6 +42,7 @@ export type Request =
       readonly seeds: readonly [number, number];
       readonly options: Omit<TrialOptions, 'seed'>;
       readonly first: boolean;
+      readonly brief: boolean;
     };
 
 const DEFAULT_NODES = 5;
@@ -60,6 +62,7 @@ export function parseArguments(args: readonly string[]): Request {
     kind: 'trials',
     seeds: values.seeds === undefined ? one(number('--seed', values.seed ?? '1', 0)) : range(values.seeds),
     first: values.first,
+    brief: values.brief,
     options: {
       nodes: number('--nodes', values.nodes ?? String(DEFAULT_NODES), 2, 9),
       seconds: number('--seconds', values.seconds ?? String(DEFAULT_SECONDS), 1),
@@ -96,6 +99,7 @@ function parse(args: readonly string[]) {
         troubles: { type: 'string' },
         'min-replicas': { type: 'string' },
         without: { type: 'string' },
+        brief: { type: 'boolean', default: false },
         first: { type: 'boolean', default: false },
         mutations: { type: 'boolean', default: false },
         short: { type: 'boolean', default: false },

@@ -91,6 +91,32 @@ describe('a primary that is cut off from the others but not from a client', () =
   });
 });
 
+describe('a primary whose machine slept', () => {
+  it.each([0, -1_000, -3_000, -60_000])(
+    'has no lease when it wakes, with its clock set by %i ms just before',
+    async (stepMs) => {
+      w = await GroupWorld.start({ seed: 27 });
+      const client = await w.client();
+      await w.createAll(client, names('a', 5));
+      await w.quiet();
+      const { world } = w;
+      world.stepClock('n1', stepMs);
+      world.pauseHost('n1', { suspend: true });
+      await world.runUntil(() => w.node('n2').member.status().serving, { what: 'the next primary' });
+      const together: number[] = [];
+      world.afterEvent = () => {
+        const serving = [...w.nodes.values()].filter((node) => node.member.status().serving);
+        if (serving.length > 1) together.push(world.time.nowMs);
+      };
+      world.resumeHost('n1');
+      await world.run(LEASE_MS);
+      world.afterEvent = undefined;
+      expect(together).toEqual([]);
+      await w.digest();
+    },
+  );
+});
+
 describe('a secondary that gave its epoch up', () => {
   it('and lost its power before the outcome was known still asks to be the primary: it cannot follow any more', async () => {
     w = await GroupWorld.start({ seed: 24 });

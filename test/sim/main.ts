@@ -14,6 +14,9 @@ const SHOWN_LINES = 80;
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
+/** With --brief. */
+const BRIEF_SEEDS = 100;
+
 /** Stacks of errors cost a fifth of the time; only the run that is looked at has them. */
 const BULK_STACK_LINES = 0;
 const STACK_LINES = 12;
@@ -48,52 +51,68 @@ async function mutations({ without, short }: Request & { kind: 'mutations' }): P
   return missed === 0 ? 0 : 1;
 }
 
-async function trials({
-  seeds: [first, last],
-  options,
-  first: firstOnly,
-}: Request & { kind: 'trials' }): Promise<number> {
-  const total = { seeds: 0, failed: 0, virtualMs: 0, operations: 0, unknown: 0, failovers: 0, withFailover: 0 };
-  const startMs = Date.now();
+async function trials(request: Request & { kind: 'trials' }): Promise<number> {
+  const { options, brief } = request;
+  const [first, last] = request.seeds;
+  const total = new Total();
   for (let seed = first; seed <= last; seed++) {
-    const result = await tell({ ...options, seed });
-    total.seeds++;
-    total.virtualMs += result.virtualMs;
-    total.operations += result.operationCount;
-    total.unknown += result.unknownCount;
-    total.failovers += result.failoverCount;
-    if (result.failoverCount > 0) total.withFailover++;
-    if (result.violations.length > 0) total.failed++;
-    if (firstOnly && total.failed > 0) break;
+    const startMs = Date.now();
+    Error.stackTraceLimit = options.timeline === true ? STACK_LINES : BULK_STACK_LINES;
+    const result = await runTrial({ ...options, seed });
+    total.add(result);
+    if (!brief || result.violations.length > 0) await tell({ ...options, seed }, result, Date.now() - startMs);
+    if (request.first && total.failed > 0) break;
+    if (brief && total.seeds % BRIEF_SEEDS === 0 && seed < last) say(`to seed ${seed}: ${total.text}`);
   }
-  say(
-    `${total.seeds} seeds, ${total.failed} violated; ${(total.virtualMs / 3_600_000).toFixed(2)} virtual hours in ` +
-      `${((Date.now() - startMs) / 1000).toFixed(0)} s, ${total.operations} operations (${total.unknown} unknown), ` +
-      `${total.failovers} fail-overs (in ${((100 * total.withFailover) / total.seeds).toFixed(1)}% of the seeds)`,
-  );
+  say(total.text);
   return total.failed === 0 ? 0 : 1;
 }
 
-/** Runs one seed, and says how it went. */
-async function tell(options: TrialOptions): Promise<TrialResult> {
-  const startMs = Date.now();
-  Error.stackTraceLimit = options.timeline === true ? STACK_LINES : BULK_STACK_LINES;
-  const result = await runTrial(options);
+class Total {
+  seeds = 0;
+  failed = 0;
+  readonly #startMs = Date.now();
+  #virtualMs = 0;
+  #operations = 0;
+  #unknown = 0;
+  #failovers = 0;
+  #withFailover = 0;
+
+  add({ violations, virtualMs, operationCount, unknownCount, failoverCount }: TrialResult): void {
+    this.seeds++;
+    if (violations.length > 0) this.failed++;
+    this.#virtualMs += virtualMs;
+    this.#operations += operationCount;
+    this.#unknown += unknownCount;
+    this.#failovers += failoverCount;
+    if (failoverCount > 0) this.#withFailover++;
+  }
+
+  get text(): string {
+    return (
+      `${this.seeds} seeds, ${this.failed} violated; ${(this.#virtualMs / 3_600_000).toFixed(2)} virtual hours in ` +
+      `${((Date.now() - this.#startMs) / 1000).toFixed(0)} s, ${this.#operations} operations (${this.#unknown} unknown), ` +
+      `${this.#failovers} fail-overs (in ${((100 * this.#withFailover) / this.seeds).toFixed(1)}% of the seeds)`
+    );
+  }
+}
+
+/** How a seed went. */
+async function tell(options: TrialOptions, result: TrialResult, tookMs: number): Promise<void> {
   const { violations } = result;
   const caused = [...result.troubles].map(([name, count]) => `${name} ${count}`).join(', ');
   say(
     `seed ${options.seed}: ${violations.length === 0 ? 'ok' : 'VIOLATED'} ${(result.virtualMs / 1000).toFixed(1)} s, ` +
       `${result.operationCount} operations (${result.unknownCount} unknown), ${result.failoverCount} fail-overs, ` +
-      `${result.eventCount} events, ${Date.now() - startMs} ms; ${caused}`,
+      `${result.eventCount} events, ${tookMs} ms; ${caused}`,
   );
   if (violations.length === 0) {
     if (options.timeline === true) say(result.timeline!.between(0, Infinity).join('\n'));
-    return result;
+    return;
   }
   for (const { atMs, what } of violations) say(`  ${atMs.toFixed(1)} ms: ${what.replaceAll('\n', '\n  ')}`);
   say((await timelineBefore(options, result)).join('\n'));
   say(`  replay: ${replayCommand(options.seed, options)}`);
-  return result;
 }
 
 /** A seed is run again for it: the same run, event for event. */

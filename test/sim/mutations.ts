@@ -48,8 +48,11 @@ export const MUTATIONS: readonly Mutation[] = [
  * By itself nothing fails without `takeoverWait`. Grace is 1.5 leases, counted from what arrived last, and after the epoch
  * is given up nothing is acknowledged; so when a secondary proposes itself the lease has run out already. The wait is a
  * second net, for when one of the two has a hole.
+ *
+ * Nor without `handOverStops`: a primary that has handed over pushes nothing more, and so acknowledges nothing either, and it
+ * hears of the change before a client gets to the next one.
  */
-export const NOT_NOTICED: readonly (keyof GroupRules)[] = ['takeoverWait'];
+export const NOT_NOTICED: readonly (keyof GroupRules)[] = ['takeoverWait', 'handOverStops'];
 
 /** Of a run with that seed. */
 export function trialOf({ troubles, without, minReplicas, nodes }: Mutation): Omit<TrialOptions, 'seed'> {

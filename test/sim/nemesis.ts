@@ -245,8 +245,11 @@ export class Nemesis {
       case 'stepClock': {
         const sizeMs = 10 ** this.#random.between(0, 6.5);
         const id = this.#victim();
-        this.#note(`${id} clock`);
-        return world.stepClock(hostOf(id), this.#random.chance(0.5) ? sizeMs : -sizeMs);
+        const byMs = this.#random.chance(0.5) ? sizeMs : -sizeMs;
+        // A machine that sleeps sets no clock.
+        if (world.isPaused(hostOf(id))) return;
+        this.#note(`${id} sets its clock by ${byMs.toFixed(0)} ms`);
+        return world.stepClock(hostOf(id), byMs);
       }
       case 'slowNetwork':
         return this.#slowDown(lastsMs);

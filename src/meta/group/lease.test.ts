@@ -48,9 +48,25 @@ describe('a machine that was suspended', () => {
     expect(watch.wasSuspended(1_750, 1_060_750_000_000n)).toBe(false);
   });
 
-  it('is not seen in a wall clock that is set back', () => {
+  it('is suspected where the wall clock is set back, which may hide it', () => {
     const watch = new SuspendWatch();
     watch.wasSuspended(1_000, 1_000_000_000_000n);
-    expect(watch.wasSuspended(1_250, 990_000_000_000n)).toBe(false);
+    expect(watch.wasSuspended(1_250, 990_250_000_000n)).toBe(true);
+    expect(watch.wasSuspended(1_500, 990_500_000_000n)).toBe(false);
+  });
+
+  it('is told where it was short, and came again within a lease', () => {
+    const watch = new SuspendWatch();
+    const told = [0, 1, 2, 3].map((count) =>
+      watch.wasSuspended(1_000 + 250 * count, BigInt(1_000_000 + 450 * count) * 1_000_000n),
+    );
+    expect(told).toEqual([false, false, true, false]);
+  });
+
+  it('is not taken for a clock that is being corrected', () => {
+    const watch = new SuspendWatch();
+    for (let nowMs = 1_000; nowMs < 60_000; nowMs += 100) {
+      expect(watch.wasSuspended(nowMs, BigInt(Math.round(1_000_000 + nowMs * 1.083)) * 1_000_000n)).toBe(false);
+    }
   });
 });

@@ -16,7 +16,10 @@ const CLOCK_RATIO = 1.5;
 export const TAKEOVER_WAIT_MS = CLOCK_RATIO * LEASE_MS;
 /** Seven beacons: no healthy primary is silent for that long, so nobody is deposed lightly. */
 export const GRACE_MS = 1_750;
-/** A wall clock that outruns the monotonic one by more than this was suspended, or was set: both end the lease. */
+/**
+ * Where wall clock and monotonic clock part by more than this within a lease, the machine was suspended, or its clock was
+ * set: both end the lease. More than what a clock gains or loses that is being corrected (at most a twelfth).
+ */
 const SUSPENDED_MS = 300;
 
 invariant(GRACE_MS >= CLOCK_RATIO * LEASE_MS, 'R5', 'grace is at least 1.5 leases');
@@ -46,16 +49,32 @@ export class Lease {
   }
 }
 
-/** Tells whether the machine slept: its wall clock has then gone on while the monotonic one stood still. */
+/**
+ * Tells whether the machine slept: its wall clock has then gone on while the monotonic one stood still. A clock that is set
+ * back may hide a sleep, and short sleeps add up; so the two may not part either way, nor bit by bit.
+ */
 export class SuspendWatch {
-  /** Wall minus monotonic, as last seen. */
-  #aheadMs: number | undefined;
+  /** Wall minus monotonic, as it was up to two leases ago and up to one. */
+  #olderMs: number | undefined;
+  #newerMs = 0;
+  #newerAtMs = 0;
 
   /** To be asked before a lease is relied on. */
   wasSuspended(nowMs: number, wallNs: bigint): boolean {
     const aheadMs = Number(wallNs / 1_000_000n) - nowMs;
-    const before = this.#aheadMs;
-    this.#aheadMs = aheadMs;
-    return before !== undefined && aheadMs - before > SUSPENDED_MS;
+    const olderMs = this.#olderMs ?? aheadMs;
+    const parted =
+      Math.abs(aheadMs - olderMs) > SUSPENDED_MS ||
+      (this.#olderMs !== undefined && Math.abs(aheadMs - this.#newerMs) > SUSPENDED_MS);
+    if (parted || this.#olderMs === undefined) {
+      this.#olderMs = aheadMs;
+      this.#newerMs = aheadMs;
+      this.#newerAtMs = nowMs;
+    } else if (nowMs - this.#newerAtMs >= LEASE_MS) {
+      this.#olderMs = this.#newerMs;
+      this.#newerMs = aheadMs;
+      this.#newerAtMs = nowMs;
+    }
+    return parted;
   }
 }
