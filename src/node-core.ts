@@ -3,6 +3,7 @@
  * vote, the entry of itself in the catalog, and keeping in touch.
  */
 import { fetchCatalog } from './catalog/fetch.ts';
+import { removalOf } from './catalog/membership.ts';
 import { CatalogReplica, proposeUntilChosen } from './catalog/replica.ts';
 import type { Catalog, CatalogNode } from './catalog/types.ts';
 import { keepVoters } from './catalog/voter-upkeep.ts';
@@ -18,6 +19,7 @@ import { handleProbes, watchMembers } from './net/membership/driver.ts';
 import { createNetwork } from './net/network.ts';
 import type { Network, News } from './net/types.ts';
 import type { NodeDirectory, NodeIdentity } from './node-directory.ts';
+import { handleMembership } from './upkeep/membership.ts';
 import type { NodeReport } from './upkeep/status.ts';
 
 export interface NodeCoreOptions {
@@ -86,6 +88,8 @@ export interface NodeCore {
   /** Where it will listen. */
   readonly listen: string;
   readonly startedMs: number;
+  /** Resolves with the error when the catalog says that this node was taken out of the cluster. */
+  readonly removed: Promise<Error>;
 }
 
 /** Opens directory, network and catalog; nothing is answered before {@link serve}. */
@@ -95,6 +99,8 @@ export async function openCore(options: NodeCoreOptions, closers: Closers): Prom
   const lock = await lockDirectory(env, directory);
   closers.add(() => lock.release());
   const { clusterId, nodeId, storeId } = identity;
+  const removal = removalOf(initial, storeId);
+  if (removal !== undefined) throw removal;
   const listen = options.listen ?? initial.nodes.find((node) => node.id === nodeId)?.address;
   if (listen === undefined) {
     throw new UsageError(`node ${nodeId} has no address yet`, { remedy: 'Give one with --listen HOST:PORT.' });
@@ -115,7 +121,14 @@ export async function openCore(options: NodeCoreOptions, closers: Closers): Prom
     log: sentences(log),
   });
   closers.add(() => catalog.close());
-  return { identity, network, catalog, listen, startedMs: env.clock.monotonicMs() };
+  const removed = new Promise<Error>((resolve) => {
+    closers.add(() => Promise.resolve(unsubscribe()));
+    const unsubscribe = catalog.subscribe((next) => {
+      const error = removalOf(next, storeId);
+      if (error !== undefined) resolve(error);
+    });
+  });
+  return { identity, network, catalog, listen, startedMs: env.clock.monotonicMs(), removed };
 }
 
 /** News, ping and status; then listens and enters the catalog. The address it listens at. */
@@ -132,6 +145,7 @@ export async function serve(
   );
   handleProbes(network);
   network.handle('node.status', () => ({ header: own.report() }));
+  handleMembership(network, catalog);
   const address = await network.listen(core.listen);
   await announceSelf(options, core, kind, address);
   return address;
@@ -232,6 +246,8 @@ async function announceSelf(
     zone: described.zone,
   };
   const decide = (current: Catalog) => {
+    const removal = removalOf(current, storeId);
+    if (removal !== undefined) throw removal;
     const own = current.nodes.find((node) => node.id === id);
     if (own?.storeId === storeId && own.address === address) return undefined;
     return { kind: 'putNode', node: own === undefined ? fresh : { ...own, storeId, address } } as const;

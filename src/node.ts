@@ -17,6 +17,7 @@ import { MetaService } from './meta/meta-service.ts';
 import type { Network } from './net/types.ts';
 import { coreReport, openCore, serve, stayInTouch, wiring } from './node-core.ts';
 import type { Closers, NodeCoreOptions } from './node-core.ts';
+import { Repairer } from './upkeep/repair.ts';
 import type { NodeReport } from './upkeep/status.ts';
 
 export interface StartNodeOptions extends NodeCoreOptions {
@@ -85,12 +86,16 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
     ...(rules === undefined ? {} : { rules }),
   });
   closers.add(() => meta.close());
+  const repair = new Repairer({ self: nodeId, engine, blocks, network, catalog, clock: env.clock, kv: handoff, log });
+  blocks.settledEpochOf = (pool) => repair.settledEpoch(pool);
+  closers.add(() => repair.close());
   const { diskId } = await env.disk.space(directory.path);
   network.handle(blockMethods.compact, async () => ({ header: { reclaimedBytes: await engine.compact() } }));
 
   const news = () => ({ fullPermille: fullPermille(engine), gcGeneration: blocks.gcGeneration() });
   const address = await serve(options, core, undefined, { news, report });
   meta.start();
+  await repair.start();
   const primaryOf = () => meta.status().filter((group) => group.role === 'primary');
   await stayInTouch(options, core, address, () => primaryOf().map((group) => group.id), closers);
 
@@ -111,6 +116,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
       readBytes: engine.readBytes,
       writtenBytes: engine.writtenBytes,
       groups: meta.status(),
+      repair: repair.report(),
     };
   }
 
@@ -122,7 +128,18 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   }
 
   const close = () => closers.closeAll();
-  return { id: nodeId, address, catalog, network, engine, blocks, meta, failed: meta.failed, leave, close };
+  return {
+    id: nodeId,
+    address,
+    catalog,
+    network,
+    engine,
+    blocks,
+    meta,
+    failed: Promise.race([meta.failed, core.removed]),
+    leave,
+    close,
+  };
 }
 
 function damageReport({

@@ -215,6 +215,7 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
     async stopNode(id) {
       const node = running.get(id);
       running.delete(id);
+      await node?.leave();
       await node?.close();
     },
     kill(id) {

@@ -12,6 +12,8 @@ export interface RunningWitness {
   readonly id: NodeId;
   readonly address: string;
   readonly catalog: CatalogReplica;
+  /** Resolves with the reason if it was taken out of the cluster. */
+  readonly failed: Promise<Error>;
   /** Orderly. Idempotent. */
   close(): Promise<void>;
 }
@@ -33,5 +35,5 @@ async function wire(options: NodeCoreOptions, closers: Closers): Promise<Running
     report: () => coreReport(options, core),
   });
   await stayInTouch(options, core, address, () => [], closers);
-  return { id: nodeId, address, catalog, close: () => closers.closeAll() };
+  return { id: nodeId, address, catalog, failed: core.removed, close: () => closers.closeAll() };
 }

@@ -47,6 +47,7 @@ import { ReceivedBlock } from './received-block.ts';
 import { parseScrub } from './scrub-messages.ts';
 import { Scrubber, type ScrubReport } from './scrubber.ts';
 import type { ScrubTarget } from './scrub-target.ts';
+import { activeNodes } from '../catalog/membership.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { Env, Kv } from '../env.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
@@ -130,6 +131,42 @@ export class BlockService {
     return service;
   }
 
+  /**
+   * Sends this node's copy of a block to another node. True once that one has it on disk, or if there is nothing to send
+   * any more. Never rejects.
+   */
+  async copyTo(node: NodeId, pool: Pool, id: BlockId, minGeneration: number): Promise<boolean> {
+    try {
+      const reply = await this.#sendCopy(node, pool, id, minGeneration, LATER_PUSH_TIMEOUT_MS);
+      return reply.holders.length > 0;
+    } catch (error) {
+      return error instanceof BlockNotFoundError;
+    }
+  }
+
+  /** Copies for nodes that are away: on the list, on disk, and made when they are back. False if that failed. */
+  async oweTo(
+    pool: PoolId,
+    copies: readonly { readonly to: NodeId; readonly id: BlockId; readonly generation: number }[],
+  ): Promise<boolean> {
+    const entries = copies.map(({ to, id, generation }) => ({ node: to, pool, id, generation }));
+    const remembered = await this.#rememberAll(entries);
+    for (const { to } of copies) this.#handoff?.notify(to);
+    return remembered;
+  }
+
+  /** Resolves when every put that had come by now has ended. */
+  async putsEnded(): Promise<void> {
+    await Promise.all([...this.#puts].map((put) => put.catch(() => undefined)));
+  }
+
+  /** The placement with which repair has finished here: told to whoever asks for blocks. */
+  set settledEpochOf(settledEpochOf: (pool: PoolId) => number) {
+    this.#settledEpochOf = settledEpochOf;
+  }
+  #settledEpochOf: (pool: PoolId) => number = () => 0;
+  readonly #puts = new Set<Promise<unknown>>();
+
   /** For the news: `News.gcGeneration`. */
   gcGeneration(): number {
     return this.#generations.current();
@@ -179,13 +216,18 @@ export class BlockService {
 
   #register(): void {
     const { network } = this.#options;
-    network.handle(blockMethods.put, (request) => this.#foreground.run(() => this.#put(request)));
+    network.handle(blockMethods.put, (request) => {
+      const put = this.#foreground.run(() => this.#put(request)).finally(() => this.#puts.delete(put));
+      this.#puts.add(put);
+      return put;
+    });
     network.handle(blockMethods.push, (request) => this.#push(request));
     network.handle(blockMethods.where, (request) => this.#where(request));
     network.handle(blockMethods.get, (request) => this.#foreground.run(() => this.#get(request)));
     network.handle(blockMethods.has, (request) => {
       const { pool, ids } = parseIds(request.header);
-      return { header: { lengths: ids.map((id) => this.#engine.has(pool, id) ?? null) } };
+      const lengths = ids.map((id) => this.#engine.has(pool, id) ?? null);
+      return { header: { lengths, settledEpoch: this.#settledEpochOf(pool) } };
     });
     network.handle(blockMethods.renew, (request) => this.#renew(request));
     network.handle(blockMethods.delete, (request) => this.#delete(request));
@@ -296,7 +338,12 @@ export class BlockService {
 
   /** Puts the later copies on the list on disk. False if that failed: the sender then sees to them. */
   async #remember(pool: PoolId, id: BlockId, later: readonly NodeId[], generation: number): Promise<boolean> {
-    const entries = later.filter((node) => node !== this.#options.self).map((node) => ({ node, pool, id, generation }));
+    return this.#rememberAll(
+      later.filter((node) => node !== this.#options.self).map((node) => ({ node, pool, id, generation })),
+    );
+  }
+
+  async #rememberAll(entries: readonly HandoffEntry[]): Promise<boolean> {
     try {
       await this.#handoff?.add(entries);
       return true;
@@ -367,8 +414,8 @@ export class BlockService {
     const { pool: poolId, id, node } = entry;
     const catalog = this.#options.catalog.current();
     const pool = findPool(catalog, poolId);
-    // Gone for good (repair sees to what is then short of copies).
-    if (pool === undefined || !catalog.nodes.some((known) => known.id === node)) return 'done';
+    // Gone for good, or about to go (repair sees to what is then short of copies).
+    if (pool === undefined || !activeNodes(catalog).some((known) => known.id === node)) return 'done';
     if (this.#generations.isWriting(poolId, id)) return 'later';
     // Full, as it last said: no need to send a block to hear it again.
     const { news } = this.#options.network.peer(node);

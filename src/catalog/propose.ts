@@ -9,6 +9,7 @@ import {
   ConflictError,
   FormatError,
   InvariantError,
+  RemovedError,
   StateError,
   TatamiError,
   UnavailableError,
@@ -119,7 +120,7 @@ function inOrder({ current, self, own, preferred, network }: ProposeOptions): No
 function isFinal(error: unknown): boolean {
   return (
     !(error instanceof TatamiError) ||
-    [ConflictError, UsageError, FormatError, AuthError, InvariantError, StateError].some(
+    [ConflictError, UsageError, FormatError, AuthError, InvariantError, StateError, RemovedError].some(
       (kind) => error instanceof kind,
     )
   );

@@ -60,6 +60,26 @@ export function addNodeCommands(program: Command, version: string): void {
     .addHelpText('after', TOKEN_HELP)
     .action(async (options) => (await import('./commands/node-token.ts')).nodeToken(options));
 
+  withCluster(
+    node
+      .command('drain')
+      .description('empty a node before it is taken out: its blocks are copied to the others, they take over its roles')
+      .argument('<id>', 'name of the node')
+      .option('--wait', 'show how far it is until it is drained (the default); Ctrl-C leaves it going')
+      .addOption(new Option('--detach', 'begin, and do not wait').conflicts('wait'))
+      .option('--undo', 'take it back: the node takes data again')
+      .option('--json', 'for scripts'),
+  ).action(async (id, options) => (await import('./commands/node-drain.ts')).nodeDrain(id, options));
+
+  withCluster(
+    node
+      .command('remove')
+      .description('take a drained, or dead, node out of the cluster for good')
+      .argument('<id>', 'name of the node')
+      .option('--force', 'although the node, which is down, alone has some blocks: they are lost')
+      .option('--json', 'for scripts'),
+  ).action(async (id, options) => (await import('./commands/node-remove.ts')).nodeRemove(id, options));
+
   withDomains(
     program
       .command('witness')

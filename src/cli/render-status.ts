@@ -40,7 +40,7 @@ export function statusParts(status: ClusterStatus): StatusParts {
         node.kind === 'witness' ? `${node.id} (witness)` : node.id,
         node.address,
         node.report?.pid ?? '-',
-        node.state === 'up' ? pc.green('up') : pc.red('down'),
+        node.state === 'up' ? (node.draining === true ? pc.yellow('draining') : pc.green('up')) : pc.red('down'),
         ...dataCells(node),
       ]),
     ),

@@ -21,12 +21,28 @@ const ORDER: readonly Severity[] = ['unavailable', 'degraded', 'note'];
 export function assessHealth(facts: Facts): Finding[] {
   const findings = [
     ...deadNodes(facts),
+    ...drainingNodes(facts),
     ...groupTrouble(facts),
     ...dataTrouble(facts),
     ...spaceTrouble(facts),
     ...voterTrouble(facts.voters, dataNodesOf(facts).length),
   ];
   return findings.sort((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));
+}
+
+function drainingNodes(facts: Facts): Finding[] {
+  return facts.nodes
+    .filter((node) => node.draining === true)
+    .map(({ id, state, report }) => {
+      const { missingCount = 0 } = report?.repair ?? {};
+      const left = missingCount === 0 ? '' : `: ${missingCount} of its blocks lack a copy elsewhere`;
+      const after = `When it is drained: \`tatami node remove ${id}\`; to take it back: \`tatami node drain ${id} --undo\`.`;
+      return {
+        severity: 'note',
+        text: `Node ${id} is being drained${left}.`,
+        remedy: state === 'up' ? `\`tatami node drain ${id}\` shows how far it is. ${after}` : after,
+      };
+    });
 }
 
 function deadNodes(facts: Facts): Finding[] {
@@ -40,7 +56,8 @@ function deadNodes(facts: Facts): Finding[] {
     remedy:
       node.kind === 'witness'
         ? 'Start it again on its machine (`tatami witness` with its data directory).'
-        : `Start it again on its machine (\`tatami up\` here, or \`tatami node\` with its data directory).`,
+        : `Start it again on its machine (\`tatami up\` here, or \`tatami node\` with its data directory). If it is lost for ` +
+          `good: \`tatami node replace ${node.id}\` on a machine, or \`tatami node remove ${node.id}\`.`,
   }));
 }
 
@@ -75,7 +92,7 @@ function wayOut(facts: Facts, { primary, secondary, lastActivated }: Facts['grou
 
 function dataTrouble(facts: Facts): Finding[] {
   const findings: Finding[] = [];
-  const withData = dataNodesOf(facts);
+  const withData = dataNodesOf(facts).filter((node) => node.draining !== true);
   const alive = withData.filter((node) => node.state === 'up').length;
   for (const pool of facts.pools) {
     const wanted = Math.min(pool.copies, withData.length);

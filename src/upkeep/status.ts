@@ -8,6 +8,7 @@ import type { GroupStatus } from '../meta/types.ts';
 import type { Network } from '../net/types.ts';
 import { assessHealth } from './health.ts';
 import { rawSpace } from './raw-space.ts';
+import type { RepairReport } from './repair.ts';
 import type { Finding } from './health.ts';
 
 /** A copy that was found not to match its hash, and what became of it. */
@@ -53,6 +54,8 @@ export interface NodeReport {
   readonly longestPauseMs?: number;
   readonly groups: readonly GroupStatus[];
   readonly mounts: readonly MountReport[];
+  /** Absent on witnesses. */
+  readonly repair?: RepairReport;
 }
 
 export interface MountReport {

@@ -1,4 +1,5 @@
 /** Machines that come into a cluster and leave it, in real processes. */
+import { randomBytes } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { mustTatami, startTatami, tatami, waitUntil } from './support.ts';
 import type { StatusJson } from './support.ts';
 
-describe('machines that join', () => {
+describe('machines that come and go', () => {
   let directory: string;
   let key: string;
   const running = new Map<number, ReturnType<typeof startTatami>>();
@@ -95,5 +96,85 @@ describe('machines that join', () => {
     expect(await ids(1)).toEqual(['n1 up']);
     // After all of that it can still join.
     await start(2, ['node', 'join', address(1), ...given, '--key-file', key]);
+  });
+
+  /** Three nodes with the same data on all of them, and a file of some blocks. */
+  async function threeNodes(): Promise<string> {
+    for (const index of [2, 3]) {
+      await start(index, ['node', 'join', address(1), ...ofNew(index), '--host', `n${index}`, '--key-file', key]);
+    }
+    await waitUntil('three voters', async () => (await status(1)).voters.length === 3);
+    const file = join(directory, 'file');
+    writeFileSync(file, randomBytes(20 << 20));
+    await mustTatami(['put', file, '/file', ...at(1)]);
+    return file;
+  }
+
+  async function sameFile(file: string, through: number): Promise<void> {
+    const copy = join(directory, 'copy');
+    await mustTatami(['get', '/file', copy, ...at(through)]);
+    expect(readFileSync(copy).equals(readFileSync(file))).toBe(true);
+    await rm(copy);
+  }
+
+  it('the primary, a voter, is drained under writes, removed, and told so when it comes back', async () => {
+    const file = await threeNodes();
+    await start(4, ['node', 'join', address(1), ...ofNew(4), '--host', 'n4', '--key-file', key]);
+    let writing = true;
+    const wrote: string[] = [];
+    const writer = (async () => {
+      for (let round = 0; writing; round++) {
+        await mustTatami(['put', file, `/while-${round}`, ...at(4)]);
+        wrote.push(`/while-${round}`);
+      }
+    })();
+    const unfinished = await tatami(['node', 'remove', 'n1', ...at(2)]);
+    expect([unfinished.code, unfinished.stderr]).toEqual([2, expect.stringMatching(/n1 runs, and it is not drained/)]);
+    expect(await mustTatami(['node', 'drain', 'n1', ...at(2)])).toMatch(/n1 is drained/);
+    writing = false;
+    await writer;
+    expect(wrote.length).toBeGreaterThan(0);
+    const now = await status(2);
+    expect(now.voters.map(({ id }) => id).sort()).toEqual(['n2', 'n3', 'n4']);
+    expect([now.groups[0]?.primary, now.groups[0]?.secondary]).not.toContain('n1');
+    expect(await mustTatami(['node', 'remove', 'n1', ...at(2)])).toMatch(/n1 is out of the cluster/);
+    const gone = running.get(1)!;
+    expect(await gone.ended).toBe(1);
+    expect(gone.output.stderr).toMatch(/node n1 was removed from the cluster/);
+    const back = await tatami(['node', '--data', dataOf(1), '--key-file', key]);
+    expect([back.code, back.stderr]).toEqual([1, expect.stringMatching(/n1 was removed[^]*new directory/)]);
+    for (const index of [2, 3, 4]) await sameFile(file, index);
+    expect((await tatami(['fsck', ...at(2)])).code).toBe(0);
+    const again = await tatami(['node', 'remove', 'n1', ...at(2)]);
+    expect([again.code, again.stdout]).toEqual([0, expect.stringMatching(/n1 is out/)]);
+  });
+
+  it('one that holds the only copies is removed by force alone; what is wrong with a name is said', async () => {
+    await start(2, ['node', 'join', address(1), ...ofNew(2), '--host', 'n2', '--key-file', key]);
+    await waitUntil('a secondary', async () => (await status(1)).groups[0]?.secondary === 'n2');
+    for (const command of [
+      ['drain', 'n9'],
+      ['remove', 'n9'],
+    ]) {
+      const { code, stderr } = await tatami(['node', ...command, ...at(1)]);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(/no node n9[^]*n1, n2/)]);
+    }
+    expect((await tatami(['node', 'drain', ...at(1)])).stderr).toMatch(/missing required argument/);
+    expect((await tatami(['node', 'drain', 'N!', ...at(1)])).stderr).toMatch(/cannot be the name of a node/);
+    expect((await tatami(['node', 'drain', 'n2', '--undo', ...at(1)])).stdout).toMatch(/takes data again/);
+    await mustTatami(['node', 'drain', 'n1', ...at(2)]);
+    expect((await tatami(['node', 'drain', 'n2', ...at(2)])).stderr).toMatch(/last one that takes data/);
+    // What is put now is on n2 alone; n1 takes data again and n2 is drained, but dies before anything is copied.
+    const file = join(directory, 'file');
+    writeFileSync(file, randomBytes(5 << 20));
+    await mustTatami(['put', file, '/file', ...at(2)]);
+    expect(await mustTatami(['node', 'remove', 'n1', ...at(2)])).toMatch(/n1 is out/);
+    await start(3, ['node', 'join', address(2), ...ofNew(3), '--host', 'n3', '--key-file', key]);
+    await waitUntil('a secondary', async () => (await status(2)).groups[0]?.secondary === 'n3');
+    await mustTatami(['node', 'drain', 'n2', ...at(3)]);
+    await sameFile(file, 3);
+    await mustTatami(['node', 'remove', 'n2', ...at(3)]);
+    await sameFile(file, 3);
+    expect(await ids(3)).toEqual(['n3 up']);
   });
 });

@@ -104,13 +104,19 @@ export class Monitors {
       this.#report(`catalog ${catalog.epoch} differs between ${known.node} and ${node.id}`);
   }
 
-  /** R5: whoever is promoted had stopped, before it proposed that, to acknowledge the epoch before. */
+  /** R5: whoever is promoted, or the primary that handed over, had stopped, before it proposed that, to acknowledge the epoch before. */
   #lookAtPromotion({ epoch, groups: [group] }: Catalog): void {
     const before = this.#newest;
     if (group === undefined || epoch <= (before?.epoch ?? 0)) return;
     this.#newest = { epoch, primary: group.primary };
     // Only from one catalog to the next is known what changed.
     if (before?.epoch !== epoch - 1 || before.primary === group.primary) return;
+    if (group.handedOver === true) {
+      const old = this.#sim.cluster.node(before.primary);
+      if (old === undefined || !this.#serves(old)) return;
+      this.#report(`R5: ${old.id} serves although it has handed epoch ${group.epoch - 1} over to ${group.primary}`);
+      return;
+    }
     const member = this.#sim.cluster.node(group.primary)?.meta.member(FIRST_GROUP_ID);
     if (member === undefined || member.fencedEpoch >= group.epoch - 1) return;
     this.#report(`R5: ${group.primary} became primary in epoch ${group.epoch} without having given up the one before`);

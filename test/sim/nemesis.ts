@@ -3,6 +3,9 @@
  * happens when, to whom. Everything ends when it is told to.
  */
 import { GRACE_MS } from '../../src/meta/group/lease.ts';
+import { proposeUntilChosen } from '../../src/catalog/replica.ts';
+import type { Catalog } from '../../src/catalog/types.ts';
+import type { NodeId } from '../../src/ids.ts';
 import { hostOf } from '../../src/testing.ts';
 import type { SimCluster } from './cluster.ts';
 import { FAIR_WEATHER } from './network.ts';
@@ -11,6 +14,8 @@ import type { SimRandom } from './random.ts';
 export const TROUBLES = [
   'kill',
   'killMany',
+  'stop',
+  'drain',
   'power',
   /** All at once. Only where nothing but what was synced is to survive. */
   'blackout',
@@ -61,7 +66,7 @@ const DEPOSED_MS: readonly [number, number] = [GRACE_MS + 2_000, 10_000];
 const TROUBLE_MS: readonly [number, number] = [50, 8_000];
 /** What nodes log when the members of the group are about to change, or have changed. */
 const PROPOSAL = 'asking for another secondary';
-const MOMENTS = ['the primary is silent', PROPOSAL, 'catalog ', 'took over entries'];
+const MOMENTS = ['the primary is silent', PROPOSAL, 'handing the group over', 'catalog ', 'took over entries'];
 /** Chance that the primary stops for a while just when a push to the secondary has left, and its answer not yet come. */
 const STOP_AT_PUSH = 0.004;
 const STOPPED_AT_PUSH_MS: readonly [number, number] = [500, 4_000];
@@ -88,6 +93,9 @@ export class Nemesis {
   readonly #full = new Set<string>();
   /** Not of the cluster yet. */
   readonly #joining = new Set<string>();
+  /** Nodes that are ending in order. */
+  readonly #stopping = new Set<string>();
+  #drained: string | undefined;
   readonly counts = new Map<Trouble, number>();
   /** A node that does not start although nothing keeps it from it. */
   readonly surprises: string[] = [];
@@ -204,6 +212,10 @@ export class Nemesis {
         for (const id of ids) this.kill(id, this.#random.between(0, lastsMs));
         return;
       }
+      case 'stop':
+        return this.#stop(this.#victim(), lastsMs);
+      case 'drain':
+        return this.#drain(this.#victim(), lastsMs);
       case 'power':
         this.#losePower(this.#victim(), lastsMs);
         return;
@@ -272,10 +284,56 @@ export class Nemesis {
     const { world, cluster } = this.#sim;
     this.#note(`${id} is killed`);
     this.#starting.delete(id);
+    this.#stopping.delete(id);
     cluster.kill(id);
     // One that is just starting is no node of the cluster yet.
     if (world.isRunning(hostOf(id))) world.crashHost(hostOf(id), { kind: 'process' });
     this.#later(downMs, () => this.#start(id));
+  }
+
+  /** As somebody who wants to start it anew: it hands over what it is, closes and ends. */
+  #stop(id: string, downMs: number): void {
+    const { cluster } = this.#sim;
+    if (cluster.node(id) === undefined || this.#stopping.has(id)) return;
+    this.#note(`${id} is stopped`);
+    this.#stopping.add(id);
+    void cluster.stopNode(id).then(() => {
+      if (this.#stopping.has(id)) this.kill(id, this.#over ? 0 : downMs);
+    });
+  }
+
+  /** One at a time, and at the end none. */
+  #drain(id: string, lastsMs: number): void {
+    if (this.#drained !== undefined) return;
+    this.#drained = id;
+    this.#note(`${id} is drained`);
+    this.#setDraining(id, true);
+    this.#later(lastsMs, () => {
+      this.#note(`${id} is not drained any more`);
+      this.#setDraining(id, false);
+    });
+  }
+
+  #setDraining(id: string, draining: boolean): void {
+    const again = (): void => {
+      this.#sim.world.time.after(START_RETRY_MS, 'nemesis', () => {
+        if (!draining || !this.#over) this.#setDraining(id, draining);
+      });
+    };
+    const [node] = this.#sim.nodes();
+    const isSo = ({ nodes }: Catalog): boolean =>
+      (nodes.find((each) => each.id === id)?.draining === true) === draining;
+    if (node === undefined) return again();
+    const change = { kind: 'setDraining', id: id as NodeId, draining } as const;
+    proposeUntilChosen(node.catalog, (catalog) => (isSo(catalog) ? undefined : change), 5_000).then(
+      () => {
+        if (!draining) this.#drained = undefined;
+      },
+      () => {
+        // What could not be undone is undone in the end; what could not be begun need not be.
+        if (!draining) again();
+      },
+    );
   }
 
   /** False: it may not now. */
@@ -283,6 +341,7 @@ export class Nemesis {
     if (!this.#o.mayLosePower(id)) return false;
     this.#note(`${id} loses its power`);
     this.#starting.delete(id);
+    this.#stopping.delete(id);
     this.#sim.crash(id, { kind: 'power', anyKvOrder: this.#random.chance(0.3) });
     this.#later(downMs, () => this.#start(id));
     return true;
@@ -344,7 +403,7 @@ export class Nemesis {
   /** Starts it unless it runs, again and again. */
   #start(id: string): void {
     const { world, cluster } = this.#sim;
-    if (cluster.node(id) !== undefined || this.#starting.has(id)) return;
+    if (cluster.node(id) !== undefined || this.#starting.has(id) || this.#stopping.has(id)) return;
     const attempt = ++this.#startCount;
     this.#starting.set(id, attempt);
     this.#note(`${id} starts`);

@@ -70,6 +70,8 @@ export function statusJson(status: ClusterStatus) {
       damage: node.report?.damage ?? [],
       scrub: node.report?.scrub ?? null,
       reason: node.reason ?? null,
+      draining: node.draining === true,
+      repair: node.report?.repair ?? null,
     })),
     groups: status.groups.map((group) => ({
       name: group.id,

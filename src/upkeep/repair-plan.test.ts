@@ -1,0 +1,181 @@
+import { describe, expect, it } from 'vitest';
+import { placementOf } from '../blocks/placement.ts';
+import { applyChange, firstCatalog } from '../catalog/document.ts';
+import type { Catalog, CatalogNode, Pool } from '../catalog/types.ts';
+import type { BlockId, HistoryId, NodeId } from '../ids.ts';
+import { planCopies, wantedHolders, whomToAsk } from './repair-plan.ts';
+import type { HeldBlock, NodeView, RepairView } from './repair-plan.ts';
+
+function catalogOf(count: number, copies: number): Catalog {
+  const nodes = Array.from({ length: count }, (_, index): CatalogNode => ({
+    id: `n${index + 1}` as NodeId,
+    storeId: `${index + 1}`.padStart(16, '0'),
+    address: `127.0.0.1:${7401 + index}`,
+    weight: 100,
+    host: `h${index + 1}`,
+    rack: 'rack',
+    zone: 'zone',
+  }));
+  return firstCatalog({ clusterId: 'ab'.repeat(16), historyId: '1'.repeat(16) as HistoryId, nodes, copies });
+}
+
+const blocks: readonly HeldBlock[] = Array.from({ length: 200 }, (_, index) => ({
+  id: new Uint8Array(32).fill(index) as BlockId,
+  lengthBytes: 1_000 + index,
+  generation: 0,
+}));
+
+/** All that is held where, and what each node would do about it. */
+class Bench {
+  catalog: Catalog;
+  readonly held = new Map<number, Set<NodeId>>();
+  readonly views = new Map<NodeId, NodeView>();
+  readonly settled = new Set<NodeId>();
+
+  constructor(count: number, copies: number) {
+    this.catalog = catalogOf(count, copies);
+    blocks.forEach((block, index) => this.held.set(index, new Set(this.#order(block.id).slice(0, copies))));
+  }
+
+  get pool(): Pool {
+    return this.catalog.pools[0]!;
+  }
+  #order(id: BlockId): readonly NodeId[] {
+    return placementOf(this.catalog, this.pool, id);
+  }
+  drain(id: string): void {
+    this.catalog = applyChange(this.catalog, { kind: 'setDraining', id: id as NodeId, draining: true });
+  }
+  view(self: NodeId): RepairView {
+    return {
+      self,
+      catalog: this.catalog,
+      pool: this.pool,
+      viewOf: (node) => this.views.get(node) ?? 'up',
+      isSettled: (node) => this.settled.has(node),
+    };
+  }
+  plan(self: NodeId) {
+    const own = blocks.map((_, index) => index).filter((index) => this.held.get(index)?.has(self));
+    const up = (index: number) =>
+      new Set([...this.held.get(index)!].filter((node) => (this.views.get(node) ?? 'up') === 'up'));
+    return planCopies(
+      this.view(self),
+      own.map((index) => blocks[index]!),
+      (index) => up(own[index]!),
+    );
+  }
+  /** Everyone that is up does what it plans. How many copies that were, by target. */
+  round(): Map<NodeId, number> {
+    const made = new Map<NodeId, number>();
+    for (const { id } of this.catalog.nodes) {
+      if ((this.views.get(id) ?? 'up') !== 'up') continue;
+      for (const { to, id: block } of this.plan(id).work) {
+        this.held.get(blocks.findIndex((each) => each.id === block))!.add(to);
+        made.set(to, (made.get(to) ?? 0) + 1);
+      }
+    }
+    return made;
+  }
+  missing(): number {
+    return blocks.filter((block, index) =>
+      wantedHolders(this.view('n1' as NodeId), block.id).some((node) => !this.held.get(index)!.has(node)),
+    ).length;
+  }
+}
+
+const id = (number: number) => `n${number}` as NodeId;
+const sum = (made: Map<NodeId, number>) => [...made.values()].reduce((a, b) => a + b, 0);
+
+describe('planning copies', () => {
+  it('wants nothing while everything is where it belongs', () => {
+    const b = new Bench(5, 3);
+    expect(b.missing()).toBe(0);
+    for (let number = 1; number <= 5; number++) {
+      expect(b.plan(id(number))).toEqual({ work: [], owed: [], missingCount: 0, missingBytes: 0 });
+    }
+  });
+
+  it('empties a drained node in one round: each of its blocks is copied once, by many, to many', () => {
+    const b = new Bench(6, 3);
+    const onDrained = [...b.held.values()].filter((nodes) => nodes.has(id(2))).length;
+    b.drain('n2');
+    expect(b.plan(id(2)).missingCount).toBe(onDrained);
+    const sources = [1, 3, 4, 5, 6].filter((number) => b.plan(id(number)).work.length > 0);
+    expect(sources.length).toBeGreaterThan(3);
+    // Others hold each block, too: the drained node itself has nothing to send.
+    expect(b.plan(id(2)).work).toEqual([]);
+    const made = b.round();
+    expect(sum(made)).toBe(onDrained);
+    expect(made.size).toBeGreaterThan(3);
+    expect(made.has(id(2))).toBe(false);
+    expect([b.missing(), b.plan(id(2)).missingCount, sum(b.round())]).toEqual([0, 0, 0]);
+  });
+
+  it('lets a drained node send what it alone has, and what those before it leave undone', () => {
+    const alone = new Bench(3, 1);
+    alone.drain('n2');
+    const { work, missingCount } = alone.plan(id(2));
+    expect(work.length).toBe(missingCount);
+    expect(work.length).toBeGreaterThan(0);
+    const left = new Bench(3, 2);
+    left.drain('n2');
+    left.settled.add(id(1)).add(id(3));
+    expect(left.plan(id(2)).work.length).toBe(left.plan(id(2)).missingCount);
+  });
+
+  it('fills a new node with its share, and moves nothing else', () => {
+    const b = new Bench(4, 2);
+    const fresh = { ...b.catalog.nodes[0]!, id: id(9), storeId: '9'.repeat(16), address: 'h:1', host: 'h9' };
+    b.catalog = applyChange(b.catalog, { kind: 'putNode', node: fresh });
+    const made = b.round();
+    expect([...made.keys()]).toEqual(['n9']);
+    expect(b.missing()).toBe(0);
+  });
+
+  it('makes the copies of a removed node again from the others', () => {
+    const b = new Bench(5, 2);
+    const { groups } = b.catalog;
+    b.catalog = applyChange(
+      { ...b.catalog, groups: groups.map((g) => ({ ...g, learners: [] })) },
+      { kind: 'removeNode', id: id(5) },
+    );
+    for (const nodes of b.held.values()) nodes.delete(id(5));
+    b.round();
+    expect(b.missing()).toBe(0);
+    expect([...b.held.values()].every((nodes) => nodes.size >= 2)).toBe(true);
+  });
+
+  it('waits for a node that is away, and replaces one that is gone', () => {
+    const b = new Bench(5, 3);
+    for (const nodes of b.held.values()) nodes.delete(id(5));
+    b.views.set(id(5), 'away');
+    const plans = [1, 2, 3, 4].map((number) => b.plan(id(number)));
+    expect(plans.flatMap((plan) => plan.work)).toEqual([]);
+    expect(new Set(plans.flatMap((plan) => plan.owed).map((owed) => owed.to))).toEqual(new Set([id(5)]));
+    b.views.set(id(5), 'gone');
+    b.round();
+    expect([...b.held.values()].every((nodes) => nodes.size >= 3)).toBe(true);
+  });
+
+  it('does not wait where one copy is left, and does these first', () => {
+    const b = new Bench(4, 3);
+    b.views.set(id(4), 'away').set(id(3), 'away');
+    const single = [...b.held.entries()].filter(
+      ([, nodes]) => nodes.has(id(3)) && nodes.has(id(4)) && nodes.has(id(1)),
+    );
+    for (const [, nodes] of b.held) for (const down of [id(3), id(4)]) nodes.delete(down);
+    for (const [, nodes] of single) nodes.delete(id(2));
+    const { work } = b.plan(id(1));
+    expect(work.filter((task) => task.copies === 1).length).toBe(single.length);
+    expect(work.map((task) => task.copies)).toEqual([...work.map((task) => task.copies)].sort());
+    expect(work.every((task) => task.to === id(2))).toBe(true);
+  });
+
+  it('passes over full nodes, and asks nobody who is away', () => {
+    const b = new Bench(4, 2);
+    b.views.set(id(2), 'full').set(id(3), 'away');
+    expect([...whomToAsk(b.view(id(1)), blocks).keys()]).toEqual(['n4']);
+    expect(wantedHolders(b.view(id(1)), blocks[0]!.id)).not.toContain(id(2));
+  });
+});
