@@ -15,7 +15,7 @@ async function working(seed: number, nodes: number) {
   const client = await sim.client();
   const fs = await sim.connect();
   const { clock } = sim.world.envOf(hostOf(sim.latestClient));
-  const work = new Workload(fs, clock, sim.world.random.fork('workload'), 'f');
+  const work = new Workload(fs, clock, sim.world.random.fork('workload'), { prefix: 'f' });
   await sim.world.run(1_500);
   return { sim, client, work };
 }
