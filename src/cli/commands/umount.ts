@@ -29,6 +29,7 @@ export async function umount(directory: string, options: { force?: boolean }): P
     throw new UsageError(`${path} is not a mount of tatamifs`, { remedy: 'See `grep tatamifs /proc/mounts`.' });
   }
   const record = await registeredMount(path);
+  const wasAlive = record !== undefined && (await isAlive(record));
   const stopped = record !== undefined && (await isStopped(record));
   if (stopped && options.force !== true) throw stoppedError(path, record);
   const gentle = stopped ? undefined : await runUnmount(path, 'plain', UMOUNT_TIMEOUT_MS);
@@ -48,7 +49,11 @@ export async function umount(directory: string, options: { force?: boolean }): P
   const deadline = performance.now() + GONE_TIMEOUT_MS;
   while ((await isMounted(path)) && performance.now() < deadline) await sleep(20);
   if (stopped) throw stoppedError(path, record);
-  if (record !== undefined) await waitForEnd(path, record);
+  if (wasAlive) await waitForEnd(path, record);
+  else if (record !== undefined) {
+    await forgetMount(path);
+    note(`its process (pid ${record.pid}) had ended before: what was not closed or fsynced then is lost`);
+  }
   print(`unmounted ${path}`);
 }
 
