@@ -76,6 +76,7 @@ export default defineConfig(
         URL: 'readonly',
         setTimeout: 'readonly',
         AbortController: 'readonly',
+        AbortSignal: 'readonly',
       },
     },
   },

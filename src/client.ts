@@ -4,80 +4,36 @@
  */
 import { createBlockClient } from './blocks/block-client.ts';
 import type { BlockClient } from './blocks/types.ts';
-import { fetchCatalog } from './catalog/fetch.ts';
-import { CatalogReplica } from './catalog/replica.ts';
-import type { ClusterKey } from './cluster-key.ts';
-import type { Env } from './env.ts';
+import { connectCatalog } from './catalog/connect.ts';
+import type { CatalogClient, ConnectClusterOptions as ConnectCatalogOptions } from './catalog/connect.ts';
 import { UsageError } from './errors.ts';
 import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS, OP_TIMEOUT_MS, SESSION_LEASE_MS, STEP_FRACTION } from './limits.ts';
-import { SILENT_LOGGER, sentences } from './log.ts';
-import type { Logger } from './log.ts';
+import { SILENT_LOGGER } from './log.ts';
 import { connectMeta } from './meta/meta-client.ts';
 import type { RemoteMetaClient } from './meta/meta-client.ts';
-import { createNetwork } from './net/network.ts';
-import type { Network } from './net/types.ts';
 import { rawSpace } from './upkeep/raw-space.ts';
 import { collectStatus } from './upkeep/status.ts';
 import { FileSystem } from './vfs/api.ts';
 import type { VfsLimits } from './vfs/options.ts';
 import { Vfs } from './vfs/vfs.ts';
 
-export interface ConnectClusterOptions {
-  readonly env: Env;
-  /** Addresses of some nodes; one that answers is enough. */
-  readonly seeds: readonly string[];
-  readonly key: ClusterKey;
-  /** What `tatami status` shows for this client. */
-  readonly label: string;
-  readonly log?: Logger;
+export { connectCatalog } from './catalog/connect.ts';
+export type { CatalogClient } from './catalog/connect.ts';
+
+export interface ConnectClusterOptions extends ConnectCatalogOptions {
   /** False: blocks of nodes on this machine are read through them, as those of others are. Default true. */
   readonly localReads?: boolean;
   /** Deadline of one operation; default OP_TIMEOUT_MS. */
   readonly timeoutMs?: number;
 }
 
-export interface ClusterClient {
-  readonly network: Network;
-  readonly catalog: CatalogReplica;
+export interface ClusterClient extends CatalogClient {
   readonly meta: RemoteMetaClient;
   readonly blocks: BlockClient;
   /** A POSIX view for a kernel binding. Closed by whoever opened it, before the client. */
   openVfs(limits?: Partial<VfsLimits>): Vfs;
   /** A view with the manners of node:fs/promises, as the given user. */
   openFileSystem(user: { readonly uid: number; readonly gid: number }, afterClose?: () => Promise<void>): FileSystem;
-  close(): Promise<void>;
-}
-
-/** Network and catalog alone: enough to ask how the nodes are, also while no metadata is served. */
-export interface CatalogClient {
-  readonly network: Network;
-  readonly catalog: CatalogReplica;
-  close(): Promise<void>;
-}
-
-/** As {@link connectCluster}, without metadata and blocks. */
-export async function connectCatalog(options: ConnectClusterOptions): Promise<CatalogClient> {
-  // While every node is down a call waits on timers only: the program must not end before its answer.
-  const release = options.env.hold?.() ?? (() => undefined);
-  const { env, key, label, log = SILENT_LOGGER } = options;
-  try {
-    const initial = await fetchCatalog(env, key, options.seeds, label, log);
-    const network = createNetwork({
-      env,
-      identity: { kind: 'client', clusterId: key.clusterId, label },
-      key: key.secret,
-      log: (level, message, facts) => log[level](facts ?? {}, message),
-    });
-    const catalog = new CatalogReplica({ env, network, initial, log: sentences(log, 'debug') });
-    network.setNews(
-      () => ({ catalogEpoch: catalog.current().epoch, fullPermille: 0, gcGeneration: 0 }),
-      (news, _from, channel) => catalog.heard(news, channel),
-    );
-    return { network, catalog, close: () => network.close().finally(release) };
-  } catch (error) {
-    release();
-    throw error;
-  }
 }
 
 /** Connects to a cluster; rejects if no seed answers (UnavailableError) or the key is wrong (AuthError). */
@@ -93,11 +49,12 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
     const meta = await connectMeta({ env, network, catalog, log, label, timeoutMs, leaseMs });
     const openVfs = (wanted: Partial<VfsLimits> = {}) => {
       const limits = { timeoutMs: opTimeoutMs, ...wanted };
-      return new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(network, catalog) });
+      return new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(base) });
     };
     return {
       network,
       catalog,
+      clock: base.clock,
       meta,
       blocks,
       openVfs,
@@ -123,7 +80,7 @@ function checkTimeoutMs(timeoutMs: number): number {
 }
 
 /** Raw bytes over all nodes that answer. */
-async function clusterSpace(network: Network, catalog: CatalogReplica) {
-  const { nodes } = await collectStatus(network, catalog);
+async function clusterSpace(client: CatalogClient) {
+  const { nodes } = await collectStatus(client);
   return rawSpace(nodes.map(({ report }) => report).filter((report) => report !== undefined));
 }

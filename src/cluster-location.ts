@@ -55,10 +55,10 @@ export function parseClusterFile(text: string, where: string): ClusterFile {
 /**
  * The addresses and the key of the cluster at `location`.
  *
- * @throws UsageError if there is no cluster or no key, or no address is given; FormatError if a file is damaged or newer.
+ * @throws UsageError if there is no cluster or no key, others can read the key, or no address is given; FormatError if a file is damaged or newer.
  */
 export async function locateCluster(
-  disk: Pick<Disk, 'exists' | 'readFile'>,
+  disk: Pick<Disk, 'exists' | 'readFile' | 'permissions'>,
   location: ClusterLocation,
 ): Promise<{ readonly seeds: readonly string[]; readonly key: ClusterKey }> {
   if ('connect' in location) {
@@ -75,7 +75,7 @@ export async function locateCluster(
   return { seeds: file.nodes.map((node) => node.address), key: await readKey(disk, `${location.data}/${KEY_FILE}`) };
 }
 
-async function readKey(disk: Pick<Disk, 'readFile'>, path: string): Promise<ClusterKey> {
+async function readKey(disk: Pick<Disk, 'readFile' | 'permissions'>, path: string): Promise<ClusterKey> {
   let bytes: Uint8Array;
   try {
     bytes = await disk.readFile(path);
@@ -85,5 +85,9 @@ async function readKey(disk: Pick<Disk, 'readFile'>, path: string): Promise<Clus
       remedy: 'Give the path of the cluster key; `tatami init` and `tatami up` make it.',
     });
   }
-  return parseClusterKey(new TextDecoder().decode(bytes), path);
+  const key = parseClusterKey(new TextDecoder().decode(bytes), path);
+  if ((((await disk.permissions?.(path)) ?? 0) & 0o077) !== 0) {
+    throw new UsageError(`the key file ${path} can be read by other users`, { remedy: `Run: chmod 600 ${path}` });
+  }
+  return key;
 }

@@ -3,7 +3,8 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
+import { hostname, networkInterfaces } from 'node:os';
+import { labelOf } from './client-label.ts';
 import type { Clock, Env, Random, Timer, Transport } from './env.ts';
 import { NodeDisk } from './env-node/disk.ts';
 import { CancelledError, StateError } from './errors.ts';
@@ -49,6 +50,11 @@ function isOwnHost(host: string): boolean {
     ownAddresses = { at: now, hosts: new Set(interfaces.map(({ address }) => address)) };
   }
   return ownAddresses.hosts.has(host);
+}
+
+/** What `tatami status` shows of this process. */
+export function processLabel(name: string): string {
+  return labelOf(name, hostname(), process.pid);
 }
 
 /** See Env.hold. */

@@ -39,6 +39,11 @@ export interface Clock {
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** Milliseconds since the Unix epoch, whole. As {@link Clock.wallNs}: only to be shown. */
+export function wallMs(clock: Pick<Clock, 'wallNs'>): number {
+  return Number(clock.wallNs() / 1_000_000n);
+}
+
 export interface Random {
   /** `length` bytes fit for keys and nonces (in simulation: from the seed). */
   bytes(length: number): Uint8Array;
@@ -62,6 +67,8 @@ export interface Disk {
   /** Names in the directory, sorted by code unit. */
   readdir(path: string): Promise<string[]>;
   exists(path: string): Promise<boolean>;
+  /** Permission bits of a file. Absent where files have none. */
+  permissions?(path: string): Promise<number>;
   /** Makes all missing directories. */
   mkdir(path: string): Promise<void>;
   unlink(path: string): Promise<void>;

@@ -10,15 +10,17 @@
  *
  * @packageDocumentation
  */
-import { connectCluster } from './client.ts';
+import { connectCatalog, connectCluster } from './client.ts';
+import { clusterEvents, type ClusterEvent } from './cluster-events.ts';
 import { locateCluster, type ClusterLocation } from './cluster-location.ts';
-import { createNodeEnv } from './env-node.ts';
+import { createNodeEnv, processLabel } from './env-node.ts';
 import type { Logger } from './log.ts';
 import { createNodeTransport } from './net/transport-node.ts';
 import type { FileSystem } from './vfs/api.ts';
 
 export * from './errors.ts';
 export type { Logger } from './log.ts';
+export type { ClusterEvent, EventKind } from './cluster-events.ts';
 export type { ClusterLocation } from './cluster-location.ts';
 export { BigIntStats, Directory, Dirent, FileHandle, FileSystem, Stats } from './vfs/api.ts';
 export type {
@@ -41,7 +43,7 @@ export type ConnectOptions = ClusterLocation & {
   readonly uid?: number;
   /** The same for the group. Default: this process's. */
   readonly gid?: number;
-  /** What `tatami status` shows for this program. Default: `program`. */
+  /** What `tatami status` shows for this program, beside its host and pid. Default: `program`. */
   readonly label?: string;
   /** False: blocks of nodes on this machine are not read from their files but through the nodes. Default: true. */
   readonly localReads?: boolean;
@@ -68,7 +70,7 @@ export async function connect(options: ConnectOptions): Promise<FileSystem> {
     env,
     seeds,
     key,
-    label: options.label ?? 'program',
+    label: processLabel(options.label ?? 'program'),
     ...(options.log === undefined ? {} : { log: options.log }),
     ...(options.localReads === undefined ? {} : { localReads: options.localReads }),
     ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
@@ -76,4 +78,41 @@ export async function connect(options: ConnectOptions): Promise<FileSystem> {
   const uid = options.uid ?? process.getuid?.() ?? 0;
   const gid = options.gid ?? process.getgid?.() ?? 0;
   return client.openFileSystem({ uid, gid }, () => client.close());
+}
+
+/** Which events of which cluster {@link events} gives. */
+export type EventsOptions = ClusterLocation & {
+  /** What happened from then on comes first. Default: only what happens from now on; all that is known without `follow`. */
+  readonly since?: Date;
+  /** Goes on with what happens, until the signal fires or the loop is left. Default: true. */
+  readonly follow?: boolean;
+  /** Ends the loop, without an error. */
+  readonly signal?: AbortSignal;
+  /** What `tatami status` shows for this program, beside its host and pid. Default: `events`. */
+  readonly label?: string;
+};
+
+/**
+ * What happens in a cluster: nodes going up and down, promotions, appointments, voters, damage found.
+ *
+ * ```ts
+ * for await (const event of events({ data: './tatami-data', signal })) console.log(event.at, event.text);
+ * ```
+ *
+ * Each event comes once, whichever nodes saw it, and none is lost or repeated while nodes fail and come back: each node keeps
+ * the latest 4096 on disk. It needs no metadata to be served. The connection lasts as long as the loop.
+ *
+ * @throws UsageError, FormatError for unusable options or files; AuthError for a wrong key; UnavailableError when no
+ * node answers at the start.
+ */
+export async function* events(options: EventsOptions): AsyncGenerator<ClusterEvent, void, undefined> {
+  const { seeds, key } = await locateCluster(createNodeEnv().disk, options);
+  const env = createNodeEnv({ transport: createNodeTransport({ tlsKey: key.secret }) });
+  const client = await connectCatalog({ env, seeds, key, label: processLabel(options.label ?? 'events') });
+  const { since, follow = true, signal = new AbortController().signal } = options;
+  try {
+    yield* clusterEvents(client, { since, follow, signal });
+  } finally {
+    await client.close();
+  }
 }

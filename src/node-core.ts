@@ -19,6 +19,8 @@ import { handleProbes, watchMembers } from './net/membership/driver.ts';
 import { createNetwork } from './net/network.ts';
 import type { Network, News } from './net/types.ts';
 import type { NodeDirectory, NodeIdentity } from './node-directory.ts';
+import { EventLog } from './upkeep/events/event-log.ts';
+import { EventRecorder } from './upkeep/events/recorder.ts';
 import { handleMembership } from './upkeep/membership.ts';
 import type { NodeReport } from './upkeep/status.ts';
 
@@ -85,6 +87,8 @@ export interface NodeCore {
   readonly identity: NodeIdentity;
   readonly network: Network;
   readonly catalog: CatalogReplica;
+  /** Writes down what happens; ends with the network. */
+  readonly recorder: EventRecorder;
   /** Where it will listen. */
   readonly listen: string;
   readonly startedMs: number;
@@ -106,6 +110,8 @@ export async function openCore(options: NodeCoreOptions, closers: Closers): Prom
     throw new UsageError(`node ${nodeId} has no address yet`, { remedy: 'Give one with --listen HOST:PORT.' });
   }
   const votes = await directory.openVotes(identity);
+  const history = await EventLog.open({ disk: env.disk, random: env.random, path: directory.eventsPath, log });
+  closers.add(() => history.close());
   const network = createNetwork({
     env,
     identity: { kind: 'node', nodeId, clusterId, label: `node ${nodeId}` },
@@ -121,6 +127,7 @@ export async function openCore(options: NodeCoreOptions, closers: Closers): Prom
     log: sentences(log),
   });
   closers.add(() => catalog.close());
+  const recorder = new EventRecorder({ env, network, catalog, self: nodeId, history });
   const removed = new Promise<Error>((resolve) => {
     closers.add(() => Promise.resolve(unsubscribe()));
     const unsubscribe = catalog.subscribe((next) => {
@@ -128,7 +135,7 @@ export async function openCore(options: NodeCoreOptions, closers: Closers): Prom
       if (error !== undefined) resolve(error);
     });
   });
-  return { identity, network, catalog, listen, startedMs: env.clock.monotonicMs(), removed };
+  return { identity, network, catalog, recorder, listen, startedMs: env.clock.monotonicMs(), removed };
 }
 
 /** News, ping and status; then listens and enters the catalog. The address it listens at. */

@@ -5,6 +5,7 @@
  * node.json      identity of this store (below), written once
  * catalog.json   the newest catalog this node has seen
  * votes.json     what it has promised as a voter on the catalog (R11)
+ * events.jsonl   what happened, as far as this node knows
  * blocks/        packs and their index
  * handoff/       copies still owed to other nodes
  * meta/GROUP/    log and table of each group
@@ -52,6 +53,10 @@ export class NodeDirectory {
     return `${this.path}/handoff`;
   }
 
+  /** What happened, for `tatami events`. */
+  get eventsPath(): string {
+    return `${this.path}/events.jsonl`;
+  }
   groupPath(group: GroupId): string {
     return `${this.path}/meta/${group}`;
   }

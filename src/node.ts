@@ -72,8 +72,11 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   const engine = new CountingEngine(packs);
   const handoff = await env.disk.openKv(directory.handoffPath);
   closers.add(() => handoff.close());
-  const scrub = packs.scrub;
-  const blocks = await BlockService.open({ self: nodeId, engine, network, catalog, env, kv: handoff, log, scrub });
+  const { scrub } = packs;
+  const onDamage = ({ pool, id, foundAtNs, healed }: DamageRecord): void =>
+    core.recorder.damage({ pool, block: blockIdToHex(id), foundAtMs: Number(foundAtNs / 1_000_000n), healed });
+  const parts = { self: nodeId, engine, network, catalog, env, kv: handoff, log, scrub, onDamage };
+  const blocks = await BlockService.open(parts);
   closers.add(() => blocks.close());
   const { rules } = options;
   const meta = await MetaService.open({

@@ -21,6 +21,7 @@ import { MemoryDisk, MemoryNetwork, createMemoryEnv } from './env-memory.ts';
 import { mortalEnv } from './env-memory/mortal.ts';
 import type { Life } from './env-memory/mortal.ts';
 import { createNodeEnv, holdProcess } from './env-node.ts';
+import { wallMs } from './env.ts';
 import type { Env } from './env.ts';
 import { StateError } from './errors.ts';
 import type { HistoryId, NodeId } from './ids.ts';
@@ -150,6 +151,7 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
   const initial = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(first.random.bytes(8)).toString('hex') as HistoryId,
+    atMs: wallMs(first.clock),
     nodes,
     ...(options.copies === undefined ? {} : { copies: options.copies }),
     ...(options.blockSizeBytes === undefined ? {} : { blockSizeBytes: options.blockSizeBytes }),

@@ -82,6 +82,8 @@ export interface BlockServiceOptions {
   /** The store under `engine`, if it can be scrubbed. */
   readonly scrub?: ScrubTarget;
   readonly log: BlockLog;
+  /** Told of each copy that is found to be damaged, and again when it is healed. */
+  readonly onDamage?: (record: DamageRecord) => void;
 }
 
 export class BlockService {

@@ -42,6 +42,8 @@ export interface DamageHealerOptions {
   readonly clock: Clock;
   readonly self: NodeId;
   readonly log: BlockLog;
+  /** Told of each copy that is found to be damaged, and again when it is healed. */
+  readonly onDamage?: (record: DamageRecord) => void;
 }
 
 export class DamageHealer {
@@ -146,6 +148,7 @@ export class DamageHealer {
       if (record !== known) {
         log.warn({ block: key, foundBy }, 'a block on this disk is damaged; fetching it from another node');
         await damage.put(record);
+        this.#options.onDamage?.(record);
       }
       await engine.markDamaged(pool, id);
     }
@@ -175,7 +178,9 @@ export class DamageHealer {
 
   async #healed(record: DamageRecord): Promise<void> {
     const { damage, clock } = this.#options;
-    await damage.put({ ...record, healed: true, healedAtNs: clock.wallNs() });
+    const healed = { ...record, healed: true, healedAtNs: clock.wallNs() };
+    await damage.put(healed);
+    this.#options.onDamage?.(healed);
   }
 
   async #look(pool: PoolId, id: BlockId): Promise<'intact' | 'damaged' | 'absent'> {

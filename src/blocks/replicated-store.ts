@@ -26,7 +26,7 @@ const DELETE_MESSAGES_AT_ONCE = 2;
 
 /** Where the cluster is, and how this program is shown there. */
 export type ReplicatedConnectOptions = ClusterLocation & {
-  /** What `tatami status` shows for this program. Default: `block store`. */
+  /** What `tatami status` shows for this program, beside its host and pid. Default: `block store`. */
   readonly label?: string;
   /** Where the connection reports what no caller can be told. Default: nowhere. */
   readonly log?: Logger;
@@ -76,14 +76,14 @@ export class ReplicatedStore implements BlockStore {
    */
   static async connect(options: ReplicatedConnectOptions, pool: string | number = 'library'): Promise<ReplicatedStore> {
     // Not before it is wanted: the other stores need neither sockets nor the real world.
-    const [{ createNodeEnv }, { createNodeTransport }, { connectBlocks }] = await Promise.all([
+    const [{ createNodeEnv, processLabel }, { createNodeTransport }, { connectBlocks }] = await Promise.all([
       import('../env-node.ts'),
       import('../net/transport-node.ts'),
       import('./block-connection.ts'),
     ]);
     const { seeds, key } = await locateCluster(createNodeEnv().disk, options);
     const env = createNodeEnv({ transport: createNodeTransport({ tlsKey: key.secret }) });
-    const { label = 'block store', log, timeoutMs } = options;
+    const { log, timeoutMs } = options;
     if (timeoutMs !== undefined && !(timeoutMs >= OP_TIMEOUT_MIN_MS && timeoutMs <= OP_TIMEOUT_MAX_MS)) {
       throw new UsageError(`timeoutMs is from ${OP_TIMEOUT_MIN_MS} to ${OP_TIMEOUT_MAX_MS}, not ${timeoutMs}`);
     }
@@ -91,7 +91,7 @@ export class ReplicatedStore implements BlockStore {
       env,
       seeds,
       key,
-      label,
+      label: processLabel(options.label ?? 'block store'),
       ...(log === undefined ? {} : { log }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     });

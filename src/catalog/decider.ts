@@ -2,6 +2,7 @@
  * A voter that decides: takes changes one after the other, compares each with the newest catalog (compare-and-set), and
  * has it chosen by Paxos. Whatever others left half done is finished first, and then the change is compared again.
  */
+import { wallMs } from '../env.ts';
 import type { Env } from '../env.ts';
 import { ConflictError, InvariantError, NotPrimaryError, StaleEpochError, UnavailableError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
@@ -56,7 +57,9 @@ export class Decider {
       for (let defeats = 0; ;) {
         const current = this.#o.current();
         if (this.#isOver(current, wanted)) return current;
-        const value = { proposal: wanted.proposal, catalog: applyChange(current, wanted.change, wanted.proposal) };
+        const { change, proposal } = wanted;
+        const atMs = wallMs(this.#o.env.clock);
+        const value = { proposal, catalog: applyChange(current, change, proposal, atMs) };
         const outcome = await this.#try(current, value, deadlineMs);
         if (outcome.kind === 'chosen' && outcome.value.proposal === wanted.proposal) {
           this.#o.log(`catalog ${outcome.value.catalog.epoch}: ${describeChange(wanted.change)}`);

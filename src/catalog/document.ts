@@ -4,6 +4,7 @@
 import { ConflictError, FormatError, StateError, UsageError } from '../errors.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
+import { factsOf, withSince } from './history.ts';
 import { dataNodes, defaultMinReplicas, putNode, removeNode, replaceNode, setDraining } from './membership.ts';
 import { checkRelations, parseCatalog } from './schema.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
@@ -35,6 +36,8 @@ export interface FirstCatalog {
   readonly blockSizeBytes?: number;
   /** Who owns the root directory. Default: root. */
   readonly rootOwner?: RootOwner;
+  /** When it is made, by the wall clock. */
+  readonly atMs?: number;
 }
 
 /** Epoch 1 of a new cluster: one filesystem pool, one library pool, one group that serves one tablet. */
@@ -71,6 +74,7 @@ export function firstCatalog(first: FirstCatalog): Catalog {
         learners: others.map((node) => node.id),
         lastActivated: { epoch: 1 as Epoch, members },
         minReplicas: defaultMinReplicas(dataNodes(first).length),
+        ...(first.atMs === undefined ? {} : { since: { primaryMs: first.atMs, secondaryMs: first.atMs } }),
       },
     ],
     tablets: [{ firstIno: 1 as Ino, group: FIRST_GROUP_ID }],
@@ -79,20 +83,25 @@ export function firstCatalog(first: FirstCatalog): Catalog {
 }
 
 /**
- * The catalog after `change`, with the next epoch. Pure.
+ * The catalog after `change`, with the next epoch. Pure. `atMs`: when it is decided, for people.
  *
  * @throws ConflictError if the change was made for another state (compare-and-set lost).
  * @throws UsageError, FormatError if the result would not be a usable catalog.
  */
-export function applyChange(catalog: Catalog, change: CatalogChange, proposal?: string): Catalog {
+export function applyChange(catalog: Catalog, change: CatalogChange, proposal?: string, atMs?: number): Catalog {
   const epoch = (catalog.epoch + 1) as Epoch;
   const { recent = [] } = catalog;
-  const next: Catalog = {
+  const changed: Catalog = {
     ...catalog,
     ...changedParts(catalog, change, epoch),
     formatVersion: CATALOG_FORMAT_VERSION,
     epoch,
-    recent: proposal === undefined ? recent : [...recent.slice(1 - RECENT_MAX_COUNT), { epoch, proposal }],
+  };
+  const dated = atMs === undefined ? {} : { atMs, facts: factsOf(catalog, changed) };
+  const next: Catalog = {
+    ...changed,
+    ...(atMs === undefined ? {} : { groups: withSince(catalog.groups, changed.groups, atMs) }),
+    recent: proposal === undefined ? recent : [...recent.slice(1 - RECENT_MAX_COUNT), { epoch, proposal, ...dated }],
   };
   checkRelations(next);
   return next;

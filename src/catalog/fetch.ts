@@ -1,6 +1,6 @@
 /** How a process that has only addresses and the key comes by its first catalog. */
 import type { ClusterKey } from '../cluster-key.ts';
-import type { Env } from '../env.ts';
+import type { Env, Timer } from '../env.ts';
 import { TatamiError, UnavailableError } from '../errors.ts';
 import { ATTEMPT_TIMEOUT_MS, CONNECT_TIMEOUT_MS } from '../limits.ts';
 import type { Logger } from '../log.ts';
@@ -11,8 +11,13 @@ import type { Catalog } from './types.ts';
 
 /** Nothing was said at all. */
 const SILENT: ReadonlySet<string> = new Set(['ERR_PEER_UNREACHABLE', 'ERR_TIMEOUT']);
+/** Once one seed has answered the others get this long: many times what a healthy one takes. */
+const OTHERS_WAIT_MS = 250;
 
-/** The newest catalog of those that the seeds which answer have. Throws the first failure if none answers. */
+/**
+ * The newest catalog of those that the seeds which answer soon have; a newer one is heard of with the first message that comes
+ * from whoever has it. Throws the first failure if none answers.
+ */
 export async function fetchCatalog(
   env: Env,
   key: ClusterKey,
@@ -27,11 +32,9 @@ export async function fetchCatalog(
     log: (level, message, facts) => log[level](facts ?? {}, message),
   });
   try {
-    const results = await Promise.allSettled(seeds.map((seed) => askCatalog(network, seed)));
-    const found = results.filter((result) => result.status === 'fulfilled').map((result) => result.value);
+    const { found, failures } = await askAll(env, network, seeds);
     const newest = found.sort((a, b) => b.epoch - a.epoch)[0];
     if (newest !== undefined) return newest;
-    const failures = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown);
     // What a node said (wrong key, other cluster) tells more than that another one is down.
     const telling = failures.find(
       (error): error is TatamiError => error instanceof TatamiError && !SILENT.has(error.code),
@@ -44,6 +47,40 @@ export async function fetchCatalog(
   } finally {
     await network.close();
   }
+}
+
+/** Ends when all have answered or failed, and a little after the first answer at the latest. */
+function askAll(
+  { clock }: Pick<Env, 'clock'>,
+  network: Network,
+  seeds: readonly string[],
+): Promise<{ readonly found: Catalog[]; readonly failures: unknown[] }> {
+  return new Promise((resolve) => {
+    const found: Catalog[] = [];
+    const failures: unknown[] = [];
+    let timer: Timer | undefined;
+    const finish = (): void => {
+      timer?.cancel();
+      resolve({ found: [...found], failures });
+    };
+    const settled = (): void => {
+      if (found.length + failures.length === seeds.length) finish();
+      else if (found.length > 0) timer ??= clock.setTimer(OTHERS_WAIT_MS, finish);
+    };
+    for (const seed of seeds) {
+      askCatalog(network, seed).then(
+        (catalog) => {
+          found.push(catalog);
+          settled();
+        },
+        (error: unknown) => {
+          failures.push(error);
+          settled();
+        },
+      );
+    }
+    if (seeds.length === 0) finish();
+  });
 }
 
 async function askCatalog(network: Network, seed: string): Promise<Catalog> {

@@ -4,6 +4,7 @@
 import { z } from 'zod';
 import { FormatError, UsageError } from '../errors.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { FACTS_MAX_COUNT } from './history.ts';
 import { REMOVED_MAX_COUNT } from './membership.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 import type { Catalog, CatalogChange } from './types.ts';
@@ -59,6 +60,19 @@ const groupSchema = z.strictObject({
   minReplicas: z.union([z.literal(1), z.literal(2)]),
   handedOver: z.literal(true).optional(),
   forced: z.strictObject({ from: nodeId, historyId, epoch: count.min(1) }).optional(),
+  since: z.strictObject({ primaryMs: count.optional(), secondaryMs: count.optional() }).optional(),
+});
+
+/** For people: a version that knows more kinds is not refused for it. */
+const factSchema = z.record(
+  z.string().max(32),
+  z.union([z.string().max(255), z.number(), z.boolean(), z.array(z.string().max(255)).max(16)]),
+);
+const recentSchema = z.strictObject({
+  epoch: count,
+  proposal: z.string().regex(/^[0-9a-f]{16}$/),
+  atMs: count.optional(),
+  facts: z.array(factSchema).max(FACTS_MAX_COUNT).optional(),
 });
 
 const catalogSchema = z.strictObject({
@@ -71,7 +85,7 @@ const catalogSchema = z.strictObject({
   pools: z.array(poolSchema).max(10_000),
   groups: z.array(groupSchema).max(100_000),
   tablets: z.array(z.strictObject({ firstIno: count.min(1), group: groupId })).min(1),
-  recent: z.array(z.strictObject({ epoch: count, proposal: z.string().regex(/^[0-9a-f]{16}$/) })).optional(),
+  recent: z.array(recentSchema).optional(),
   removed: z
     .array(z.strictObject({ id: nodeId, storeId, epoch: count.min(1) }))
     .max(REMOVED_MAX_COUNT)

@@ -4,10 +4,11 @@
  */
 import type { Address } from '../env.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
+import type { CatalogFact } from './history.ts';
 
 /**
- * 2: nodes have a `kind`, and `recent`. 3: `draining`, `placedAs`, `removed`, `handedOver`, `forced`. Catalogs of earlier
- * formats are read; their next epoch is written as the present one.
+ * 2: nodes have a `kind`, and `recent`. 3: `draining`, `placedAs`, `removed`, `handedOver`, `forced`; `atMs` and `facts` in
+ * `recent`, `since` in groups. Catalogs of earlier formats are read; their next epoch is written as the present one.
  */
 export const CATALOG_FORMAT_VERSION = 3;
 
@@ -42,6 +43,10 @@ export interface ChosenProposal {
   readonly epoch: Epoch;
   /** Drawn at random by the proposer, 16 hexadecimal characters. */
   readonly proposal: string;
+  /** When it was decided, by the wall clock of the voter that decided. Absent before format 3. */
+  readonly atMs?: number;
+  /** What it changed, for `tatami events`. */
+  readonly facts?: readonly CatalogFact[];
 }
 
 export interface RootOwner {
@@ -106,6 +111,8 @@ export interface Group {
   readonly handedOver?: true;
   /** R9: how the present history began, if by an operator. */
   readonly forced?: ForcedHistory;
+  /** Since when primary and secondary are what they are, by wall clocks; for people. Absent: since before format 3. */
+  readonly since?: { readonly primaryMs?: number; readonly secondaryMs?: number };
 }
 
 export interface ForcedHistory {

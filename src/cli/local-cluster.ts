@@ -13,6 +13,7 @@ import type { CatalogNode } from '../catalog/types.ts';
 import { newClusterKey } from '../cluster-key.ts';
 import type { ClusterFile } from '../cluster-location.ts';
 import { createNodeEnv } from '../env-node.ts';
+import { wallMs } from '../env.ts';
 import type { Random } from '../env.ts';
 import { UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
@@ -73,6 +74,7 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
   const unlevelled = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,
+    atMs: wallMs(env.clock),
     nodes,
     rootOwner: thisUser(),
     ...(wish.copies === undefined ? {} : { copies: wish.copies }),

@@ -10,6 +10,7 @@ import { endQuietlyWithoutReader } from './interruption.ts';
 import { addNodeCommands } from './node-program.ts';
 import { printError } from './output.ts';
 import { count, withCluster } from './program-options.ts';
+import { parseSince } from './since.ts';
 import { tellParent } from './spawn.ts';
 
 const VERSION = (
@@ -166,6 +167,21 @@ function buildProgram(): Command {
       .option('--json', 'for scripts')
       .option('--watch', 'go on showing it'),
   ).action(async (options) => (await import('./commands/status.ts')).status(options));
+  withCluster(
+    program
+      .command('events')
+      .description('what happened: nodes up and down, promotions, appointments, voters, damage found')
+      .option('--since <when>', 'from then on: 90s, 10m, 8h, 2d ago, today, yesterday, or "2026-11-25 02:14"', (text) =>
+        parseSince(text),
+      )
+      .option('--follow', 'go on with what happens; without --since only that')
+      .option('--json', 'one object a line')
+      .option(
+        '--exec <command>',
+        'follow, and run this by the shell for each event, one at a time; the event is in TATAMI_EVENT, TATAMI_EVENT_NODE, ... and as JSON on standard input',
+      )
+      .option('--exec-timeout <seconds>', 'a command that takes longer is ended (default 60)', count(1, 86_400)),
+  ).action(async (options) => (await import('./commands/events.ts')).events(options));
   program
     .command('doctor')
     .description('what this machine lacks for tatamifs, and how to mend it')

@@ -37,6 +37,13 @@ export function rate(byteCount: number, ms: number): string {
   return `${bytes(ms > 0 ? (byteCount * 1000) / ms : 0)}/s`;
 }
 
+/** `2026-11-25 02:14:05`, by this machine's zone. */
+export function localTime(at: Date): string {
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
 /** `error: …` and, below it, what to do. */
 export function printError(error: unknown, verbose = process.env['TATAMI_DEBUG'] !== undefined): void {
   const text = error instanceof Error ? error.message : String(error);

@@ -69,6 +69,10 @@ export class NodeDisk implements Disk {
     return (await fsp.readdir(path)).sort(byCodeUnit);
   }
 
+  async permissions(path: string): Promise<number> {
+    return (await fsp.stat(path)).mode & 0o777;
+  }
+
   async exists(path: string): Promise<boolean> {
     try {
       await fsp.access(path);

@@ -7,7 +7,8 @@ import type { FrameDecoder } from './frames.ts';
 import { OPEN_LIMITS } from './frames.ts';
 import { Incoming } from './incoming.ts';
 import type { Log } from './log.ts';
-import type { MemberBoard, Rumour, Teller } from './membership/board.ts';
+import { Teller } from './membership/board.ts';
+import type { MemberBoard, Rumour } from './membership/board.ts';
 import { TIMEOUT_MAX_MS } from './messages.ts';
 import { RpcCore } from './rpc-core.ts';
 import type { RpcCounts } from './rpc-core.ts';
@@ -48,7 +49,7 @@ export class RpcChannel implements Channel {
     this.remote = options.remote;
     const { connection, board } = options;
     const remoteNode = options.remote.nodeId;
-    this.#teller = board?.teller();
+    this.#teller = board && new Teller();
     this.#core = new RpcCore(
       {
         write: (chunks) => {

@@ -122,6 +122,8 @@ export class NodeConnection implements Connection {
     if (this.#ended) return;
     this.#flush();
     this.#ended = true;
+    // What is with the system is sent without us: a peer that does not end its side must not keep this process.
+    this.#socket.once('finish', () => this.#socket.unref());
     this.#socket.end();
     // Whatever still comes is read and dropped, so that the end of the stream is seen; and a peer that never ends its
     // side does not keep the socket for ever.

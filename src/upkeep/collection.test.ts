@@ -28,7 +28,7 @@ describe('upkeep', () => {
   const check = async (repair = false) => {
     const troubles: Trouble[] = [];
     const { meta, network, catalog } = client;
-    const status = await collectStatus(network, catalog);
+    const status = await collectStatus(client);
     const onTrouble = (trouble: Trouble): void => void troubles.push(trouble);
     return { ...(await fsck({ meta, network, catalog, status, repair, onTrouble })), troubles };
   };
@@ -119,7 +119,7 @@ describe('upkeep', () => {
     for (const name of ['/a/b/one', '/a/two', '/three']) await fs.writeFile(name, filled(name.length));
     await fs.link('/a/b/one', '/a/again');
     const { meta, network, catalog } = client;
-    const status = await collectStatus(network, catalog);
+    const status = await collectStatus(client);
     const { ino } = await fs.lstat('/a');
     const { attr: below } = await meta.query<'getattr'>({ op: 'getattr', ino: Number(ino) as Ino });
     const result = await fsck({ meta, network, catalog, status, below, onTrouble: () => undefined });

@@ -3,9 +3,12 @@
  */
 import type { ScrubReport } from '../blocks/scrubber.ts';
 import type { Catalog, CatalogNode, CatalogService, Group, Pool } from '../catalog/types.ts';
+import type { Clock } from '../env.ts';
 import { TatamiError } from '../errors.ts';
 import type { GroupStatus } from '../meta/types.ts';
 import type { Network } from '../net/types.ts';
+import { askNodes } from './ask-nodes.ts';
+import type { Answer } from './ask-nodes.ts';
 import { assessHealth } from './health.ts';
 import { rawSpace } from './raw-space.ts';
 import type { RepairReport } from './repair.ts';
@@ -110,18 +113,35 @@ export interface ClusterStatus {
 /** Time for one node to say how it is; a node that needs longer is shown as down, with the reason. */
 const REPORT_TIMEOUT_MS = 2_000;
 
-export async function collectStatus(network: Network, catalogService: CatalogService): Promise<ClusterStatus> {
-  const catalog = catalogService.current();
-  const nodes = await Promise.all(catalog.nodes.map((node) => askNode(network, node)));
+/** Those that the others hold to be down are not waited for: see {@link askNodes}. */
+export async function collectStatus(client: StatusContext): Promise<ClusterStatus> {
+  const { network } = client;
+  const catalog = client.catalog.current();
+  const ids = catalog.nodes.map(({ id }) => id);
+  const answers = await askNodes(client, ids, async (node) => {
+    const reply = await network.call(node, 'node.status', {}, { timeoutMs: REPORT_TIMEOUT_MS });
+    return reply.header as NodeReport;
+  });
+  const nodes = catalog.nodes.map((node) => nodeStatus(node, answers.get(node.id)));
   return assembleStatus(catalog, nodes);
 }
 
-async function askNode(network: Network, node: CatalogNode): Promise<NodeStatus> {
-  try {
-    const reply = await network.call(node.id, 'node.status', {}, { timeoutMs: REPORT_TIMEOUT_MS });
-    return { ...node, state: 'up', report: reply.header as NodeReport };
-  } catch (error) {
-    return { ...node, state: 'down', reason: error instanceof TatamiError ? error.message : String(error) };
+export interface StatusContext {
+  readonly network: Network;
+  readonly catalog: Pick<CatalogService, 'current'>;
+  readonly clock: Clock;
+}
+
+function nodeStatus(node: CatalogNode, answer: Answer<NodeReport> | undefined): NodeStatus {
+  switch (answer?.kind) {
+    case 'answer':
+      return { ...node, state: 'up', report: answer.value };
+    case 'failed': {
+      const { error } = answer;
+      return { ...node, state: 'down', reason: error instanceof TatamiError ? error.message : String(error) };
+    }
+    default:
+      return { ...node, state: 'down', reason: 'it does not answer' };
   }
 }
 

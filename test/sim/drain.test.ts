@@ -21,7 +21,7 @@ async function working(seed: number, nodes: number) {
 }
 
 async function drained(sim: SimCluster, client: ClusterClient, id: string): Promise<void> {
-  const isDrained = async () => drainProgress(await collectStatus(client.network, client.catalog), id).drained;
+  const isDrained = async () => drainProgress(await collectStatus(client), id).drained;
   for (let round = 0; !(await sim.settle(isDrained())); round++) {
     expect(round).toBeLessThan(120);
     await sim.world.run(500);

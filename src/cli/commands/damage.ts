@@ -13,7 +13,7 @@ export async function damage(options: WhereOptions & { json?: boolean }): Promis
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami damage') });
   let status;
   try {
-    status = await collectStatus(client.network, client.catalog);
+    status = await collectStatus(client);
   } finally {
     await client.close();
   }

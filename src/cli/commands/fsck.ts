@@ -26,7 +26,7 @@ export interface FsckCommandOptions extends WhereOptions {
 
 export async function fsck(path: string, options: FsckCommandOptions): Promise<void> {
   await withFileSystem(options, 'tatami fsck', async (fs, client) => {
-    const status = await collectStatus(client.network, client.catalog);
+    const status = await collectStatus(client);
     const below = path === '/' ? undefined : await atPath(path, () => attributesOf(fs, client, path));
     const { copyCount, blockCount } = storedBlocks(status);
     const count = (of: number): string => `${of} blocks`;

@@ -7,7 +7,7 @@ import { withClient } from '../with-cluster.ts';
 export async function gc(options: WhereOptions & { dryRun?: boolean; json?: boolean }): Promise<void> {
   await withClient(options, 'tatami gc', async (client) => {
     const dryRun = options.dryRun === true;
-    const { copyCount, blockCount } = storedBlocks(await collectStatus(client.network, client.catalog));
+    const { copyCount, blockCount } = storedBlocks(await collectStatus(client));
     const blocks = (count: number) => `${count} blocks`;
     const bars = {
       mark: progress('gc: blocks in use', blockCount, blocks),

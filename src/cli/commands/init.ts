@@ -3,6 +3,7 @@ import { statfs } from 'node:fs/promises';
 import { firstCatalog } from '../../catalog/document.ts';
 import { newClusterKey } from '../../cluster-key.ts';
 import { createNodeEnv } from '../../env-node.ts';
+import { wallMs } from '../../env.ts';
 import type { HistoryId, NodeId } from '../../ids.ts';
 import { GiB } from '../../limits.ts';
 import { NodeDirectory } from '../../node-directory.ts';
@@ -35,6 +36,7 @@ export async function init(options: InitOptions): Promise<void> {
   const catalog = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,
+    atMs: wallMs(env.clock),
     nodes: [
       {
         id,

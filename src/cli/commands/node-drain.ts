@@ -29,7 +29,7 @@ export async function nodeDrain(name: string, options: DrainOptions): Promise<vo
   const where = await findCluster(options);
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami node drain') });
   try {
-    const read = () => collectStatus(client.network, client.catalog);
+    const read = () => collectStatus(client);
     const before = await read();
     if (options.undo === true) {
       await setDraining(client, id, false);

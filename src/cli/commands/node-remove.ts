@@ -26,7 +26,7 @@ export async function nodeRemove(name: string, options: RemoveOptions): Promise<
   const where = await findCluster(options);
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami node remove') });
   try {
-    const status = await collectStatus(client.network, client.catalog);
+    const status = await collectStatus(client);
     const node = status.nodes.find((each) => each.id === id);
     // Whatever else is wrong with the name, the catalog says it best.
     if (node !== undefined) await checkRemoval(where, status, node, options);

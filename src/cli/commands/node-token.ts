@@ -17,7 +17,7 @@ export async function nodeToken(options: WhereOptions): Promise<void> {
   const where = await findCluster(options);
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami node token') });
   try {
-    const addresses = bestAddresses(await collectStatus(client.network, client.catalog));
+    const addresses = bestAddresses(await collectStatus(client));
     print(formatJoinToken({ key: where.key, addresses }));
     note('whoever has this token is in the cluster: treat it like the key file');
     if (addresses.every(isLoopback)) {

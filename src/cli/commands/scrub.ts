@@ -137,7 +137,7 @@ async function wait(
     return pass === undefined ? [] : [{ node, pass }];
   });
   const interruption = listenForInterruption();
-  const before = await collectStatus(client.network, client.catalog);
+  const before = await collectStatus(client);
   const watched = new Set<string>(passes.map(({ node }) => node));
   const totalBytes = before.nodes
     .filter(({ id }) => watched.has(id))
@@ -163,7 +163,7 @@ async function wait(
 }
 
 async function tell(client: CatalogClient, options: ScrubCommandOptions, ended: readonly WatchedPass[]): Promise<void> {
-  const status = await collectStatus(client.network, client.catalog);
+  const status = await collectStatus(client);
   const since = new Map<string, number>(ended.map(({ node, summary }) => [node, summary?.startedAtMs ?? Infinity]));
   const found = damageOf(status).filter((one) => wasChangedSince(one, since.get(one.node) ?? Infinity));
   const { damage, unnamed } = await withNames(options, found);

@@ -17,7 +17,7 @@ export async function status(options: WhereOptions & { json?: boolean; watch?: b
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami status') });
   try {
     let latest: ClusterStatus | undefined;
-    const read = async () => (latest = await collectStatus(client.network, client.catalog));
+    const read = async () => (latest = await collectStatus(client));
     if (options.watch !== true) show(await read(), options.json === true);
     else await watch(read, options.json === true);
     process.exitCode = latest?.health === 'healthy' ? EXIT.ok : EXIT.unhealthy;

@@ -42,7 +42,7 @@ export async function up(options: UpOptions): Promise<void> {
       const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami up') });
       try {
         await runScreen({
-          read: () => collectStatus(client.network, client.catalog),
+          read: () => collectStatus(client),
           mountPoint,
           dataPath: files.path,
           signal: stop.signal,

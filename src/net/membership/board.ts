@@ -36,6 +36,8 @@ export interface MemberView extends Rumour {
 
 /** Rumours in one message: some 30 bytes each, so that no message grows by more than a few hundred. */
 export const RUMOURS_PER_MESSAGE_MAX = 8;
+/** The same for what a new connection is told first: what most clusters have, at once. */
+export const CATCH_UP_PER_MESSAGE_MAX = 64;
 /** SWIM's lambda: with three times log2(n) tellings a rumour misses a node of 200 once in some ten thousand times. */
 const TELLINGS_FACTOR = 3;
 /** Rumours kept of nodes that this process's catalog does not know yet. */
@@ -43,14 +45,10 @@ const STRANGERS_MAX_COUNT = 256;
 
 /** What one connection has been told. */
 export class Teller {
-  /** All rumours up to this version. */
+  /** All rumours up to this version, but for those of `catchUp`. */
   told = 0;
-  /** Those up to this version are told whatever was told elsewhere: the connection was new then. */
-  catchUpTo: number;
-
-  constructor(version: number) {
-    this.catchUpTo = version;
-  }
+  /** Nodes of which it is still to be told what is held of them, whatever was told elsewhere; `'all'`: of every node. */
+  catchUp: NodeId[] | 'all' | undefined = 'all';
 }
 
 interface Entry {
@@ -136,38 +134,51 @@ export class MemberBoard {
 
   // Telling
 
-  teller(): Teller {
-    return new Teller(this.#version);
-  }
-
   /** Called for every message: mostly there is nothing to tell. */
   hasNews(teller: Teller): boolean {
-    return teller.told !== this.#version;
+    return teller.told !== this.#version || teller.catchUp !== undefined;
   }
 
   /** What to tell next on a connection with `to` (undefined: a client); undefined: nothing. */
   take(teller: Teller, to: NodeId | undefined): readonly Rumour[] | undefined {
-    if (teller.told === this.#version || this.#options.self === undefined) return undefined;
+    if (this.#options.self === undefined) return undefined;
+    const rumours = teller.catchUp === undefined ? this.#latest(teller, to) : this.#catchUp(teller, teller.catchUp);
+    return rumours.length === 0 ? undefined : rumours;
+  }
+
+  /** The connection is told everything once more: what may have been missed is made up for. */
+  tellAll(teller: Teller): void {
+    teller.catchUp = 'all';
+  }
+
+  /** Of a new connection: first what is out of the ordinary. */
+  #catchUp(teller: Teller, pending: NodeId[] | 'all'): Rumour[] {
+    let nodes = pending;
+    if (nodes === 'all') {
+      teller.told = this.#version;
+      const all = [...this.#entries.values()].map(({ rumour }) => rumour);
+      const [ordinary, others] = [all.filter(({ state }) => state === 'alive'), all.filter(isUnusual)];
+      nodes = [...others, ...ordinary].map(({ node }) => node);
+    }
+    const now = nodes.splice(0, CATCH_UP_PER_MESSAGE_MAX);
+    teller.catchUp = nodes.length === 0 ? undefined : nodes;
+    return now.flatMap((node) => this.#entries.get(node)?.rumour ?? []);
+  }
+
+  #latest(teller: Teller, to: NodeId | undefined): Rumour[] {
     const rumours: Rumour[] = [];
     for (const entry of this.#entries.values()) {
       if (entry.version <= teller.told) continue;
       if (rumours.length === RUMOURS_PER_MESSAGE_MAX) return rumours;
       teller.told = entry.version;
-      const free = to === undefined || entry.rumour.node === to || entry.version <= teller.catchUpTo;
-      if (!free) {
+      if (to !== undefined && entry.rumour.node !== to) {
         if (entry.tellingsLeft === 0) continue;
         entry.tellingsLeft--;
       }
       rumours.push(entry.rumour);
     }
     teller.told = this.#version;
-    return rumours.length === 0 ? undefined : rumours;
-  }
-
-  /** The connection is told everything once more: what may have been missed is made up for. */
-  tellAll(teller: Teller): void {
-    teller.told = 0;
-    teller.catchUpTo = this.#version;
+    return rumours;
   }
 
   #hearOfSelf(rumour: Rumour, nowMs: number): void {
@@ -213,6 +224,10 @@ export class MemberBoard {
 /** Whether other nodes are to be preferred to one that is held to be in this state. */
 export function isDoubtful(state: MemberState | undefined): boolean {
   return state !== undefined && state !== 'alive';
+}
+
+function isUnusual({ state }: Rumour): boolean {
+  return isDoubtful(state);
 }
 
 /** Whether the first holds although the second was heard before. */

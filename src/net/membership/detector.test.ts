@@ -2,8 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { SimRandom } from '../../../test/sim/random.ts';
 import type { NodeId } from '../../ids.ts';
-import { MemberBoard } from './board.ts';
-import type { MemberState, MemberView, Rumour, Teller } from './board.ts';
+import { MemberBoard, Teller } from './board.ts';
+import type { MemberState, MemberView, Rumour } from './board.ts';
 import { FailureDetector, PROBE_PERIOD_MS, PROBE_TIMEOUT_MS, REACH_TIMEOUT_MS, suspicionMsOf } from './detector.ts';
 import type { DetectorStep } from './detector.ts';
 
@@ -140,7 +140,7 @@ class World {
 
   #send(from: Member, to: Member, receive: () => void): void {
     this.messageCount++;
-    const teller = from.tellers.get(to.id) ?? from.board.teller();
+    const teller = from.tellers.get(to.id) ?? new Teller();
     from.tellers.set(to.id, teller);
     const rumours: readonly Rumour[] = from.board.take(teller, to.id) ?? [];
     const lost = this.#rng.below(100) < (this.#options.lossPercent ?? 0);

@@ -1,7 +1,7 @@
 /** Rumours as they travel: one flat list `[node, incarnation, state, node, ...]`, the state by its number. Pure. */
 import { FormatError } from '../../errors.ts';
 import type { NodeId } from '../../ids.ts';
-import { MEMBER_STATES, RUMOURS_PER_MESSAGE_MAX } from './board.ts';
+import { MEMBER_STATES, CATCH_UP_PER_MESSAGE_MAX } from './board.ts';
 import type { Rumour } from './board.ts';
 
 const FIELDS = 3;
@@ -13,7 +13,7 @@ export function encodeRumours(rumours: readonly Rumour[]): (string | number)[] {
 /** Undefined where there are none. States that this version does not know are passed over. */
 export function decodeRumours(value: unknown): readonly Rumour[] | undefined {
   if (value === undefined) return undefined;
-  if (!Array.isArray(value) || value.length % FIELDS !== 0 || value.length > FIELDS * RUMOURS_PER_MESSAGE_MAX)
+  if (!Array.isArray(value) || value.length % FIELDS !== 0 || value.length > FIELDS * CATCH_UP_PER_MESSAGE_MAX)
     throw new FormatError('a message has malformed rumours');
   const rumours: Rumour[] = [];
   for (let at = 0; at < value.length; at += FIELDS) {
