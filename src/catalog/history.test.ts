@@ -54,6 +54,8 @@ describe('what a change means', () => {
     expect(more.groups[0]?.since).toEqual({ primaryMs: 1_000, secondaryMs: 1_000 });
     const moved = after(more, { kind: 'putNode', node: { ...node('n5'), address: 'x:1' } }, 3_000);
     expect(latest(moved)).toEqual([{ kind: 'node-changed', node: 'n5', address: 'x:1' }]);
+    const draining = after(moved, { kind: 'setDraining', id: id('n5'), draining: true }, 3_500);
+    expect(latest(draining)).toEqual([{ kind: 'node-draining', node: 'n5', draining: true }]);
     const removed = after(moved, { kind: 'removeNode', id: id('n5') }, 4_000);
     expect(latest(removed)).toEqual([{ kind: 'node-removed', node: 'n5' }]);
     const pool = after(first, { kind: 'putPool', pool: { ...first.pools[0]!, copies: 2 } }, 2_000);

@@ -9,6 +9,8 @@ export type CatalogFact =
   | { readonly kind: 'node-joined'; readonly node: NodeId; readonly address: string; readonly witness?: true }
   | { readonly kind: 'node-removed'; readonly node: NodeId }
   | { readonly kind: 'node-changed'; readonly node: NodeId; readonly address: string }
+  /** Its draining was begun, or undone. */
+  | { readonly kind: 'node-draining'; readonly node: NodeId; readonly draining: boolean }
   /** Another node is primary. */
   | ({ readonly kind: 'promotion'; readonly group: GroupId; readonly groupEpoch: number } & Successor)
   /** A node has become secondary. */
@@ -49,6 +51,8 @@ function nodeFacts(before: Catalog, after: Catalog): CatalogFact[] {
     const { id, address, kind } = node;
     if (was === undefined)
       facts.push({ kind: 'node-joined', node: id, address, ...(kind === 'witness' ? { witness: true } : {}) });
+    else if (was.draining !== node.draining)
+      facts.push({ kind: 'node-draining', node: id, draining: node.draining === true });
     else if (described(was) !== described(node)) facts.push({ kind: 'node-changed', node: id, address });
   }
   for (const id of old.keys()) facts.push({ kind: 'node-removed', node: id });

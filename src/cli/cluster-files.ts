@@ -56,7 +56,8 @@ export class ClusterFiles {
 
   async save(file: ClusterFile): Promise<void> {
     await newDirectory(this.path);
-    await writeFile(join(this.path, CLUSTER_FILE), `${JSON.stringify(file, undefined, 1)}\n`);
+    const text = `${JSON.stringify(file, undefined, 1)}\n`;
+    await createNodeEnv().disk.writeFileAtomic(join(this.path, CLUSTER_FILE), new TextEncoder().encode(text));
   }
 }
 

@@ -2,11 +2,13 @@
 import pc from 'picocolors';
 import type { ScrubReport } from '../blocks/scrubber.ts';
 import type { Finding } from '../upkeep/health.ts';
-import type { ClusterStatus, NodeStatus } from '../upkeep/status.ts';
+import { outlookInWords } from '../upkeep/outlook.ts';
+import type { Outlook } from '../upkeep/outlook.ts';
+import type { ClusterStatus, GroupSummary, NodeStatus } from '../upkeep/status.ts';
 import { sparesOf, votersInWords } from '../upkeep/voter-health.ts';
 import { isThisProcess, parseClientLabel } from './client-label.ts';
 import { shownName } from './file-names.ts';
-import { bytes, table } from './output.ts';
+import { bytes, localTime, table } from './output.ts';
 import { ago } from './times.ts';
 
 /** The parts of the picture. */
@@ -19,11 +21,13 @@ export interface StatusParts {
   readonly clients: string;
   /** Empty when all is well. */
   readonly findings: string;
+  /** What a further failure would cost. */
+  readonly outlook: string;
 }
 
 export function renderStatus(status: ClusterStatus): string {
-  const { health, nodes, groups, pools, clients, findings } = statusParts(status);
-  return [health, nodes, groups, pools, clients, findings].filter((part) => part !== '').join('\n\n');
+  const { health, nodes, groups, pools, clients, findings, outlook } = statusParts(status);
+  return [health, nodes, groups, pools, clients, findings, outlook].filter((part) => part !== '').join('\n\n');
 }
 
 export function statusParts(status: ClusterStatus): StatusParts {
@@ -44,7 +48,7 @@ export function statusParts(status: ClusterStatus): StatusParts {
         ...dataCells(node),
       ]),
     ),
-    groups: table(
+    groups: `${table(
       ['group', 'epoch', 'primary', 'secondary', 'learners', 'seq', 'serving'],
       status.groups.map((group) => [
         group.id,
@@ -55,14 +59,33 @@ export function statusParts(status: ClusterStatus): StatusParts {
         group.seq ?? '-',
         group.serving ? 'yes' : pc.red('no'),
       ]),
-    ),
+    )}\n${status.groups.map((group) => groupInWords(group, new Date())).join('\n')}`,
     pools: table(
       ['pool', 'kind', 'copies', 'block size', 'placement groups'],
       status.pools.map((pool) => [pool.name, pool.kind, pool.copies, bytes(pool.blockSizeBytes), pool.pgCount]),
     ),
     clients: clientTable(status.mounts),
     findings: status.findings.map(renderFinding).join('\n'),
+    outlook: status.ifFails.map(renderOutlook).join('\n'),
   };
+}
+
+/** Who serves it, and since when. */
+export function groupInWords({ id, primary, secondary, serving, since }: GroupSummary, now: Date): string {
+  const from = (atMs: number | undefined): string => (atMs === undefined ? '' : ` since ${whenInWords(atMs, now)}`);
+  const first = `group ${id}: ${primary} is primary${from(since?.primaryMs)}${serving ? '' : ', and does not serve'}`;
+  if (secondary === null) return `${first}; no secondary${from(since?.secondaryMs)}`;
+  return `${first}, ${secondary} secondary${from(since?.secondaryMs)}`;
+}
+
+function whenInWords(atMs: number, now: Date): string {
+  return `${localTime(new Date(atMs))} (${ago(atMs, now.getTime())})`;
+}
+
+function renderOutlook(outlook: Outlook): string {
+  const text = outlookInWords(outlook);
+  const line = outlook.impact === 'outage' ? pc.yellow(text) : text;
+  return outlook.remedy === undefined ? line : `${line}\n${pc.dim(`  ${outlook.remedy}`)}`;
 }
 
 function clientTable(mounts: ClusterStatus['mounts']): string {

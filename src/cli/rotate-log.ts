@@ -1,5 +1,5 @@
 /** Keeps the logs of background processes bounded. */
-import { rename, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { MiB } from '../limits.ts';
 
 /** A start that finds more than this sets the log aside: weeks of a healthy node. */
@@ -12,4 +12,9 @@ export async function rotateLog(file: string, keepBytes = LOG_KEEP_BYTES): Promi
     () => 0,
   );
   if (size > keepBytes) await rename(file, `${file}.old`);
+}
+
+/** A log that nobody will look for any more, and the one that was set aside before it. */
+export async function removeLogs(file: string): Promise<void> {
+  await Promise.all([rm(file, { force: true }), rm(`${file}.old`, { force: true })]);
 }

@@ -4,6 +4,7 @@ import type { CatalogNode } from '../catalog/types.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { assembleStatus } from './status.ts';
 import type { NodeReport, NodeStatus } from './status.ts';
+import { outlookInWords } from './outlook.ts';
 import { votersInWords } from './voter-health.ts';
 
 function node(number: number): CatalogNode {
@@ -130,5 +131,44 @@ describe('health in words', () => {
       /n2 .*votes.json is missing/,
     );
     expect(status.health).toBe('degraded');
+  });
+});
+
+describe('what a further failure would cost', () => {
+  const outlook = (states: readonly (Partial<NodeReport> | 'down')[], copies?: number) =>
+    statusOf(states, copies).ifFails.map((each) => `${each.impact}: ${outlookInWords(each)}`);
+
+  it('three nodes: a pause for the two that serve, nothing for the third', () => {
+    expect(outlook([{}, {}, {}])).toEqual([
+      'pause: if n1 fails now: file operations stand still for some 3 s, then n2 serves and n3 becomes secondary',
+      'pause: if n2 fails now: changes stand still for some 2 s, then n3 becomes secondary',
+      'none: if n3 fails now: everything goes on',
+    ]);
+    expect(outlook([{}, {}, {}, {}, {}]).at(-1)).toBe('none: if any one of n3 n4 n5 fails now: everything goes on');
+  });
+
+  it('three nodes with one down: whoever fails next, files cannot be used, and what to do', () => {
+    const [first] = statusOf([{}, {}, 'down']).ifFails;
+    expect(first).toMatchObject({ nodes: ['n1'], impact: 'outage', remedy: 'Bring n3 back.' });
+    expect(first?.effects[0]).toMatch(/^files cannot be used until it is back: without its vote nobody can take over/);
+    expect(outlook([{}, {}, 'down'])[1]).toMatch(/^outage: if n2 fails now: .*without its vote it cannot be left out/);
+    expect(outlook([{}, {}, 'down'], 2)[0]).toMatch(
+      /blocks that only it and the nodes that are down have cannot be read/,
+    );
+  });
+
+  it('R10: two nodes: the one with the vote must not fail; a witness is the remedy', () => {
+    const [first, second] = statusOf([{}, {}]).ifFails;
+    expect(first).toMatchObject({ nodes: ['n1'], impact: 'outage', remedy: expect.stringMatching(/tatami witness/) });
+    expect(second).toMatchObject({ nodes: ['n2'], impact: 'outage' });
+    expect(second?.effects).toEqual([
+      'changes stand still for some 2 s, then n1 serves alone',
+      'file data cannot be written: a block goes to 2 nodes',
+    ]);
+    expect(statusOf([{}]).ifFails[0]).toMatchObject({ nodes: ['n1'], impact: 'outage' });
+  });
+
+  it('a single copy is named', () => {
+    expect(outlook([{}, {}, {}], 1)[0]).toMatch(/blocks that only it has cannot be read/);
   });
 });

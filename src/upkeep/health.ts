@@ -13,7 +13,7 @@ export interface Finding {
   readonly remedy: string;
 }
 
-type Facts = Omit<ClusterStatus, 'findings' | 'health'>;
+type Facts = Omit<ClusterStatus, 'findings' | 'health' | 'ifFails'>;
 
 const ORDER: readonly Severity[] = ['unavailable', 'degraded', 'note'];
 

@@ -13,6 +13,8 @@ import { assessHealth } from './health.ts';
 import { rawSpace } from './raw-space.ts';
 import type { RepairReport } from './repair.ts';
 import type { Finding } from './health.ts';
+import { outlookOf } from './outlook.ts';
+import type { Outlook } from './outlook.ts';
 
 /** A copy that was found not to match its hash, and what became of it. */
 export interface DamageRecord {
@@ -108,6 +110,8 @@ export interface ClusterStatus {
   /** Worst first; empty when all is well. */
   readonly findings: readonly Finding[];
   readonly health: 'healthy' | 'degraded' | 'unavailable';
+  /** What the failure of each node that is up would cost, worst first. */
+  readonly ifFails: readonly Outlook[];
 }
 
 /** Time for one node to say how it is; a node that needs longer is shown as down, with the reason. */
@@ -166,7 +170,7 @@ export function assembleStatus(catalog: Catalog, nodes: readonly NodeStatus[]): 
   const findings = assessHealth(partial);
   const severities = new Set(findings.map((finding) => finding.severity));
   const health = severities.has('unavailable') ? 'unavailable' : severities.has('degraded') ? 'degraded' : 'healthy';
-  return { ...partial, findings, health };
+  return { ...partial, findings, health, ifFails: outlookOf(partial) };
 }
 
 function voterStatus(id: string, nodes: readonly NodeStatus[]): VoterStatus {

@@ -90,6 +90,7 @@ export interface StatusJson {
     readonly address: string;
     readonly pid: number | null;
     readonly state: 'up' | 'down';
+    readonly reason: string | null;
     readonly usedBytes: number | null;
     readonly capacityBytes: number | null;
     readonly freeBytes: number | null;
@@ -108,6 +109,13 @@ export interface StatusJson {
     readonly learners: readonly string[];
     readonly seq: number | null;
     readonly serving: boolean;
+    readonly primarySince: string | null;
+  }[];
+  readonly ifFails: readonly {
+    readonly nodes: readonly string[];
+    readonly impact: 'none' | 'pause' | 'outage';
+    readonly effects: readonly string[];
+    readonly remedy: string | null;
   }[];
   readonly mounts: readonly {
     readonly kind: 'mount' | 'program';

@@ -1,4 +1,5 @@
 import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
 import { MOUNT_THREAD_COUNT, mountFuse } from '../../fuse/mount.ts';
@@ -13,6 +14,7 @@ import { lostFilesError, mountEnded, mountHash, registerMount } from '../mount-r
 import { print } from '../output.ts';
 import { writeRecord } from '../process-record.ts';
 import { realEnv } from '../real-env.ts';
+import { removeLogs } from '../rotate-log.ts';
 import { spawnBackground, tellParent } from '../spawn.ts';
 
 export interface MountOptions extends WhereOptions {
@@ -33,9 +35,7 @@ export async function mount(directory: string, options: MountOptions): Promise<v
   if (options.foreground === true) return serve(path, options);
   const where = await findCluster(options);
   const logFile =
-    where.files === undefined
-      ? `/tmp/tatami-mount-${mountHash(path)}.log`
-      : join(where.files.logPath, `mount-${mountHash(path)}.log`);
+    where.files === undefined ? logWithoutDirectory(path) : join(where.files.logPath, `mount-${mountHash(path)}.log`);
   await spawnBackground({
     args: ['mount', path, '--foreground', ...repeatArguments(options)],
     logFile,
@@ -59,8 +59,14 @@ function repeatArguments(options: MountOptions): string[] {
   ];
 }
 
+/** Where a mount without a data directory of its own logs, in the background. */
+function logWithoutDirectory(path: string): string {
+  return join(tmpdir(), `tatami-mount-${mountHash(path)}.log`);
+}
+
 async function serve(path: string, options: MountOptions): Promise<void> {
   tuneForLongRun();
+  const inBackground = process.send !== undefined;
   let signalled = false;
   const stopped = new Promise<void>((settle) => {
     const stop = () => {
@@ -112,4 +118,6 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     if (record !== undefined && realMountPoint !== undefined) await rm(record, { force: true });
   }
   if (lost.length > 0) throw lostFilesError(path, lost, undefined);
+  // It ended in order: nobody needs what it said.
+  if (inBackground && where.files === undefined) await removeLogs(logWithoutDirectory(path));
 }

@@ -52,6 +52,12 @@ export function statusJson(status: ClusterStatus) {
     epoch: status.epoch,
     health: status.health,
     findings: status.findings,
+    ifFails: status.ifFails.map(({ nodes, impact, effects, remedy }) => ({
+      nodes,
+      impact,
+      effects,
+      remedy: remedy ?? null,
+    })),
     nodes: status.nodes.map((node) => ({
       id: node.id,
       kind: node.kind ?? 'data',
@@ -83,6 +89,8 @@ export function statusJson(status: ClusterStatus) {
       serving: group.serving,
       detail: group.detail,
       minReplicas: group.minReplicas,
+      primarySince: isoTime(group.since?.primaryMs),
+      secondarySince: isoTime(group.since?.secondaryMs),
     })),
     pools: status.pools.map((pool) => ({
       name: pool.name,
@@ -100,4 +108,8 @@ export function statusJson(status: ClusterStatus) {
     usedBytes: status.usedBytes,
     capacityBytes: status.capacityBytes,
   };
+}
+
+function isoTime(atMs: number | undefined): string | null {
+  return atMs === undefined ? null : new Date(atMs).toISOString();
 }
