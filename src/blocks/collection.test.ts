@@ -42,6 +42,7 @@ describe('collection at a node', () => {
     expect(await call(cluster, 'block.sweepOld', { pool: POOL, generation: 4, ids })).toEqual({ deletedCount: 8 });
     expect(await call(cluster, 'block.has', { pool: POOL, ids })).toEqual({
       lengths: [100, 101, ...new Array<null>(8).fill(null)],
+      settledEpoch: 0,
     });
     await cluster.close();
   });
