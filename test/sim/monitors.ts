@@ -1,4 +1,5 @@
 /** What must hold at every instant of a run; looked at after every event. */
+import { isDeepStrictEqual } from 'node:util';
 import { FIRST_GROUP_ID } from '../../src/catalog/document.ts';
 import type { Catalog } from '../../src/catalog/types.ts';
 import type { RunningNode } from '../../src/node.ts';
@@ -17,7 +18,7 @@ export class Monitors {
   /** Epoch of the group: the run of the node that served in it. */
   readonly #servedBy = new Map<number, RunningNode>();
   /** Epoch of the catalog: its text, and who had it first. */
-  readonly #catalogs = new Map<number, { readonly text: string; readonly node: string }>();
+  readonly #catalogs = new Map<number, { readonly catalog: Catalog; readonly node: string }>();
   readonly #seenCatalog = new WeakMap<RunningNode, Catalog>();
   readonly #watched = new WeakSet<RunningNode>();
   readonly violations: Violation[] = [];
@@ -94,13 +95,13 @@ export class Monitors {
   #lookAtNewCatalog(node: RunningNode, catalog: Catalog, before: Catalog | undefined): void {
     this.#seenCatalog.set(node, catalog);
     if (before !== undefined && before.epoch > catalog.epoch) this.#report(`${node.id} went back to an older catalog`);
-    const text = JSON.stringify(catalog);
     const known = this.#catalogs.get(catalog.epoch);
     if (known === undefined) {
-      this.#catalogs.set(catalog.epoch, { text, node: node.id });
+      this.#catalogs.set(catalog.epoch, { catalog, node: node.id });
       this.#lookAtPromotion(catalog);
     }
-    if (known !== undefined && known.text !== text)
+    // Whoever has read it from bytes may have its keys in another order.
+    if (known !== undefined && !isDeepStrictEqual(known.catalog, catalog))
       this.#report(`catalog ${catalog.epoch} differs between ${known.node} and ${node.id}`);
   }
 
