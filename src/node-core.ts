@@ -33,6 +33,8 @@ export interface NodeCoreOptions {
   readonly listen?: string;
   /** How a node that is not in the catalog yet describes itself. */
   readonly describe?: NodeDescription;
+  /** When it is new: it takes the place of that one, which is lost for good. */
+  readonly replaces?: NodeId;
   /** UDP address at which Discovery is answered. */
   readonly discovery?: string;
   /** Shown by status. */
@@ -257,7 +259,11 @@ async function announceSelf(
     if (removal !== undefined) throw removal;
     const own = current.nodes.find((node) => node.id === id);
     if (own?.storeId === storeId && own.address === address) return undefined;
-    return { kind: 'putNode', node: own === undefined ? fresh : { ...own, storeId, address } } as const;
+    if (own !== undefined) return { kind: 'putNode', node: { ...own, storeId, address } } as const;
+    const { replaces } = options;
+    return replaces === undefined
+      ? ({ kind: 'putNode', node: fresh } as const)
+      : ({ kind: 'replaceNode', id: replaces, node: fresh } as const);
   };
   await proposeUntilChosen(catalog, decide, META_TIMEOUT_MS);
 }

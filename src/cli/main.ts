@@ -7,7 +7,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS } from '../limits.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { endQuietlyWithoutReader } from './interruption.ts';
-import { addNodeCommands } from './node-program.ts';
+import { addGroupCommands, addNodeCommands } from './node-program.ts';
 import { printError } from './output.ts';
 import { count, withCluster } from './program-options.ts';
 import { parseSince } from './since.ts';
@@ -187,6 +187,7 @@ function buildProgram(): Command {
     .description('what this machine lacks for tatamifs, and how to mend it')
     .option('--json', 'for scripts')
     .action(async (options) => (await import('./commands/doctor.ts')).doctor(options));
+  addGroupCommands(program);
   withCluster(
     program
       .command('gc')

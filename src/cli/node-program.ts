@@ -9,6 +9,20 @@ machine for a moment, and it stays in the shell's history. So pipe it, or put it
   tatami node token --connect ADDRESS --key-file FILE | ssh NEW-MACHINE tatami node join --token - --data DIR --listen HOST:PORT
 The key is then kept in DIR/cluster.key; later \`tatami node --data DIR\` is enough to start the node.`;
 
+/** `tatami group`. */
+export function addGroupCommands(program: Command): void {
+  const group = program.command('group').description('groups of metadata: what only an operator can decide');
+  withCluster(
+    group
+      .command('force')
+      .description('go on with an older copy of a group whose primary and secondary are both lost for good')
+      .argument('<group>', 'name of the group, as in `tatami status`')
+      .requiredOption('--from <node>', 'whose copy to go on with')
+      .option('--yes', 'do not ask; needed where there is no terminal')
+      .option('--json', 'for scripts'),
+  ).action(async (name, options) => (await import('./commands/group-force.ts')).groupForce(name, options));
+}
+
 /** What a node takes however it is started. */
 function withNodeOptions(command: Command): Command {
   return withDomains(command)
@@ -79,6 +93,22 @@ export function addNodeCommands(program: Command, version: string): void {
       .option('--force', 'although the node, which is down, alone has some blocks: they are lost')
       .option('--json', 'for scripts'),
   ).action(async (id, options) => (await import('./commands/node-remove.ts')).nodeRemove(id, options));
+
+  withSecret(
+    withNodeOptions(
+      node
+        .command('replace')
+        .description('put this machine in the place of a node that is lost for good, and run its node')
+        .argument('<old>', 'name of the lost node')
+        .argument('[addresses]', 'of some nodes of the cluster, host:port,host:port; a token has them')
+        .requiredOption('--data <dir>', 'data directory of the new node; empty or new')
+        .option('--listen <host:port>', 'address by which the other machines reach it (may be that of the lost one)')
+        .option('--id <name>', 'name of the new node (default: the old one with a number behind it)')
+        .option('--force', 'although the lost node alone had some blocks: they are lost'),
+    ),
+  ).action(async (old, addresses, options) =>
+    (await import('./commands/node-replace.ts')).nodeReplace(old, addresses, options, version),
+  );
 
   withDomains(
     program

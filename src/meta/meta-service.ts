@@ -90,7 +90,7 @@ export class MetaService {
     await Promise.all([...this.#members.values()].map((member) => member.close()));
   }
 
-  async #openGroup(group: GroupId): Promise<void> {
+  async #openGroup(group: GroupId, setAside = false): Promise<void> {
     const { self, env, network, catalog, directory, log, bounds, rules } = this.#o;
     const path = directory.groupPath(group);
     const member = await GroupMember.open({
@@ -102,19 +102,20 @@ export class MetaService {
       path,
       log,
       onFatal: this.#fail,
-      onReopen: () => void this.#reopen(group).catch(this.#fail),
+      onReopen: (aside) => void this.#reopen(group, aside).catch(this.#fail),
+      setAside,
       ...(bounds === undefined ? {} : { bounds }),
       ...(rules === undefined ? {} : { rules }),
     });
     this.#members.set(group, member);
   }
 
-  async #reopen(group: GroupId): Promise<void> {
+  async #reopen(group: GroupId, setAside: boolean): Promise<void> {
     const old = this.#members.get(group);
     if (old === undefined || this.#closed) return;
     this.#members.delete(group);
     await old.close();
-    await this.#openGroup(group);
+    await this.#openGroup(group, setAside);
     if (this.#closed) await this.#members.get(group)?.close();
     else this.#members.get(group)?.start();
   }
@@ -145,6 +146,11 @@ export class MetaService {
     network.handle(groupMethods.tail, (request) => this.#of(request).handleTail(request));
     network.handle(groupMethods.syncPull, (request) => this.#of(request).handlePull(request));
     network.handle(groupMethods.secondaryQuery, (request) => this.#of(request).handleQuery(request));
+    network.handle(groupMethods.copyState, async (request) => ({ header: await this.#of(request).copyState() }));
+    network.handle(groupMethods.force, async (request) => {
+      const epoch = integer(fieldsOf(request)['expectedEpoch'], 'expectedEpoch');
+      return { header: { epoch: await this.#of(request).force(epoch) } };
+    });
     network.handle(groupMethods.leave, (request) => this.#of(request).handleLeave(request));
     network.handle(groupMethods.status, () => ({ header: this.status() }));
   }

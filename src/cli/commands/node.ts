@@ -80,18 +80,25 @@ export async function join(addresses: string | undefined, options: NodeOptions, 
   return runNode({ ...options, ...(through === undefined ? {} : { join: through }) }, secret, version);
 }
 
-function runNode(options: NodeOptions, secret: Secret, version: string): Promise<void> {
-  return runUntilStopped('node', options, secret, version, (core) =>
+/** `started`: what goes on beside the node, until it is stopped. */
+export function runNode(
+  options: NodeOptions & { readonly replaces?: NodeId },
+  secret: Secret,
+  version: string,
+  started?: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const start = (core: NodeCoreOptions) =>
     startNode({
       ...core,
+      ...(options.replaces === undefined ? {} : { replaces: options.replaces }),
       describe: {
         ...describe(options),
         ...(options.capacityGib === undefined ? {} : { weight: options.capacityGib }),
       },
       ...(options.reserveMib === undefined ? {} : { reserveBytes: options.reserveMib * MiB }),
       ...(options.discovery === undefined ? {} : { discovery: options.discovery }),
-    }),
-  );
+    });
+  return runUntilStopped('node', options, secret, version, start, started);
 }
 
 /** Runs a witness until SIGINT, SIGTERM or SIGHUP. */
@@ -105,6 +112,7 @@ async function runUntilStopped(
   secret: Secret,
   version: string,
   start: (core: NodeCoreOptions) => Promise<Running>,
+  started?: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   tuneForLongRun();
   const stopped = new Promise<void>((resolve) => {
@@ -149,7 +157,11 @@ async function runUntilStopped(
       print(`to start it again: tatami ${what} --data ${shellWord(options.data)}${keyFile}`);
     }
   }
+  const ending = new AbortController();
+  const beside = started?.(ending.signal);
   const failure = await Promise.race([stopped, running.failed ?? stopped]);
+  ending.abort();
+  await beside;
   if (options.record !== undefined) await rm(options.record, { force: true });
   if (!(failure instanceof Error)) await running.leave?.();
   await running.close();

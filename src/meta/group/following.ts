@@ -42,6 +42,8 @@ export interface FollowingOptions {
   readonly isPrimary: () => boolean;
   /** Resolves when the table is not being written. */
   readonly tableIdle: () => Promise<unknown>;
+  /** R9: what is here is of another history: to be set aside before a full copy is taken. */
+  readonly setAside: () => void;
   readonly failed: (error: unknown) => void;
 }
 
@@ -55,6 +57,8 @@ export class Following {
   #copying: Promise<void> | undefined;
   #damaged: boolean;
   #primarySyncedSeq = 0;
+  #isForeign = false;
+  #heardCommittedSeq = 0;
 
   constructor(options: FollowingOptions) {
     this.#o = options;
@@ -64,7 +68,21 @@ export class Following {
 
   /** R8: what is here is not a whole copy. */
   get mustCopy(): boolean {
-    return this.#copying !== undefined || this.#o.store.incomplete || this.#damaged;
+    return this.#copying !== undefined || this.#o.store.incomplete || this.#damaged || this.#isForeign;
+  }
+
+  /** R9: the group goes on with another history; until this is set aside and a full copy taken, it does not count. */
+  becomeForeign(): void {
+    this.#isForeign = true;
+  }
+
+  get isForeign(): boolean {
+    return this.#isForeign;
+  }
+
+  /** The last entry that a primary told to be committed, whether it is here or not. */
+  get heardCommittedSeq(): number {
+    return this.#heardCommittedSeq;
   }
 
   /** On disk at the primary, as it last said. */
@@ -121,9 +139,11 @@ export class Following {
     return { header: { ends: this.#log.epochEnds(), prevEpoch, entries: packEntries(entries) } };
   }
 
-  #heardFrom(head: Head, request: IncomingRequest): void {
+  #heardFrom(head: Head | SyncPush, request: IncomingRequest): void {
     const { primary, epoch } = this.#o.group();
-    if (request.remote.nodeId === primary && head.epoch === epoch) this.#o.succession.heardPrimary();
+    if (request.remote.nodeId !== primary || head.epoch !== epoch) return;
+    this.#o.succession.heardPrimary();
+    if ('committedSeq' in head) this.#heardCommittedSeq = Math.max(this.#heardCommittedSeq, head.committedSeq);
   }
 
   async #checkSender(head: Head, request: IncomingRequest): Promise<void> {
@@ -226,6 +246,10 @@ export class Following {
   }
 
   #beginCopy(): SyncPushReply {
+    if (this.#isForeign) {
+      this.#o.setAside();
+      return { status: 'copying' };
+    }
     const { network, logger, store, head, signal, applier } = this.#o;
     const { primary, id: group } = this.#o.group();
     logger.warn({ group, from: primary }, 'taking a full copy of the metadata');

@@ -33,7 +33,9 @@ export interface GroupMemberOptions {
   /** A safety rule was broken: the node must stop. */
   readonly onFatal: (error: Error) => void;
   /** This member cannot use its log as the primary it was, and is none any more: open it anew, as a follower. */
-  readonly onReopen?: () => void;
+  readonly onReopen?: (setAside: boolean) => void;
+  /** R9: what is there is of another history: it is set aside, and the member begins empty. */
+  readonly setAside?: boolean;
   readonly bounds?: GroupBounds;
   /** Tests switch single clauses off. */
   readonly rules?: GroupRules;

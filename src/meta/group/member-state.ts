@@ -5,8 +5,10 @@
 import { z } from 'zod';
 import type { Disk } from '../../env.ts';
 import { CorruptionError, FormatError } from '../../errors.ts';
+import type { HistoryId } from '../../ids.ts';
 
-const FORMAT_VERSION = 1;
+/** 2: `historyId`. A file of format 1 is read, and written as 2. */
+const FORMAT_VERSION = 2;
 
 export interface MemberFacts {
   /** Of the machine, when the log was last known to hold all that was acknowledged from here (R11). */
@@ -17,18 +19,24 @@ export interface MemberFacts {
   readonly ackedEpoch: number;
   /** Nothing of this epoch, or of one before it, is acknowledged any more (R5). 0: none. */
   readonly fencedEpoch: number;
+  /** Of the data beside it (R9). Empty: there is none yet, or format 1 wrote it. */
+  readonly historyId: HistoryId | '';
 }
 
 const schema = z.strictObject({
-  formatVersion: z.literal(FORMAT_VERSION),
+  formatVersion: z.int().min(1).max(FORMAT_VERSION),
   bootId: z.string().max(64),
   clean: z.boolean(),
   ackedEpoch: z.int().min(0),
   fencedEpoch: z.int().min(0),
+  historyId: z
+    .string()
+    .regex(/^([0-9a-f]{16})?$/)
+    .default(''),
 });
 
 /** A member that has never said anything. */
-const NEW: MemberFacts = { bootId: '', clean: false, ackedEpoch: 0, fencedEpoch: 0 };
+const NEW: MemberFacts = { bootId: '', clean: false, ackedEpoch: 0, fencedEpoch: 0, historyId: '' };
 
 export class MemberState {
   readonly #disk: Disk;
@@ -84,6 +92,6 @@ function parse(bytes: Uint8Array, path: string): MemberFacts {
   }
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw new CorruptionError(`${path} is damaged`);
-  const { bootId, clean, ackedEpoch, fencedEpoch } = parsed.data;
-  return { bootId, clean, ackedEpoch, fencedEpoch };
+  const { formatVersion: _, historyId, ...facts } = parsed.data;
+  return { ...facts, historyId: historyId as HistoryId | '' };
 }

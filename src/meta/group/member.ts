@@ -22,7 +22,8 @@ import { MiB } from '../../limits.ts';
 import type { HandlerReply, IncomingRequest } from '../../net/types.ts';
 import { encodeCommand } from '../commands.ts';
 import type { Command } from '../commands.ts';
-import { MetaStore, type Maybe } from '../meta-store.ts';
+import type { MetaStore } from '../meta-store.ts';
+import { type Maybe } from '../meta-store.ts';
 import type { Outcome } from '../outcome.ts';
 import type { GroupStatus, Query, QueryOf, QueryResults } from '../types.ts';
 import { Applier } from './applier.ts';
@@ -32,14 +33,16 @@ import { CopyServer } from './full-copy.ts';
 import type { GroupLog } from './log-files.ts';
 import { COMMAND_MAX_BYTES } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
-import { DEFAULT_BOUNDS, findGroup, roleOf } from './member-options.ts';
+import { DEFAULT_BOUNDS, roleOf } from './member-options.ts';
 import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
 import { groupMethods, parseCursor, parseHead } from './messages.ts';
 import type { Head, SyncPush } from './messages.ts';
-import { SuspendWatch } from './lease.ts';
+import { describeCopy, forceGroup } from './force.ts';
+import { GRACE_MS, SuspendWatch } from './lease.ts';
 import { LeaseOfVoters } from './lease-of-voters.ts';
 import { leaveGroup } from './leave.ts';
-import { openLog } from './open-log.ts';
+import type { CopyState } from './lineage.ts';
+import { openParts } from './open-member.ts';
 import type { OpenedLog } from './open-log.ts';
 import { Primary } from './primary.ts';
 import type { Serving } from './primary.ts';
@@ -47,8 +50,8 @@ import { PUSH_MAX_BYTES, PUSH_TIMEOUT_MS, Pushing, SYNC_TIMEOUT_MS } from './pus
 import { ALL_RULES } from './rules.ts';
 import type { GroupRules } from './rules.ts';
 import { SessionWatch } from './session-watch.ts';
-import { Succession, proposeGroup } from './succession.ts';
-import type { PromotionPorts } from './succession.ts';
+import { proposeGroup } from './succession.ts';
+import type { PromotionPorts, Succession } from './succession.ts';
 import { TailGapError, takeTail } from './take-tail.ts';
 import { Waiters } from './waiters.ts';
 
@@ -57,8 +60,6 @@ const TICK_MS = 100;
 const STALLED_MS = 500;
 /** The table follows the log when it holds this much in memory. */
 const FLUSH_BYTES = 8 * MiB;
-/** Bound on the table's memory should the disk not keep up; applying waits there. */
-const OVERLAY_MAX_BYTES = 32 * MiB;
 /** A participant asks whether there is a secondary this often while the catalog names none. */
 const QUERY_INTERVAL_MS = 500;
 const PROPOSE_RETRY_MS = 500;
@@ -168,55 +169,15 @@ export class GroupMember {
       requireWhole: () => this.#requireWhole(),
       isPrimary: () => this.#primary !== undefined,
       tableIdle: () => Promise.resolve(this.#flushing),
+      setAside: () => this.#setAside(),
       failed: (error) => this.#logFailed(error),
     });
+    if (succession.lineage(group) === 'foreign') this.#following.becomeForeign();
   }
 
   static async open(o: GroupMemberOptions): Promise<GroupMember> {
-    const group = findGroup(o);
-    const { disk } = o.env;
-    await disk.mkdir(o.path);
-    const kv = await disk.openKv(`${o.path}/table`);
-    try {
-      // After a power failure the table must never be ahead of the log.
-      const opened: { log?: GroupLog } = {};
-      const beforeWrite = async () => void (await opened.log?.sync());
-      const { rootOwner } = o.catalog.current();
-      const store = await MetaStore.open({
-        kv,
-        overlayMaxBytes: OVERLAY_MAX_BYTES,
-        beforeWrite,
-        ...(rootOwner === undefined ? {} : { rootOwner }),
-      });
-      const isPrimary = group.primary === o.self;
-      const found = await openLog({
-        disk,
-        path: o.path,
-        log: o.log,
-        isPrimary,
-        table: store,
-        ...(o.bounds?.segmentBytes === undefined ? {} : { segmentBytes: o.bounds.segmentBytes }),
-      });
-      opened.log = found.log;
-      const { self, env, catalog, log } = o;
-      const path = `${o.path}/state.json`;
-      const rules = o.rules ?? ALL_RULES;
-      const loggedCount = found.log.lastSeq;
-      const succession = await Succession.open({
-        self,
-        env,
-        catalog,
-        log,
-        path,
-        loggedCount,
-        groupEpoch: group.epoch,
-        rules,
-      });
-      return new GroupMember(o, group, kv, store, succession, found);
-    } catch (error) {
-      await kv.close();
-      throw error;
-    }
+    const { group, kv, store, succession, opened } = await openParts(o);
+    return new GroupMember(o, group, kv, store, succession, opened);
   }
 
   /** After the network listens. */
@@ -536,6 +497,40 @@ export class GroupMember {
     return { header: { answer } };
   }
 
+  /** R9: once; the member that is opened anew answers the next push. */
+  #setAside(): void {
+    if (this.#settingAside) return;
+    this.#settingAside = true;
+    this.#o.onReopen?.(true);
+  }
+  #settingAside = false;
+
+  /** RPC group.copyState. */
+  async copyState(): Promise<CopyState> {
+    return describeCopy(this.#group, this.#log, this.#following.heardCommittedSeq, this.#whyNotWhole());
+  }
+
+  #whyNotWhole(): string {
+    if (this.#broken !== undefined) return this.#broken;
+    if (this.#following.isForeign) return 'it is of a history before the present one';
+    return this.#following.mustCopy ? 'it is not complete: a full copy was being taken' : '';
+  }
+
+  /** RPC group.force, at the node whose copy is chosen (R9). The group's epoch that has it. */
+  force(expectedGroupEpoch: number): Promise<number> {
+    const { self, network, catalog, env } = this.#o;
+    return forceGroup({
+      self,
+      network,
+      catalog,
+      env,
+      group: this.#group,
+      log: this.#log,
+      expectedGroupEpoch,
+      whyNot: this.#whyNotWhole(),
+    });
+  }
+
   /** RPC group.leave, at the primary. */
   async handleLeave(request: IncomingRequest): Promise<HandlerReply> {
     await this.#gate.pass(parseHead(request.header));
@@ -635,11 +630,12 @@ export class GroupMember {
     this.#group = group;
     this.#gate.changed(group);
     this.#succession.groupChanged(group);
+    if (this.#historyChanged(group)) return;
     this.#nextQueryMs = 0;
     this.#nextProposeMs = 0;
     if (this.#opensAnew && group.primary !== self) {
       this.#opensAnew = false;
-      this.#o.onReopen?.();
+      this.#o.onReopen?.(false);
     }
     if (group.primary === self && this.#broken === undefined) {
       if (this.#primary !== undefined) {
@@ -658,7 +654,7 @@ export class GroupMember {
           appliedSeq,
           nowMs: this.#nowMs(),
           // R5: whoever handed over had stopped answering before.
-          serveFromMs: group.handedOver === true && !first ? -Infinity : this.#succession.serveFromMs,
+          serveFromMs: group.handedOver === true && !first ? -Infinity : this.#serveFromMs(group),
           // R11: and only if all that this log acknowledged is still in it.
           hasAll: group.handedOver === true && !first && this.#succession.isCertain,
           isDraining: (node) => isDrained(this.#o.catalog.current(), node),
@@ -680,6 +676,29 @@ export class GroupMember {
       );
     }
     this.#afterEvent();
+  }
+
+  /** R5; R9: of a history that has just begun, after the grace that the primary before it is given. */
+  #serveFromMs(group: Group): number {
+    const { forced, lastActivated } = group;
+    const isNew = forced !== undefined && lastActivated.epoch < forced.epoch;
+    return Math.max(this.#succession.serveFromMs, isNew ? this.#nowMs() + GRACE_MS : -Infinity);
+  }
+
+  /** R9. True: nothing is done in the new history before its name is on disk here. */
+  #historyChanged(group: Group): boolean {
+    const lineage = this.#succession.lineage(group);
+    if (lineage === 'foreign' && !this.#following.isForeign) {
+      this.#o.log.warn({ group: group.id, historyId: group.historyId }, 'R9: the group goes on with another history');
+      this.#following.becomeForeign();
+    }
+    if (lineage !== 'carries') return false;
+    this.#primary = undefined;
+    this.#succession.carryOver(group.historyId).then(
+      () => this.#guard(() => this.#catalogChanged(true)),
+      (error: unknown) => this.#logFailed(error),
+    );
+    return true;
   }
 
   #tick(): void {

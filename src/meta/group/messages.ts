@@ -19,6 +19,10 @@ export const groupMethods = {
   /** Secondary to primary: its process is about to end. */
   leave: 'group.leave',
   status: 'group.status',
+  /** Anyone: what the copy there is worth. */
+  copyState: 'group.copyState',
+  /** An operator's client to the node whose copy shall begin a new history (R9). */
+  force: 'group.force',
 } as const;
 
 /** What every message between members carries (R6). */

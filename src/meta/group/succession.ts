@@ -6,11 +6,13 @@
 import type { CatalogService, Group } from '../../catalog/types.ts';
 import { proposeUntilChosen } from '../../catalog/replica.ts';
 import type { Env } from '../../env.ts';
-import type { NodeId } from '../../ids.ts';
+import type { HistoryId, NodeId } from '../../ids.ts';
 import { META_TIMEOUT_MS } from '../../limits.ts';
 import type { Logger } from '../../log.ts';
 import { TAKEOVER_WAIT_MS } from './lease.ts';
-import { MemberState } from './member-state.ts';
+import { lineageOf } from './lineage.ts';
+import type { Lineage } from './lineage.ts';
+import type { MemberState } from './member-state.ts';
 import type { GroupRules } from './rules.ts';
 import { Standby } from './standby.ts';
 
@@ -19,12 +21,11 @@ export interface SuccessionOptions {
   readonly env: Pick<Env, 'clock' | 'bootId' | 'disk'>;
   readonly catalog: CatalogService;
   readonly log: Logger;
-  /** Of its file. */
-  readonly path: string;
+  readonly state: MemberState;
   /** Entries in the group's log at the start. */
   readonly loggedCount: number;
-  /** The group's, as the catalog has it at the start. */
-  readonly groupEpoch: number;
+  /** As the catalog has it at the start. */
+  readonly group: Group;
   readonly rules: GroupRules;
 }
 
@@ -59,7 +60,7 @@ export class Succession {
     this.#state = state;
     const { bootId, clean, ackedEpoch, fencedEpoch } = state.facts;
     // Before it durably gave this epoch up it had its log on disk, and has acknowledged nothing since.
-    const gaveUp = fencedEpoch >= options.groupEpoch && fencedEpoch >= ackedEpoch;
+    const gaveUp = fencedEpoch >= options.group.epoch && fencedEpoch >= ackedEpoch;
     const sameRun = bootId === options.env.bootId;
     // An empty log alone says nothing: all of it may have gone with the power.
     const neverRan = state.isNew && options.loggedCount === 0;
@@ -70,15 +71,28 @@ export class Succession {
   }
 
   static async open(options: SuccessionOptions): Promise<Succession> {
-    const { disk, bootId } = options.env;
-    const made = new Succession(options, await MemberState.open(disk, options.path));
-    await made.#state.update({ clean: false, ...(made.#certain ? { bootId } : {}) });
+    const { bootId } = options.env;
+    const { group, self, state } = options;
+    const made = new Succession(options, state);
+    // R9: what is here takes the new history's name only if that began with it.
+    const named = lineageOf(state.facts.historyId, group, self) === 'foreign' ? {} : { historyId: group.historyId };
+    await state.update({ clean: false, ...named, ...(made.#certain ? { bootId } : {}) });
     return made;
   }
 
   /** Everything is on disk and the process ends: whatever the machine does then, nothing is lost. */
   async closedInOrder(): Promise<void> {
     if (this.#certain) await this.#state.update({ clean: true });
+  }
+
+  /** R9: what the data here is to the group as it is now. */
+  lineage(group: Group): Lineage {
+    return lineageOf(this.#state.facts.historyId, group, this.#o.self);
+  }
+
+  /** R9: the data here is the beginning of a new history. Durable when it resolves. */
+  async carryOver(historyId: HistoryId): Promise<void> {
+    await this.#state.update({ historyId });
   }
 
   /** R11: the log holds all that was acknowledged from here. */
