@@ -1,6 +1,6 @@
 /** Machines that come into a cluster and leave it, in real processes. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -176,5 +176,65 @@ describe('machines that come and go', () => {
     await mustTatami(['node', 'remove', 'n2', ...at(3)]);
     await sameFile(file, 3);
     expect(await ids(3)).toEqual(['n3 up']);
+  });
+
+  it('a node whose data directory is gone is replaced by a new one, under another name', async () => {
+    const file = await threeNodes();
+    const replace = (old: string, ...more: string[]) =>
+      tatami(['node', 'replace', old, address(1), ...more, '--key-file', key]);
+    const given = ['--data', dataOf(4), '--listen', address(4), '--host', 'n3'];
+    expect((await replace('n3', ...given)).stderr).toMatch(/node n3 runs/);
+    expect((await replace('n9', ...given)).stderr).toMatch(/no node n9 to replace[^]*n1, n2, n3/);
+    expect((await replace('n3', '--data', dataOf(4))).stderr).toMatch(/--listen is missing/);
+    running.get(3)!.child.kill('SIGKILL');
+    await running.get(3)!.ended;
+    await rm(dataOf(3), { recursive: true });
+    await waitUntil('n3 is missed', async () => (await ids(1)).includes('n3 down'));
+    await start(4, ['node', 'replace', 'n3', address(1), ...given, '--key-file', key]);
+    await running.get(4)!.says('every block is where it belongs again', 60_000);
+    expect(await ids(1)).toEqual(['n1 up', 'n2 up', 'n3-2 up']);
+    const now = await status(1);
+    expect(now.nodes.find(({ id }) => id === 'n3-2')?.blockCount).toBe(now.nodes[0]?.blockCount);
+    await waitUntil('three voters', async () => (await status(1)).voters.length === 3);
+    await sameFile(file, 4);
+    expect((await tatami(['fsck', ...at(1)])).code).toBe(0);
+    // The old name is not used again.
+    const again = await tatami(['node', 'join', address(1), ...ofNew(3), '--key-file', key]);
+    expect([again.code, again.stderr]).toEqual([1, expect.stringMatching(/n3 was removed[^]*not used twice/)]);
+  });
+
+  it('a group whose primary and secondary are lost goes on with the copy that an operator chooses', async () => {
+    const file = await threeNodes();
+    for (const index of [4, 5]) {
+      await start(index, ['node', 'join', address(1), ...ofNew(index), '--host', `n${index}`, '--key-file', key]);
+    }
+    await waitUntil('five voters', async () => (await status(1)).voters.length === 5);
+    const { primary, secondary } = (await status(1)).groups[0]!;
+    const lost = [primary, secondary!].map((id) => Number(id.slice(1)));
+    const left = [1, 2, 3, 4, 5].filter((index) => !lost.includes(index));
+    const [first = 0, second = 0] = left;
+    const force = (...args: string[]) => tatami(['group', 'force', ...args, ...at(first)]);
+    expect((await force('g0', '--from', `n${first}`, '--yes')).stderr).toMatch(/group g0 is not lost/);
+    for (const index of lost) running.get(index)!.child.kill('SIGKILL');
+    for (const index of lost) await running.get(index)!.ended;
+    await waitUntil('they are missed', async () => (await ids(first)).filter((id) => id.endsWith('down')).length === 2);
+    expect((await force('g9', '--from', `n${first}`)).stderr).toMatch(/no group g9[^]*g0/);
+    expect((await force('g0')).stderr).toMatch(/--from/);
+    expect((await force('g0', '--from', 'n9', '--yes')).stderr).toMatch(/no node n9/);
+    const unasked = await force('g0', '--from', `n${first}`);
+    expect([unasked.code, unasked.stderr]).toEqual([2, expect.stringMatching(/will be lost[^]*Say --yes/)]);
+    const forced = await force('g0', '--from', `n${first}`, '--yes');
+    expect([forced.code, forced.stdout]).toEqual([0, expect.stringMatching(/goes on with the copy of n\d and serves/)]);
+    await sameFile(file, second);
+    await mustTatami(['put', file, '/after', ...at(second)]);
+    // Those that come back set their copies aside and follow.
+    for (const index of lost) await start(index, ['node', '--data', dataOf(index), '--key-file', key]);
+    await waitUntil('all are up', async () => (await ids(first)).every((id) => id.endsWith('up')));
+    for (const index of lost) {
+      await waitUntil(`n${index} keeps its old copy`, () =>
+        readdirSync(join(dataOf(index), 'meta')).some((name) => name.startsWith('g0.aside-')),
+      );
+    }
+    expect((await status(first)).groups[0]).toMatchObject({ serving: true, primary: `n${first}` });
   });
 });

@@ -35,7 +35,7 @@ export async function groupForce(name: string, options: ForceOptions): Promise<v
   const where = await findCluster(options);
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami group force') });
   try {
-    const status = await collectStatus(client.network, client.catalog);
+    const status = await collectStatus(client);
     const group = client.catalog.current().groups.find((each) => each.id === name);
     if (group === undefined) {
       const names = status.groups.map((each) => each.id).join(', ');
@@ -163,7 +163,7 @@ async function confirm(options: ForceOptions, group: Group, from: string): Promi
 
 async function untilServing(client: CatalogClient, name: string): Promise<boolean> {
   for (const untilMs = performance.now() + SERVING_TIMEOUT_MS; performance.now() < untilMs;) {
-    const { groups } = await collectStatus(client.network, client.catalog);
+    const { groups } = await collectStatus(client);
     if (groups.find((group) => group.id === name)?.serving === true) return true;
     await sleep(LOOK_INTERVAL_MS);
   }

@@ -78,7 +78,7 @@ export async function nodeReplace(
 async function checkLost(where: Where, old: NodeId, options: ReplaceOptions): Promise<void> {
   const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami node replace') });
   try {
-    const status = await collectStatus(client.network, client.catalog);
+    const status = await collectStatus(client);
     const node = status.nodes.find((each) => each.id === old);
     if (node === undefined) {
       throw new UsageError(`there is no node ${old} to replace`, {
@@ -115,7 +115,7 @@ async function showFilling(where: Where, id: string, signal: AbortSignal): Promi
     const startMs = performance.now();
     let said = '';
     while (!signal.aborted) {
-      const status = await collectStatus(client.network, client.catalog);
+      const status = await collectStatus(client);
       const node = status.nodes.find((each) => each.id === id);
       const used = node?.report?.usedBytes ?? 0;
       if (isFilled(status) && node?.report !== undefined) {
