@@ -72,8 +72,10 @@ describe('a byte flipped in a pack', () => {
     expect(damaged?.id).toBe(node);
     expect(status.findings.some((finding) => finding.text.includes(`Node ${node} found 1 damaged`))).toBe(true);
     const report = JSON.parse(await mustTatami(['fsck', '--json', '--data', cluster.data])) as FsckJson;
-    expect(report.troubles).toMatchObject([{ kind: 'mended-copy', paths: ['/precious'], nodes: [node] }]);
-    expect(report.troubles[0]?.block).toBe(damaged?.damage[0]?.id);
+    // Pieces that were written and then replaced are used by no file any more.
+    const troubles = report.troubles.filter((trouble) => trouble.kind !== 'orphaned');
+    expect(troubles).toMatchObject([{ kind: 'mended-copy', paths: ['/precious'], nodes: [node] }]);
+    expect(troubles[0]?.block).toBe(damaged?.damage[0]?.id);
     const said = await mustTatami(['fsck', '/precious', '--data', cluster.data]);
     expect(said).toContain('/precious');
   });

@@ -178,7 +178,9 @@ describe('tatami scrub', () => {
     const waiting = startTatami(['scrub', '--now', '--wait', '--data', cluster.data]);
     /** The pass of n2, running or ended. */
     const pass = async (): Promise<{ id: number; doneBytes: number } | undefined> => {
-      const { nodes } = (await cluster.status()) as unknown as { nodes: readonly { id: string; scrub: Scrub | null }[] };
+      const { nodes } = (await cluster.status()) as unknown as {
+        nodes: readonly { id: string; scrub: Scrub | null }[];
+      };
       const { running = null, finished = [] } = nodes.find(({ id }) => id === 'n2')?.scrub ?? {};
       const [ended] = finished;
       return running ?? (ended === undefined ? undefined : { id: ended.id, doneBytes: Infinity });

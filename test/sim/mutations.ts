@@ -30,7 +30,7 @@ export const MUTATIONS: readonly Mutation[] = [
     without: 'jointAcknowledgement',
     troubles: ['kill', 'ambush'],
     seeds: 100,
-    known: 14,
+    known: 74,
     minReplicas: 1,
   },
   { without: 'followerEpoch', troubles: ['pause', 'isolate', 'kill', 'slowNetwork'], seeds: 20, known: 1 },
