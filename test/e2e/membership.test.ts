@@ -149,7 +149,7 @@ describe('machines that come and go', () => {
     expect([again.code, again.stdout]).toEqual([0, expect.stringMatching(/n1 is out/)]);
   });
 
-  it('one that holds the only copies is removed by force alone; what is wrong with a name is said', async () => {
+  it('one that holds the only copies is not removed; what is wrong with a name is said', async () => {
     await start(2, ['node', 'join', address(1), ...ofNew(2), '--host', 'n2', '--key-file', key]);
     await waitUntil('a secondary', async () => (await status(1)).groups[0]?.secondary === 'n2');
     for (const command of [
