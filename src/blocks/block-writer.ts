@@ -10,7 +10,7 @@ import { DATA_TIMEOUT_MS, NODE_FULL_FRACTION } from '../limits.ts';
 import { blockMethods, parsePutReply, type PushRequest, type PutReply, type PutRequest } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
 import { findPool, placementOf, wantedCopies, writeTargets } from './placement.ts';
-import { activeNodes } from '../catalog/membership.ts';
+import { activeNodes, dataNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
 import { isDoubtful } from '../net/membership/board.ts';
@@ -90,20 +90,22 @@ export class BlockWriter {
       const pool = findPool(catalog, poolId);
       if (pool === undefined)
         throw new UnavailableError(`pool ${poolId} is not in the catalog (epoch ${catalog.epoch})`);
-      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, activeNodes(catalog).length);
+      // A node that is being drained counts: it goes on until there is room for the copies elsewhere.
+      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, dataNodes(catalog).length);
       const done = this.#receipt(progress, needed);
       if (done !== undefined) {
         this.#arrangeLater(progress, catalog, pool);
         return done;
       }
-      const candidates = this.#candidates(progress, catalog, pool);
+      const candidates = this.#candidates(progress, catalog, pool, needed);
       if (progress.holders.size + candidates.length >= needed) {
         await this.#attempt(progress, catalog, pool, needed, candidates);
         continue;
       }
       // Not enough nodes left in this round, as far as the holders can reach.
       if (tryDirectly(progress)) continue;
-      if (activeNodes(catalog).length - progress.full.size < needed) throw noSpace(progress, catalog);
+      const reach = reachOf(catalog, needed);
+      if (reach - progress.full.size < needed) throw noSpace(progress, reach);
       if (this.#clock.monotonicMs() + retryMs >= progress.deadlineMs) throw unavailable(progress, needed);
       await this.#clock.sleep(retryMs, options.signal);
       retryMs = Math.min(RETRY_MAX_MS, retryMs * 2);
@@ -124,11 +126,11 @@ export class BlockWriter {
    * suffice (they keep a reserve and refuse by themselves); those that other nodes suspect after all these, as that may be
    * wrong; nodes that cannot be reached from here not at all.
    */
-  #candidates(progress: Progress, catalog: Catalog, pool: Pool): readonly NodeId[] {
+  #candidates(progress: Progress, catalog: Catalog, pool: Pool, needed: number): readonly NodeId[] {
     const roomy: NodeId[] = [];
     const nearFull: NodeId[] = [];
     const doubtful: NodeId[] = [];
-    const order = placementOf(catalog, pool, progress.id).slice(0, activeNodes(catalog).length);
+    const order = placementOf(catalog, pool, progress.id).slice(0, reachOf(catalog, needed));
     for (const node of order) {
       if (progress.holders.has(node) || progress.failures.has(node) || progress.full.has(node)) continue;
       const peer = this.#network.peer(node);
@@ -292,9 +294,14 @@ function tryDirectly(progress: Progress): boolean {
   return true;
 }
 
-function noSpace(progress: Progress, catalog: Catalog): NoSpaceError {
+/** How far down the placement order copies may go: nodes being drained, which come last, only if the others are too few. */
+function reachOf(catalog: Catalog, needed: number): number {
+  return Math.max(activeNodes(catalog).length, needed);
+}
+
+function noSpace(progress: Progress, nodeCount: number): NoSpaceError {
   return new NoSpaceError(
-    `no room for another block: ${[...progress.full].join(', ')} of ${activeNodes(catalog).length} nodes are full`,
+    `no room for another block: ${[...progress.full].join(', ')} of ${nodeCount} nodes are full`,
     {
       remedy: 'Delete files and run `tatami gc`, or add a node or a larger disk.',
       info: { full: [...progress.full] },

@@ -263,6 +263,28 @@ describe('write chain', () => {
     await cluster.close();
   });
 
+  it('is on two nodes even while all but one are being drained; those are taken only then', async () => {
+    const cluster = await FakeCluster.start({ nodes: 4, pool: { copies: 2 } });
+    const drain = (ids: readonly NodeId[]): void => {
+      const nodes = cluster.catalog.nodes.map((node) =>
+        ids.includes(node.id) ? { ...node, draining: true as const } : node,
+      );
+      cluster.catalog = { ...cluster.catalog, nodes };
+      for (const node of cluster.nodes) node.catalog = cluster.catalog;
+    };
+    const [first, second, ...rest] = order(cluster);
+    drain(rest);
+    await cluster.settle(cluster.client.put(POOL, data));
+    expect(new Set(holders(cluster))).toEqual(new Set([first, second]));
+    const other = pattern(150_000);
+    const otherId = hashBlock(other).id;
+    drain([second]);
+    await cluster.settle(cluster.client.put(POOL, other));
+    expect(holders(cluster, otherId)).toHaveLength(2);
+    expect(holders(cluster, otherId)).toContain(first);
+    await cluster.close();
+  });
+
   it('takes the new catalog when a node refuses the old one', async () => {
     const cluster = await FakeCluster.start({ nodes: 3 });
     const old = cluster.catalog;

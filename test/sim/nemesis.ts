@@ -307,33 +307,33 @@ export class Nemesis {
     if (this.#drained !== undefined) return;
     this.#drained = id;
     this.#note(`${id} is drained`);
-    this.#setDraining(id, true);
+    const begun = this.#setDraining(id, true);
     this.#later(lastsMs, () => {
       this.#note(`${id} is not drained any more`);
-      this.#setDraining(id, false);
+      // Not before it is known whether it was begun: what is chosen late would stay.
+      void begun.then(() => this.#setDraining(id, false));
     });
   }
 
-  #setDraining(id: string, draining: boolean): void {
-    const again = (): void => {
-      this.#sim.world.time.after(START_RETRY_MS, 'nemesis', () => {
-        if (!draining || !this.#over) this.#setDraining(id, draining);
-      });
-    };
-    const [node] = this.#sim.nodes();
+  /** Resolves once it is so; or, for a beginning, once it was tried. */
+  async #setDraining(id: string, draining: boolean): Promise<void> {
     const isSo = ({ nodes }: Catalog): boolean =>
       (nodes.find((each) => each.id === id)?.draining === true) === draining;
-    if (node === undefined) return again();
     const change = { kind: 'setDraining', id: id as NodeId, draining } as const;
-    proposeUntilChosen(node.catalog, (catalog) => (isSo(catalog) ? undefined : change), 5_000).then(
-      () => {
-        if (!draining) this.#drained = undefined;
-      },
-      () => {
-        // What could not be undone is undone in the end; what could not be begun need not be.
-        if (!draining) again();
-      },
-    );
+    for (;;) {
+      const [node] = this.#sim.nodes();
+      if (node !== undefined) {
+        try {
+          await proposeUntilChosen(node.catalog, (catalog) => (isSo(catalog) ? undefined : change), 5_000);
+          if (!draining) this.#drained = undefined;
+          return;
+        } catch {
+          // What could not be undone is undone in the end; what could not be begun need not be.
+          if (draining) return;
+        }
+      }
+      await new Promise<void>((resolve) => void this.#sim.world.time.after(START_RETRY_MS, 'nemesis', resolve));
+    }
   }
 
   /** False: it may not now. */

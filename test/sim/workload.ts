@@ -48,6 +48,20 @@ export class Journal {
     return version;
   }
 
+  /**
+   * Before `to` gets what is at `from`: what was there last may have gone with the power, and then what was there before
+   * it is moved.
+   */
+  mayMove(from: string, to: string): void {
+    const versions = this.#paths.get(from) ?? [];
+    const last = versions.length - 1;
+    const since = Math.max(
+      0,
+      versions.findLastIndex((version) => version.durable),
+    );
+    for (const version of versions.slice(since, last)) this.begin(to, version.content, version.growing, version);
+  }
+
   /** Everything that was acknowledged is on disk. */
   allDurable(): void {
     for (const versions of this.#paths.values()) {
@@ -197,6 +211,7 @@ export class Workload {
   }
 
   async #move(from: string, to: string, content: Buffer, version: Version): Promise<void> {
+    this.journal.mayMove(from, to);
     const changes = [this.journal.begin(from, undefined), this.journal.begin(to, content, false, version)];
     await this.#fs.rename(from, to);
     for (const change of changes) change.acknowledged = true;

@@ -250,6 +250,26 @@ describe('R4: a silent secondary', () => {
     expect([b.primary.committedSeq, b.primary.serving(b.log.lastSeq, b.nowMs).ok]).toEqual([1, true]);
   });
 
+  it('alone among others, it acknowledges what is on its disk: one memory goes with the power', () => {
+    const b = new Bench(groupOf(null, [L], { minReplicas: 1 }));
+    b.log.syncedSeq = 0;
+    b.write(2);
+    expect([b.primary.committedSeq, b.primary.needsDisk]).toEqual([0, true]);
+    b.log.syncedSeq = 1;
+    b.primary.synced();
+    expect([b.primary.committedSeq, b.primary.needsDisk]).toEqual([1, true]);
+    b.log.syncedSeq = 2;
+    b.primary.synced();
+    expect([b.primary.committedSeq, b.primary.needsDisk]).toEqual([2, false]);
+  });
+
+  it('in a group of one node, what its operating system has is acknowledged', () => {
+    const b = new Bench(groupOf(null, [], { minReplicas: 1 }));
+    b.log.syncedSeq = 0;
+    b.write();
+    expect([b.primary.committedSeq, b.primary.needsDisk]).toEqual([1, false]);
+  });
+
   it('that takes a full copy is no longer in sync', () => {
     const b = new Bench(groupOf(S, [L])).serve();
     b.nowMs += BEACON_INTERVAL_MS;

@@ -125,8 +125,8 @@ export class Primary {
   #candidate: NodeId | undefined;
   #nextEra = 1;
   /**
-   * From before the secondary is dropped until the outcome is known, only what is on this node's disk is acknowledged:
-   * once the drop is chosen this node alone is in sync, and what only two memories held would go with its power.
+   * From before the secondary is dropped until the outcome is known (`#onlyFromDisk`): once the drop is chosen this node
+   * alone is in sync, and what only two memories held would go with its power.
    * `asked`: the proposal may be on its way and cannot be taken back.
    */
   #dropping: { asked: boolean } | undefined;
@@ -272,7 +272,16 @@ export class Primary {
 
   /** What is logged here is to be brought to disk now, and then `synced` called. */
   get needsDisk(): boolean {
-    return this.#dropping !== undefined && this.#log.syncedSeq < this.#loggedSeq;
+    return this.#onlyFromDisk && this.#log.syncedSeq < this.#loggedSeq;
+  }
+
+  /**
+   * Two memories survive the loss of one node's power; one does not. So a group that serves without its secondary, or is
+   * about to, acknowledges what is on disk. A cluster of one node promises what a local filesystem does: fsync.
+   */
+  get #onlyFromDisk(): boolean {
+    const { secondary, learners } = this.#group;
+    return this.#dropping !== undefined || (secondary === null && learners.length > 0);
   }
 
   /** More of the own log is on disk. */
@@ -597,7 +606,7 @@ export class Primary {
     if (secondary !== null) logged = Math.min(logged, this.matchOf(secondary));
     if (this.#joining !== undefined && this.#rules.jointAcknowledgement)
       logged = Math.min(logged, this.matchOf(this.#joining.node));
-    if (this.#dropping !== undefined) logged = Math.min(logged, this.#log.syncedSeq);
+    if (this.#onlyFromDisk) logged = Math.min(logged, this.#log.syncedSeq);
     if (logged <= this.#committedSeq) return;
     invariant(logged <= this.#log.lastSeq, 'R3', 'committed beyond the log');
     this.#committedSeq = logged;
