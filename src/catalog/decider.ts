@@ -14,6 +14,7 @@ import type { Ballot } from './paxos.ts';
 import { Proposer } from './proposer.ts';
 import { runRound } from './round.ts';
 import type { RoundOutcome } from './round.ts';
+import { Turns } from './turns.ts';
 import type { Catalog } from './types.ts';
 import { reasonOf } from './voter.ts';
 import type { Voter } from './voter.ts';
@@ -44,16 +45,18 @@ export class Decider {
   readonly #proposer: Proposer<CatalogValue>;
   /** The highest ballot heard of. */
   #above: Ballot | null = null;
-  #tail: Promise<unknown> = Promise.resolve();
+  /** One decision at a time. */
+  readonly #turns: Turns;
 
   constructor(options: DeciderOptions) {
     this.#o = options;
     this.#proposer = new Proposer(options.self);
+    this.#turns = new Turns(options.env.clock);
   }
 
   /** Resolves with the catalog that has the change. ConflictError: another one won. UnavailableError: outcome open. */
   decide(wanted: Proposal, deadlineMs: number): Promise<Catalog> {
-    return this.#inTurn(deadlineMs, async () => {
+    return this.#turns.take(deadlineMs, async () => {
       for (let defeats = 0; ;) {
         const current = this.#o.current();
         if (this.#isOver(current, wanted)) return current;
@@ -72,7 +75,7 @@ export class Decider {
 
   /** Has chosen what may have been chosen already, and resolves with the newest catalog of the moment it was asked, or later. */
   finish(deadlineMs: number): Promise<Catalog> {
-    return this.#inTurn(deadlineMs, async () => {
+    return this.#turns.take(deadlineMs, async () => {
       for (let defeats = 0; ;) {
         const current = this.#o.current();
         const outcome = await this.#try(current, undefined, deadlineMs);
@@ -139,20 +142,6 @@ export class Decider {
     const limitMs = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(defeats, 10));
     const leftMs = Math.max(0, deadlineMs - clock.monotonicMs());
     await clock.sleep(Math.min(1 + random.below(limitMs), leftMs));
-  }
-
-  /** One decision at a time; who waits for its turn waits no longer than its deadline. */
-  #inTurn(deadlineMs: number, work: () => Promise<Catalog>): Promise<Catalog> {
-    const { clock } = this.#o.env;
-    return new Promise((resolve, reject) => {
-      const timer = clock.setTimer(deadlineMs - clock.monotonicMs(), () => {
-        reject(new UnavailableError('the catalog was busy with other changes until the deadline'));
-      });
-      this.#tail = this.#tail.then(async () => {
-        timer.cancel();
-        if (clock.monotonicMs() < deadlineMs) await work().then(resolve, reject);
-      });
-    });
   }
 }
 
