@@ -10,7 +10,7 @@ import { DATA_TIMEOUT_MS, NODE_FULL_FRACTION } from '../limits.ts';
 import { blockMethods, parsePutReply, type PushRequest, type PutReply, type PutRequest } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
 import { findPool, placementOf, wantedCopies, writeTargets } from './placement.ts';
-import { activeNodes, dataNodes } from '../catalog/membership.ts';
+import { activeNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
 import { isDoubtful } from '../net/membership/board.ts';
@@ -90,22 +90,21 @@ export class BlockWriter {
       const pool = findPool(catalog, poolId);
       if (pool === undefined)
         throw new UnavailableError(`pool ${poolId} is not in the catalog (epoch ${catalog.epoch})`);
-      // A node that is being drained counts: it goes on until there is room for the copies elsewhere.
-      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, dataNodes(catalog).length);
+      const targets = this.#targets(progress, catalog, pool);
+      const needed = Math.min(SYNCHRONOUS_COPIES, pool.copies, targets.length);
       const done = this.#receipt(progress, needed);
       if (done !== undefined) {
         this.#arrangeLater(progress, catalog, pool);
         return done;
       }
-      const candidates = this.#candidates(progress, catalog, pool, needed);
+      const candidates = this.#candidates(progress, targets);
       if (progress.holders.size + candidates.length >= needed) {
         await this.#attempt(progress, catalog, pool, needed, candidates);
         continue;
       }
       // Not enough nodes left in this round, as far as the holders can reach.
       if (tryDirectly(progress)) continue;
-      const reach = reachOf(catalog, needed);
-      if (reach - progress.full.size < needed) throw noSpace(progress, reach);
+      if (targets.filter((node) => !progress.full.has(node)).length < needed) throw noSpace(progress, targets.length);
       if (this.#clock.monotonicMs() + retryMs >= progress.deadlineMs) throw unavailable(progress, needed);
       await this.#clock.sleep(retryMs, options.signal);
       retryMs = Math.min(RETRY_MAX_MS, retryMs * 2);
@@ -122,16 +121,29 @@ export class BlockWriter {
   }
 
   /**
+   * Nodes that count, in placement order: those that stay; and where they are too few for the synchronous copies, ones that
+   * are being drained, as long as they can be reached and have room. Who was drained and switched off is not waited for.
+   */
+  #targets(progress: Progress, catalog: Catalog, pool: Pool): readonly NodeId[] {
+    const order = placementOf(catalog, pool, progress.id);
+    const { length } = activeNodes(catalog);
+    const missing = Math.min(SYNCHRONOUS_COPIES, pool.copies) - length;
+    if (missing <= 0) return order.slice(0, length);
+    const isUsable = (node: NodeId): boolean =>
+      !progress.failures.has(node) && !progress.full.has(node) && this.#network.peer(node).state !== 'down';
+    return [...order.slice(0, length), ...order.slice(length).filter(isUsable).slice(0, missing)];
+  }
+
+  /**
    * Whom to try, best first: up and with room, in placement order; nodes near full only when the others do not
    * suffice (they keep a reserve and refuse by themselves); those that other nodes suspect after all these, as that may be
    * wrong; nodes that cannot be reached from here not at all.
    */
-  #candidates(progress: Progress, catalog: Catalog, pool: Pool, needed: number): readonly NodeId[] {
+  #candidates(progress: Progress, targets: readonly NodeId[]): readonly NodeId[] {
     const roomy: NodeId[] = [];
     const nearFull: NodeId[] = [];
     const doubtful: NodeId[] = [];
-    const order = placementOf(catalog, pool, progress.id).slice(0, reachOf(catalog, needed));
-    for (const node of order) {
+    for (const node of targets) {
       if (progress.holders.has(node) || progress.failures.has(node) || progress.full.has(node)) continue;
       const peer = this.#network.peer(node);
       if (peer.state === 'down') continue;
@@ -292,11 +304,6 @@ function tryDirectly(progress: Progress): boolean {
   progress.indirect.clear();
   for (const node of progress.holders.keys()) progress.isolated.add(node);
   return true;
-}
-
-/** How far down the placement order copies may go: nodes being drained, which come last, only if the others are too few. */
-function reachOf(catalog: Catalog, needed: number): number {
-  return Math.max(activeNodes(catalog).length, needed);
 }
 
 function noSpace(progress: Progress, nodeCount: number): NoSpaceError {

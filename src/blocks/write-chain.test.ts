@@ -282,6 +282,11 @@ describe('write chain', () => {
     await cluster.settle(cluster.client.put(POOL, other));
     expect(holders(cluster, otherId)).toHaveLength(2);
     expect(holders(cluster, otherId)).toContain(first);
+    // Drained and switched off: who has stayed is enough.
+    for (const [index, node] of [second, ...rest].entries()) cluster.hub.kill(node, index > 0);
+    const last = pattern(100_000);
+    await cluster.settle(cluster.client.put(POOL, last));
+    expect(holders(cluster, hashBlock(last).id)).toEqual([first]);
     await cluster.close();
   });
 

@@ -2,8 +2,8 @@
  * One group on one node: its log, its table and the part that this node plays in it. The driver of the pure parts
  * (primary.ts, follower.ts): it sends, stores, applies and asks the catalog, and decides nothing itself.
  *
- * Order of durability: an entry is with our operating system before `logged`; it is on disk, table and log, before the
- * log is cut; the catalog is durable here before its epoch is acted on (R6).
+ * Order of durability: an entry is with our operating system before `logged`; the catalog is durable here before its epoch
+ * is acted on (R6).
  */
 import { isDrained } from '../../catalog/membership.ts';
 import type { Group } from '../../catalog/types.ts';
@@ -18,7 +18,6 @@ import {
   UnavailableError,
 } from '../../errors.ts';
 import type { NodeId, Seq, SessionId } from '../../ids.ts';
-import { MiB } from '../../limits.ts';
 import type { HandlerReply, IncomingRequest } from '../../net/types.ts';
 import { encodeCommand } from '../commands.ts';
 import type { Command } from '../commands.ts';
@@ -34,7 +33,7 @@ import type { GroupLog } from './log-files.ts';
 import { COMMAND_MAX_BYTES } from './log-record.ts';
 import type { LogEntry } from './log-record.ts';
 import { DEFAULT_BOUNDS, roleOf } from './member-options.ts';
-import type { GroupBounds, GroupMemberOptions } from './member-options.ts';
+import type { GroupMemberOptions } from './member-options.ts';
 import { groupMethods, parseCursor, parseHead } from './messages.ts';
 import type { Head, SyncPush } from './messages.ts';
 import { describeCopy, forceGroup } from './force.ts';
@@ -52,14 +51,13 @@ import type { GroupRules } from './rules.ts';
 import { SessionWatch } from './session-watch.ts';
 import { proposeGroup } from './succession.ts';
 import type { PromotionPorts, Succession } from './succession.ts';
+import { TableUpkeep } from './table-upkeep.ts';
 import { TailGapError, takeTail } from './take-tail.ts';
 import { Waiters } from './waiters.ts';
 
 const TICK_MS = 100;
 /** A tick so late means that this process stood still: then nobody else is judged by what was not read meanwhile. */
 const STALLED_MS = 500;
-/** The table follows the log when it holds this much in memory. */
-const FLUSH_BYTES = 8 * MiB;
 /** A participant asks whether there is a secondary this often while the catalog names none. */
 const QUERY_INTERVAL_MS = 500;
 const PROPOSE_RETRY_MS = 500;
@@ -68,7 +66,6 @@ const PENDING_MAX_COUNT = 20_000;
 
 export class GroupMember {
   readonly #o: GroupMemberOptions;
-  readonly #bounds: GroupBounds;
   readonly #rules: GroupRules;
   readonly #kv: Kv;
   readonly #store: MetaStore;
@@ -96,13 +93,12 @@ export class GroupMember {
   readonly #applier: Applier;
   readonly #following: Following;
   readonly #pushing: Pushing;
+  readonly #table: TableUpkeep;
   #lastAppend: Promise<void> | undefined;
   #proposing = false;
   #takingTail: Promise<void> | undefined;
   #timer: Timer | undefined;
   #unsubscribe: (() => void) | undefined;
-  #flushing: Promise<void> | undefined;
-  #nextFlushMs = 0;
   #nextQueryMs = 0;
   #nextProposeMs = 0;
   #lastNowNs = 0n;
@@ -119,7 +115,6 @@ export class GroupMember {
     this.#succession = succession;
     this.#rules = o.rules ?? ALL_RULES;
     this.#lastTickMs = o.env.clock.monotonicMs();
-    this.#bounds = o.bounds ?? DEFAULT_BOUNDS;
     this.#group = group;
     this.#leaseOfVoters = new LeaseOfVoters(o.catalog, o.group, o.log);
     this.#gate = new EpochGate(o.env.clock, group, this.#rules);
@@ -132,7 +127,7 @@ export class GroupMember {
       clock: o.env.clock,
       mayApply: () => this.#mayApply(),
       outcome: (seq, outcome) => this.#waiters.applied(seq, outcome),
-      done: () => this.#allApplied(),
+      done: () => this.#table.allApplied(),
       guard: (work) => this.#guard(work),
       failed: (error) => this.#logFailed(error),
     });
@@ -149,6 +144,19 @@ export class GroupMember {
       answered: () => this.#afterEvent(),
     });
     this.#copies = new CopyServer(o.env.clock, o.env.random);
+    this.#table = new TableUpkeep({
+      store,
+      log: opened.log,
+      bounds: o.bounds ?? DEFAULT_BOUNDS,
+      mayFlush: () => !this.#following.mustCopy && !this.#closing.signal.aborted,
+      pinnedSeq: () => this.#copies.pinnedSeq,
+      neededSeq: () => this.#primary?.neededSeq ?? this.#following.primarySyncedSeq + 1,
+      serves: () => this.#serving()?.ok === true,
+      propose: (command) => this.proposeCommand(command),
+      isApplying: () => this.#applier.running !== undefined,
+      guard: (work) => this.#guard(work),
+      failed: (error) => this.#logFailed(error),
+    });
     this.#broken = opened.broken;
     this.#opensAnew = opened.broken !== undefined;
     this.#following = new Following({
@@ -168,7 +176,7 @@ export class GroupMember {
       head: () => this.#head(),
       requireWhole: () => this.#requireWhole(),
       isPrimary: () => this.#primary !== undefined,
-      tableIdle: () => Promise.resolve(this.#flushing),
+      tableIdle: () => Promise.resolve(this.#table.running),
       setAside: () => this.#setAside(),
       failed: (error) => this.#logFailed(error),
     });
@@ -217,7 +225,7 @@ export class GroupMember {
     this.#unsubscribe?.();
     this.#waiters.rejectAll(stoppingError());
     await this.#following.idle();
-    await Promise.all([this.#applier.running, this.#following.copied(), this.#takingTail, this.#flushing]);
+    await Promise.all([this.#applier.running, this.#following.copied(), this.#takingTail, this.#table.running]);
     await this.#copies.close();
     const { log } = this.#o;
     // Log and table are written out; after a failure of either the other still is.
@@ -416,7 +424,7 @@ export class GroupMember {
     this.#pushing.soon();
   }
 
-  /** The primary is about to be alone in sync: what it acknowledges must be on its disk. */
+  /** The primary is alone in sync, or about to be: what it acknowledges must be on its disk. */
   #bringToDisk(primary: Primary): void {
     if (this.#bringingToDisk) return;
     this.#bringingToDisk = true;
@@ -578,55 +586,10 @@ export class GroupMember {
     return this.#broken === undefined && !this.#closing.signal.aborted && !this.#following.mustCopy;
   }
 
-  /** All that is committed is applied, for now. */
-  #allApplied(): void {
-    this.#reclaim();
-    if (this.#store.overlayBytes > FLUSH_BYTES) this.#flush();
-  }
-
-  /** Rows of deleted files go bit by bit, by commands like any other. */
-  #reclaim(): void {
-    if (this.#reclaiming || this.#serving()?.ok !== true) return;
-    const command = this.#store.reclaimCommand();
-    if (command === undefined) return;
-    this.#reclaiming = true;
-    this.proposeCommand(command)
-      .catch(() => undefined)
-      .finally(() => {
-        this.#reclaiming = false;
-        if (this.#applier.running === undefined) this.#guard(() => this.#reclaim());
-      });
-  }
-  #reclaiming = false;
-
-  /** The table on disk, then the log cut. */
-  #flush(): void {
-    if (this.#flushing !== undefined || this.#following.mustCopy || this.#closing.signal.aborted) return;
-    this.#flushing = this.#store
-      .flush()
-      .then(() => this.#cutLog())
-      .catch((error: unknown) => this.#logFailed(error))
-      .finally(() => {
-        this.#flushing = undefined;
-      });
-  }
-
-  /** Drops what the table has on disk and nobody needs; beyond logKeepBytes whoever needs it takes a full copy. */
-  async #cutLog(): Promise<void> {
-    const primary = this.#primary;
-    const neededSeq = primary === undefined ? this.#following.primarySyncedSeq + 1 : primary.neededSeq;
-    const keptSeq = Math.max(
-      Math.min(neededSeq, this.#copies.pinnedSeq),
-      this.#log.keepFromSeq(this.#bounds.logKeepBytes),
-    );
-    await this.#log.dropBelow(Math.min(this.#store.durableSeq + 1, keptSeq));
-  }
-
   #catalogChanged(first = false): void {
     const group = this.#o.catalog.current().groups.find((candidate) => candidate.id === this.#o.group);
     if (group === undefined || (!first && group.epoch === this.#group.epoch)) return;
     const { self } = this.#o;
-    const alone = this.#group.secondary !== null && group.secondary === null;
     this.#group = group;
     this.#gate.changed(group);
     this.#succession.groupChanged(group);
@@ -640,8 +603,6 @@ export class GroupMember {
     if (group.primary === self && this.#broken === undefined) {
       if (this.#primary !== undefined) {
         this.#primary.catalogChanged(group, this.#nowMs());
-        // What two systems had in memory is now in one: on disk with it.
-        if (alone) this.#log.sync().catch((error: unknown) => this.#logFailed(error));
       } else if (this.#following.mustCopy) {
         this.#cannotServe('its copy of the metadata is not whole');
       } else {
@@ -711,10 +672,7 @@ export class GroupMember {
     }
     this.#lastTickMs = nowMs;
     if (this.#broken !== undefined) return;
-    if (nowMs >= this.#nextFlushMs) {
-      this.#nextFlushMs = nowMs + this.#bounds.flushIntervalMs;
-      if (this.#store.appliedSeq > this.#store.durableSeq) this.#flush();
-    }
+    this.#table.tick(nowMs);
     if (this.#primary !== undefined) {
       this.#leaseOfVoters.askIfDue(this.#primary, nowMs);
       if (this.#serving()?.ok === true) this.#expireSessions(nowMs);
