@@ -26,6 +26,7 @@ export async function runScreen(options: ScreenOptions): Promise<void> {
   let lastLine = '';
   while (!options.signal.aborted) {
     const line = plainLine(await options.read());
+    if (options.signal.aborted) return;
     if (line !== lastLine) print(line);
     lastLine = line;
     await sleep(REFRESH_MS, undefined, { signal: options.signal }).catch(() => undefined);
@@ -56,6 +57,7 @@ export async function watchStatus(
   try {
     for (let before: Moment | undefined; !options.signal.aborted;) {
       const now = { atMs: performance.now(), status: await options.read() };
+      if (options.signal.aborted) return;
       sections = sectionsOf(now, before);
       draw();
       before = now;

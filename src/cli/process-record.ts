@@ -57,20 +57,23 @@ export async function writeRecord(path: string, record: Omit<ProcessRecord, 'sta
 /** What a mount needs to end besides writing: unmounting by force, its session. */
 export const MOUNT_END_MARGIN_MS = 25_000;
 
+/** Names of the files of all records, of dead processes too; empty after everything was stopped in order. */
+export async function recordFiles(directory: string): Promise<string[]> {
+  const names = await readdir(directory).catch(() => [] as string[]);
+  return names.filter((name) => name.endsWith('.json')).sort();
+}
+
 /** Mount points of all records, of dead processes too. */
 export async function recordedMountPoints(directory: string): Promise<string[]> {
-  const names = await readdir(directory).catch(() => [] as string[]);
-  const records = await Promise.all(
-    names.filter((name) => name.endsWith('.json')).map((name) => readRecord(join(directory, name))),
-  );
+  const names = await recordFiles(directory);
+  const records = await Promise.all(names.map((name) => readRecord(join(directory, name))));
   return records.flatMap((record) => record?.mountPoint ?? []);
 }
 
 /** Records of processes that live; files of dead ones are removed. */
 export async function liveRecords(directory: string): Promise<ProcessRecord[]> {
-  const names = await readdir(directory).catch(() => [] as string[]);
   const records: ProcessRecord[] = [];
-  for (const name of names.filter((file) => file.endsWith('.json')).sort()) {
+  for (const name of await recordFiles(directory)) {
     const path = join(directory, name);
     const record = await readRecord(path);
     if (record !== undefined && (await isAlive(record))) records.push(record);

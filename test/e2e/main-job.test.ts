@@ -138,4 +138,21 @@ describe('in the foreground', () => {
       await rm(directory, { recursive: true, force: true });
     }
   });
+
+  it('ends when everything is stopped from another terminal', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
+    const data = join(directory, 'data');
+    const mount = join(directory, 'mnt');
+    const up = startTatami(['up', '--data', data, '--mount', mount]);
+    try {
+      await waitUntil('mounted', () => mountsBelow(mount).length === 1 && /healthy/.test(up.output.stdout), 60_000);
+      await tatami(['down', '--data', data]);
+      await waitUntil('the end of tatami up', () => up.child.exitCode !== null, 30_000);
+      expect([up.child.exitCode, up.output.stderr]).toEqual([0, expect.stringMatching(/was stopped from elsewhere/)]);
+    } finally {
+      up.child.kill('SIGKILL');
+      await tatami(['down', '--data', data]);
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
 });

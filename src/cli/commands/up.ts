@@ -13,6 +13,7 @@ import { createLocalCluster, startMount, startNodes, stopLocalCluster } from '..
 import { runScreen } from '../live-screen.ts';
 import { listenForInterruption } from '../interruption.ts';
 import { note, print, printError } from '../output.ts';
+import { recordFiles } from '../process-record.ts';
 import { realEnv } from '../real-env.ts';
 
 export interface UpOptions {
@@ -40,15 +41,26 @@ export async function up(options: UpOptions): Promise<void> {
     if (!stop.signal.aborted) {
       const where = await findCluster({ data: files.path });
       const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami up') });
+      const stoppedElsewhere = new AbortController();
       try {
         await runScreen({
-          read: () => collectStatus(client),
+          read: async () => {
+            const status = await collectStatus(client);
+            if ((await recordFiles(files.runPath)).length === 0) stoppedElsewhere.abort();
+            return status;
+          },
           mountPoint,
           dataPath: files.path,
-          signal: stop.signal,
+          signal: AbortSignal.any([stop.signal, stoppedElsewhere.signal]),
         });
       } finally {
         await client.close();
+      }
+      if (stoppedElsewhere.signal.aborted) {
+        note(
+          'all of this cluster was stopped from elsewhere; start again with the same command, all files will be there',
+        );
+        return;
       }
     }
     note('stopping …');
