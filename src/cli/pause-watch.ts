@@ -5,7 +5,8 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from '../log.ts';
 
-const SAMPLE_MS = 10;
+/** Wakes an idle process that often; a pause is told up to this much too short. */
+const SAMPLE_MS = 50;
 const LOOK_INTERVAL_MS = 1_000;
 /** Half of what a lease of the metadata groups lasts. */
 const LONG_MS = 500;
