@@ -4,6 +4,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
+import type { CancelSignal } from './cancel.ts';
 import { labelOf } from './client-label.ts';
 import type { Clock, Env, Random, Timer, Transport } from './env.ts';
 import { NodeDisk } from './env-node/disk.ts';
@@ -108,7 +109,7 @@ export class NodeClock implements Clock {
     return { cancel: () => clearTimeout(handle) };
   }
 
-  sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+  sleep(delayMs: number, signal?: CancelSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
         reject(new CancelledError());

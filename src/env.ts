@@ -4,6 +4,7 @@
  * one seed, on disks that forget what was not synced. Nothing else may call Date.now, Math.random, setTimeout,
  * node:fs or node:net (scripts/purity.js checks it). Modelled on LevelDB's Env.
  */
+import type { CancelSignal } from './cancel.ts';
 
 export interface Env {
   readonly clock: Clock;
@@ -36,7 +37,7 @@ export interface Clock {
   /** Runs `callback` once after at least `delayMs`. Does not keep the process alive by itself. */
   setTimer(delayMs: number, callback: () => void): Timer;
   /** Resolves after `delayMs` (which does not keep the process alive either); rejects with CancelledError as soon as `signal` fires. */
-  sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
+  sleep(delayMs: number, signal?: CancelSignal): Promise<void>;
 }
 
 /** Milliseconds since the Unix epoch, whole. As {@link Clock.wallNs}: only to be shown. */

@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
+import type { CancelSignal } from '../cancel.ts';
 import { BlockNotFoundError, CancelledError, CorruptionError, StateError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
@@ -39,7 +40,7 @@ export interface BlockClientOptions {
 }
 
 interface ReadOptions {
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
   readonly priority?: 'foreground' | 'readahead';
 }
 
@@ -90,7 +91,7 @@ export class ClusterBlockClient implements BlockClient {
   async put(
     pool: PoolId,
     data: Uint8Array,
-    options: { readonly signal?: AbortSignal; readonly minGeneration?: number } = {},
+    options: { readonly signal?: CancelSignal; readonly minGeneration?: number } = {},
   ): Promise<PutReceipt> {
     checkBlockBytes(data.length);
     const { minGeneration } = options;
@@ -225,7 +226,7 @@ export class ClusterBlockClient implements BlockClient {
   async #run<T>(
     line: Line,
     options: ReadOptions,
-    work: (signal: AbortSignal, timeoutMs: number) => Promise<T>,
+    work: (signal: CancelSignal, timeoutMs: number) => Promise<T>,
   ): Promise<T> {
     const closing = this.#closing.signal;
     closing.throwIfAborted();
@@ -233,7 +234,7 @@ export class ClusterBlockClient implements BlockClient {
     const priority = PRIORITY[options.priority ?? 'foreground'];
     const { signal } = options;
     const askedMs = this.#clock.monotonicMs();
-    const turn = async (until: AbortSignal): Promise<T> => {
+    const turn = async (until: CancelSignal): Promise<T> => {
       const leftMs = progress.deadlineOf(askedMs) - this.#clock.monotonicMs();
       if (leftMs <= 0) throw standsStill(this.#timeoutMs);
       const value = await work(until, leftMs);

@@ -3,6 +3,7 @@
  * come out hash to the id that was asked for. A miss, a mismatch, an error or a slow answer goes to the next holder,
  * past the end of the placement list through every node of the cluster.
  */
+import type { CancelSignal } from '../cancel.ts';
 import { BlockNotFoundError, CorruptionError, UnavailableError, type TatamiError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
@@ -42,7 +43,7 @@ export interface BlockReaderOptions {
 }
 
 export interface ReadOptions {
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: CancelSignal | undefined;
   /** For all attempts together, default DATA_TIMEOUT_MS. */
   readonly timeoutMs?: number | undefined;
 }
@@ -233,7 +234,7 @@ export class BlockReader {
     poolId: PoolId,
     id: BlockId,
     options: ReadOptions,
-    attempt: (node: NodeId, signal: AbortSignal, timeoutMs: number) => Promise<T>,
+    attempt: (node: NodeId, signal: CancelSignal, timeoutMs: number) => Promise<T>,
   ): Promise<T> {
     const deadlineMs = this.#clock.monotonicMs() + (options.timeoutMs ?? DATA_TIMEOUT_MS);
     for (let retryMs = RETRY_MIN_MS; ; retryMs = Math.min(RETRY_MAX_MS, retryMs * 2)) {
@@ -284,7 +285,7 @@ export class BlockReader {
 }
 
 interface Limits {
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
   readonly timeoutMs: number;
 }
 

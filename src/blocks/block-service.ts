@@ -3,6 +3,7 @@
  * copies, heals its own damaged ones, and lets garbage collection list and sweep. Described in docs/protocol.md,
  * "Blocks". The engine below knows one disk; this knows the cluster.
  */
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import {
   BlockNotFoundError,
   CorruptionError,
@@ -94,7 +95,7 @@ export class BlockService {
   readonly #lists: ListSessions<BlockInfo & { readonly generation: number }>;
   readonly #receiveBudgets = new Map<number, ByteBudget>();
   readonly #sendBudget = new ByteBudget(SEND_BUDGET_BYTES);
-  readonly #closing = new AbortController();
+  readonly #closing = new Cancellation();
   readonly #foreground: Foreground;
   #scrubber: Scrubber | undefined;
   #handoff: Handoff | undefined;
@@ -276,7 +277,7 @@ export class BlockService {
 
   async #receive(put: PutRequest, request: IncomingRequest): Promise<PutReply> {
     const block = new ReceivedBlock(put.lengthBytes);
-    const broken = new AbortController();
+    const broken = new Cancellation();
     const forwarded = this.#forward(put, block, broken.signal, request.deadlineMs);
     try {
       const data = await block.receive(request.payloadChunks());
@@ -320,7 +321,7 @@ export class BlockService {
   async #forward(
     put: PutRequest,
     block: ReceivedBlock,
-    signal: AbortSignal,
+    signal: CancelSignal,
     deadlineMs: number,
   ): Promise<Omit<PutReply, 'laterAccepted'>> {
     const [next, ...chain] = put.chain;

@@ -1,4 +1,5 @@
 /** What a block's bytes may come as, and how they become one piece. */
+import type { CancelSignal } from '../cancel.ts';
 import { StateError, TooLargeError } from '../errors.ts';
 import { BLOCK_MAX_BYTES } from '../limits.ts';
 import { Intake, type Source } from './many.ts';
@@ -16,7 +17,7 @@ export type BlockSource = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint
  */
 export async function gather(
   source: BlockSource,
-  signal?: AbortSignal,
+  signal?: CancelSignal,
   maxBytes: number = BLOCK_MAX_BYTES,
 ): Promise<Uint8Array> {
   if (source instanceof Uint8Array) return source;

@@ -4,6 +4,7 @@
  * by the node that has the block if possible, so that the bytes leave this machine once. A holder that reaches no other
  * node (it is cut off from them, but not from us) is not the last word: then they are sent the block from here.
  */
+import type { CancelSignal } from '../cancel.ts';
 import { NoSpaceError, StaleEpochError, TatamiError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { DATA_TIMEOUT_MS, NODE_FULL_FRACTION } from '../limits.ts';
@@ -32,7 +33,7 @@ export interface BlockWriterOptions {
 }
 
 export interface PutOptions {
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: CancelSignal | undefined;
   readonly minGeneration?: number | undefined;
   /** For all attempts together, default DATA_TIMEOUT_MS. */
   readonly timeoutMs?: number | undefined;

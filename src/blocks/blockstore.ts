@@ -7,6 +7,7 @@ import { NotFoundError } from 'interface-store';
 import { CID } from 'multiformats/cid';
 import * as Digest from 'multiformats/hashes/digest';
 import type { Blockstore, InputPair, Pair } from 'interface-blockstore';
+import type { CancelSignal } from '../cancel.ts';
 import {
   BlockNotFoundError,
   CancelledError,
@@ -65,7 +66,7 @@ export interface TatamiBlockstoreOptions {
 /** Until when. */
 export interface BlockstoreOptions {
   /** Gives up: throws the signal's reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
 }
 
 /** Until when to go on with many, and how many at once. */
@@ -317,7 +318,7 @@ export class TatamiBlockstore implements Blockstore {
     return row?.proven === true && (await this.#store.has(row.id));
   }
 
-  async #read(cid: CID, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  async #read(cid: CID, signal: CancelSignal | undefined): Promise<Uint8Array> {
     const { code, digest, bytes: multihash } = multihashOf(cid);
     if (code === IDENTITY) return digest.slice();
     const row = this.#index.find(multihash);
@@ -344,7 +345,12 @@ export class TatamiBlockstore implements Blockstore {
     return data;
   }
 
-  async #readBlock(cid: CID, row: CidRow, multihash: Uint8Array, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  async #readBlock(
+    cid: CID,
+    row: CidRow,
+    multihash: Uint8Array,
+    signal: CancelSignal | undefined,
+  ): Promise<Uint8Array> {
     try {
       return await this.#store.get(row.id, signal === undefined ? {} : { signal });
     } catch (error) {
@@ -357,7 +363,7 @@ export class TatamiBlockstore implements Blockstore {
   }
 
   /** Blocks of the store that have a name, each once, learning the names that are not known. */
-  async *#named(signal: AbortSignal | undefined): AsyncGenerator<{ id: BlockInfo['id']; multihash: Uint8Array }> {
+  async *#named(signal: CancelSignal | undefined): AsyncGenerator<{ id: BlockInfo['id']; multihash: Uint8Array }> {
     const looked = inOrder(this.#store.list(), { maxCount: LOOKS_AT_ONCE, signal }, async (block, gaveUp) => ({
       id: block.id,
       multihash: this.#index.multihashOf(block.id) ?? (await this.#learn(block, gaveUp)),
@@ -368,7 +374,7 @@ export class TatamiBlockstore implements Blockstore {
   }
 
   /** Undefined if it cannot be told. */
-  async #learn({ id, lengthBytes }: BlockInfo, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  async #learn({ id, lengthBytes }: BlockInfo, signal: CancelSignal): Promise<Uint8Array | undefined> {
     let multihash: Uint8Array | undefined;
     try {
       const tail = await this.#store.get(id, { offset: Math.max(0, lengthBytes - TRAILER_MAX_BYTES), signal });
@@ -409,7 +415,7 @@ export class TatamiBlockstore implements Blockstore {
     }
   }
 
-  #checkOpen(signal: AbortSignal | undefined): void {
+  #checkOpen(signal: CancelSignal | undefined): void {
     if (this.#closing !== undefined) throw new StateError('the blockstore is closed');
     signal?.throwIfAborted();
   }
@@ -452,7 +458,7 @@ async function* delivered(
 }
 
 /** As the IPFS world has it: whoever gives up gets the reason that he gave to the signal. */
-async function withReason<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+async function withReason<T>(signal: CancelSignal | undefined, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -461,7 +467,7 @@ async function withReason<T>(signal: AbortSignal | undefined, work: () => Promis
 }
 
 async function* reasoned<T>(
-  signal: AbortSignal | undefined,
+  signal: CancelSignal | undefined,
   items: AsyncIterable<T>,
 ): AsyncGenerator<T, void, undefined> {
   try {
@@ -471,6 +477,6 @@ async function* reasoned<T>(
   }
 }
 
-function reasonOf(signal: AbortSignal | undefined, error: unknown): unknown {
+function reasonOf(signal: CancelSignal | undefined, error: unknown): unknown {
   return signal?.aborted === true && error instanceof CancelledError ? signal.reason : error;
 }

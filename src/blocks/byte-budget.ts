@@ -2,6 +2,8 @@
  * Bounds the memory of things in progress: each takes its bytes before it starts and gives them back at the end;
  * those that do not fit wait in order of arrival.
  */
+import { cancelError, type CancelSignal } from '../cancel.ts';
+
 export class ByteBudget {
   readonly #capacityBytes: number;
   #usedBytes = 0;
@@ -19,7 +21,7 @@ export class ByteBudget {
    * Resolves with the function that gives the bytes back (idempotent). One that is larger than the whole budget gets
    * it alone. Rejects with the signal's reason if it fires while waiting.
    */
-  async take(bytes: number, signal?: AbortSignal): Promise<() => void> {
+  async take(bytes: number, signal?: CancelSignal): Promise<() => void> {
     signal?.throwIfAborted();
     const wanted = Math.min(bytes, this.#capacityBytes);
     if (this.#queue.length > 0 || this.#usedBytes + wanted > this.#capacityBytes) await this.#wait(wanted, signal);
@@ -46,7 +48,7 @@ export class ByteBudget {
   }
 
   /** Resolves when the bytes have been set aside for the caller. */
-  #wait(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+  #wait(bytes: number, signal: CancelSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const entry = {
         bytes,
@@ -59,7 +61,7 @@ export class ByteBudget {
       const onAbort = (): void => {
         entry.cancelled = true;
         this.#admit();
-        reject(signal?.reason as Error);
+        reject(cancelError(signal));
       };
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#queue.push(entry);

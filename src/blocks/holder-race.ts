@@ -3,6 +3,7 @@
  * also when one is slow (hedging), so that a node that hangs costs a fraction of a second and not a timeout. The first
  * good answer wins and the others are cancelled.
  */
+import { cancelError, Cancellation, type CancelSignal } from '../cancel.ts';
 import { CancelledError } from '../errors.ts';
 import type { Clock, Timer } from '../env.ts';
 import type { NodeId } from '../ids.ts';
@@ -14,12 +15,12 @@ export interface RaceOptions<T> {
   readonly clock: Clock;
   readonly nodes: readonly NodeId[];
   /** Must reject soon after `signal` fires. */
-  readonly attempt: (node: NodeId, signal: AbortSignal) => Promise<T>;
+  readonly attempt: (node: NodeId, signal: CancelSignal) => Promise<T>;
   /** How long to wait for this node before the next is asked as well. */
   readonly hedgeAfterMs: (node: NodeId) => number;
   /** Asked when that time has passed: false to go on waiting. */
   readonly mayHedge: (node: NodeId) => boolean;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: CancelSignal | undefined;
 }
 
 export type RaceResult<T> =
@@ -31,7 +32,7 @@ export function raceHolders<T>(options: RaceOptions<T>): Promise<RaceResult<T>> 
   const { clock, nodes, signal } = options;
   return new Promise((resolve, reject) => {
     const errors = new Map<NodeId, unknown>();
-    const running = new Map<NodeId, AbortController>();
+    const running = new Map<NodeId, Cancellation>();
     let next = 0;
     let timer: Timer | undefined;
     let settled = false;
@@ -45,7 +46,7 @@ export function raceHolders<T>(options: RaceOptions<T>): Promise<RaceResult<T>> 
     };
     const onAbort = (): void => {
       settle();
-      reject(signal?.reason instanceof Error ? signal.reason : new CancelledError());
+      reject(cancelError(signal));
     };
     const askNext = (): void => {
       const node = nodes[next];
@@ -57,7 +58,7 @@ export function raceHolders<T>(options: RaceOptions<T>): Promise<RaceResult<T>> 
         return;
       }
       next++;
-      const controller = new AbortController();
+      const controller = new Cancellation();
       running.set(node, controller);
       options.attempt(node, controller.signal).then(
         (value) => {

@@ -6,7 +6,8 @@
  * Invariant: a file is held open for at most FILE_AGE_MAX_MS, so that the space of an unlinked pack comes back.
  * Invariant: a buffer that the system may still be filling is given back to nobody.
  */
-import { BlockNotFoundError, CancelledError, CorruptionError, TimeoutError } from '../errors.ts';
+import { cancelError, type CancelSignal } from '../cancel.ts';
+import { BlockNotFoundError, CorruptionError, TimeoutError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock, Disk, DiskFile, Timer } from '../env.ts';
@@ -34,7 +35,7 @@ export interface LocalBlocksOptions {
 }
 
 interface ReadLimits {
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
   readonly timeoutMs: number;
 }
 
@@ -254,7 +255,7 @@ function within<T>(clock: Clock, promise: Promise<T>, limits: ReadLimits, late: 
       signal.removeEventListener('abort', aborted);
       finish();
     };
-    const aborted = () => settle(() => reject(signal.reason instanceof Error ? signal.reason : new CancelledError()));
+    const aborted = () => settle(() => reject(cancelError(signal)));
     const timer = clock.setTimer(timeoutMs, () =>
       settle(() => {
         late();

@@ -3,7 +3,7 @@
  * for no more than there is room for), and over at once when the caller gives up. What the stores' `...Many` calls and
  * the streams share.
  */
-import { setMaxListeners } from 'node:events';
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { CancelledError, StateError } from '../errors.ts';
 
 /** Items that are there, or come one after the other. */
@@ -15,7 +15,7 @@ export interface Bounds<T> {
   /** With `bytesOf`: no further item is taken while those under way have this many bytes. */
   readonly maxBytes?: number;
   readonly bytesOf?: (item: T) => number;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: CancelSignal | undefined;
 }
 
 type Outcome<R> = { readonly value: R } | { readonly error: unknown };
@@ -27,7 +27,7 @@ type Outcome<R> = { readonly value: R } | { readonly error: unknown };
 export async function eachOf<T>(
   source: Source<T>,
   bounds: Bounds<T>,
-  work: (item: T, index: number, signal: AbortSignal) => Promise<void>,
+  work: (item: T, index: number, signal: CancelSignal) => Promise<void>,
 ): Promise<void> {
   const { maxCount, maxBytes = Infinity, bytesOf = () => 0, signal } = bounds;
   const own = new SharedSignal(signal);
@@ -74,7 +74,7 @@ export async function eachOf<T>(
 export async function* inOrder<T, R>(
   source: Source<T>,
   bounds: Bounds<T>,
-  work: (item: T, signal: AbortSignal) => Promise<R>,
+  work: (item: T, signal: CancelSignal) => Promise<R>,
 ): AsyncGenerator<R, void, undefined> {
   const { maxCount, maxBytes = Infinity, bytesOf = () => 0, signal } = bounds;
   checkSignal(signal);
@@ -153,7 +153,7 @@ export async function* inBatches<T>(source: Source<T>, count: number): AsyncGene
 }
 
 /** Throws CancelledError if the signal has fired. */
-export function checkSignal(signal: AbortSignal | undefined): void {
+export function checkSignal(signal: CancelSignal | undefined): void {
   if (signal?.aborted === true) throw new CancelledError();
 }
 
@@ -175,19 +175,17 @@ function settled<A extends unknown[], R>(work: (...args: A) => Promise<R>, ...ar
 
 /** A caller's signal for many listeners at once, and ours to fire, too. */
 class SharedSignal {
-  readonly #controller = new AbortController();
-  readonly #outer: AbortSignal | undefined;
+  readonly #controller = new Cancellation();
+  readonly #outer: CancelSignal | undefined;
   readonly #onAbort = (): void => this.#controller.abort(this.#outer?.reason);
 
-  constructor(outer: AbortSignal | undefined) {
+  constructor(outer: CancelSignal | undefined) {
     this.#outer = outer;
-    // Everything under way listens to it; each takes its listener away at its end.
-    setMaxListeners(0, this.#controller.signal);
     outer?.addEventListener('abort', this.#onAbort);
     if (outer?.aborted === true) this.#onAbort();
   }
 
-  get signal(): AbortSignal {
+  get signal(): CancelSignal {
     return this.#controller.signal;
   }
 
@@ -218,14 +216,14 @@ class Bell {
 /** A source whose reader need not wait for it once it has given up. */
 export class Intake<T> {
   readonly #iterator: Iterator<T> | AsyncIterator<T>;
-  readonly #signal: AbortSignal | undefined;
+  readonly #signal: CancelSignal | undefined;
   readonly #onAbort = (): void => this.interrupt(new CancelledError());
   #reject: ((error: unknown) => void) | undefined;
   #pending = false;
   #interrupted: { readonly error: unknown } | undefined;
   #ended = false;
 
-  constructor(source: Source<T>, signal: AbortSignal | undefined) {
+  constructor(source: Source<T>, signal: CancelSignal | undefined) {
     this.#iterator = iteratorOf(source);
     this.#signal = signal;
     signal?.addEventListener('abort', this.#onAbort);

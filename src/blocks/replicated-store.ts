@@ -2,6 +2,7 @@
  * A library's block store spread over the nodes of a cluster: put returns when the block is on disk on two of them, get
  * reads it verified from any.
  */
+import type { CancelSignal } from '../cancel.ts';
 import { locateCluster, type ClusterLocation } from '../cluster-location.ts';
 import { FsError, StateError, UnavailableError, UsageError } from '../errors.ts';
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
@@ -295,7 +296,7 @@ export class ReplicatedStore implements BlockStore {
     );
   }
 
-  #checkOpen(signal?: AbortSignal): void {
+  #checkOpen(signal?: CancelSignal): void {
     if (this.#closed) throw new StateError('the store is closed');
     checkSignal(signal);
   }

@@ -2,6 +2,7 @@
  * Streams of any length over any {@link BlockStore}: cut into blocks on the way in, put together on the way out, named by
  * one id. Neither direction holds more than a few blocks in memory.
  */
+import type { CancelSignal } from '../cancel.ts';
 import { CorruptionError, StateError } from '../errors.ts';
 import { blockIdToHex, type BlockId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, MiB } from '../limits.ts';
@@ -159,7 +160,7 @@ export async function* streamBlocks(
 async function* idsBelow(
   store: Pick<BlockStore, 'get'>,
   node: StreamNode & { readonly entries: readonly StreamEntry[] },
-  signal: AbortSignal | undefined,
+  signal: CancelSignal | undefined,
 ): AsyncGenerator<BlockId, void, undefined> {
   for (const entry of node.entries) {
     yield entry.id;
@@ -180,7 +181,7 @@ async function* piecesOf(
   start: number,
   offset: number,
   end: number,
-  signal: AbortSignal | undefined,
+  signal: CancelSignal | undefined,
 ): AsyncGenerator<Piece, void, undefined> {
   let at = start;
   for (const entry of node.entries) {
@@ -200,7 +201,7 @@ async function* piecesOf(
 async function readNode(
   store: Pick<BlockStore, 'get'>,
   id: BlockId,
-  signal: AbortSignal | undefined,
+  signal: CancelSignal | undefined,
 ): Promise<StreamNode> {
   return decodeNode(id, await store.get(id, signal === undefined ? {} : { signal }));
 }
@@ -209,7 +210,7 @@ async function readInner(
   store: Pick<BlockStore, 'get'>,
   entry: StreamEntry,
   depth: number,
-  signal: AbortSignal | undefined,
+  signal: CancelSignal | undefined,
 ): Promise<StreamNode & { readonly entries: readonly StreamEntry[] }> {
   const node = await readNode(store, entry.id, signal);
   // Depths go down by one each time, so no chain of nodes is endless.
@@ -259,7 +260,7 @@ class Cutter {
   #chunk: Uint8Array = new Uint8Array(0);
   #ended = false;
 
-  constructor(source: Source<Uint8Array>, blockBytes: number, signal: AbortSignal | undefined) {
+  constructor(source: Source<Uint8Array>, blockBytes: number, signal: CancelSignal | undefined) {
     this.#intake = new Intake(source, signal);
     this.#blockBytes = blockBytes;
   }

@@ -2,6 +2,7 @@
  * The block store's interface. MemoryStore, PackStore and ReplicatedStore pass one conformance suite
  * (test/conformance/block-store.ts). A block is 1..BLOCK_MAX_BYTES bytes, named by its content.
  */
+import type { CancelSignal } from '../cancel.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import type { BlockSource } from './block-source.ts';
 import type { Source } from './many.ts';
@@ -13,19 +14,19 @@ export interface GetOptions {
   /** Bytes. Default: to the end. A range past the end is cut; a range starting past it is empty. */
   readonly length?: number;
   /** Gives up: CancelledError. */
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
 }
 
 /** Until when to write. */
 export interface WriteOptions {
   /** Gives up: CancelledError. The block may be stored nevertheless. */
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
 }
 
 /** Until when to go on with many, and how many at once. */
 export interface ManyOptions {
   /** Gives up: CancelledError, also while the source is waited for. */
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
   /**
    * Blocks under way at once, 1 or more. Default: what keeps this store busy within some tens of MiB (PackStore and
    * MemoryStore: puts 1024 or 32 MiB, gets 8; ReplicatedStore: 16).
@@ -206,7 +207,7 @@ export interface BlockClient {
   put(
     pool: PoolId,
     data: Uint8Array,
-    options?: { readonly signal?: AbortSignal; readonly minGeneration?: number },
+    options?: { readonly signal?: CancelSignal; readonly minGeneration?: number },
   ): Promise<PutReceipt>;
   /**
    * Reads block bytes [offset, offset+length) into `target`, verified, from the best holder, falling back to every
@@ -218,7 +219,7 @@ export interface BlockClient {
     blockBytes: number,
     offset: number,
     target: Uint8Array,
-    options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<void>;
   /**
    * The whole block, verified, in the buffer in which it arrived: no copy. Owned by the caller. For callers that keep
@@ -228,7 +229,7 @@ export interface BlockClient {
     pool: PoolId,
     id: BlockId,
     blockBytes: number,
-    options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<Uint8Array>;
   /**
    * Gives back what {@link BlockClient.readBlock} returned, whole, once: nobody may look at it from now on. Need not be

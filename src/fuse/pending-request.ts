@@ -1,3 +1,4 @@
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import type { Ino } from '../ids.ts';
 import type { Caller } from '../vfs/ops.ts';
 import { getU64 } from './wire.ts';
@@ -15,7 +16,7 @@ export class PendingRequest implements Caller {
   size = 0;
   /** Before what works on it has ended: its caller is about to die. */
   answered = false;
-  #controller: AbortController | undefined;
+  #controller: Cancellation | undefined;
   #interrupted = false;
 
   constructor(view: DataView) {
@@ -27,10 +28,10 @@ export class PendingRequest implements Caller {
   }
 
   /** Made when first asked for: most operations never look. */
-  get signal(): AbortSignal {
+  get signal(): CancelSignal {
     if (this.#controller !== undefined) return this.#controller.signal;
     if (this.#interrupted) return ABORTED;
-    this.#controller = new AbortController();
+    this.#controller = new Cancellation();
     return this.#controller.signal;
   }
 

@@ -2,6 +2,7 @@
  * A MetaClient over one MetaStore in the same process, without log or replication: for tests and tools. What it
  * acknowledges is durable only after `sync`.
  */
+import type { CancelSignal } from '../cancel.ts';
 import { CancelledError } from '../errors.ts';
 import type { Seq, SessionId } from '../ids.ts';
 import { SESSION_LEASE_MS } from '../limits.ts';
@@ -67,7 +68,7 @@ export class LocalMetaClient implements MetaClient {
     return run;
   }
 
-  async mutate(mutation: Mutation, options?: { readonly signal?: AbortSignal }): Promise<MutationResult> {
+  async mutate(mutation: Mutation, options?: { readonly signal?: CancelSignal }): Promise<MutationResult> {
     if (options?.signal?.aborted === true) throw new CancelledError();
     const requestId = this.#nextRequestId++;
     this.#unanswered.add(requestId);
@@ -93,7 +94,7 @@ export class LocalMetaClient implements MetaClient {
 
   async query<Op extends Query['op']>(
     query: QueryOf<Op>,
-    options?: { readonly signal?: AbortSignal },
+    options?: { readonly signal?: CancelSignal },
   ): Promise<QueryResults[Op]> {
     if (options?.signal?.aborted === true) throw new CancelledError();
     return this.#store.query(query);

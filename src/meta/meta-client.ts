@@ -5,6 +5,7 @@
  * A client that was cut off for longer than its lease has no session any more. It then begins another by itself and
  * goes on; what belonged to the old one is lost, and whoever kept it is told (`onSessionLost`).
  */
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { groupOfIno } from '../catalog/document.ts';
 import type { CatalogService, Group } from '../catalog/types.ts';
 import type { Env, Timer } from '../env.ts';
@@ -50,7 +51,7 @@ export interface MetaClientOptions {
 
 interface CallOptions {
   readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
 }
 
 interface DeadlineOptions extends CallOptions {
@@ -70,7 +71,7 @@ export class RemoteMetaClient implements MetaClient {
   #sessionId: SessionId;
   readonly #o: MetaClientOptions;
   readonly #leaseMs: number;
-  readonly #closing = new AbortController();
+  readonly #closing = new Cancellation();
   /** Request ids whose answer is not known; ascending, as a Set keeps the order of insertion. */
   readonly #unanswered = new Set<number>();
   #nextRequestId = 1;
@@ -244,7 +245,7 @@ export class RemoteMetaClient implements MetaClient {
     method: string,
     header: Header,
     timeoutMs: number,
-    caller: AbortSignal | undefined,
+    caller: CancelSignal | undefined,
   ): Promise<unknown> {
     const question = this.#primaries.asked(era.primary);
     const { signal, release } = eitherSignal(era.moved, caller);
@@ -257,7 +258,7 @@ export class RemoteMetaClient implements MetaClient {
   }
 
   /** Ends early when the group has changed: what did not serve may serve now. */
-  async #pause(waitMs: number, changed: AbortSignal, caller: AbortSignal | undefined): Promise<void> {
+  async #pause(waitMs: number, changed: CancelSignal, caller: CancelSignal | undefined): Promise<void> {
     const { signal, release } = eitherSignal(changed, caller);
     try {
       await this.#o.env.clock.sleep(waitMs, signal);
@@ -300,9 +301,9 @@ export class RemoteMetaClient implements MetaClient {
     }
   }
 
-  async #renewed(deadlineMs: number, signal: AbortSignal | undefined): Promise<void> {
+  async #renewed(deadlineMs: number, signal: CancelSignal | undefined): Promise<void> {
     const { clock } = this.#o.env;
-    const over = new AbortController();
+    const over = new Cancellation();
     const { signal: either, release } = eitherSignal(over.signal, signal);
     const late = clock.sleep(Math.max(0, deadlineMs - clock.monotonicMs()), either).then(() => {
       throw new TimeoutError('the session has expired, and no other could be begun in time', {

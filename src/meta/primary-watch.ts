@@ -3,7 +3,7 @@
  * nodes are asked for a newer catalog when one does not answer. So a fail-over costs a client little more than it costs
  * the group.
  */
-import { setMaxListeners } from 'node:events';
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import type { CatalogService, Group } from '../catalog/types.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Epoch, NodeId } from '../ids.ts';
@@ -16,14 +16,14 @@ export interface GroupEra {
   readonly epoch: Epoch;
   readonly primary: NodeId;
   /** Fires when another node is primary. */
-  readonly moved: AbortSignal;
+  readonly moved: CancelSignal;
   /** Fires when anything of the group has changed. */
-  readonly changed: AbortSignal;
+  readonly changed: CancelSignal;
 }
 
 interface Era extends GroupEra {
-  readonly move: AbortController;
-  readonly change: AbortController;
+  readonly move: Cancellation;
+  readonly change: Cancellation;
 }
 
 /** A question that is on its way to a primary. */
@@ -54,10 +54,8 @@ export class PrimaryWatch {
     const known = this.#eras.get(group.id);
     if (known !== undefined && known.epoch === group.epoch) return known;
     const { epoch, primary } = group;
-    const move = known?.primary === primary ? known.move : new AbortController();
-    const change = new AbortController();
-    // Every call that is on its way listens, and takes its listener away at its end.
-    setMaxListeners(0, move.signal, change.signal);
+    const move = known?.primary === primary ? known.move : new Cancellation();
+    const change = new Cancellation();
     const made = { epoch, primary, move, change, moved: move.signal, changed: change.signal };
     this.#eras.set(group.id, made);
     return made;
@@ -108,11 +106,11 @@ export class PrimaryWatch {
 
 /** Fires when either does. Not AbortSignal.any: its links to a long-lived signal stay for the life of that signal. */
 export function eitherSignal(
-  a: AbortSignal,
-  b: AbortSignal | undefined,
-): { readonly signal: AbortSignal; readonly release: () => void } {
+  a: CancelSignal,
+  b: CancelSignal | undefined,
+): { readonly signal: CancelSignal; readonly release: () => void } {
   if (b === undefined) return { signal: a, release: () => undefined };
-  const either = new AbortController();
+  const either = new Cancellation();
   const stop = (): void => either.abort();
   a.addEventListener('abort', stop, { once: true });
   b.addEventListener('abort', stop, { once: true });

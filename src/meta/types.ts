@@ -2,6 +2,7 @@
  * Metadata as the rest of the program sees it: attributes, extents, mutations and queries, and the port through which
  * vfs reaches the groups. Names are bytes. Times are nanoseconds since the Unix epoch (bigint).
  */
+import type { CancelSignal } from '../cancel.ts';
 import type { BlockId, GroupId, Ino, PoolId, SessionId } from '../ids.ts';
 
 export type FileType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char' | 'block';
@@ -204,11 +205,11 @@ export interface MetaClient {
   /** FsError for the file conditions; UnavailableError or TimeoutError when the deadline passes; StaleBlocksError; SessionExpiredError. */
   mutate(
     mutation: Mutation,
-    options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+    options?: { readonly timeoutMs?: number; readonly signal?: CancelSignal },
   ): Promise<MutationResult>;
   query<Op extends Query['op']>(
     query: QueryOf<Op>,
-    options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+    options?: { readonly timeoutMs?: number; readonly signal?: CancelSignal },
   ): Promise<QueryResults[Op]>;
   /** Everything acknowledged before is on disk on every in-sync member when it resolves (fsync). */
   sync(options?: { readonly timeoutMs?: number }): Promise<void>;

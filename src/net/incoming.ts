@@ -1,4 +1,5 @@
 /** A request as its handler sees it. */
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { StateError } from '../errors.ts';
 import type { InRequest } from './rpc-state.ts';
 import type { Channel, Header, IncomingRequest, RemoteIdentity } from './types.ts';
@@ -6,7 +7,7 @@ import type { Channel, Header, IncomingRequest, RemoteIdentity } from './types.t
 export class Incoming implements IncomingRequest {
   readonly #request: InRequest;
   readonly channel: Channel;
-  #abort: AbortController | undefined;
+  #abort: Cancellation | undefined;
   #waiting: (() => void) | undefined;
   #payloadTaken = false;
 
@@ -35,9 +36,9 @@ export class Incoming implements IncomingRequest {
   }
 
   /** Made when first asked for: most handlers never look. */
-  get signal(): AbortSignal {
+  get signal(): CancelSignal {
     if (this.#abort === undefined) {
-      this.#abort = new AbortController();
+      this.#abort = new Cancellation();
       if (this.#request.ended !== undefined) this.#abort.abort(this.#request.ended);
     }
     return this.#abort.signal;

@@ -1,6 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createSimWorld } from '../../test/sim/world.ts';
 import type { SimWorld } from '../../test/sim/world.ts';
+import type { CancelSignal } from '../cancel.ts';
 import type { Connection, Transport } from '../env.ts';
 import {
   AuthError,
@@ -177,7 +178,7 @@ describe('calls', () => {
 
   it('can be cancelled; the handler is told; a late reply does no harm', async () => {
     const finish: (() => void)[] = [];
-    let signal: AbortSignal | undefined;
+    let signal: CancelSignal | undefined;
     const { world, client } = await pair({
       slow: (incoming) => {
         ({ signal } = incoming);

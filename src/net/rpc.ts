@@ -1,5 +1,5 @@
 /** Drives an RpcCore over a Connection: promises, abort signals, payload streams and the timer. */
-import { setMaxListeners } from 'node:events';
+import { allowManyListeners } from '../cancel.ts';
 import type { Connection, Env, Timer } from '../env.ts';
 import { CancelledError, FormatError, PeerUnreachableError, StateError, TatamiError, TimeoutError } from '../errors.ts';
 import { PAYLOAD_CHUNK_BYTES } from '../limits.ts';
@@ -142,7 +142,7 @@ export class RpcChannel implements Channel {
       };
       const call = this.#core.call(method, header, plain, waitMs, this.#now(), settled(resolve), settled(reject), into);
       // One signal ends many calls at once (a client that closes); each listener is removed when its call settles.
-      setMaxListeners(0, signal);
+      allowManyListeners(signal);
       signal.addEventListener('abort', onAbort, { once: true });
       if (stream !== undefined) void this.#sendStream(call, stream);
     });

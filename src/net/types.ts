@@ -2,6 +2,7 @@
  * What the layers above see of the network: symmetric RPC between nodes and clients, by node id, with a deadline on
  * every request. Wire format: docs/formats.md; rules: docs/protocol.md.
  */
+import type { CancelSignal } from '../cancel.ts';
 import type { Address } from '../env.ts';
 import type { NodeId } from '../ids.ts';
 import type { MemberBoard, MemberState, MemberView } from './membership/board.ts';
@@ -28,7 +29,7 @@ export type Payload =
 export interface CallOptions {
   /** From now; then TimeoutError, and the peer is told to cancel. Required: nothing waits for ever. */
   readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
   readonly payload?: Payload;
   /**
    * Where the reply's payload goes, if it fits; `Reply.payload` is then the front part of it. Saves a copy. Nothing is
@@ -60,7 +61,7 @@ export interface IncomingRequest {
   /** As Reply.recycle, for the request's payload, once it has been taken whole. Absent in fakes. */
   recycle?(): void;
   /** Fires when the caller cancelled, its deadline passed or it is gone. */
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
   /** Monotonic time (our clock) at which the caller stops waiting. */
   readonly deadlineMs: number;
   /** Calls back to the one who asked (a client has no address of its own). */

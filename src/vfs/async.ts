@@ -1,4 +1,5 @@
 /** Deadlines, mutual exclusion and interruption for promises; all time comes from the environment's clock. */
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';
 import { FsError, TimeoutError, UnavailableError } from '../errors.ts';
 import { mayPass, pauseMs } from './fs-errors.ts';
@@ -31,9 +32,9 @@ export async function withDeadline<T>(
   clock: Clock,
   timeoutMs: number,
   what: string,
-  work: (signal: AbortSignal) => Promise<T>,
+  work: (signal: CancelSignal) => Promise<T>,
 ): Promise<T> {
-  const abort = new AbortController();
+  const abort = new Cancellation();
   return await new Promise<T>((resolve, reject) => {
     const timer = clock.setTimer(Math.max(0, timeoutMs), () => {
       reject(new TimeoutError(`${what} took longer than ${timeoutMs} ms`));
@@ -60,7 +61,7 @@ export async function untilDeadline<T>(
   clock: Clock,
   untilMs: number,
   what: string,
-  work: (signal: AbortSignal) => Promise<T>,
+  work: (signal: CancelSignal) => Promise<T>,
 ): Promise<T> {
   const startedMs = clock.monotonicMs();
   let reason: Error | undefined;
@@ -81,7 +82,7 @@ export async function untilDeadline<T>(
 }
 
 /** The promise, or EINTR as soon as the signal fires; the work behind it goes on. */
-export function interruptible<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+export function interruptible<T>(promise: Promise<T>, signal: CancelSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   if (signal.aborted) {
     promise.catch(() => {});

@@ -3,6 +3,7 @@
  * least-recently-used order under one bound. Readers get views and hold the entry until the bytes were copied out.
  */
 import type { BlockClient } from '../blocks/types.ts';
+import type { CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';
 import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
 import { untilDeadline } from './async.ts';
@@ -23,7 +24,7 @@ interface WholeBlockReader {
     pool: PoolId,
     id: BlockId,
     blockBytes: number,
-    options?: { readonly signal?: AbortSignal; readonly priority?: Priority },
+    options?: { readonly signal?: CancelSignal; readonly priority?: Priority },
   ): Promise<Uint8Array>;
 }
 
@@ -165,7 +166,7 @@ export class BlockCache {
     for (const entry of [...this.#entries.values()]) if (entry.loading === undefined) this.#remove(entry);
   }
 
-  async #readWhole(ref: BlockRef, priority: Priority, signal: AbortSignal): Promise<Uint8Array> {
+  async #readWhole(ref: BlockRef, priority: Priority, signal: CancelSignal): Promise<Uint8Array> {
     if (this.#blocks.readBlock !== undefined) {
       return await this.#blocks.readBlock(ref.pool, ref.id, ref.blockBytes, { signal, priority });
     }
@@ -175,7 +176,7 @@ export class BlockCache {
   }
 
   /** Entries share the one answer, each its part of it. */
-  #fetch(entries: readonly CachedBlock[], read: (signal: AbortSignal) => Promise<Uint8Array>): void {
+  #fetch(entries: readonly CachedBlock[], read: (signal: CancelSignal) => Promise<Uint8Array>): void {
     const loading = this.#attempts(read).then(
       (data) => {
         let start = 0;
@@ -200,7 +201,7 @@ export class BlockCache {
   }
 
   /** Tries until the deadline while the condition may pass. */
-  async #attempts(read: (signal: AbortSignal) => Promise<Uint8Array>): Promise<Uint8Array> {
+  async #attempts(read: (signal: CancelSignal) => Promise<Uint8Array>): Promise<Uint8Array> {
     return await untilDeadline(this.#clock, this.#clock.monotonicMs() + this.#timeoutMs, 'reading a block', read);
   }
 

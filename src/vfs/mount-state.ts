@@ -2,6 +2,7 @@
  * What the operations of one mount share: tables and caches, the way to the servers, and the rules by which replies
  * change what is known here. The operations themselves are in name-ops, file-ops, dir-ops and xattr-ops.
  */
+import type { CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';
 import { FsError, SessionExpiredError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
@@ -131,7 +132,7 @@ export class MountState {
     }
   }
 
-  async query<Op extends Query['op']>(query: QueryOf<Op>, signal?: AbortSignal): Promise<QueryResults[Op]> {
+  async query<Op extends Query['op']>(query: QueryOf<Op>, signal?: CancelSignal): Promise<QueryResults[Op]> {
     const timeoutMs = stepTimeoutMs(this.limits);
     try {
       return await this.meta.query<Op>(query, signal === undefined ? { timeoutMs } : { timeoutMs, signal });

@@ -3,6 +3,7 @@
  * meta and blocks; bench/ and the tests implement it in memory. Bindings (src/fuse) translate to and from it and know
  * nothing else. Failures are FsError; any other error is a bug and is answered with EIO and logged.
  */
+import type { CancelSignal } from '../cancel.ts';
 import type { Ino } from '../ids.ts';
 import type { Attr, FileType, SetAttr } from '../meta/types.ts';
 
@@ -14,7 +15,7 @@ export interface Caller {
   readonly gid: number;
   readonly pid: number;
   /** Fires when the calling thread was interrupted; the operation may then end with EINTR. */
-  readonly signal?: AbortSignal;
+  readonly signal?: CancelSignal;
 }
 
 export type Handle = number;

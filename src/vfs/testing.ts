@@ -1,6 +1,7 @@
 /** What the tests of this folder share: one cluster in memory, on which several mounts can be opened. */
 import { createHash } from 'node:crypto';
 import type { BlockClient, PutReceipt } from '../blocks/types.ts';
+import type { CancelSignal } from '../cancel.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock, Timer } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
@@ -31,7 +32,7 @@ export class HandClock implements Clock {
     this.#timers.push(timer);
     return { cancel: () => (this.#timers = this.#timers.filter((other) => other !== timer)) };
   }
-  sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+  sleep(delayMs: number, signal?: CancelSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const timer = this.setTimer(delayMs, resolve);
       signal?.addEventListener('abort', () => {
@@ -82,7 +83,7 @@ export class FakeBlocks implements BlockClient {
   async put(
     _pool: PoolId,
     data: Uint8Array,
-    options?: { readonly signal?: AbortSignal; readonly minGeneration?: number },
+    options?: { readonly signal?: CancelSignal; readonly minGeneration?: number },
   ): Promise<PutReceipt> {
     this.puts += 1;
     this.putsInFlight += 1;
@@ -105,7 +106,7 @@ export class FakeBlocks implements BlockClient {
     blockBytes: number,
     offset: number,
     target: Uint8Array,
-    options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<void> {
     const data = await this.#read(id, offset, target.length, options?.priority);
     if (data.length !== blockBytes) throw new Error('wrong block length');
@@ -116,7 +117,7 @@ export class FakeBlocks implements BlockClient {
     _pool: PoolId,
     id: BlockId,
     blockBytes: number,
-    options?: { readonly signal?: AbortSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<Uint8Array> {
     return new Uint8Array(await this.#read(id, 0, blockBytes, options?.priority));
   }
@@ -163,7 +164,7 @@ export class WatchedMeta implements MetaClient {
     this.#inner = inner;
     this.sessionId = inner.sessionId;
   }
-  async mutate(mutation: Mutation, options?: { readonly signal?: AbortSignal }): Promise<MutationResult> {
+  async mutate(mutation: Mutation, options?: { readonly signal?: CancelSignal }): Promise<MutationResult> {
     this.mutations.push(mutation);
     await this.beforeMutate?.(mutation);
     const result = await this.#inner.mutate(mutation, options);
@@ -172,7 +173,7 @@ export class WatchedMeta implements MetaClient {
   }
   async query<Op extends Query['op']>(
     query: QueryOf<Op>,
-    options?: { readonly signal?: AbortSignal },
+    options?: { readonly signal?: CancelSignal },
   ): Promise<QueryResults[Op]> {
     this.queries.push(query);
     await this.beforeQuery?.(query);

@@ -1,6 +1,7 @@
 /**
  * Virtual time: a heap of what is to happen, and clocks of hosts that look at it, each with its own error.
  */
+import type { CancelSignal } from '../../src/cancel.ts';
 import type { Clock, Timer } from '../../src/env.ts';
 import { CancelledError, StateError } from '../../src/errors.ts';
 
@@ -199,7 +200,7 @@ export class SimClock implements Clock {
     };
   }
 
-  sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+  sleep(delayMs: number, signal?: CancelSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
         reject(new CancelledError());

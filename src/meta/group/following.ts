@@ -2,6 +2,7 @@
  * A secondary's and a learner's work: pushes are taken one after the other, compared with the log, appended and answered;
  * a full copy is taken where the log does not reach. The driver of follower.ts.
  */
+import type { CancelSignal } from '../../cancel.ts';
 import type { Group } from '../../catalog/types.ts';
 import { AuthError, StaleEpochError } from '../../errors.ts';
 import type { NodeId } from '../../ids.ts';
@@ -32,7 +33,7 @@ export interface FollowingOptions {
   readonly rules: GroupRules;
   /** The log was damaged and is empty: until a full copy has been taken, what is here does not count. */
   readonly damaged: boolean;
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
   /** Entries of a tail that are read at once. */
   readonly tailMaxBytes: number;
   readonly group: () => Group;

@@ -4,6 +4,7 @@
  * The log is pinned from the snapshot on (`pinnedSeq`), so that after the copy the member goes on by log. A copy that
  * nobody continues is dropped after a while, and its pin with it: the member starts over.
  */
+import type { CancelSignal } from '../../cancel.ts';
 import type { Clock, Random, Timer } from '../../env.ts';
 import { CancelledError, UnavailableError } from '../../errors.ts';
 import type { NodeId, Seq } from '../../ids.ts';
@@ -97,7 +98,7 @@ export interface TakeFullCopyOptions {
   readonly head: () => Head;
   readonly store: MetaStore;
   readonly log: GroupLog;
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
 }
 
 /**

@@ -2,6 +2,7 @@
  * Before the first push after a start, a primary takes over what its secondary's log has beyond its own, so that nothing
  * that was acknowledged is cut (docs/decisions/0004-the-tail-of-the-secondary.md).
  */
+import type { CancelSignal } from '../../cancel.ts';
 import { UnavailableError } from '../../errors.ts';
 import type { NodeId } from '../../ids.ts';
 import type { Logger } from '../../log.ts';
@@ -18,7 +19,7 @@ export interface TakeTailOptions {
   readonly log: GroupLog;
   readonly logger: Logger;
   readonly timeoutMs: number;
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
   /** False once this node is not, or not as this, the primary. */
   readonly wanted: () => boolean;
 }

@@ -1,4 +1,5 @@
 /** A node's part: writes down what it hears of, and tells it to whoever asks. */
+import type { CancelSignal } from '../../cancel.ts';
 import type { CatalogService } from '../../catalog/types.ts';
 import { wallMs } from '../../env.ts';
 import type { Env } from '../../env.ts';
@@ -74,7 +75,7 @@ export class EventRecorder {
     return { log: history.id, events, next, more: next < history.lastSeq };
   }
 
-  #next(waitMs: number, signal: AbortSignal): Promise<void> {
+  #next(waitMs: number, signal: CancelSignal): Promise<void> {
     return new Promise((resolve) => {
       const finish = (): void => {
         timer.cancel();
