@@ -2,11 +2,11 @@
  * What every kind of node has (src/node.ts: with data; src/witness.ts: without): its data directory, network, catalog and
  * vote, the entry of itself in the catalog, and keeping in touch.
  */
+import { keepCatalog } from './catalog/catalog-upkeep.ts';
 import { fetchCatalog } from './catalog/fetch.ts';
 import { removalOf } from './catalog/membership.ts';
 import { CatalogReplica, proposeUntilChosen } from './catalog/replica.ts';
 import type { Catalog, CatalogNode } from './catalog/types.ts';
-import { keepVoters } from './catalog/voter-upkeep.ts';
 import type { ClusterKey } from './cluster-key.ts';
 import type { Env } from './env.ts';
 import { UsageError } from './errors.ts';
@@ -170,7 +170,7 @@ export async function stayInTouch(
 ): Promise<void> {
   const { env, key, log, discovery: at } = options;
   closers.add(watchMembers({ env, network, self: identity.nodeId }));
-  closers.add(keepVoters({ env, network, catalog, self: identity.nodeId, log: sentences(log) }));
+  closers.add(keepCatalog({ env, network, catalog, self: identity.nodeId, log: sentences(log) }));
   if (at !== undefined) {
     const discovery = createDiscovery({ env, key: key.secret, clusterId: identity.clusterId, self: address, groups });
     await discovery.start(at);

@@ -10,6 +10,7 @@ import {
   groupOfIno,
   outcomeOf,
 } from './document.ts';
+import { CATALOG_FORMAT_VERSION } from './types.ts';
 import type { Catalog, CatalogNode, Group } from './types.ts';
 
 function node(number: number, changes: Partial<CatalogNode> = {}): CatalogNode {
@@ -159,7 +160,10 @@ describe('reading a catalog', () => {
     const catalog = decodeCatalog(new TextEncoder().encode(JSON.stringify(old)));
     expect(catalog.voters).toEqual(['n1']);
     const next = applyChange(catalog, { kind: 'putVoters', voters: ['n1', 'n2'] as NodeId[] }, '1'.repeat(16));
-    expect(next).toMatchObject({ formatVersion: 3, recent: [{ epoch: 2, proposal: '1'.repeat(16) }] });
+    expect(next).toMatchObject({
+      formatVersion: CATALOG_FORMAT_VERSION,
+      recent: [{ epoch: 2, proposal: '1'.repeat(16) }],
+    });
   });
 
   it('refuses a newer format with a remedy', () => {

@@ -5,7 +5,7 @@ import { ConflictError, FormatError, StateError, UsageError } from '../errors.ts
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
 import { factsOf, withSince } from './history.ts';
-import { dataNodes, defaultMinReplicas, putNode, removeNode, replaceNode, setDraining } from './membership.ts';
+import { dataNodes, defaultMinReplicas, putNode, removeNode, replaceNode, setDraining, setOut } from './membership.ts';
 import { checkRelations, parseCatalog } from './schema.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 export { activeNodes, dataNodes, defaultMinReplicas } from './membership.ts';
@@ -119,6 +119,10 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
       return putNode(catalog, change.node, epoch);
     case 'setDraining':
       return setDraining(catalog, change.id, change.draining, epoch);
+    case 'setOut':
+      return setOut(catalog, change.id, change.out, epoch);
+    case 'setRepairAfter':
+      return { repairAfterMs: change.afterMs };
     case 'removeNode':
       return removeNode(catalog, change.id, epoch);
     case 'replaceNode':
@@ -240,6 +244,10 @@ export function describeChange(change: CatalogChange): string {
       return `node ${change.node.id} at ${change.node.address}`;
     case 'setDraining':
       return `node ${change.id} ${change.draining ? 'is being drained' : 'takes data again'}`;
+    case 'setOut':
+      return `node ${change.id} ${change.out ? 'is down for too long: left out of placement' : 'is back in placement'}`;
+    case 'setRepairAfter':
+      return change.afterMs === null ? 'no repair by itself' : `repair after ${change.afterMs / 1000} s`;
     case 'removeNode':
       return `node ${change.id} removed`;
     case 'replaceNode':

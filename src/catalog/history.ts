@@ -11,6 +11,8 @@ export type CatalogFact =
   | { readonly kind: 'node-changed'; readonly node: NodeId; readonly address: string }
   /** Its draining was begun, or undone. */
   | { readonly kind: 'node-draining'; readonly node: NodeId; readonly draining: boolean }
+  /** Down for too long, and placement leaves it out; or back. */
+  | { readonly kind: 'node-out'; readonly node: NodeId; readonly out: boolean }
   /** Another node is primary. */
   | ({ readonly kind: 'promotion'; readonly group: GroupId; readonly groupEpoch: number } & Successor)
   /** A node has become secondary. */
@@ -53,6 +55,7 @@ function nodeFacts(before: Catalog, after: Catalog): CatalogFact[] {
       facts.push({ kind: 'node-joined', node: id, address, ...(kind === 'witness' ? { witness: true } : {}) });
     else if (was.draining !== node.draining)
       facts.push({ kind: 'node-draining', node: id, draining: node.draining === true });
+    else if (was.out !== node.out) facts.push({ kind: 'node-out', node: id, out: node.out === true });
     else if (described(was) !== described(node)) facts.push({ kind: 'node-changed', node: id, address });
   }
   for (const id of old.keys()) facts.push({ kind: 'node-removed', node: id });

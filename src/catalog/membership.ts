@@ -23,10 +23,16 @@ export function dataNodes(catalog: Pick<Catalog, 'nodes'>): readonly CatalogNode
     : catalog.nodes;
 }
 
-/** Of these, the ones that are to hold data in future: those that are not being drained. */
+/** Of these, the ones that placement gives blocks to: neither being drained nor out. */
 export function activeNodes(catalog: Pick<Catalog, 'nodes'>): readonly CatalogNode[] {
   const withData = dataNodes(catalog);
-  return withData.some(isDraining) ? withData.filter((node) => !isDraining(node)) : withData;
+  const isLeftOut = (node: CatalogNode): boolean => isDraining(node) || node.out === true;
+  return withData.some(isLeftOut) ? withData.filter((node) => !isLeftOut(node)) : withData;
+}
+
+/** Of these, the ones that stay: also those that are out, which are only down. */
+export function stayingNodes(catalog: Pick<Catalog, 'nodes'>): readonly CatalogNode[] {
+  return dataNodes(catalog).filter((node) => !isDraining(node));
 }
 
 function isDraining(node: CatalogNode): boolean {
@@ -51,6 +57,7 @@ export function putNode(catalog: Catalog, node: CatalogNode, epoch: Epoch): Part
       });
     }
     if (old.draining !== node.draining) throw new UsageError('draining is begun and undone by a change of its own');
+    if (old.out !== node.out) throw new UsageError('a node is left out and taken in by a change of its own');
     const nodes = catalog.nodes.map((other) => (other === old ? node : other));
     if (node.kind === 'witness') return { nodes };
     return placementOf(old) === placementOf(node) ? { nodes } : { nodes, pools: moved(catalog.pools, epoch) };
@@ -71,18 +78,29 @@ export function setDraining(catalog: Catalog, id: NodeId, draining: boolean, epo
   const changed: CatalogNode = draining ? { ...rest, draining: true } : rest;
   const nodes = catalog.nodes.map((node) => (node === old ? changed : node));
   if (old.kind === 'witness') return { nodes };
-  const left = activeNodes({ nodes }).length;
-  if (left === 0) {
+  if (activeNodes({ nodes }).length === 0) {
     throw new UsageError(`node ${id} is the last one that takes data`, {
       remedy: 'Add another node first (`tatami node join`), or undo the draining of another one.',
     });
   }
-  const wanted = defaultMinReplicas(left);
+  const wanted = defaultMinReplicas(stayingNodes({ nodes }).length);
   const groups = catalog.groups.map((group): Group => {
     const minReplicas = draining ? Math.min(group.minReplicas, wanted) : Math.max(group.minReplicas, wanted);
     return minReplicas === group.minReplicas ? group : nextEpoch(group, { minReplicas });
   });
   return { nodes, groups, pools: moved(catalog.pools, epoch) };
+}
+
+/** Leaves a node that is down out of placement, or takes it in again. Groups, votes and bounds stay as they are. */
+export function setOut(catalog: Catalog, id: NodeId, out: boolean, epoch: Epoch): Partial<Catalog> {
+  const old = nodeById(catalog, id);
+  if (old.kind === 'witness') throw new UsageError(`witness ${id} holds no data: it is never left out of placement`);
+  if ((old.out === true) === out) throw new UsageError(`node ${id} is ${out ? 'out' : 'in'} already`);
+  const { out: _, ...rest } = old;
+  const changed: CatalogNode = out ? { ...rest, out: true } : rest;
+  const nodes = catalog.nodes.map((node) => (node === old ? changed : node));
+  if (activeNodes({ nodes }).length === 0) throw new UsageError(`node ${id} is the last one that takes data`);
+  return { nodes, pools: moved(catalog.pools, epoch) };
 }
 
 /** Takes a node that serves nothing out. Its vote goes with it: that is one voter less, as any change of them may be. */
@@ -91,7 +109,7 @@ export function removeNode(catalog: Catalog, id: NodeId, epoch: Epoch): Partial<
   const gone = withoutNode(catalog, old, epoch);
   if (old.kind === 'witness') return gone;
   if (activeNodes(gone).length === 0) throw new UsageError(`node ${id} is the last one that takes data`);
-  const minReplicas = defaultMinReplicas(activeNodes(gone).length);
+  const minReplicas = defaultMinReplicas(stayingNodes(gone).length);
   const groups = gone.groups.map((group) =>
     group.minReplicas > minReplicas ? nextEpoch(group, { minReplicas }, catalog) : group,
   );
@@ -192,7 +210,7 @@ function withLearner(
   nodes: readonly CatalogNode[],
   before?: Catalog,
 ): readonly Group[] {
-  const wanted = defaultMinReplicas(activeNodes({ nodes }).length);
+  const wanted = defaultMinReplicas(stayingNodes({ nodes }).length);
   return groups.map((group) => {
     const minReplicas = Math.max(group.minReplicas, wanted);
     return nextEpoch(group, { learners: [...group.learners, id], minReplicas }, before);

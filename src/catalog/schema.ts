@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { FormatError, UsageError } from '../errors.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
 import { FACTS_MAX_COUNT } from './history.ts';
+import { REPAIR_AFTER_MAX_MS } from './absence.ts';
 import { REMOVED_MAX_COUNT } from './membership.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 import type { Catalog, CatalogChange } from './types.ts';
@@ -21,6 +22,8 @@ const powerOfTwo = count.refine((n) => n > 0 && Number.isInteger(Math.log2(n)), 
 export const VOTERS_MAX_COUNT = 6;
 const voters = z.array(nodeId).min(1).max(VOTERS_MAX_COUNT);
 
+const repairAfterMs = count.max(REPAIR_AFTER_MAX_MS).nullable();
+
 const nodeSchema = z.strictObject({
   id: nodeId,
   kind: z.literal('witness').optional(),
@@ -31,6 +34,7 @@ const nodeSchema = z.strictObject({
   rack: label,
   zone: label,
   draining: z.literal(true).optional(),
+  out: z.literal(true).optional(),
   placedAs: nodeId.optional(),
 });
 
@@ -80,6 +84,7 @@ const catalogSchema = z.strictObject({
   clusterId: z.string().regex(/^[0-9a-f]{32}$/),
   epoch: count.min(1),
   rootOwner: z.strictObject({ uid: userId, gid: userId }).optional(),
+  repairAfterMs: repairAfterMs.optional(),
   nodes: z.array(nodeSchema).max(10_000),
   voters,
   pools: z.array(poolSchema).max(10_000),
@@ -95,6 +100,8 @@ const catalogSchema = z.strictObject({
 const changeSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('putNode'), node: nodeSchema }),
   z.strictObject({ kind: z.literal('setDraining'), id: nodeId, draining: z.boolean() }),
+  z.strictObject({ kind: z.literal('setOut'), id: nodeId, out: z.boolean() }),
+  z.strictObject({ kind: z.literal('setRepairAfter'), afterMs: repairAfterMs }),
   z.strictObject({ kind: z.literal('removeNode'), id: nodeId }),
   z.strictObject({ kind: z.literal('replaceNode'), id: nodeId, node: nodeSchema }),
   z.strictObject({ kind: z.literal('putVoters'), voters }),

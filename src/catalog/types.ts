@@ -8,9 +8,9 @@ import type { CatalogFact } from './history.ts';
 
 /**
  * 2: nodes have a `kind`, and `recent`. 3: `draining`, `placedAs`, `removed`, `handedOver`, `forced`; `atMs` and `facts` in
- * `recent`, `since` in groups. Catalogs of earlier formats are read; their next epoch is written as the present one.
+ * `recent`, `since` in groups. 4: `out` in nodes, `repairAfterMs`. Catalogs of earlier formats are read; their next epoch is written as the present one.
  */
-export const CATALOG_FORMAT_VERSION = 3;
+export const CATALOG_FORMAT_VERSION = 4;
 
 export interface Catalog {
   readonly formatVersion: number;
@@ -19,6 +19,8 @@ export interface Catalog {
   readonly epoch: Epoch;
   /** Who owns the root directory of the tables that members begin with; root where absent. Never changes. */
   readonly rootOwner?: RootOwner;
+  /** A node that is down for so long is left out of placement. Absent: {@link REPAIR_AFTER_MS}; null: never. */
+  readonly repairAfterMs?: number | null;
   readonly nodes: readonly CatalogNode[];
   /** Nodes that decide on the next catalog, by Paxos. 1, 3 or 5; an even number only in passing. */
   readonly voters: readonly NodeId[];
@@ -69,6 +71,11 @@ export interface CatalogNode {
   readonly zone: string;
   /** It is being taken out of service: gets no new blocks, and gives up its vote and its part in groups. Absent: no. */
   readonly draining?: true;
+  /**
+   * It has been down for too long, and its blocks get their copies elsewhere: placement leaves it out until it is back. Set
+   * and taken away by the cluster itself. Votes, groups and what is to be replicated count with it as before. Absent: no.
+   */
+  readonly out?: true;
   /** It has taken the place of a node of that name, and stands in placement under it. Absent: under its own. */
   readonly placedAs?: NodeId;
 }
@@ -156,6 +163,8 @@ export interface CatalogService {
 export type CatalogChange =
   | { readonly kind: 'putNode'; readonly node: CatalogNode }
   | { readonly kind: 'setDraining'; readonly id: NodeId; readonly draining: boolean }
+  | { readonly kind: 'setOut'; readonly id: NodeId; readonly out: boolean }
+  | { readonly kind: 'setRepairAfter'; readonly afterMs: number | null }
   | { readonly kind: 'removeNode'; readonly id: NodeId }
   | { readonly kind: 'replaceNode'; readonly id: NodeId; readonly node: CatalogNode }
   /** One voter more or one less than before. */

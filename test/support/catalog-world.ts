@@ -6,7 +6,7 @@ import { expect } from 'vitest';
 import { FIRST_GROUP_ID, firstCatalog } from '../../src/catalog/document.ts';
 import { CatalogReplica, proposeUntilChosen } from '../../src/catalog/replica.ts';
 import type { Catalog, CatalogNode, Pool } from '../../src/catalog/types.ts';
-import { keepVoters } from '../../src/catalog/voter-upkeep.ts';
+import { keepCatalog } from '../../src/catalog/catalog-upkeep.ts';
 import type { HistoryId, NodeId, PoolId } from '../../src/ids.ts';
 import { handleProbes, watchMembers } from '../../src/net/membership/driver.ts';
 import { createNetwork } from '../../src/net/network.ts';
@@ -122,7 +122,7 @@ export class CatalogWorld {
     handleProbes(network);
     await network.listen(`${name}:7400`);
     if (this.#options.upkeep !== true) return { network, catalog, stop: () => undefined };
-    const stopUpkeep = keepVoters({ env, network, catalog, self, log });
+    const stopUpkeep = keepCatalog({ env, network, catalog, self, log });
     const stopWatching = watchMembers({ env, network, self });
     const stop = () => {
       void stopWatching();

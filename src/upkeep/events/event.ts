@@ -15,7 +15,8 @@ import type { MemberState, MemberView } from '../../net/membership/board.ts';
  *
  * - `node-up`: a node was started, or answers again. `node-suspect`: it does not answer; it may be slow, cut off or dead.
  *   `node-down`: it is held to be dead, or said that it stops (`details.reason`: `failed` or `stopped`).
- * - `node-joined`, `node-removed`, `node-changed`, `node-draining`: in the catalog; a witness is a node.
+ * - `node-joined`, `node-removed`, `node-changed`, `node-draining`, `node-out` (down for too long: its
+ *   blocks get their copies elsewhere; or back): in the catalog; a witness is a node.
  * - `promotion`: another node is primary of a group. `appointment`: a node has become secondary. `secondary-dropped`: the
  *   group goes on without one. `group-epoch`: the same members in a new epoch, as after a restart of the primary.
  *   `group-forced`: an operator made another copy the group's.
@@ -30,6 +31,7 @@ export type EventKind =
   | 'node-removed'
   | 'node-changed'
   | 'node-draining'
+  | 'node-out'
   | 'promotion'
   | 'appointment'
   | 'secondary-dropped'
@@ -150,6 +152,10 @@ export function eventInWords(event: EventRecord): string {
       return `node ${node} changed its entry in the catalog (address ${text('address')})`;
     case 'node-draining':
       return `node ${node} ${event['draining'] === true ? 'is being drained' : 'takes data again'}`;
+    case 'node-out':
+      return event['out'] === true
+        ? `node ${node} is down for too long: its blocks get their copies elsewhere`
+        : `node ${node} is back: it takes data again`;
     case 'promotion':
       return `${node} is primary of ${group} ${inEpoch}, after ${text('from')}`;
     case 'appointment':

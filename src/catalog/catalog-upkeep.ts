@@ -1,7 +1,9 @@
 /**
- * Keeps the voters as voters.ts wants them: looks around every second, and where a change is due, the first voter that
- * seems up asks for it. What seems so may be wrong; the change is compared and chosen like any other.
+ * Keeps the voters as voters.ts wants them, and out of placement who is down for too long (absence.ts): looks around every
+ * second, and where a change is due, the first voter that seems up asks for it. What seems so may be wrong; the change is
+ * compared and chosen like any other.
  */
+import { nextAbsence } from './absence.ts';
 import type { Env } from '../env.ts';
 import { ConflictError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
@@ -13,7 +15,7 @@ import { reasonOf } from './voter.ts';
 import { nextVoters } from './voters.ts';
 import type { VoterView } from './voters.ts';
 
-export interface VoterUpkeepOptions {
+export interface CatalogUpkeepOptions {
   readonly env: Env;
   readonly network: Network;
   readonly catalog: CatalogReplica;
@@ -34,15 +36,17 @@ const PROPOSE_TIMEOUT_MS = 10_000;
 const UNFINISHED_AFTER_MS = 3_000;
 
 /** Returns what ends it. */
-export function keepVoters(options: VoterUpkeepOptions): () => Promise<void> {
-  const upkeep = new VoterUpkeep(options);
+export function keepCatalog(options: CatalogUpkeepOptions): () => Promise<void> {
+  const upkeep = new CatalogUpkeep(options);
   return () => upkeep.close();
 }
 
-class VoterUpkeep {
-  readonly #o: VoterUpkeepOptions;
+class CatalogUpkeep {
+  readonly #o: CatalogUpkeepOptions;
   /** Since when each node has not been seen up. */
   readonly #downSinceMs = new Map<NodeId, number>();
+  /** Since when each node has been seen up, or this one looks. */
+  readonly #upSinceMs = new Map<NodeId, number>();
   /** Voters that said so when they were last asked. */
   readonly #unfit = new Set<NodeId>();
   #unfinishedSinceMs: number | undefined;
@@ -50,7 +54,7 @@ class VoterUpkeep {
   #stopped = false;
   #timer;
 
-  constructor(options: VoterUpkeepOptions) {
+  constructor(options: CatalogUpkeepOptions) {
     this.#o = options;
     this.#timer = options.env.clock.setTimer(LOOK_INTERVAL_MS, () => this.#tick());
   }
@@ -65,7 +69,7 @@ class VoterUpkeep {
     this.#look()
       .catch((error: unknown) => {
         if (!this.#stopped && !(error instanceof ConflictError)) {
-          this.#o.log(`the voters could not be changed: ${reasonOf(error)}`);
+          this.#o.log(`the catalog could not be kept up: ${reasonOf(error)}`);
         }
       })
       .finally(() => {
@@ -84,7 +88,8 @@ class VoterUpkeep {
     await this.#finishOld(current, Math.max(...accepted));
     for (;;) {
       const wanted = nextVoters(current, (node) => this.#viewOf(node, asked));
-      if (wanted === undefined || this.#stopped) return;
+      if (this.#stopped) return;
+      if (wanted === undefined) return await this.#keepPlacement(current);
       const added = wanted.find((node) => !current.voters.includes(node));
       if (added !== undefined && !asked.has(added)) {
         await this.#ask(added, asked);
@@ -95,14 +100,27 @@ class VoterUpkeep {
     }
   }
 
+  async #keepPlacement(current: Catalog): Promise<void> {
+    const nowMs = this.#o.env.clock.monotonicMs();
+    const change = nextAbsence(current, (node) => {
+      const downSinceMs = this.#downSinceMs.get(node);
+      const sinceMs = downSinceMs ?? this.#upSinceMs.get(node) ?? nowMs;
+      return { up: downSinceMs === undefined, forMs: nowMs - sinceMs };
+    });
+    if (change !== undefined) await this.#o.catalog.propose(current.epoch, change, PROPOSE_TIMEOUT_MS);
+  }
+
   #watch(current: Catalog): void {
     const nowMs = this.#o.env.clock.monotonicMs();
     for (const { id } of current.nodes) {
-      if (this.#isUp(id)) this.#downSinceMs.delete(id);
-      else if (!this.#downSinceMs.has(id)) this.#downSinceMs.set(id, nowMs);
+      const [now, before] = this.#isUp(id)
+        ? [this.#upSinceMs, this.#downSinceMs]
+        : [this.#downSinceMs, this.#upSinceMs];
+      before.delete(id);
+      if (!now.has(id)) now.set(id, nowMs);
     }
-    for (const id of this.#downSinceMs.keys()) {
-      if (!current.nodes.some((node) => node.id === id)) this.#downSinceMs.delete(id);
+    for (const since of [this.#downSinceMs, this.#upSinceMs]) {
+      for (const id of since.keys()) if (!current.nodes.some((node) => node.id === id)) since.delete(id);
     }
   }
 
