@@ -35,6 +35,7 @@ export interface RunningNode {
   readonly engine: BlockEngine;
   readonly blocks: BlockService;
   readonly meta: MetaService;
+  readonly repair: Repairer;
   /** Resolves with the reason if the node can no longer serve (its disk failed, a safety rule was broken). */
   readonly failed: Promise<Error>;
   /**
@@ -139,6 +140,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
     engine,
     blocks,
     meta,
+    repair,
     failed: Promise.race([meta.failed, core.removed]),
     leave,
     close,

@@ -47,6 +47,8 @@ export interface PutRequest {
   readonly chain: readonly NodeId[];
   /** Nodes that get it from the receiver after the reply. */
   readonly later: readonly NodeId[];
+  /** Nobody waits for it: background work of the receiver need not give way. */
+  readonly background?: true;
 }
 
 /** Reply to `block.put` and `block.push`. A put that reached some of its nodes is no error: the sender goes on from there. */
@@ -183,7 +185,13 @@ export function parsePut(header: unknown): PutRequest {
     minGeneration: count(h['minGeneration'], 'minGeneration'),
     chain: nodeIds(h['chain'], 'chain'),
     later: nodeIds(h['later'], 'later'),
+    ...(isBackground(header) ? { background: true } : {}),
   };
+}
+
+/** Of any header: whether it says so. */
+export function isBackground(header: unknown): boolean {
+  return (header as { background?: unknown } | null)?.background === true;
 }
 
 export function parsePutReply(header: unknown): PutReply {

@@ -16,6 +16,7 @@ import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts'
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, MiB, NODE_FULL_FRACTION, PAGE_BYTES } from '../limits.ts';
 import {
   blockMethods,
+  isBackground,
   describeFailure,
   parseBlock,
   parseGeneration,
@@ -163,6 +164,11 @@ export class BlockService {
     await Promise.all([...this.#puts].map((put) => put.catch(() => undefined)));
   }
 
+  /** Whether somebody waits for this node's disk: background work then gives way. */
+  isBusy(): boolean {
+    return this.#foreground.isBusy();
+  }
+
   /** The placement with which repair has finished here: told to whoever asks for blocks. */
   set settledEpochOf(settledEpochOf: (pool: PoolId) => number) {
     this.#settledEpochOf = settledEpochOf;
@@ -220,7 +226,9 @@ export class BlockService {
   #register(): void {
     const { network } = this.#options;
     network.handle(blockMethods.put, (request) => {
-      const put = this.#foreground.run(() => this.#put(request)).finally(() => this.#puts.delete(put));
+      const work = () => this.#put(request);
+      const done = isBackground(request.header) ? work() : this.#foreground.run(work);
+      const put = done.finally(() => this.#puts.delete(put));
       this.#puts.add(put);
       return put;
     });
@@ -397,6 +405,7 @@ export class BlockService {
           minGeneration,
           chain: [],
           later: [],
+          background: true,
         };
         const options = { timeoutMs, signal: this.#closing.signal, payload: [run.data] };
         const reply = await this.#options.network.call(node, blockMethods.put, header, options);
@@ -486,6 +495,7 @@ export class BlockService {
   }
 
   #where(request: IncomingRequest): HandlerReply {
+    this.#foreground.touch();
     const { pool, id, wantedBytes } = parseWhere(request.header);
     if (this.#engine.whereIs === undefined) throw new UnavailableError(`${this.#options.self} has no pack files`);
     const place = this.#engine.whereIs(pool, id, wantedBytes);

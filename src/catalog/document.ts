@@ -36,6 +36,7 @@ export interface FirstCatalog {
   readonly blockSizeBytes?: number;
   /** Who owns the root directory. Default: root. */
   readonly rootOwner?: RootOwner;
+  readonly repairAfterMs?: number | null;
   /** When it is made, by the wall clock. */
   readonly atMs?: number;
 }
@@ -61,6 +62,7 @@ export function firstCatalog(first: FirstCatalog): Catalog {
     clusterId: first.clusterId,
     epoch: 1 as Epoch,
     ...(first.rootOwner === undefined ? {} : { rootOwner: first.rootOwner }),
+    ...(first.repairAfterMs === undefined ? {} : { repairAfterMs: first.repairAfterMs }),
     nodes: first.nodes,
     voters: firstVoters(first.nodes),
     pools: [pool(DEFAULT_POOL_ID, 'files', 'filesystem'), pool(LIBRARY_POOL_ID, 'library', 'library')],

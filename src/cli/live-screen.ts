@@ -82,6 +82,7 @@ export function statusSections(status: ClusterStatus): Section[] {
     { rank: 0, lines: [parts.health] },
     { rank: 0, lines: linesOf(parts.nodes) },
     { rank: 1, lines: linesOf(parts.findings), wrap: true },
+    { rank: 1, lines: linesOf(parts.repair), wrap: true },
     { rank: 3, lines: linesOf(parts.outlook), wrap: true },
     { rank: 4, lines: linesOf(parts.groups) },
     { rank: 5, lines: linesOf(parts.pools) },

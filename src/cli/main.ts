@@ -10,7 +10,7 @@ import { endQuietlyWithoutReader } from './interruption.ts';
 import { addGroupCommands, addNodeCommands } from './node-program.ts';
 import { printError } from './output.ts';
 import { count, withCluster } from './program-options.ts';
-import { parseSince } from './since.ts';
+import { parseSince, parseSpan } from './since.ts';
 import { tellParent } from './spawn.ts';
 
 const VERSION = (
@@ -39,6 +39,12 @@ const SCRUB_HELP = `
 Without --now or --wait it shows how things stand. Ctrl-C ends the waiting; the scrub itself goes on at the nodes.
 
 Exit codes: 0 done; 4 some damage could not be mended, or a node did not answer; 3 a node that was waited for is gone.`;
+
+const REPAIR_HELP = `
+Repair begins by itself. A block of which one copy is left is copied after seconds, before all others.
+\`tatami fsck\` names the files whose blocks lack copies; \`tatami node drain\` empties a node that is to go.
+
+Exit codes: 0 done; 4 a node is down; 130 the waiting was interrupted (the nodes go on).`;
 
 const FSCK_HELP = `
 It tells of blocks that are
@@ -213,6 +219,16 @@ function buildProgram(): Command {
   )
     .addHelpText('after', SCRUB_HELP)
     .action(async (options) => (await import('./commands/scrub.ts')).scrub(options));
+  withCluster(
+    program
+      .command('repair')
+      .description('how far the nodes are with making missing copies; how long they wait for a node that is down')
+      .option('--after <time>', 'set how long a node may be down (default 10m; never: it is waited for)', parseSpan)
+      .option('--wait', 'wait until all copies are made that can be, with progress')
+      .option('--json', 'for scripts'),
+  )
+    .addHelpText('after', REPAIR_HELP)
+    .action(async (options) => (await import('./commands/repair.ts')).repair(options));
   withCluster(
     program
       .command('damage')

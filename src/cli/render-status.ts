@@ -3,13 +3,15 @@ import pc from 'picocolors';
 import type { ScrubReport } from '../blocks/scrubber.ts';
 import type { Finding } from '../upkeep/health.ts';
 import { outlookInWords } from '../upkeep/outlook.ts';
+import { repairProgress } from '../upkeep/repair-progress.ts';
+import type { RepairProgress } from '../upkeep/repair-progress.ts';
 import type { Outlook } from '../upkeep/outlook.ts';
 import type { ClusterStatus, GroupSummary, NodeStatus } from '../upkeep/status.ts';
 import { sparesOf, votersInWords } from '../upkeep/voter-health.ts';
 import { isThisProcess, parseClientLabel } from './client-label.ts';
 import { shownName } from './file-names.ts';
-import { bytes, localTime, table } from './output.ts';
-import { ago } from './times.ts';
+import { bytes, localTime, rate, table } from './output.ts';
+import { ago, duration } from './times.ts';
 
 /** The parts of the picture. */
 export interface StatusParts {
@@ -17,6 +19,8 @@ export interface StatusParts {
   readonly nodes: string;
   readonly groups: string;
   readonly pools: string;
+  /** Empty while there is nothing to repair. */
+  readonly repair: string;
   /** Empty if nobody is connected. */
   readonly clients: string;
   /** Empty when all is well. */
@@ -26,8 +30,8 @@ export interface StatusParts {
 }
 
 export function renderStatus(status: ClusterStatus): string {
-  const { health, nodes, groups, pools, clients, findings, outlook } = statusParts(status);
-  return [health, nodes, groups, pools, clients, findings, outlook].filter((part) => part !== '').join('\n\n');
+  const { health, nodes, groups, pools, repair, clients, findings, outlook } = statusParts(status);
+  return [health, nodes, groups, pools, repair, clients, findings, outlook].filter((part) => part !== '').join('\n\n');
 }
 
 export function statusParts(status: ClusterStatus): StatusParts {
@@ -44,7 +48,7 @@ export function statusParts(status: ClusterStatus): StatusParts {
         node.kind === 'witness' ? `${node.id} (witness)` : node.id,
         node.address,
         node.report?.pid ?? '-',
-        node.state === 'up' ? (node.draining === true ? pc.yellow('draining') : pc.green('up')) : pc.red('down'),
+        nodeState(node),
         ...dataCells(node),
       ]),
     ),
@@ -64,10 +68,26 @@ export function statusParts(status: ClusterStatus): StatusParts {
       ['pool', 'kind', 'copies', 'block size', 'placement groups'],
       status.pools.map((pool) => [pool.name, pool.kind, pool.copies, bytes(pool.blockSizeBytes), pool.pgCount]),
     ),
+    repair: repairInWords(repairProgress(status)),
     clients: clientTable(status.mounts),
     findings: status.findings.map(renderFinding).join('\n'),
     outlook: status.ifFails.map(renderOutlook).join('\n'),
   };
+}
+
+function nodeState({ state, draining, out }: NodeStatus): string {
+  if (state === 'down') return pc.red(out === true ? 'down, out' : 'down');
+  if (draining === true) return pc.yellow('draining');
+  return out === true ? pc.yellow('coming back') : pc.green('up');
+}
+
+/** Empty when there is nothing to do. */
+export function repairInWords({ done, working, leftBytes, bytesPerSecond, secondsLeft }: RepairProgress): string {
+  if (done) return '';
+  if (leftBytes === 0) return `repair: ${working.join(', ')} look whether their blocks have all their copies`;
+  const pace =
+    secondsLeft === undefined ? '' : `, ${rate(bytesPerSecond, 1_000)}, about ${duration(secondsLeft * 1_000)} left`;
+  return `repair: ${working.join(', ')} make copies: ${bytes(leftBytes)} found and still to be copied${pace}`;
 }
 
 /** Who serves it, and since when. */

@@ -1,4 +1,4 @@
-/** Points in time as people write them on a command line. */
+/** Points in time and spans of it as people write them on a command line. */
 import { InvalidArgumentError } from 'commander';
 
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
@@ -27,4 +27,13 @@ export function parseSince(text: string, now = new Date()): Date {
   throw new InvalidArgumentError(
     'It is a time ago (90s, 10m, 8h, 2d, 1w), today, yesterday, or a date like 2026-11-25 or "2026-11-25 02:14".',
   );
+}
+
+/** A span: `90s`, `10m`, `2h`, `1d`, or `never` (null). In milliseconds. */
+export function parseSpan(text: string): number | null {
+  const wanted = text.trim();
+  if (wanted === 'never') return null;
+  const [, count = '', unit = ''] = /^(\d{1,9})([smhdw])$/.exec(wanted) ?? [];
+  if (count !== '') return Number(count) * (UNIT_MS[unit] ?? 0);
+  throw new InvalidArgumentError('It is a time like 90s, 10m, 2h or 1d, or never.');
 }

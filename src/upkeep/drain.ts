@@ -51,7 +51,7 @@ function data(status: ClusterStatus, node: NodeStatus): string[] {
 }
 
 /** It has finished with the placement that the catalog has now. */
-export function isSettled(status: ClusterStatus, node: NodeStatus | undefined): boolean {
+export function isSettled(status: Pick<ClusterStatus, 'pools'>, node: NodeStatus | undefined): boolean {
   const settled = node?.report?.repair?.settled ?? [];
   return status.pools.every((pool) =>
     settled.some((each) => each.pool === pool.id && each.epoch >= pool.placementEpoch),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { firstCatalog } from '../catalog/document.ts';
-import type { CatalogNode } from '../catalog/types.ts';
+import { applyChange, firstCatalog } from '../catalog/document.ts';
+import type { CatalogChange, CatalogNode } from '../catalog/types.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { assembleStatus } from './status.ts';
 import type { NodeReport, NodeStatus } from './status.ts';
@@ -47,14 +47,16 @@ function report(id: string, changes: Partial<NodeReport> = {}): NodeReport {
   };
 }
 
-function statusOf(states: readonly (Partial<NodeReport> | 'down')[], copies = 3) {
-  const nodes = states.map((_, index) => node(index + 1));
-  const catalog = firstCatalog({
+function statusOf(states: readonly (Partial<NodeReport> | 'down')[], copies = 3, changes: CatalogChange[] = []) {
+  const first = states.map((_, index) => node(index + 1));
+  const before = firstCatalog({
     clusterId: 'ab'.repeat(16),
     historyId: '0123456789abcdef' as HistoryId,
-    nodes,
+    nodes: first,
     copies,
   });
+  const catalog = changes.reduce((last, change) => applyChange(last, change), before);
+  const { nodes } = catalog;
   const answers = states.map((state, index): NodeStatus => {
     const own = nodes[index] as CatalogNode;
     if (state === 'down') return { ...own, state: 'down', reason: 'connection refused' };
@@ -78,6 +80,19 @@ describe('health in words', () => {
     expect(status.health).toBe('degraded');
     expect(status.findings.map((finding) => finding.text).join('\n')).toMatch(/Node n3 .* is down: connection refused/);
     expect(status.findings.every((finding) => finding.remedy !== '')).toBe(true);
+  });
+
+  it('says of a dead node when its blocks get their copies elsewhere, and when they do', () => {
+    const text = (states: readonly (Partial<NodeReport> | 'down')[], changes: CatalogChange[], copies = 3): string =>
+      statusOf(states, copies, changes).findings[0]!.text;
+    expect(text([{}, {}, 'down'], [])).toMatch(/Blocks it holds have one copy less\.$/);
+    expect(text([{}, {}, {}, 'down'], [])).toMatch(
+      /one copy less; if it stays down, they get it elsewhere after 10 min/,
+    );
+    const never: CatalogChange = { kind: 'setRepairAfter', afterMs: null };
+    expect(text([{}, {}, {}, 'down'], [never])).toMatch(/by themselves: `tatami repair --after` was set to never/);
+    const out: CatalogChange = { kind: 'setOut', id: 'n4' as NodeId, out: true };
+    expect(text([{}, {}, {}, 'down'], [out])).toMatch(/its blocks get their copies on other nodes/);
   });
 
   it('is unavailable when the primary cannot be reached, and says so first', () => {

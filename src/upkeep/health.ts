@@ -52,13 +52,23 @@ function deadNodes(facts: Facts): Finding[] {
     text:
       node.kind === 'witness'
         ? `Witness ${node.id} (${node.address}) is down: ${node.reason ?? 'no answer'}.`
-        : `Node ${node.id} (${node.address}) is down: ${node.reason ?? 'no answer'}. Blocks it holds have one copy less.`,
+        : `Node ${node.id} (${node.address}) is down: ${node.reason ?? 'no answer'}. ${blocksOf(facts, node)}`,
     remedy:
       node.kind === 'witness'
         ? 'Start it again on its machine (`tatami witness` with its data directory).'
         : `Start it again on its machine (\`tatami up\` here, or \`tatami node\` with its data directory). If it is lost for ` +
           `good: \`tatami node replace ${node.id}\` on a machine, or \`tatami node remove ${node.id}\`.`,
   }));
+}
+
+function blocksOf({ repairAfterMs, pools, nodes }: Facts, { out, draining }: NodeStatus): string {
+  if (out === true) return 'It was for so long that its blocks get their copies on other nodes.';
+  const staying = nodes.filter((node) => node.kind !== 'witness' && node.draining !== true).length;
+  const few = 'Blocks it holds have one copy less';
+  if (draining === true || pools.every((pool) => pool.copies >= staying)) return `${few}.`;
+  if (repairAfterMs === null)
+    return `${few}, and get no other by themselves: \`tatami repair --after\` was set to never.`;
+  return `${few}; if it stays down, they get it elsewhere after ${Math.round(repairAfterMs / 6_000) / 10} min.`;
 }
 
 function groupTrouble(facts: Facts): Finding[] {

@@ -14,6 +14,7 @@ import type { IncomingRequest, Network } from '../net/types.ts';
 export const membershipMethods = {
   setDraining: 'node.setDraining',
   remove: 'node.remove',
+  setRepairAfter: 'node.setRepairAfter',
 } as const;
 
 /** Both are done once, however often they are asked for: what is so already is no error. */
@@ -34,6 +35,13 @@ export function handleMembership(network: Network, catalog: CatalogReplica): voi
     const id = nodeIdOf(request);
     return decided(({ removed = [] }) =>
       removed.some((node) => node.id === id) ? undefined : { kind: 'removeNode', id },
+    );
+  });
+  network.handle(membershipMethods.setRepairAfter, (request) => {
+    const { afterMs } = fieldsOf(request);
+    if (afterMs !== null && typeof afterMs !== 'number') throw new FormatError(`${request.method}: afterMs is missing`);
+    return decided(({ repairAfterMs }) =>
+      repairAfterMs === afterMs ? undefined : { kind: 'setRepairAfter', afterMs },
     );
   });
 }
@@ -65,8 +73,13 @@ export function removeNode(asking: Asking, id: NodeId): Promise<void> {
   return ask(asking, membershipMethods.remove, { id }, id);
 }
 
+/** How long a node may be down until its blocks get their copies elsewhere, in milliseconds; null: for ever. */
+export function setRepairAfter(asking: Asking, afterMs: number | null): Promise<void> {
+  return ask(asking, membershipMethods.setRepairAfter, { afterMs });
+}
+
 /** Asks one node after the other, the one that it is about last. */
-async function ask(asking: Asking, method: string, header: unknown, about: NodeId): Promise<void> {
+async function ask(asking: Asking, method: string, header: unknown, about?: NodeId): Promise<void> {
   const { network, catalog } = asking;
   const rank = (id: NodeId): number => (network.peer(id).state === 'down' ? 2 : 0) + (id === about ? 1 : 0);
   const nodes = catalog.current().nodes.map((node) => node.id);

@@ -1,24 +1,29 @@
 /**
- * Brings the blocks that this node holds to where placement wants them: the driver of repair-plan.ts. After each change of
- * placement it walks through its own blocks, a batch at a time, asks their wanted holders whether they have them, and copies
- * what they lack. When a walk finds nothing left to do it is settled with that placement, and remembers that on disk.
+ * Brings the blocks that this node holds to where placement wants them. After each change of placement (a node has come, is
+ * being drained, is out because it was down for too long, or is back) it walks through its own blocks (repair-walk.ts). When
+ * a walk finds nothing left to do it is settled with that placement, and remembers that on disk.
  *
  * A node that is being drained is settled only when every block on it is on all of its wanted holders, block by block, as
  * these said: then nothing depends on the node any more.
+ *
+ * Nodes that are down are waited for (absence.ts), but not where they may have left one copy alone: such blocks are copied
+ * after seconds to the next node of their order ("rescue").
  */
-import { IDS_PER_MESSAGE_MAX, blockMethods, parseHasReply } from '../blocks/block-messages.ts';
 import type { BlockService } from '../blocks/block-service.ts';
+import { pgOf, wantedCopies } from '../blocks/placement.ts';
 import type { BlockEngine } from '../blocks/types.ts';
-import { isDrained } from '../catalog/membership.ts';
-import type { CatalogService, Pool } from '../catalog/types.ts';
+import { activeNodes, isDrained } from '../catalog/membership.ts';
+import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Kv, Timer } from '../env.ts';
 import { FormatError } from '../errors.ts';
-import type { NodeId, PoolId } from '../ids.ts';
-import { ATTEMPT_TIMEOUT_MS, NODE_FULL_FRACTION } from '../limits.ts';
+import type { BlockId, NodeId, PoolId } from '../ids.ts';
+import { NODE_FULL_FRACTION } from '../limits.ts';
 import type { Logger } from '../log.ts';
 import type { Network } from '../net/types.ts';
-import { planCopies, whomToAsk } from './repair-plan.ts';
-import type { CopyWork, HeldBlock, NodeView, RepairView } from './repair-plan.ts';
+import { wantedHolders } from './repair-plan.ts';
+import type { CopyWork, NodeView, RepairView } from './repair-plan.ts';
+import { walkPool } from './repair-walk.ts';
+import type { Amount, WalkOptions } from './repair-walk.ts';
 
 /** A change of the nodes often comes as several changes of the catalog: one walk is enough for them. */
 const BEGIN_AFTER_MS = 500;
@@ -28,17 +33,15 @@ const AGAIN_MAX_MS = 30_000;
 const AGAIN_DRAINED_MAX_MS = 2_000;
 /** What is looked at takes at most a third of the time: a walk waits for twice what the last one took. */
 const PAUSE_FACTOR = 2;
-/** Blocks that are looked at together: a question of some 35 KiB to each node, and little to remember. */
-const BATCH_COUNT = 1_000;
-/** Copies on their way at once: they keep the disks busy and leave room for readers and writers. */
-const COPIES_AT_ONCE = 4;
-/** A node that is down for longer is replaced by the next in each block's order. */
+/** A node that is down for longer is replaced by the next in each block's order, in walks that there are for other reasons. */
 export const GONE_AFTER_MS = 600_000;
+/** Longer than a process takes to be started again: then a rescue would have been for nothing. */
+export const RESCUE_AFTER_MS = 15_000;
 
 export interface RepairerOptions {
   readonly self: NodeId;
   readonly engine: BlockEngine;
-  readonly blocks: Pick<BlockService, 'copyTo' | 'oweTo' | 'putsEnded'>;
+  readonly blocks: Pick<BlockService, 'copyTo' | 'oweTo' | 'putsEnded' | 'isBusy'>;
   readonly network: Network;
   readonly catalog: CatalogService;
   readonly clock: Clock;
@@ -56,6 +59,9 @@ export interface RepairReport {
   /** Blocks here that lacked a copy elsewhere when they were last looked at; of a walk that is not through, less is known. */
   readonly missingCount: number;
   readonly missingBytes: number;
+  /** Of the present walk: found and still to be copied from here, and how fast that goes. Absent between walks. */
+  readonly leftBytes?: number;
+  readonly bytesPerSecond?: number;
   /** Copies made since the start. */
   readonly copiedCount: number;
   readonly copiedBytes: number;
@@ -75,9 +81,12 @@ export class Repairer {
   /** Something has changed since the walk began. */
   #again = false;
   #againMs = AGAIN_MIN_MS;
-  #scannedCount: number | undefined;
+  /** Of the present walk. */
+  #walk: { startMs: number; scannedCount: number; foundBytes: number; copiedBytes: number } | undefined;
   #missing = { count: 0, bytes: 0 };
   #copied = { count: 0, bytes: 0 };
+  /** What the last rescue that left nothing open was for. */
+  #rescued = '';
 
   constructor(options: RepairerOptions) {
     this.#o = options;
@@ -91,9 +100,13 @@ export class Repairer {
     this.#unsubscribe.push(
       catalog.subscribe(() => this.#wake(BEGIN_AFTER_MS)),
       network.onPeerState((node, state) => {
-        if (state === 'up') this.#downSinceMs.delete(node);
-        else if (!this.#downSinceMs.has(node)) this.#downSinceMs.set(node, clock.monotonicMs());
-        if (state === 'up') this.#wake(BEGIN_AFTER_MS);
+        if (state === 'up') {
+          this.#downSinceMs.delete(node);
+          this.#wake(BEGIN_AFTER_MS);
+        } else if (!this.#downSinceMs.has(node)) {
+          this.#downSinceMs.set(node, clock.monotonicMs());
+          this.#wake(RESCUE_AFTER_MS + BEGIN_AFTER_MS);
+        }
       }),
     );
     this.#wake(BEGIN_AFTER_MS);
@@ -114,7 +127,7 @@ export class Repairer {
     const { pools } = this.#o.catalog.current();
     return {
       settled: pools.map((pool) => ({ pool: pool.id, epoch: this.settledEpoch(pool.id) })),
-      ...(this.#scannedCount === undefined ? {} : { scannedCount: this.#scannedCount }),
+      ...this.#progress(),
       missingCount: this.#missing.count,
       missingBytes: this.#missing.bytes,
       copiedCount: this.#copied.count,
@@ -122,10 +135,21 @@ export class Repairer {
     };
   }
 
+  #progress(): Partial<RepairReport> {
+    if (this.#walk === undefined) return {};
+    const { startMs, scannedCount, foundBytes, copiedBytes } = this.#walk;
+    const tookMs = Math.max(1, this.#o.clock.monotonicMs() - startMs);
+    return {
+      scannedCount,
+      leftBytes: Math.max(0, foundBytes - copiedBytes),
+      bytesPerSecond: Math.round((copiedBytes * 1_000) / tookMs),
+    };
+  }
+
   #wake(inMs: number): void {
     if (this.#closing.signal.aborted) return;
     this.#again = true;
-    if (this.#running !== undefined || this.#openPools().length === 0) return;
+    if (this.#running !== undefined || !this.#hasWork()) return;
     this.#againMs = AGAIN_MIN_MS;
     this.#schedule(inMs);
   }
@@ -135,6 +159,10 @@ export class Repairer {
     this.#timer = this.#o.clock.setTimer(inMs, () => {
       this.#running = this.#walkAll().finally(() => (this.#running = undefined));
     });
+  }
+
+  #hasWork(): boolean {
+    return this.#openPools().length > 0 || this.#downSinceMs.size > 0;
   }
 
   #openPools(): Pool[] {
@@ -148,27 +176,61 @@ export class Repairer {
     const startMs = clock.monotonicMs();
     this.#again = false;
     const before = this.#copied.count;
+    const found = { count: 0, bytes: 0 };
+    const add = ({ count, bytes }: Amount): void => {
+      found.count += count;
+      found.bytes += bytes;
+    };
     try {
-      this.#scannedCount = 0;
-      const found = { count: 0, bytes: 0 };
-      for (const pool of this.#openPools()) {
-        const missing = await this.#walk(pool);
-        found.count += missing.count;
-        found.bytes += missing.bytes;
-      }
+      this.#walk = { startMs, scannedCount: 0, foundBytes: 0, copiedBytes: 0 };
+      const rescue = this.#rescueDue();
+      for (const pool of rescue.pools) add(await this.#rescue(pool, rescue.down));
+      if (found.count === 0) this.#rescued = rescue.name;
+      for (const pool of this.#openPools()) add(await this.#walkPool(pool));
       this.#missing = found;
       if (this.#copied.count > before) {
         log.info({ copied: this.#copied.count - before, missing: found.count }, 'copied blocks to where they belong');
       }
     } catch (error) {
+      found.count++;
       if (!this.#closing.signal.aborted) log.warn({ error: String(error) }, 'repair was interrupted; it starts over');
     }
-    this.#scannedCount = undefined;
-    if (this.#closing.signal.aborted || this.#openPools().length === 0) return;
+    this.#walk = undefined;
+    if (this.#closing.signal.aborted) return;
+    const isDone = found.count === 0 && this.#openPools().length === 0;
+    if (isDone && !this.#again) {
+      if (this.#mayRescueLater()) this.#schedule(RESCUE_AFTER_MS + BEGIN_AFTER_MS);
+      return;
+    }
     const progressed = this.#copied.count > before;
     this.#againMs = progressed ? AGAIN_MIN_MS : Math.min(2 * this.#againMs, this.#longestPauseMs());
-    const pauseMs = this.#again ? BEGIN_AFTER_MS : this.#againMs;
+    const pauseMs = this.#again ? this.#soonMs() : this.#againMs;
     this.#schedule(Math.max(pauseMs, PAUSE_FACTOR * (clock.monotonicMs() - startMs)));
+  }
+
+  /** Somebody is down for whom no rescue was due yet. */
+  #mayRescueLater(): boolean {
+    return (
+      this.#downSinceMs.size > 0 &&
+      this.#rescueName(this.#activeOthers().filter((id) => this.#downSinceMs.has(id))) !== this.#rescued
+    );
+  }
+
+  #activeOthers(): NodeId[] {
+    const { catalog, self } = this.#o;
+    return activeNodes(catalog.current())
+      .map((node) => node.id)
+      .filter((id) => id !== self);
+  }
+
+  #rescueName(down: readonly NodeId[]): string {
+    return JSON.stringify([this.#o.catalog.current().epoch, ...down]);
+  }
+
+  /** Until what has changed during a walk is to be looked at. */
+  #soonMs(): number {
+    if (this.#openPools().length > 0) return BEGIN_AFTER_MS;
+    return RESCUE_AFTER_MS + BEGIN_AFTER_MS;
   }
 
   /** Others work for a node that is being drained: it looks more often how far they are. */
@@ -177,94 +239,94 @@ export class Repairer {
   }
 
   /** What lacked a copy and still does, as far as this node has to care. Settles the pool if that is nothing. */
-  async #walk(pool: Pool): Promise<{ count: number; bytes: number }> {
-    const { catalog, self, engine, blocks } = this.#o;
+  async #walkPool(pool: Pool): Promise<Amount> {
+    const { catalog, self, blocks } = this.#o;
     const current = catalog.current();
     // Puts that were checked against the placement before this one are not in the list yet.
     await blocks.putsEnded();
-    const mustAll = isDrained(current, self);
-    const left = { count: 0, bytes: 0 };
     const asked = new Map<NodeId, number>();
-    const view: RepairView = {
-      self,
-      catalog: current,
-      pool,
-      viewOf: (node) => this.#viewOf(node),
-      isSettled: (node) => (asked.get(node) ?? 0) >= pool.placementEpoch,
-    };
-    let batch: HeldBlock[] = [];
-    const flush = async (): Promise<void> => {
-      const open = await this.#mend(view, batch, asked, mustAll);
-      left.count += open.count;
-      left.bytes += open.bytes;
-      this.#scannedCount = (this.#scannedCount ?? 0) + batch.length;
-      batch = [];
-      this.#closing.signal.throwIfAborted();
-    };
-    for await (const { id, lengthBytes, generation } of engine.list(pool.id)) {
-      batch.push({ id, lengthBytes, generation });
-      if (batch.length >= BATCH_COUNT) await flush();
-    }
-    if (batch.length > 0) await flush();
+    const view = this.#view(current, pool, asked);
+    const { missing, open } = await walkPool(this.#walkOptions(), view, asked);
+    // A drained node is done when the others have told that they have it all: what was just copied is asked for again.
+    const left = isDrained(current, self) ? missing : open;
     if (left.count === 0) await this.#settle(pool);
     return left;
   }
 
-  async #mend(
-    view: RepairView,
-    batch: readonly HeldBlock[],
-    settled: Map<NodeId, number>,
-    mustAll: boolean,
-  ): Promise<{ count: number; bytes: number }> {
-    const holders = batch.map(() => new Set<NodeId>());
-    const silent = new Set<NodeId>();
-    await Promise.all(
-      [...whomToAsk(view, batch)].map(async ([node, indexes]) => {
-        try {
-          for (let at = 0; at < indexes.length; at += IDS_PER_MESSAGE_MAX) {
-            const part = indexes.slice(at, at + IDS_PER_MESSAGE_MAX);
-            const header = { pool: view.pool.id, ids: part.map((index) => batch[index]?.id) };
-            const options = { timeoutMs: ATTEMPT_TIMEOUT_MS, signal: this.#closing.signal };
-            const reply = await this.#o.network.call(node, blockMethods.has, header, options);
-            parseHasReply(reply.header, part.length).forEach((length, index) => {
-              if (length !== null) holders[part[index] ?? 0]?.add(node);
-            });
-            settled.set(node, settledIn(reply.header));
-          }
-        } catch {
-          silent.add(node);
-        }
-      }),
-    );
-    // Whoever did not answer is as one that is away, for now.
-    const now: RepairView = { ...view, viewOf: (node) => (silent.has(node) ? 'away' : view.viewOf(node)) };
-    const plan = planCopies(now, batch, (index) => holders[index] ?? new Set());
-    const failed = await this.#copyAll(view.pool, plan.work);
-    const owed = await this.#o.blocks.oweTo(view.pool.id, plan.owed);
-    if (!mustAll) {
-      const open = [...failed, ...(owed ? [] : plan.owed)];
-      return { count: open.length, bytes: open.reduce((sum, work) => sum + work.lengthBytes, 0) };
-    }
-    // A drained node is done when the others have told that they have it all: what was just copied is asked for again.
-    return { count: plan.missingCount, bytes: plan.missingBytes };
+  /** Pools of which blocks may be here alone because of nodes that have been down for some seconds and are not out. */
+  #rescueDue(): { readonly pools: readonly Pool[]; readonly down: ReadonlySet<NodeId>; readonly name: string } {
+    const { catalog, clock } = this.#o;
+    const current = catalog.current();
+    const nowMs = clock.monotonicMs();
+    const isLongDown = (node: NodeId): boolean => nowMs - (this.#downSinceMs.get(node) ?? nowMs) >= RESCUE_AFTER_MS;
+    const others = this.#activeOthers();
+    const down = new Set(others.filter(isLongDown));
+    const name = this.#rescueName([...down]);
+    const mayBeAlone = (pool: Pool): boolean => {
+      const wanted = wantedCopies(current, pool);
+      return wanted > 1 && down.size >= wanted - 1;
+    };
+    const isNew = down.size > 0 && name !== this.#rescued && others.length > down.size;
+    return { pools: isNew ? current.pools.filter(mayBeAlone) : [], down, name };
   }
 
-  /** Those that could not be made. */
-  async #copyAll(pool: Pool, work: readonly CopyWork[]): Promise<CopyWork[]> {
-    const failed: CopyWork[] = [];
-    const queue = work.values();
-    const lanes = Array.from({ length: Math.min(COPIES_AT_ONCE, work.length) }, async () => {
-      for (const task of queue) {
-        this.#closing.signal.throwIfAborted();
-        if (await this.#o.blocks.copyTo(task.to, pool, task.id, task.generation)) {
-          this.#copied = { count: this.#copied.count + 1, bytes: this.#copied.bytes + task.lengthBytes };
-        } else {
-          failed.push(task);
-        }
-      }
-    });
-    await Promise.all(lanes);
-    return failed;
+  /** Blocks that are on no other of their wanted holders that is up get one copy more. What could not be copied. */
+  async #rescue(pool: Pool, down: ReadonlySet<NodeId>): Promise<Amount> {
+    const { catalog, self } = this.#o;
+    const current = catalog.current();
+    const view = this.#view(current, pool, new Map());
+    // Passed over for now: then the next of the order are asked, too, whether they have it, and are given it if not.
+    const without: RepairView = { ...view, viewOf: (node) => (down.has(node) ? 'gone' : view.viewOf(node)) };
+    // Who is gone counts, too: nothing says that the next in order has got the copy that it should have.
+    const before: RepairView = {
+      ...view,
+      viewOf: (node) => (view.viewOf(node) === 'gone' ? 'away' : view.viewOf(node)),
+    };
+    const alone = new Map<number, boolean>();
+    const isAlone = (pg: number, id: BlockId): boolean => {
+      const known = alone.get(pg);
+      if (known !== undefined) return known;
+      const isSo = wantedHolders(before, id).every((node) => node === self || before.viewOf(node) !== 'up');
+      alone.set(pg, isSo);
+      return isSo;
+    };
+    const done = new Set<string>();
+    const selects = ({ copies, id }: CopyWork): boolean => {
+      const key = Buffer.from(id).toString('latin1');
+      if (copies > 1 || done.has(key)) return false;
+      done.add(key);
+      return true;
+    };
+    const wants = (id: BlockId): boolean => isAlone(pgOf(pool, id), id);
+    return (await walkPool(this.#walkOptions(), without, new Map(), { wants, selects })).open;
+  }
+
+  #view(catalog: Catalog, pool: Pool, asked: ReadonlyMap<NodeId, number>): RepairView {
+    return {
+      self: this.#o.self,
+      catalog,
+      pool,
+      viewOf: (node) => this.#viewOf(node),
+      isSettled: (node) => (asked.get(node) ?? 0) >= pool.placementEpoch,
+    };
+  }
+
+  #walkOptions(): WalkOptions {
+    const walk = this.#walk;
+    return {
+      ...this.#o,
+      signal: this.#closing.signal,
+      onScanned: (count) => {
+        if (walk !== undefined) walk.scannedCount += count;
+      },
+      onFound: (bytes) => {
+        if (walk !== undefined) walk.foundBytes += bytes;
+      },
+      onCopied: (bytes) => {
+        if (walk !== undefined) walk.copiedBytes += bytes;
+        this.#copied = { count: this.#copied.count + 1, bytes: this.#copied.bytes + bytes };
+      },
+    };
   }
 
   async #settle(pool: Pool): Promise<void> {
@@ -281,11 +343,6 @@ export class Repairer {
     }
     return (news?.fullPermille ?? 0) > NODE_FULL_FRACTION * 1000 ? 'full' : 'up';
   }
-}
-
-function settledIn(header: unknown): number {
-  const { settledEpoch } = header as { settledEpoch?: unknown };
-  return typeof settledEpoch === 'number' ? settledEpoch : 0;
 }
 
 function encodeSettled(pool: PoolId, epoch: number): { key: Uint8Array; value: Uint8Array } {

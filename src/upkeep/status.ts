@@ -2,6 +2,7 @@
  * What `tatami status` shows: every node is asked for its own state, and the answers are put beside the catalog.
  */
 import type { ScrubReport } from '../blocks/scrubber.ts';
+import { REPAIR_AFTER_MS } from '../catalog/absence.ts';
 import type { Catalog, CatalogNode, CatalogService, Group, Pool } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';
 import { TatamiError } from '../errors.ts';
@@ -105,6 +106,8 @@ export interface ClusterStatus {
   readonly pools: readonly Pool[];
   readonly mounts: readonly MountReport[];
   readonly usedBytes: number;
+  /** How long a node may be down until its blocks get their copies elsewhere; null: for ever. */
+  readonly repairAfterMs: number | null;
   /** All disks' room and what is used of it, each disk once. */
   readonly capacityBytes: number;
   /** Worst first; empty when all is well. */
@@ -163,6 +166,7 @@ export function assembleStatus(catalog: Catalog, nodes: readonly NodeStatus[]): 
     nodes,
     groups,
     pools: catalog.pools,
+    repairAfterMs: catalog.repairAfterMs === undefined ? REPAIR_AFTER_MS : catalog.repairAfterMs,
     mounts: [...mounts.values()],
     usedBytes: sum((report) => report.usedBytes),
     capacityBytes: rawSpace(nodes.map(({ report }) => report).filter((report) => report !== undefined)).totalBytes,

@@ -151,10 +151,10 @@ export class SimCluster {
   }
 
   /** Waits for quiet, then checks all that must hold; the number of blocks that the metadata names. */
-  async check(): Promise<number> {
+  async check(copies = 2): Promise<number> {
     await this.quiet();
     await this.#checkReplicas();
-    return this.#checkBlocks();
+    return this.#checkBlocks(copies);
   }
 
   /** Replicas of the metadata are equal. */
@@ -165,13 +165,13 @@ export class SimCluster {
     for (const digest of digests) assert.deepEqual(digest, digests[0], 'replicas of the metadata differ');
   }
 
-  /** Section 8, rule 4: a block that a committed extent names is on disk, intact, on two nodes. */
-  async #checkBlocks(): Promise<number> {
+  /** Section 8, rule 4: a block that a committed extent names is on disk, intact, on two nodes (or more, if so many must be). */
+  async #checkBlocks(copies: number): Promise<number> {
     const primary = this.nodes().find((node) => node.id === this.group().primary);
     const member = primary?.meta.member(FIRST_GROUP_ID);
     if (member === undefined) throw new Error('the primary does not run');
     const checked = new Set<string>();
-    const wanted = Math.min(2, this.nodes().length);
+    const wanted = Math.min(copies, this.nodes().length);
     for (let afterIno = 0, afterOffset = 0; ;) {
       const query = { op: 'allExtents', afterIno, afterOffset, limit: 1000 } as const;
       const page = await this.settle(Promise.resolve(member.query<'allExtents'>(query)));

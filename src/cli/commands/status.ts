@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectCatalog } from '../../client.ts';
+import { repairProgress } from '../../upkeep/repair-progress.ts';
 import { collectStatus } from '../../upkeep/status.ts';
 import type { ClusterStatus } from '../../upkeep/status.ts';
 import { clientLabel, isThisProcess, parseClientLabel } from '../client-label.ts';
@@ -58,6 +59,7 @@ export function statusJson(status: ClusterStatus) {
       effects,
       remedy: remedy ?? null,
     })),
+    repair: { ...repairProgress(status), afterMs: status.repairAfterMs },
     nodes: status.nodes.map((node) => ({
       id: node.id,
       kind: node.kind ?? 'data',
@@ -77,6 +79,7 @@ export function statusJson(status: ClusterStatus) {
       scrub: node.report?.scrub ?? null,
       reason: node.reason ?? null,
       draining: node.draining === true,
+      out: node.out === true,
       repair: node.report?.repair ?? null,
     })),
     groups: status.groups.map((group) => ({

@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest';
+import type { Pool } from '../catalog/types.ts';
+import { repairProgress } from './repair-progress.ts';
+import type { RepairReport } from './repair.ts';
+import type { NodeStatus } from './status.ts';
+
+const pools = [{ id: 1, placementEpoch: 7 }] as unknown as Pool[];
+
+function node(id: string, repair?: Partial<RepairReport>): NodeStatus {
+  const settled = [{ pool: 1, epoch: 7 }];
+  const zero = { missingCount: 0, missingBytes: 0, copiedCount: 0, copiedBytes: 0 };
+  const report = repair === undefined ? undefined : { repair: { settled, ...zero, ...repair } };
+  return { id, state: report === undefined ? 'down' : 'up', report } as unknown as NodeStatus;
+}
+
+const of = (...nodes: NodeStatus[]) => repairProgress({ pools, nodes });
+
+describe('repairProgress', () => {
+  it('is done when everybody who is up is', () => {
+    expect(of(node('n1', { copiedCount: 2, copiedBytes: 20 }), node('n2'), node('n3', { copiedCount: 1 }))).toEqual({
+      ...{ done: true, working: [], leftBytes: 0, bytesPerSecond: 0, secondsLeft: undefined },
+      ...{ copiedCount: 3, copiedBytes: 20 },
+    });
+  });
+
+  it.each([
+    ['has not begun', { settled: [] }],
+    ['has finished with an older placement', { settled: [{ pool: 1, epoch: 6 }] }],
+    ['looks through its blocks', { scannedCount: 0 }],
+    ['could not make a copy', { missingCount: 1, missingBytes: 5 }],
+  ])('is not while one %s', (_, repair) => {
+    expect(of(node('n1', {}), node('n2', repair))).toMatchObject({ done: false, working: ['n2'] });
+  });
+
+  it('adds up what is left and how fast it goes', () => {
+    const n1 = node('n1', { scannedCount: 9, leftBytes: 900, bytesPerSecond: 100 });
+    const n2 = node('n2', { scannedCount: 9, leftBytes: 100, bytesPerSecond: 150 });
+    expect(of(n1, n2)).toMatchObject({ leftBytes: 1_000, bytesPerSecond: 250, secondsLeft: 4 });
+    expect(of(node('n1', { missingCount: 1, missingBytes: 5 }))).toMatchObject({
+      leftBytes: 5,
+      secondsLeft: undefined,
+    });
+  });
+});

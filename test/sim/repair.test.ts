@@ -1,0 +1,108 @@
+/** A node is lost and nobody does anything: the copies come back by themselves, and when it returns it is taken in again. */
+import { describe, expect, it } from 'vitest';
+import { activeNodes } from '../../src/catalog/membership.ts';
+import { hostOf } from '../../src/testing.ts';
+import { isSettled } from '../../src/upkeep/drain.ts';
+import { setRepairAfter } from '../../src/upkeep/membership.ts';
+import { RESCUE_AFTER_MS } from '../../src/upkeep/repair.ts';
+import { collectStatus } from '../../src/upkeep/status.ts';
+import type { ClusterClient } from '../../src/client.ts';
+import { SimCluster } from './cluster.ts';
+import type { SimClusterOptions } from './cluster.ts';
+import { Workload } from './workload.ts';
+
+const AFTER_MS = 40_000;
+
+async function working(options: SimClusterOptions) {
+  const sim = await SimCluster.start(options);
+  const client = await sim.client();
+  const fs = await sim.connect();
+  const { clock } = sim.world.envOf(hostOf(sim.latestClient));
+  const work = new Workload(fs, clock, sim.world.random.fork('workload'), { prefix: 'f' });
+  await sim.world.run(3_000);
+  return { sim, client, work };
+}
+
+async function stop(sim: SimCluster, work: Workload): Promise<void> {
+  work.stop();
+  await sim.settle(work.done, { what: 'the writing program', limitMs: 90_000 });
+}
+
+/** Everybody who is up has finished with the present placement. */
+async function settled(sim: SimCluster, client: ClusterClient): Promise<void> {
+  const isDone = async (): Promise<boolean> => {
+    const status = await collectStatus(client);
+    return status.nodes.every((node) => node.state !== 'up' || isSettled(status, node));
+  };
+  for (let round = 0; !(await sim.settle(isDone())); round++) {
+    expect(round).toBeLessThan(120);
+    await sim.world.run(500);
+  }
+}
+
+/** Copies made by repair on nodes that run. */
+function copied(sim: SimCluster): number {
+  return sim.nodes().reduce((sum, node) => sum + node.repair.report().copiedCount, 0);
+}
+
+const active = (client: ClusterClient): string[] => activeNodes(client.catalog.current()).map((node) => node.id);
+
+describe('a node that is down', () => {
+  it('for longer than is set: its blocks get their copies elsewhere; when it is back it holds its share again', async () => {
+    const { sim, client, work } = await working({ seed: 91, nodes: 5, copies: 3 });
+    await sim.settle(setRepairAfter(client, AFTER_MS));
+    sim.crash('n5', { kind: 'power' });
+    await sim.world.run(5_000);
+    await stop(sim, work);
+    await sim.world.run(AFTER_MS - 15_000);
+    expect(active(client)).toHaveLength(5);
+    await sim.world.runUntil(() => !active(client).includes('n5'), { what: 'n5 is left out', limitMs: 30_000 });
+    await settled(sim, client);
+    expect(await sim.check(3)).toBeGreaterThan(20);
+    // Another one, for good: of what was repaired nothing is lost.
+    sim.crash('n4', { kind: 'power' });
+    await sim.world.runUntil(() => active(client).length === 3, { what: 'n4 is left out', limitMs: 90_000 });
+    await settled(sim, client);
+    expect(await sim.check(3)).toBeGreaterThan(20);
+    work.journal.check(await sim.readAll(await sim.connect()), 'acknowledged');
+    await sim.restart('n5');
+    await sim.world.runUntil(() => active(client).includes('n5'), { what: 'n5 is taken in', limitMs: 30_000 });
+    await settled(sim, client);
+    await sim.check(3);
+    work.journal.check(await sim.readAll(await sim.connect()), 'acknowledged');
+    await sim.close();
+  });
+
+  it('and has left one copy alone: that is copied after seconds, the rest waits', async () => {
+    const { sim, client, work } = await working({ seed: 92, nodes: 5, copies: 2 });
+    await stop(sim, work);
+    await sim.check(2);
+    sim.crash('n5', { kind: 'process' });
+    const before = copied(sim);
+    await sim.world.run(RESCUE_AFTER_MS - 5_000);
+    expect(copied(sim)).toBe(before);
+    await sim.world.run(20_000);
+    expect(active(client)).toHaveLength(5);
+    expect(copied(sim)).toBeGreaterThan(before);
+    expect(await sim.check(2)).toBeGreaterThan(20);
+    await sim.restart('n5');
+    await sim.check(2);
+    await sim.close();
+  });
+
+  it('of three with three copies: nothing is copied anywhere, and nothing is left out', async () => {
+    const { sim, client, work } = await working({ seed: 93, nodes: 3, copies: 3 });
+    await stop(sim, work);
+    await sim.settle(setRepairAfter(client, 5_000));
+    await settled(sim, client);
+    await sim.check(3);
+    sim.crash('n3', { kind: 'process' });
+    const before = copied(sim);
+    await sim.world.run(60_000);
+    expect(active(client)).toHaveLength(3);
+    expect(copied(sim)).toBe(before);
+    await sim.restart('n3');
+    await sim.check(3);
+    await sim.close();
+  });
+});
