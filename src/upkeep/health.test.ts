@@ -183,6 +183,19 @@ describe('what a further failure would cost', () => {
     expect(statusOf([{}]).ifFails[0]).toMatchObject({ nodes: ['n1'], impact: 'outage' });
   });
 
+  it('a node that is out does not count once repair is done', () => {
+    const out: CatalogChange = { kind: 'setOut', id: 'n5' as NodeId, out: true };
+    const repaired: NonNullable<NodeReport['repair']> = {
+      settled: [1, 2].map((pool) => ({ pool, epoch: 2 })),
+      ...{ missingCount: 0, missingBytes: 0, copiedCount: 0, copiedBytes: 0 },
+    };
+    const unread = /blocks that only it and the nodes that are down have cannot be read/;
+    const last = (repair: NonNullable<NodeReport['repair']>) =>
+      outlookInWords(statusOf([{ repair }, { repair }, { repair }, { repair }, 'down'], 2, [out]).ifFails.at(-1)!);
+    expect(last({ ...repaired, missingCount: 1 })).toMatch(unread);
+    expect(last(repaired)).not.toMatch(unread);
+  });
+
   it('a single copy is named', () => {
     expect(outlook([{}, {}, {}], 1)[0]).toMatch(/blocks that only it has cannot be read/);
   });

@@ -3,6 +3,7 @@
  * R5 and R10; what was lost already counts.
  */
 import { majorityOf } from '../catalog/paxos.ts';
+import { repairProgress } from './repair-progress.ts';
 import type { ClusterStatus, GroupSummary } from './status.ts';
 
 /** `none`: nobody notices. `pause`: file operations stand still for some seconds. `outage`: until it is back. */
@@ -128,8 +129,10 @@ function upWithData(facts: Facts): string[] {
 function dataEffects(facts: Facts, id: string): Effect[] {
   const withData = facts.nodes.filter((node) => node.kind !== 'witness');
   if (!withData.some((node) => node.id === id)) return [];
-  const gone = withData.filter((node) => node.state !== 'up').length + 1;
-  const left = withData.length - gone;
+  // Of a node that is out all blocks have their copies elsewhere, once repair is done.
+  const isRepaired = repairProgress(facts).done;
+  const gone = withData.filter((node) => node.state !== 'up' && !(isRepaired && node.out === true)).length + 1;
+  const left = upWithData(facts).length - 1;
   const effects: Effect[] = [];
   const copies = Math.min(...facts.pools.map((pool) => pool.copies));
   if (gone >= copies || left === 0) {

@@ -1,5 +1,6 @@
 /** The catalog's Paxos under bad weather: agreement always, progress when a majority is up. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { CATALOG_FORMAT_VERSION } from '../../src/catalog/types.ts';
 import type { CatalogNode } from '../../src/catalog/types.ts';
 import { CatalogWorld } from '../support/catalog-world.ts';
 
@@ -267,7 +268,7 @@ describe('the set of voters', () => {
     for (const name of names) await w.startNode(name);
     expect(w.newest()).toMatchObject({ epoch, formatVersion: 1, voters: ['n1'] });
     await w.world.runUntil(() => w.newest().voters.length === 3);
-    expect((await w.agree()).formatVersion).toBe(3);
+    expect((await w.agree()).formatVersion).toBe(CATALOG_FORMAT_VERSION);
     w.crash('n1');
     await w.world.settle(w.change('n2'));
   });
