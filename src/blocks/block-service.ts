@@ -88,6 +88,12 @@ export interface BlockServiceOptions {
   readonly onDamage?: (record: DamageRecord) => void;
 }
 
+/** A copy, with its stamp when it was listed. */
+export interface Surplus {
+  readonly id: BlockId;
+  readonly generation: number;
+}
+
 export class BlockService {
   readonly #options: BlockServiceOptions;
   readonly #engine: BlockEngine;
@@ -162,6 +168,21 @@ export class BlockService {
   /** Resolves when every put that had come by now has ended. */
   async putsEnded(): Promise<void> {
     await Promise.all([...this.#puts].map((put) => put.catch(() => undefined)));
+  }
+
+  /**
+   * Deletes copies that this node need not hold: those of the blocks whose stamp here has not been raised since they were
+   * listed, and which nobody is putting. Resolves with what went. The caller knows that others hold them, under stamps as high.
+   */
+  async giveUp(pool: PoolId, blocks: readonly Surplus[]): Promise<number> {
+    const byStamp = new Map<number, BlockId[]>();
+    for (const { id, generation } of blocks) {
+      const ids = byStamp.get(generation) ?? [];
+      if (ids.length === 0) byStamp.set(generation, ids);
+      ids.push(id);
+    }
+    const gone = [...byStamp].map(([stamp, ids]) => this.#generations.sweep(pool, ids, stamp + 1));
+    return (await Promise.all(gone)).reduce((sum, count) => sum + count, 0);
   }
 
   /** Whether somebody waits for this node's disk: background work then gives way. */
@@ -464,7 +485,8 @@ export class BlockService {
         return result;
       }),
     );
-    return { header: { present, generation: ids.length === 0 ? this.#generations.current() : least } };
+    const generation = ids.length === 0 ? this.#generations.current() : least;
+    return { header: { present, generation, settledEpoch: this.#settledEpochOf(pool) } };
   }
 
   // Reading

@@ -8,6 +8,8 @@
  *
  * Nodes that are down are waited for (absence.ts), but not where they may have left one copy alone: such blocks are copied
  * after seconds to the next node of their order ("rescue").
+ *
+ * When all that is done, copies that nobody wants here are given up (surplus.ts).
  */
 import type { BlockService } from '../blocks/block-service.ts';
 import { pgOf, wantedCopies } from '../blocks/placement.ts';
@@ -23,6 +25,7 @@ import type { Network } from '../net/types.ts';
 import { wantedHolders } from './repair-plan.ts';
 import type { CopyWork, NodeView, RepairView } from './repair-plan.ts';
 import { walkPool } from './repair-walk.ts';
+import { giveUpSurplus } from './surplus.ts';
 import type { Amount, WalkOptions } from './repair-walk.ts';
 
 /** A change of the nodes often comes as several changes of the catalog: one walk is enough for them. */
@@ -37,11 +40,14 @@ const PAUSE_FACTOR = 2;
 export const GONE_AFTER_MS = 600_000;
 /** Longer than a process takes to be started again: then a rescue would have been for nothing. */
 export const RESCUE_AFTER_MS = 15_000;
+/** Copies that are not wanted here any more are kept for that long at least: whoever comes may go again. Doubles. */
+export const SURPLUS_AFTER_MS = 10_000;
+const SURPLUS_AFTER_MAX_MS = 300_000;
 
 export interface RepairerOptions {
   readonly self: NodeId;
   readonly engine: BlockEngine;
-  readonly blocks: Pick<BlockService, 'copyTo' | 'oweTo' | 'putsEnded' | 'isBusy'>;
+  readonly blocks: Pick<BlockService, 'copyTo' | 'oweTo' | 'putsEnded' | 'isBusy' | 'giveUp'>;
   readonly network: Network;
   readonly catalog: CatalogService;
   readonly clock: Clock;
@@ -65,6 +71,9 @@ export interface RepairReport {
   /** Copies made since the start. */
   readonly copiedCount: number;
   readonly copiedBytes: number;
+  /** Copies that were not wanted here any more and were deleted, since the start. Absent in reports of earlier versions. */
+  readonly givenUpCount?: number;
+  readonly givenUpBytes?: number;
 }
 
 const KEY_PREFIX = 0x72;
@@ -85,6 +94,11 @@ export class Repairer {
   #walk: { startMs: number; scannedCount: number; foundBytes: number; copiedBytes: number } | undefined;
   #missing = { count: 0, bytes: 0 };
   #copied = { count: 0, bytes: 0 };
+  #givenUp = { count: 0, bytes: 0 };
+  /** Placements by which there is nothing left here to give up. */
+  readonly #trimmed = new Map<PoolId, number>();
+  #surplusAfterMs = SURPLUS_AFTER_MS;
+  #surplusDueMs = 0;
   /** What the last rescue that left nothing open was for. */
   #rescued = '';
 
@@ -102,6 +116,8 @@ export class Repairer {
       network.onPeerState((node, state) => {
         if (state === 'up') {
           this.#downSinceMs.delete(node);
+          // What stood in for it may not be wanted any more.
+          this.#trimmed.clear();
           this.#wake(BEGIN_AFTER_MS);
         } else if (!this.#downSinceMs.has(node)) {
           this.#downSinceMs.set(node, clock.monotonicMs());
@@ -132,6 +148,8 @@ export class Repairer {
       missingBytes: this.#missing.bytes,
       copiedCount: this.#copied.count,
       copiedBytes: this.#copied.bytes,
+      givenUpCount: this.#givenUp.count,
+      givenUpBytes: this.#givenUp.bytes,
     };
   }
 
@@ -149,6 +167,8 @@ export class Repairer {
   #wake(inMs: number): void {
     if (this.#closing.signal.aborted) return;
     this.#again = true;
+    this.#surplusAfterMs = SURPLUS_AFTER_MS;
+    this.#surplusDueMs = this.#o.clock.monotonicMs() + SURPLUS_AFTER_MS;
     if (this.#running !== undefined || !this.#hasWork()) return;
     this.#againMs = AGAIN_MIN_MS;
     this.#schedule(inMs);
@@ -162,12 +182,17 @@ export class Repairer {
   }
 
   #hasWork(): boolean {
-    return this.#openPools().length > 0 || this.#downSinceMs.size > 0;
+    return this.#openPools().length > 0 || this.#downSinceMs.size > 0 || this.#untrimmedPools().length > 0;
   }
 
   #openPools(): Pool[] {
     const { catalog } = this.#o;
     return catalog.current().pools.filter((pool) => this.settledEpoch(pool.id) < pool.placementEpoch);
+  }
+
+  #untrimmedPools(): Pool[] {
+    const { pools } = this.#o.catalog.current();
+    return pools.filter((pool) => (this.#trimmed.get(pool.id) ?? 0) < pool.placementEpoch);
   }
 
   /** Never rejects. */
@@ -186,7 +211,10 @@ export class Repairer {
       const rescue = this.#rescueDue();
       for (const pool of rescue.pools) add(await this.#rescue(pool, rescue.down));
       if (found.count === 0) this.#rescued = rescue.name;
-      for (const pool of this.#openPools()) add(await this.#walkPool(pool));
+      const open = this.#openPools();
+      for (const pool of open) add(await this.#walkPool(pool));
+      const isSurplusDue = clock.monotonicMs() >= this.#surplusDueMs;
+      if (open.length === 0 && found.count === 0 && isSurplusDue) await this.#trim();
       this.#missing = found;
       if (this.#copied.count > before) {
         log.info({ copied: this.#copied.count - before, missing: found.count }, 'copied blocks to where they belong');
@@ -199,7 +227,13 @@ export class Repairer {
     if (this.#closing.signal.aborted) return;
     const isDone = found.count === 0 && this.#openPools().length === 0;
     if (isDone && !this.#again) {
-      if (this.#mayRescueLater()) this.#schedule(RESCUE_AFTER_MS + BEGIN_AFTER_MS);
+      const later = [
+        ...(this.#mayRescueLater() ? [RESCUE_AFTER_MS + BEGIN_AFTER_MS] : []),
+        ...(this.#untrimmedPools().length > 0
+          ? [Math.max(BEGIN_AFTER_MS, this.#surplusDueMs - clock.monotonicMs())]
+          : []),
+      ];
+      if (later.length > 0) this.#schedule(Math.min(...later));
       return;
     }
     const progressed = this.#copied.count > before;
@@ -251,6 +285,27 @@ export class Repairer {
     const left = isDrained(current, self) ? missing : open;
     if (left.count === 0) await this.#settle(pool);
     return left;
+  }
+
+  async #trim(): Promise<void> {
+    const { engine, log } = this.#o;
+    let keptCount = 0;
+    let count = 0;
+    for (const pool of this.#untrimmedPools()) {
+      const result = await giveUpSurplus({ ...this.#o, signal: this.#closing.signal }, pool);
+      const { givenUp } = result;
+      count += givenUp.count;
+      keptCount += result.keptCount;
+      this.#givenUp = { count: this.#givenUp.count + givenUp.count, bytes: this.#givenUp.bytes + givenUp.bytes };
+      if (result.keptCount === 0) this.#trimmed.set(pool.id, pool.placementEpoch);
+    }
+    if (count > 0) {
+      log.info({ count, kept: keptCount }, 'gave up copies that others hold');
+      await engine.compact();
+    }
+    this.#surplusAfterMs =
+      keptCount === 0 || count > 0 ? SURPLUS_AFTER_MS : Math.min(2 * this.#surplusAfterMs, SURPLUS_AFTER_MAX_MS);
+    this.#surplusDueMs = this.#o.clock.monotonicMs() + this.#surplusAfterMs;
   }
 
   /** Pools of which blocks may be here alone because of nodes that have been down for some seconds and are not out. */

@@ -189,6 +189,20 @@ export class SimCluster {
     return checked.size;
   }
 
+  /** Blocks that the pools hold, with how many nodes have each. */
+  async copiesByBlock(): Promise<Map<string, number>> {
+    const counts = new Map<string, number>();
+    for (const node of this.nodes()) {
+      for (const pool of node.catalog.current().pools) {
+        for await (const { id } of node.engine.list(pool.id)) {
+          const name = `${pool.id}:${blockIdToHex(id)}`;
+          counts.set(name, (counts.get(name) ?? 0) + 1);
+        }
+      }
+    }
+    return counts;
+  }
+
   /** Nodes that have an intact copy on disk. */
   async holdersOf(pool: PoolId, id: BlockId, blockBytes: number): Promise<string[]> {
     const holders: string[] = [];
