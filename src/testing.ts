@@ -45,6 +45,8 @@ export interface StartClusterOptions {
   readonly blockSizeBytes?: number;
   /** 1: the metadata's primary goes on alone when the others are gone. Default 2 from three nodes on. */
   readonly minReplicas?: 1 | 2;
+  /** A node that is down for so long has its blocks copied elsewhere; default ten minutes, null: never. */
+  readonly repairAfterMs?: number | null;
   /**
    * Hosts for nodes (n1...) and clients (c1...); default: memory, in real time. The simulator gives its own.
    *
@@ -155,6 +157,7 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
     nodes,
     ...(options.copies === undefined ? {} : { copies: options.copies }),
     ...(options.blockSizeBytes === undefined ? {} : { blockSizeBytes: options.blockSizeBytes }),
+    ...(options.repairAfterMs === undefined ? {} : { repairAfterMs: options.repairAfterMs }),
   });
   const { minReplicas } = options;
   const groups = initial.groups.map((group) => (minReplicas === undefined ? group : { ...group, minReplicas }));

@@ -24,6 +24,7 @@ export interface SimClusterOptions extends SimWorldOptions {
   readonly copies?: number;
   readonly rules?: GroupRules;
   readonly minReplicas?: 1 | 2;
+  readonly repairAfterMs?: number;
 }
 
 const USER = { uid: 1000, gid: 1000 };
@@ -49,6 +50,7 @@ export class SimCluster {
     copies = 2,
     rules,
     minReplicas,
+    repairAfterMs,
     ...options
   }: SimClusterOptions): Promise<SimCluster> {
     const world = createSimWorld({ clockError: { offsetMs: 500, drift: 0.0005 }, ...options });
@@ -66,6 +68,7 @@ export class SimCluster {
       log: loggerOf(world, (message) => made.sim?.onLine?.(message)),
       ...(rules === undefined ? {} : { rules }),
       ...(minReplicas === undefined ? {} : { minReplicas }),
+      ...(repairAfterMs === undefined ? {} : { repairAfterMs }),
     });
     made.sim = new SimCluster(world, await world.settle(starting));
     return made.sim;

@@ -84,11 +84,16 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const drawnTroubles = drawTroubles(random.fork('troubles'));
   const troubles = options.troubles ?? drawnTroubles;
   const rules = options.without === undefined ? ALL_RULES : { ...ALL_RULES, [options.without]: false };
+  // In some, nodes that are down are left out of placement, and come back.
+  const repair = random.fork('repair');
+  const isShort = options.troubles === undefined && repair.chance(0.4);
+  const repairAfterMs = isShort ? 1_000 + repair.below(7_000) : undefined;
   const sim = await SimCluster.start({
     seed,
     nodes: troubles.includes('join') ? nodes - random.below(Math.max(0, nodes - LEAST_NODES) + 1) : nodes,
     rules,
     minReplicas,
+    ...(repairAfterMs === undefined ? {} : { repairAfterMs }),
     writesNow,
     clockError: { offsetMs: 500, drift },
   });
