@@ -85,7 +85,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const troubles = options.troubles ?? drawnTroubles;
   const rules = options.without === undefined ? ALL_RULES : { ...ALL_RULES, [options.without]: false };
   // In some, nodes that are down are left out of placement, and come back.
-  const repair = random.fork('repair');
+  const repair = new SimRandom(seed).fork('repair');
   const isShort = options.troubles === undefined && repair.chance(0.4);
   const repairAfterMs = isShort ? 1_000 + repair.below(7_000) : undefined;
   const sim = await SimCluster.start({
