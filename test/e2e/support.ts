@@ -90,6 +90,7 @@ export interface StatusJson {
     readonly address: string;
     readonly pid: number | null;
     readonly state: 'up' | 'down';
+    readonly out: boolean;
     readonly reason: string | null;
     readonly usedBytes: number | null;
     readonly capacityBytes: number | null;
