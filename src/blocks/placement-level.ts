@@ -2,30 +2,46 @@
  * The balancer behind a pool's upmap: hashing alone spreads placement groups unevenly (with 128 of them, easily 10%
  * off); exceptions for a few of them level the copies to within one placement group of each node's share.
  */
-import { domainKey, placementOrder, straw2Order } from './placement.ts';
+import { domainKey, domainsBelow, placementOrder, straw2Order } from './placement.ts';
 import { activeNodes } from '../catalog/membership.ts';
-import type { Catalog, CatalogNode, Pool } from '../catalog/types.ts';
+import type { Catalog, CatalogNode, FailureDomain, Pool } from '../catalog/types.ts';
 import type { NodeId } from '../ids.ts';
 
 /**
- * An upmap under which each node holds its share (by weight) of the pool's copies, to about +-1 placement group, and is
- * also the first of its share of lists. Moves as few copies as it can and only onto nodes of a failure domain that the
- * list has not yet. Pure; give the result as the `upmap` of the pool's next version (with a new placementEpoch).
+ * An upmap under which each node holds its share (by weight) of the pool's copies, to about +-1 placement group, and is also
+ * the first of its share of lists. It begins with the lists as they are in `before` (else with those that hashing gives), and
+ * moves as few copies as it can, none so that a list is less spread over failure domains than it was, and where it can to where
+ * hashing would have them. Pure; give the result as the `upmap` of the pool's next version (with a new placementEpoch).
  */
-export function levelUpmap(catalog: Catalog, pool: Pool): Record<number, readonly NodeId[]> {
-  const copies = Math.min(pool.copies, activeNodes(catalog).length);
-  const nodes = new Map(activeNodes(catalog).map((node) => [node.id, node]));
-  const heads: NodeId[][] = [];
-  for (let pg = 0; pg < pool.pgCount; pg++)
-    heads.push([...straw2Order(activeNodes(catalog), pool, pg).slice(0, copies)]);
-  levelCopies(heads, nodes, pool, copies);
-  levelFirsts(heads, nodes);
+export function levelUpmap(catalog: Catalog, pool: Pool, before?: Catalog): Record<number, readonly NodeId[]> {
+  const active = activeNodes(catalog);
+  const copies = Math.min(pool.copies, active.length);
+  const nodes = new Map(active.map((node) => [node.id, node]));
+  const plain = Array.from({ length: pool.pgCount }, (_, pg) => straw2Order(active, pool, pg));
+  const old = before?.pools.find((one) => one.id === pool.id && one.pgCount === pool.pgCount);
+  const lists = plain.map((order, pg): List => {
+    const from = before === undefined || old === undefined ? order : placementOrder(before, old, pg);
+    const own = order.slice(0, copies);
+    return { head: from.filter((id) => nodes.has(id)).slice(0, copies), hashed: new Set(own) };
+  });
+  const level = new Leveller(nodes, pool, lists, copies);
+  level.fill();
+  level.spread();
+  level.level();
+  const heads = lists.map(({ head }) => head);
+  levelFirsts(heads, nodes, pool);
   const upmap: Record<number, readonly NodeId[]> = {};
   heads.forEach((head, pg) => {
-    const plain = straw2Order(activeNodes(catalog), pool, pg);
-    if (head.some((node, index) => node !== plain[index])) upmap[pg] = head;
+    if (head.some((node, index) => node !== plain[pg]?.[index])) upmap[pg] = head;
   });
   return upmap;
+}
+
+interface List {
+  /** The nodes that should hold the placement group. */
+  readonly head: NodeId[];
+  /** Those that hashing alone would give it to. */
+  readonly hashed: ReadonlySet<NodeId>;
 }
 
 /** Copies (placement groups in the first `copies` of the list) per node, in the catalog's order of nodes. */
@@ -38,69 +54,164 @@ export function copiesPerNode(catalog: Catalog, pool: Pool): ReadonlyMap<NodeId,
   return counts;
 }
 
-/** Each node's share of `total`, by weight, but no node more than `most` (a list names a node once). */
-function shares(nodes: ReadonlyMap<NodeId, CatalogNode>, total: number, most: number): Map<NodeId, number> {
-  const result = new Map<NodeId, number>();
-  let open = [...nodes.values()];
+/**
+ * Each node's share of the copies, by weight. A list names a node once, and a failure domain once where there are enough of
+ * them: so none gets more than one copy of each list, and what it cannot take goes to the others.
+ */
+function shares(nodes: ReadonlyMap<NodeId, CatalogNode>, pool: Pool, copies: number): Map<NodeId, number> {
+  const domains = new Map<string, CatalogNode[]>();
+  for (const node of nodes.values()) {
+    const key = domainKey(node, pool.domain);
+    domains.set(key, [...(domains.get(key) ?? []), node]);
+  }
+  const total = pool.pgCount * copies;
+  const own = (within: readonly CatalogNode[], part: number): Map<NodeId, number> =>
+    sharedOut(new Map(within.map(({ id, weight }) => [id, weight])), part, pool.pgCount);
+  if (domains.size < copies) return own([...nodes.values()], total);
+  const weights = new Map([...domains].map(([key, members]) => [key, weightOf(members)]));
+  const parts = sharedOut(weights, total, pool.pgCount);
+  return new Map([...domains].flatMap(([key, members]) => [...own(members, parts.get(key) ?? 0)]));
+}
+
+function weightOf(nodes: readonly CatalogNode[]): number {
+  return nodes.reduce((sum, { weight }) => sum + weight, 0);
+}
+
+/** `total` by weight, but nobody gets more than `most`. */
+function sharedOut<Key>(weights: ReadonlyMap<Key, number>, total: number, most: number): Map<Key, number> {
+  const result = new Map<Key, number>();
+  let open = [...weights];
   let left = total;
   for (;;) {
-    const weight = open.reduce((sum, node) => sum + node.weight, 0);
-    const capped = open.filter((node) => (left * node.weight) / weight > most);
+    const sum = open.reduce((known, [, weight]) => known + weight, 0);
+    const capped = open.filter(([, weight]) => (left * weight) / sum > most);
     if (capped.length === 0) {
-      for (const node of open) result.set(node.id, (left * node.weight) / weight);
+      for (const [key, weight] of open) result.set(key, (left * weight) / sum);
       return result;
     }
-    for (const node of capped) result.set(node.id, most);
+    for (const [key] of capped) result.set(key, most);
     left -= capped.length * most;
-    open = open.filter((node) => !capped.includes(node));
+    open = open.filter((entry) => !capped.includes(entry));
   }
 }
 
-function levelCopies(heads: NodeId[][], nodes: ReadonlyMap<NodeId, CatalogNode>, pool: Pool, copies: number): void {
-  const share = shares(nodes, heads.length * copies, heads.length);
-  const excess = new Map<NodeId, number>();
-  for (const id of nodes.keys()) excess.set(id, -(share.get(id) ?? 0));
-  for (const head of heads) for (const node of head) excess.set(node, (excess.get(node) ?? 0) + 1);
-  const domain = (id: NodeId): string => {
-    const node = nodes.get(id);
-    return node === undefined ? '' : domainKey(node, pool.domain);
-  };
-  // Each move lowers the sum of squared excess, so this ends; the bound is a belt to the braces.
-  for (let moves = 0; moves < heads.length * copies; moves++) {
-    const byExcess = [...excess].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
-    if (!moveOne(heads, byExcess, excess, domain)) return;
-  }
-}
+class Leveller {
+  readonly #nodes: ReadonlyMap<NodeId, CatalogNode>;
+  readonly #pool: Pool;
+  readonly #lists: readonly List[];
+  readonly #copies: number;
+  /** Copies that a node holds beyond its share. */
+  readonly #excess = new Map<NodeId, number>();
 
-/** Moves one copy from the fullest node that can give to the emptiest that can take. False when no move helps. */
-function moveOne(
-  heads: NodeId[][],
-  byExcess: readonly (readonly [NodeId, number])[],
-  excess: Map<NodeId, number>,
-  domain: (id: NodeId) => string,
-): boolean {
-  for (const [from, over] of byExcess) {
-    for (let i = byExcess.length - 1; i >= 0; i--) {
-      const entry = byExcess[i];
-      if (entry === undefined) continue;
-      const [to, under] = entry;
-      if (over - under <= 1) break;
-      const head = heads.find(
-        (h) => h.includes(from) && !h.includes(to) && !h.some((node) => node !== from && domain(node) === domain(to)),
-      );
-      if (head === undefined) continue;
-      head[head.indexOf(from)] = to;
-      excess.set(from, over - 1);
-      excess.set(to, under + 1);
-      return true;
+  constructor(nodes: ReadonlyMap<NodeId, CatalogNode>, pool: Pool, lists: readonly List[], copies: number) {
+    this.#nodes = nodes;
+    this.#pool = pool;
+    this.#lists = lists;
+    this.#copies = copies;
+    const share = shares(nodes, pool, copies);
+    for (const id of nodes.keys()) this.#excess.set(id, -(share.get(id) ?? 0));
+    for (const { head } of lists) for (const node of head) this.#add(node, 1);
+  }
+
+  /** Lists that have become too short get the emptiest node that spreads them best. */
+  fill(): void {
+    for (const { head } of this.#lists) {
+      while (head.length < this.#copies) {
+        const best = this.#best(head, undefined);
+        if (best === undefined) break;
+        head.push(best);
+        this.#add(best, 1);
+      }
     }
   }
-  return false;
+
+  /** Copies that share a failure domain though there is another one move there. */
+  spread(): void {
+    for (const { head } of this.#lists) {
+      for (let index = head.length - 1; index > 0; index--) {
+        const from = head[index] as NodeId;
+        const to = this.#best(head, from);
+        if (to === undefined || this.#crowding(swapped(head, from, to)) >= this.#crowding(head)) continue;
+        this.#move(head, from, to);
+      }
+    }
+  }
+
+  /** From the fullest node that can give to the emptiest that can take, as long as that helps. */
+  level(): void {
+    // Each move lowers the sum of squared excess, so this ends; the bound is a belt to the braces.
+    for (let moves = 0; moves < this.#lists.length * this.#copies; moves++) {
+      const byExcess = [...this.#excess].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+      if (!this.#levelOne(byExcess)) return;
+    }
+  }
+
+  #levelOne(byExcess: readonly (readonly [NodeId, number])[]): boolean {
+    const emptiest = [...byExcess].reverse();
+    for (const [from, over] of byExcess) {
+      for (const [to, under] of emptiest) {
+        if (over - under <= 1) break;
+        const mayMove = ({ head }: List): boolean =>
+          head.includes(from) && !head.includes(to) && this.#crowding(swapped(head, from, to)) <= this.#crowding(head);
+        const list =
+          this.#lists.find((one) => one.hashed.has(to) && !one.hashed.has(from) && mayMove(one)) ??
+          this.#lists.find((one) => (one.hashed.has(to) || !one.hashed.has(from)) && mayMove(one)) ??
+          this.#lists.find(mayMove);
+        if (list === undefined) continue;
+        this.#move(list.head, from, to);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** For a list, in the place of `from` or in addition: the node that crowds it least, of these the emptiest. */
+  #best(head: readonly NodeId[], from: NodeId | undefined): NodeId | undefined {
+    let best: { readonly id: NodeId; readonly crowding: number; readonly excess: number } | undefined;
+    for (const id of this.#nodes.keys()) {
+      if (head.includes(id)) continue;
+      const crowding = this.#crowding(from === undefined ? [...head, id] : swapped(head, from, id));
+      const excess = this.#excess.get(id) ?? 0;
+      if (best === undefined || crowding < best.crowding || (crowding === best.crowding && excess < best.excess)) {
+        best = { id, crowding, excess };
+      }
+    }
+    return best?.id;
+  }
+
+  /** Pairs of copies that one failure would take together; those of the larger domains count for more than all others. */
+  #crowding(head: readonly NodeId[]): number {
+    let sum = 0;
+    for (const domain of domainsBelow[this.#pool.domain]) {
+      sum *= this.#copies ** 2;
+      const keys = head.map((id) => domainOf(this.#nodes.get(id), domain));
+      keys.forEach((key, index) => (sum += keys.indexOf(key) < index ? 1 : 0));
+    }
+    return sum;
+  }
+
+  #move(head: NodeId[], from: NodeId, to: NodeId): void {
+    head[head.indexOf(from)] = to;
+    this.#add(from, -1);
+    this.#add(to, 1);
+  }
+
+  #add(node: NodeId, count: number): void {
+    this.#excess.set(node, (this.#excess.get(node) ?? 0) + count);
+  }
+}
+
+function domainOf(node: CatalogNode | undefined, domain: FailureDomain): string {
+  return node === undefined ? '' : domainKey(node, domain);
+}
+
+function swapped(head: readonly NodeId[], from: NodeId, to: NodeId): NodeId[] {
+  return head.map((id) => (id === from ? to : id));
 }
 
 /** Swaps first and later nodes within lists, so that the first (which forwards what is written) is shared out as well. */
-function levelFirsts(heads: NodeId[][], nodes: ReadonlyMap<NodeId, CatalogNode>): void {
-  const share = shares(nodes, heads.length, heads.length);
+function levelFirsts(heads: NodeId[][], nodes: ReadonlyMap<NodeId, CatalogNode>, pool: Pool): void {
+  const share = shares(nodes, pool, 1);
   const excess = new Map<NodeId, number>();
   for (const id of nodes.keys()) excess.set(id, -(share.get(id) ?? 0));
   for (const head of heads) if (head[0] !== undefined) excess.set(head[0], (excess.get(head[0]) ?? 0) + 1);

@@ -103,7 +103,7 @@ export function domainKey(node: CatalogNode, domain: FailureDomain): string {
 }
 
 /** From the pool's domain down to single nodes. */
-const domainsBelow: Readonly<Record<FailureDomain, readonly FailureDomain[]>> = {
+export const domainsBelow: Readonly<Record<FailureDomain, readonly FailureDomain[]>> = {
   zone: ['zone', 'rack', 'host', 'node'],
   rack: ['rack', 'host', 'node'],
   host: ['host', 'node'],

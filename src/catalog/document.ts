@@ -1,6 +1,7 @@
 /**
  * The catalog as a pure document: how the first one looks, what each change does to it, how it is written down.
  */
+import { levelUpmap } from '../blocks/placement-level.ts';
 import { ConflictError, FormatError, StateError, UsageError } from '../errors.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
@@ -118,7 +119,7 @@ export function outcomeOf(catalog: Catalog, expected: Epoch, proposal: string): 
 function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Partial<Catalog> {
   switch (change.kind) {
     case 'putNode':
-      return putNode(catalog, change.node, epoch);
+      return levelled(catalog, putNode(catalog, change.node, epoch));
     case 'setDraining':
       return setDraining(catalog, change.id, change.draining, epoch);
     case 'setOut':
@@ -126,7 +127,7 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
     case 'setRepairAfter':
       return { repairAfterMs: change.afterMs };
     case 'removeNode':
-      return removeNode(catalog, change.id, epoch);
+      return levelled(catalog, removeNode(catalog, change.id, epoch));
     case 'replaceNode':
       return replaceNode(catalog, change.id, change.node, epoch);
     case 'putVoters':
@@ -149,6 +150,14 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
       return { groups: catalog.groups.map((group) => (group === old ? forced : group)) };
     }
   }
+}
+
+/** Where placement moves for good, every node gets its share, and no more moves than that takes. */
+function levelled(before: Catalog, parts: Partial<Catalog>): Partial<Catalog> {
+  const { pools } = parts;
+  if (pools === undefined) return parts;
+  const after: Catalog = { ...before, ...parts };
+  return { ...parts, pools: pools.map((pool) => ({ ...pool, upmap: levelUpmap(after, pool, before) })) };
 }
 
 /** R1: compare-and-set on the group's epoch. */

@@ -35,9 +35,9 @@ export function factsOf(before: Catalog, after: Catalog): CatalogFact[] {
   const facts = [...nodeFacts(before, after), ...groupFacts(before, after), ...voterFacts(before, after)];
   const pools = new Map(before.pools.map((pool) => [pool.id, pool]));
   for (const pool of after.pools) {
-    // A change of nodes stamps every pool's placement: that is no change of the pool.
-    const { placementEpoch: _then, ...then } = pools.get(pool.id) ?? pool;
-    const { placementEpoch: _now, ...now } = pool;
+    // A change of nodes stamps and levels every pool's placement: that is no change of the pool.
+    const { placementEpoch: _thenEpoch, upmap: _thenMap, ...then } = pools.get(pool.id) ?? pool;
+    const { placementEpoch: _nowEpoch, upmap: _nowMap, ...now } = pool;
     if (!pools.has(pool.id) || JSON.stringify(then) !== JSON.stringify(now))
       facts.push({ kind: 'pool-changed', pool: pool.name });
   }
