@@ -91,7 +91,7 @@ export function tidy(files) {
     if (!path.startsWith('src/') || isTest(path) || isTestSupport(path)) continue;
     if (!isShell(path)) checkPurity(path, source, own, errors);
     checkLayers(path, own, layers, errors);
-    if (/^src\/blocks\/placement/.test(path)) checkExactMath(path, source, errors);
+    if (/^src\/catalog\/placement/.test(path)) checkExactMath(path, source, errors);
     const lines = text.split('\n').length - 1;
     const size = {
       path,

@@ -159,9 +159,9 @@ describe('placement', () => {
   it('refuses inexact arithmetic there and only there', () => {
     const text =
       'export const a = Math.log(2);\nexport const b = 3 ** 0.5;\nexport const c = Math.floor(2 / 3) + Math.imul(1, 2);';
-    expect(errorsOf('src/blocks/placement.ts', text)).toHaveLength(2);
+    expect(errorsOf('src/catalog/placement.ts', text)).toHaveLength(2);
     expect(errorsOf('src/blocks/client.ts', text)).toEqual([]);
-    expect(errorsOf('src/blocks/placement-table.ts', 'export const a = 2n ** 44n + BigInt(2 ** bits);')).toEqual([]);
+    expect(errorsOf('src/catalog/placement-table.ts', 'export const a = 2n ** 44n + BigInt(2 ** bits);')).toEqual([]);
   });
 });
 

@@ -13,7 +13,7 @@ import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
 import { checkBlockBytes } from './identity.ts';
 import { LocalBlocks } from './local-blocks.ts';
-import { findPool, placementOf, wantedCopies } from './placement.ts';
+import { findPool, placementOf, wantedCopies } from '../catalog/placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock, Env } from '../env.ts';

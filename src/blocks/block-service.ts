@@ -43,7 +43,7 @@ import { Generations } from './generations.ts';
 import { Handoff, type HandoffEntry, type PushOutcome } from './handoff.ts';
 import { checkBlockBytes, hashBlock } from './identity.ts';
 import { ListSessions } from './list-sessions.ts';
-import { findPool } from './placement.ts';
+import { findPool } from '../catalog/placement.ts';
 import { missedBlocks } from './missed-blocks.ts';
 import { ReceivedBlock } from './received-block.ts';
 import { parseScrub } from './scrub-messages.ts';

@@ -10,7 +10,7 @@ import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts'
 import { DATA_TIMEOUT_MS, NODE_FULL_FRACTION } from '../limits.ts';
 import { blockMethods, parsePutReply, type PushRequest, type PutReply, type PutRequest } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
-import { findPool, placementOf, wantedCopies, writeTargets } from './placement.ts';
+import { findPool, placementOf, wantedCopies, writeTargets } from '../catalog/placement.ts';
 import { activeNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock } from '../env.ts';

@@ -37,6 +37,7 @@ describe('collection at a node', () => {
     expect(await call(cluster, 'block.renew', { pool: POOL, ids: [ids[1], new Uint8Array(32)] })).toEqual({
       present: [true, false],
       generation: 4,
+      settledEpoch: 0,
     });
     expect(await oldIds(cluster, 4)).toEqual(ids.slice(2).map(blockIdToHex).sort());
     expect(await call(cluster, 'block.sweepOld', { pool: POOL, generation: 4, ids })).toEqual({ deletedCount: 8 });

@@ -3,7 +3,7 @@
  * our requests open, weighted by distance. Placement plays no part beyond saying who should have it; ties go by the
  * block's hash, so that many readers spread over the copies.
  */
-import { placementOrder, pgOf } from './placement.ts';
+import { placementOrder, pgOf } from '../catalog/placement.ts';
 import type { Catalog, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 import { isDoubtful } from '../net/membership/board.ts';

@@ -19,6 +19,7 @@ export type { GetStreamOptions, PutStreamOptions, StoredStream } from './streams
 export { ReplicatedStore } from './replicated-store.ts';
 export type { ReplicatedConnectOptions, ReplicatedStoreOptions } from './replicated-store.ts';
 export type { BlockSource } from './block-source.ts';
+export type { CancelSignal } from '../cancel.ts';
 export type { Source } from './many.ts';
 export type { BlockInfo, BlockStore, EngineUsage, GetOptions, ManyOptions, WriteOptions } from './types.ts';
 export { asBlockId, blockIdFromHex, blockIdToHex } from '../ids.ts';

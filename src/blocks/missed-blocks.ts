@@ -4,7 +4,7 @@ import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import type { Network } from '../net/types.ts';
 import { blockMethods, parseListReply } from './block-messages.ts';
-import { placementOf } from './placement.ts';
+import { placementOf } from '../catalog/placement.ts';
 
 const PAGE_COUNT = 1024;
 const TIMEOUT_MS = 30_000;

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { FakeCluster, pattern, POOL } from '../../test/support/fake-block-cluster.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 import { hashBlock } from './identity.ts';
-import { placementOf } from './placement.ts';
+import { placementOf } from '../catalog/placement.ts';
 
 const data = pattern(300_000);
 const { id, pageHashes } = hashBlock(data);

@@ -8,7 +8,7 @@ import { FsError, StateError, UnavailableError, UsageError } from '../errors.ts'
 import { BLOCK_ID_BYTES, blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS } from '../limits.ts';
 import { blockMethods, IDS_PER_MESSAGE_MAX, parseListReply, type ListReply } from './block-messages.ts';
-import { findPool, placementOf } from './placement.ts';
+import { findPool, placementOf } from '../catalog/placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Logger } from '../log.ts';

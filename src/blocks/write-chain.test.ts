@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { FakeCluster, pattern, POOL } from '../../test/support/fake-block-cluster.ts';
 import { PeerUnreachableError } from '../errors.ts';
 import type { Epoch, NodeId } from '../ids.ts';
-import { placementOf } from './placement.ts';
+import { placementOf } from '../catalog/placement.ts';
 import { hashBlock } from './identity.ts';
 import { MemoryEngine } from './memory-engine.ts';
 import type { BlockId } from '../ids.ts';

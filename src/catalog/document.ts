@@ -1,7 +1,7 @@
 /**
  * The catalog as a pure document: how the first one looks, what each change does to it, how it is written down.
  */
-import { levelUpmap } from '../blocks/placement-level.ts';
+import { levelUpmap } from './placement-level.ts';
 import { ConflictError, FormatError, StateError, UsageError } from '../errors.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';

@@ -7,7 +7,7 @@ import { hostname } from 'node:os';
 import { statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { levelUpmap } from '../blocks/placement-level.ts';
+import { levelUpmap } from '../catalog/placement-level.ts';
 import { firstCatalog } from '../catalog/document.ts';
 import type { CatalogNode } from '../catalog/types.ts';
 import { newClusterKey } from '../cluster-key.ts';

@@ -3,7 +3,7 @@
  * thought of a block by what came out (pure).
  */
 import { blockMethods, IDS_PER_MESSAGE_MAX, parseHasReply } from '../blocks/block-messages.ts';
-import { placementOf, writeTargets, wantedCopies } from '../blocks/placement.ts';
+import { placementOf, writeTargets, wantedCopies } from '../catalog/placement.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 import type { Network } from '../net/types.ts';

@@ -6,7 +6,7 @@
  * Memory does not grow with the number of blocks: troubles are told one by one, and of what is in use 64 bits a block are
  * kept, of so many at a time (fsck-orphans.ts).
  */
-import { findPool, wantedCopies } from '../blocks/placement.ts';
+import { findPool, wantedCopies } from '../catalog/placement.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import { blockIdToHex, type BlockId, type NodeId } from '../ids.ts';
 import { NODE_FULL_FRACTION } from '../limits.ts';

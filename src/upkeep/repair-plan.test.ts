@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { placementOf } from '../blocks/placement.ts';
+import { placementOf } from '../catalog/placement.ts';
 import { applyChange, firstCatalog } from '../catalog/document.ts';
 import type { Catalog, CatalogNode, Pool } from '../catalog/types.ts';
 import type { BlockId, HistoryId, NodeId } from '../ids.ts';

@@ -9,7 +9,7 @@
  *
  * Nothing is deleted here: copies only become more.
  */
-import { pgOf, placementOrder, wantedCopies } from '../blocks/placement.ts';
+import { pgOf, placementOrder, wantedCopies } from '../catalog/placement.ts';
 import { activeNodes } from '../catalog/membership.ts';
 import type { Catalog, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';

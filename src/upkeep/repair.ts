@@ -12,7 +12,7 @@
  * When all that is done, copies that nobody wants here are given up (surplus.ts).
  */
 import type { BlockService } from '../blocks/block-service.ts';
-import { pgOf, wantedCopies } from '../blocks/placement.ts';
+import { pgOf, wantedCopies } from '../catalog/placement.ts';
 import type { BlockEngine } from '../blocks/types.ts';
 import { activeNodes, isDrained } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';

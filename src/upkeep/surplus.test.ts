@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { blockMethods } from '../blocks/block-messages.ts';
-import { placementOf } from '../blocks/placement.ts';
+import { placementOf } from '../catalog/placement.ts';
 import { applyChange, firstCatalog } from '../catalog/document.ts';
 import type { Catalog, CatalogNode } from '../catalog/types.ts';
 import type { BlockId, HistoryId, NodeId } from '../ids.ts';

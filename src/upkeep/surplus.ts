@@ -14,7 +14,7 @@
  */
 import { IDS_PER_MESSAGE_MAX, blockMethods } from '../blocks/block-messages.ts';
 import type { BlockService } from '../blocks/block-service.ts';
-import { placementOf, wantedCopies } from '../blocks/placement.ts';
+import { placementOf, wantedCopies } from '../catalog/placement.ts';
 import type { BlockEngine } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
 import { activeNodes } from '../catalog/membership.ts';

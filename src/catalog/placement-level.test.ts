@@ -1,8 +1,8 @@
 /** Who comes or goes moves no more than the shares require, and afterwards everyone has its share. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { applyChange, firstCatalog } from '../catalog/document.ts';
-import type { Catalog, CatalogChange, CatalogNode, FailureDomain } from '../catalog/types.ts';
+import { applyChange, firstCatalog } from './document.ts';
+import type { Catalog, CatalogChange, CatalogNode, FailureDomain } from './types.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { copiesPerNode, levelUpmap } from './placement-level.ts';
 import { placementOrder, wantedCopies } from './placement.ts';

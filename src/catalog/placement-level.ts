@@ -3,8 +3,8 @@
  * off); exceptions for a few of them level the copies to within one placement group of each node's share.
  */
 import { domainKey, domainsBelow, placementOrder, straw2Order } from './placement.ts';
-import { activeNodes } from '../catalog/membership.ts';
-import type { Catalog, CatalogNode, FailureDomain, Pool } from '../catalog/types.ts';
+import { activeNodes } from './membership.ts';
+import type { Catalog, CatalogNode, FailureDomain, Pool } from './types.ts';
 import type { NodeId } from '../ids.ts';
 
 /**
@@ -183,7 +183,7 @@ class Leveller {
   #crowding(head: readonly NodeId[]): number {
     let sum = 0;
     for (const domain of domainsBelow[this.#pool.domain]) {
-      sum *= this.#copies ** 2;
+      sum *= this.#copies * this.#copies;
       const keys = head.map((id) => domainOf(this.#nodes.get(id), domain));
       keys.forEach((key, index) => (sum += keys.indexOf(key) < index ? 1 : 0));
     }

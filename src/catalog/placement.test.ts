@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Catalog, CatalogNode, Pool } from '../catalog/types.ts';
+import type { Catalog, CatalogNode, Pool } from './types.ts';
 import { asBlockId, type Epoch, type NodeId, type PoolId } from '../ids.ts';
 import { copiesPerNode, levelUpmap } from './placement-level.ts';
 import { pgOf, placementOrder, straw2Order, writeTargets } from './placement.ts';
