@@ -8,12 +8,15 @@ import { CancelledError } from './errors.ts';
 
 /** What the code here asks of an AbortSignal. */
 export interface CancelSignal {
+  /** It has fired. */
   readonly aborted: boolean;
   /** What it was cancelled with; undefined before. */
   readonly reason: unknown;
+  /** Throws the reason if it has fired. */
   throwIfAborted(): void;
   /** `listener` must not throw. Not called if it has fired already: look at `aborted`, too. */
   addEventListener(type: 'abort', listener: () => void, options?: { readonly once?: boolean }): void;
+  /** No-op if it does not listen. */
   removeEventListener(type: 'abort', listener: () => void): void;
 }
 
