@@ -102,6 +102,8 @@ class Leveller {
   readonly #copies: number;
   /** Copies that a node holds beyond its share. */
   readonly #excess = new Map<NodeId, number>();
+  /** The lists that each node is in. */
+  readonly #listsOf = new Map<NodeId, Set<List>>();
 
   constructor(nodes: ReadonlyMap<NodeId, CatalogNode>, pool: Pool, lists: readonly List[], copies: number) {
     this.#nodes = nodes;
@@ -109,30 +111,34 @@ class Leveller {
     this.#lists = lists;
     this.#copies = copies;
     const share = shares(nodes, pool, copies);
-    for (const id of nodes.keys()) this.#excess.set(id, -(share.get(id) ?? 0));
-    for (const { head } of lists) for (const node of head) this.#add(node, 1);
+    for (const id of nodes.keys()) {
+      this.#excess.set(id, -(share.get(id) ?? 0));
+      this.#listsOf.set(id, new Set());
+    }
+    for (const list of lists) for (const node of list.head) this.#enter(list, node);
   }
 
   /** Lists that have become too short get the emptiest node that spreads them best. */
   fill(): void {
-    for (const { head } of this.#lists) {
-      while (head.length < this.#copies) {
-        const best = this.#best(head, undefined);
+    for (const list of this.#lists) {
+      while (list.head.length < this.#copies) {
+        const best = this.#best(list.head, undefined);
         if (best === undefined) break;
-        head.push(best);
-        this.#add(best, 1);
+        list.head.push(best);
+        this.#enter(list, best);
       }
     }
   }
 
   /** Copies that share a failure domain though there is another one move there. */
   spread(): void {
-    for (const { head } of this.#lists) {
-      for (let index = head.length - 1; index > 0; index--) {
+    for (const list of this.#lists) {
+      const { head } = list;
+      for (let index = head.length - 1; index > 0 && this.#crowding(head) > 0; index--) {
         const from = head[index] as NodeId;
         const to = this.#best(head, from);
         if (to === undefined || this.#crowding(swapped(head, from, to)) >= this.#crowding(head)) continue;
-        this.#move(head, from, to);
+        this.#move(list, from, to);
       }
     }
   }
@@ -151,18 +157,27 @@ class Leveller {
     for (const [from, over] of byExcess) {
       for (const [to, under] of emptiest) {
         if (over - under <= 1) break;
-        const mayMove = ({ head }: List): boolean =>
-          head.includes(from) && !head.includes(to) && this.#crowding(swapped(head, from, to)) <= this.#crowding(head);
-        const list =
-          this.#lists.find((one) => one.hashed.has(to) && !one.hashed.has(from) && mayMove(one)) ??
-          this.#lists.find((one) => (one.hashed.has(to) || !one.hashed.has(from)) && mayMove(one)) ??
-          this.#lists.find(mayMove);
+        const list = this.#listToMove(from, to);
         if (list === undefined) continue;
-        this.#move(list.head, from, to);
+        this.#move(list, from, to);
         return true;
       }
     }
     return false;
+  }
+
+  /** Of the lists that may have `to` in the place of `from`, one that comes closest to what hashing gives. */
+  #listToMove(from: NodeId, to: NodeId): List | undefined {
+    let best: { readonly list: List; readonly gain: number } | undefined;
+    for (const list of this.#listsOf.get(from) ?? []) {
+      const { head, hashed } = list;
+      const gain = Number(hashed.has(to)) - Number(hashed.has(from));
+      if (head.includes(to) || (best !== undefined && gain <= best.gain)) continue;
+      if (this.#crowding(swapped(head, from, to)) > this.#crowding(head)) continue;
+      if (gain === 1) return list;
+      best = { list, gain };
+    }
+    return best?.list;
   }
 
   /** For a list, in the place of `from` or in addition: the node that crowds it least, of these the emptiest. */
@@ -190,10 +205,16 @@ class Leveller {
     return sum;
   }
 
-  #move(head: NodeId[], from: NodeId, to: NodeId): void {
-    head[head.indexOf(from)] = to;
+  #move(list: List, from: NodeId, to: NodeId): void {
+    list.head[list.head.indexOf(from)] = to;
+    this.#listsOf.get(from)?.delete(list);
     this.#add(from, -1);
-    this.#add(to, 1);
+    this.#enter(list, to);
+  }
+
+  #enter(list: List, node: NodeId): void {
+    this.#listsOf.get(node)?.add(list);
+    this.#add(node, 1);
   }
 
   #add(node: NodeId, count: number): void {

@@ -68,7 +68,11 @@ function blocksOf({ repairAfterMs, pools, nodes }: Facts, { out, draining }: Nod
   if (draining === true || pools.every((pool) => pool.copies >= staying)) return `${few}.`;
   if (repairAfterMs === null)
     return `${few}, and get no other by themselves: \`tatami repair --after\` was set to never.`;
-  return `${few}; if it stays down, they get it elsewhere after ${Math.round(repairAfterMs / 6_000) / 10} min.`;
+  return `${few}; if it stays down, they get it elsewhere after ${spanInWords(repairAfterMs)}.`;
+}
+
+function spanInWords(ms: number): string {
+  return ms < 120_000 ? `${Math.round(ms / 1_000)} s` : `${Math.round(ms / 60_000)} min`;
 }
 
 function groupTrouble(facts: Facts): Finding[] {

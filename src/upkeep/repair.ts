@@ -14,6 +14,7 @@
 import type { BlockService } from '../blocks/block-service.ts';
 import { pgOf, wantedCopies } from '../catalog/placement.ts';
 import type { BlockEngine } from '../blocks/types.ts';
+import { REPAIR_AFTER_MS } from '../catalog/absence.ts';
 import { activeNodes, isDrained } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Kv, Timer } from '../env.ts';
@@ -37,7 +38,7 @@ const AGAIN_DRAINED_MAX_MS = 2_000;
 /** What is looked at takes at most a third of the time: a walk waits for twice what the last one took. */
 const PAUSE_FACTOR = 2;
 /** A node that is down for longer is replaced by the next in each block's order, in walks that there are for other reasons. */
-export const GONE_AFTER_MS = 600_000;
+export const GONE_AFTER_MS = REPAIR_AFTER_MS;
 /** Longer than a process takes to be started again: then a rescue would have been for nothing. */
 export const RESCUE_AFTER_MS = 15_000;
 /** Copies that are not wanted here any more are kept for that long at least: whoever comes may go again. Doubles. */
@@ -96,7 +97,7 @@ export class Repairer {
   #copied = { count: 0, bytes: 0 };
   #givenUp = { count: 0, bytes: 0 };
   /** Placements by which there is nothing left here to give up. */
-  readonly #trimmed = new Map<PoolId, number>();
+  #trimmed = new Map<PoolId, number>();
   #surplusAfterMs = SURPLUS_AFTER_MS;
   #surplusDueMs = 0;
   /** What the last rescue that left nothing open was for. */
@@ -117,11 +118,12 @@ export class Repairer {
         if (state === 'up') {
           this.#downSinceMs.delete(node);
           // What stood in for it may not be wanted any more.
-          this.#trimmed.clear();
+          this.#trimmed = new Map();
           this.#wake(BEGIN_AFTER_MS);
         } else if (!this.#downSinceMs.has(node)) {
           this.#downSinceMs.set(node, clock.monotonicMs());
-          this.#wake(RESCUE_AFTER_MS + BEGIN_AFTER_MS);
+          // What is to be done for other reasons does not wait for that.
+          this.#wake(this.#soonMs());
         }
       }),
     );
@@ -289,6 +291,8 @@ export class Repairer {
 
   async #trim(): Promise<void> {
     const { engine, log } = this.#o;
+    // What comes back meanwhile begins another.
+    const trimmed = this.#trimmed;
     let keptCount = 0;
     let count = 0;
     for (const pool of this.#untrimmedPools()) {
@@ -297,7 +301,7 @@ export class Repairer {
       count += givenUp.count;
       keptCount += result.keptCount;
       this.#givenUp = { count: this.#givenUp.count + givenUp.count, bytes: this.#givenUp.bytes + givenUp.bytes };
-      if (result.keptCount === 0) this.#trimmed.set(pool.id, pool.placementEpoch);
+      if (result.keptCount === 0) trimmed.set(pool.id, pool.placementEpoch);
     }
     if (count > 0) {
       log.info({ count, kept: keptCount }, 'gave up copies that others hold');
