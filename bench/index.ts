@@ -3,6 +3,7 @@ import { blockStores } from './blocks.ts';
 import { libraryRead } from './library-read.ts';
 import { memoryWhileStreaming } from './memory.ts';
 import { metadataRates } from './metadata.ts';
+import { placement } from './placement.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
 import { smallFilesBenchmark } from './small-files.ts';
 import type { Benchmark } from './types.ts';
@@ -17,4 +18,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   blockStores,
   metadataRates,
   memoryWhileStreaming,
+  placement,
 ];
