@@ -4,17 +4,13 @@ import { REPAIR_AFTER_MS, nextAbsence } from './absence.ts';
 import type { Presence } from './absence.ts';
 import { applyChange, decodeCatalog, encodeCatalog, firstCatalog } from './document.ts';
 import { activeNodes } from './membership.ts';
-import type { Catalog, CatalogNode } from './types.ts';
+import { testNode } from './testing.ts';
+import type { Catalog } from './types.ts';
 
 const id = (number: number) => `n${number}` as NodeId;
 
 function catalogOf(count: number, copies = 3): Catalog {
-  const nodes = Array.from({ length: count }, (_, index): CatalogNode => {
-    const number = index + 1;
-    const storeId = `${number}`.padStart(16, '0');
-    const address = `127.0.0.1:${7400 + number}`;
-    return { id: id(number), storeId, address, weight: 100, host: `h${number}`, rack: 'rack', zone: 'zone' };
-  });
+  const nodes = Array.from({ length: count }, (_, index) => testNode(index + 1));
   return firstCatalog({ clusterId: 'ab'.repeat(16), historyId: '1'.repeat(16) as HistoryId, nodes, copies });
 }
 

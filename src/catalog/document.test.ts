@@ -12,19 +12,7 @@ import {
 } from './document.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 import type { Catalog, CatalogNode, Group } from './types.ts';
-
-function node(number: number, changes: Partial<CatalogNode> = {}): CatalogNode {
-  return {
-    id: `n${number}` as NodeId,
-    storeId: `${number}`.padStart(16, '0'),
-    address: `127.0.0.1:${7400 + number}`,
-    weight: 100,
-    host: `h${number}`,
-    rack: 'rack',
-    zone: 'zone',
-    ...changes,
-  };
-}
+import { testNode as node } from './testing.ts';
 
 function catalogOf(count: number): Catalog {
   return firstCatalog({

@@ -4,21 +4,9 @@ import type { Epoch, HistoryId, NodeId } from '../ids.ts';
 import { applyChange, decodeCatalog, encodeCatalog, firstCatalog } from './document.ts';
 import { activeNodes, removalOf } from './membership.ts';
 import type { Catalog, CatalogChange, CatalogNode, Group } from './types.ts';
+import { testNode as node } from './testing.ts';
 
 const id = (number: number) => `n${number}` as NodeId;
-
-function node(number: number, changes: Partial<CatalogNode> = {}): CatalogNode {
-  return {
-    id: id(number),
-    storeId: `${number}`.padStart(16, '0'),
-    address: `127.0.0.1:${7400 + number}`,
-    weight: 100,
-    host: `h${number}`,
-    rack: 'rack',
-    zone: 'zone',
-    ...changes,
-  };
-}
 
 function catalogOf(count: number): Catalog {
   const nodes = Array.from({ length: count }, (_, index) => node(index + 1));

@@ -6,19 +6,7 @@ import type { Catalog, CatalogChange, CatalogNode, FailureDomain } from './types
 import type { HistoryId, NodeId } from '../ids.ts';
 import { copiesPerNode, levelUpmap } from './placement-level.ts';
 import { placementOrder, wantedCopies } from './placement.ts';
-
-function node(number: number, changes: Partial<CatalogNode> = {}): CatalogNode {
-  return {
-    id: `n${number}` as NodeId,
-    storeId: `${number}`.padStart(16, '0'),
-    address: `127.0.0.1:${7400 + number}`,
-    weight: 100,
-    host: `h${number}`,
-    rack: 'rack',
-    zone: 'zone',
-    ...changes,
-  };
-}
+import { testNode as node } from './testing.ts';
 
 function levelCatalog(nodes: readonly CatalogNode[], copies = 3, domain: FailureDomain = 'host'): Catalog {
   const plain = firstCatalog({ clusterId: 'ab'.repeat(16), historyId: '1'.repeat(16) as HistoryId, nodes, copies });

@@ -6,19 +6,7 @@ import { majorityOf } from './paxos.ts';
 import type { Catalog, CatalogNode } from './types.ts';
 import { firstVoters, nextVoters } from './voters.ts';
 import type { VoterView } from './voters.ts';
-
-function node(number: number, changes: Partial<CatalogNode> = {}): CatalogNode {
-  return {
-    id: `n${number}` as NodeId,
-    storeId: `${number}`.padStart(16, '0'),
-    address: `127.0.0.1:${7400 + number}`,
-    weight: 100,
-    host: `h${number}`,
-    rack: 'rack',
-    zone: 'zone',
-    ...changes,
-  };
-}
+import { testNode as node } from './testing.ts';
 const nodes = (count: number, changes: (number: number) => Partial<CatalogNode> = () => ({})) =>
   Array.from({ length: count }, (_, index) => node(index + 1, changes(index + 1)));
 

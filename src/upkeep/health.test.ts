@@ -6,18 +6,7 @@ import { assembleStatus } from './status.ts';
 import type { NodeReport, NodeStatus } from './status.ts';
 import { outlookInWords } from './outlook.ts';
 import { votersInWords } from './voter-health.ts';
-
-function node(number: number): CatalogNode {
-  return {
-    id: `n${number}` as NodeId,
-    storeId: `${number}`.padStart(16, '0'),
-    address: `127.0.0.1:${7400 + number}`,
-    weight: 100,
-    host: `h${number}`,
-    rack: 'rack',
-    zone: 'zone',
-  };
-}
+import { testNode as node } from '../catalog/testing.ts';
 
 function report(id: string, changes: Partial<NodeReport> = {}): NodeReport {
   return {

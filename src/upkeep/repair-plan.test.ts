@@ -1,21 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { placementOf } from '../catalog/placement.ts';
 import { applyChange, firstCatalog } from '../catalog/document.ts';
-import type { Catalog, CatalogNode, Pool } from '../catalog/types.ts';
+import { testNode } from '../catalog/testing.ts';
+import type { Catalog, Pool } from '../catalog/types.ts';
 import type { BlockId, HistoryId, NodeId } from '../ids.ts';
 import { planCopies, wantedHolders, whomToAsk } from './repair-plan.ts';
 import type { HeldBlock, NodeView, RepairView } from './repair-plan.ts';
 
 function catalogOf(count: number, copies: number): Catalog {
-  const nodes = Array.from({ length: count }, (_, index): CatalogNode => ({
-    id: `n${index + 1}` as NodeId,
-    storeId: `${index + 1}`.padStart(16, '0'),
-    address: `127.0.0.1:${7401 + index}`,
-    weight: 100,
-    host: `h${index + 1}`,
-    rack: 'rack',
-    zone: 'zone',
-  }));
+  const nodes = Array.from({ length: count }, (_, index) => testNode(index + 1));
   return firstCatalog({ clusterId: 'ab'.repeat(16), historyId: '1'.repeat(16) as HistoryId, nodes, copies });
 }
 

@@ -2,16 +2,13 @@ import { describe, expect, it } from 'vitest';
 import { blockMethods } from '../blocks/block-messages.ts';
 import { placementOf } from '../catalog/placement.ts';
 import { applyChange, firstCatalog } from '../catalog/document.ts';
-import type { Catalog, CatalogNode } from '../catalog/types.ts';
+import { testNode } from '../catalog/testing.ts';
+import type { Catalog } from '../catalog/types.ts';
 import type { BlockId, HistoryId, NodeId } from '../ids.ts';
 import type { Network } from '../net/types.ts';
 import { giveUpSurplus, holdersInstead } from './surplus.ts';
 
-const nodes = Array.from({ length: 5 }, (_, index): CatalogNode => {
-  const number = index + 1;
-  const at = { storeId: `${number}`.padStart(16, '0'), address: `127.0.0.1:${7400 + number}` };
-  return { id: `n${number}` as NodeId, ...at, weight: 100, host: `h${number}`, rack: 'rack', zone: 'zone' };
-});
+const nodes = Array.from({ length: 5 }, (_, index) => testNode(index + 1));
 const first = firstCatalog({ clusterId: 'ab'.repeat(16), historyId: '1'.repeat(16) as HistoryId, nodes, copies: 2 });
 const SELF = 'n1' as NodeId;
 
