@@ -11,7 +11,7 @@ import {
   outcomeOf,
 } from './document.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
-import type { Catalog, CatalogNode, Group } from './types.ts';
+import type { Catalog, Group } from './types.ts';
 import { testNode as node } from './testing.ts';
 
 function catalogOf(count: number): Catalog {
