@@ -7,16 +7,22 @@ import { BlockService } from './blocks/block-service.ts';
 import { CountingEngine } from './blocks/counting-engine.ts';
 import { PackEngine } from './blocks/pack-engine.ts';
 import type { BlockEngine } from './blocks/types.ts';
+import type { CancelSignal } from './cancel.ts';
+import { connectCatalog } from './catalog/connect.ts';
+import { dataNodes } from './catalog/membership.ts';
 import { majorityOf } from './catalog/paxos.ts';
 import type { CatalogReplica } from './catalog/replica.ts';
 import { UsageError } from './errors.ts';
 import { blockIdToHex } from './ids.ts';
 import type { NodeId } from './ids.ts';
 import type { GroupRules } from './meta/group/rules.ts';
+import { connectMeta } from './meta/meta-client.ts';
 import { MetaService } from './meta/meta-service.ts';
 import type { Network } from './net/types.ts';
 import { coreReport, openCore, serve, stayInTouch, wiring } from './node-core.ts';
 import type { Closers, NodeCoreOptions } from './node-core.ts';
+import { Collector } from './upkeep/collector.ts';
+import { collectGarbage, type GcResult } from './upkeep/gc.ts';
 import { Repairer } from './upkeep/repair.ts';
 import type { NodeReport } from './upkeep/status.ts';
 
@@ -36,6 +42,7 @@ export interface RunningNode {
   readonly blocks: BlockService;
   readonly meta: MetaService;
   readonly repair: Repairer;
+  readonly collector: Collector;
   /** Resolves with the reason if the node can no longer serve (its disk failed, a safety rule was broken). */
   readonly failed: Promise<Error>;
   /**
@@ -91,6 +98,16 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   });
   closers.add(() => meta.close());
   const repair = new Repairer({ self: nodeId, engine, blocks, network, catalog, clock: env.clock, kv: handoff, log });
+  const collector = new Collector({
+    catalog,
+    clock: env.clock,
+    kv: handoff,
+    log,
+    servedSeq: (id) => meta.status().find((group) => group.id === id && group.role === 'primary' && group.serving)?.committedSeq,
+    fullestPermille: () => fullestPermille(network, catalog, fullPermille(engine)),
+    collect: (signal) => collectAsClient(options, catalog, signal),
+  });
+  closers.add(() => collector.close());
   blocks.settledEpochOf = (pool) => repair.settledEpoch(pool);
   closers.add(() => repair.close());
   const { diskId } = await env.disk.space(directory.path);
@@ -100,12 +117,14 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   const address = await serve(options, core, undefined, { news, report });
   meta.start();
   await repair.start();
+  collector.start();
   const primaryOf = () => meta.status().filter((group) => group.role === 'primary');
   await stayInTouch(options, core, address, () => primaryOf().map((group) => group.id), closers);
 
   function report(): NodeReport {
     const usage = engine.usage();
     const scrubReport = blocks.scrubReport();
+    const collected = collector.report();
     return {
       ...coreReport(options, core),
       usedBytes: usage.liveBytes,
@@ -116,6 +135,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
       blockCount: usage.blockCount,
       damage: blocks.damageLog().map(damageReport),
       ...(scrubReport === undefined ? {} : { scrub: scrubReport }),
+      ...(collected === undefined ? {} : { collection: collected }),
       handoffCount: blocks.pendingCopies(),
       readBytes: engine.readBytes,
       writtenBytes: engine.writtenBytes,
@@ -141,6 +161,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
     blocks,
     meta,
     repair,
+    collector,
     failed: Promise.race([meta.failed, core.removed]),
     leave,
     close,
@@ -163,6 +184,31 @@ function damageReport({
     healed,
     ...(healedAtNs === undefined ? {} : { healedAtMs: Number(healedAtNs / 1_000_000n) }),
   };
+}
+
+function fullestPermille(network: Network, catalog: CatalogReplica, own: number): number {
+  const others = dataNodes(catalog.current()).map(({ id }) => network.peer(id).news?.fullPermille ?? 0);
+  return Math.max(own, ...others);
+}
+
+/** A node has no connection to itself, and it sweeps itself as well: so it collects as any client does. */
+async function collectAsClient(
+  { env, key, log }: StartNodeOptions,
+  catalog: CatalogReplica,
+  signal: CancelSignal,
+): Promise<GcResult> {
+  const seeds = dataNodes(catalog.current()).map(({ address }) => address);
+  const client = await connectCatalog({ env, seeds, key, log, label: 'garbage collection' });
+  try {
+    const meta = await connectMeta({ env, ...client, log, label: 'garbage collection' });
+    try {
+      return await collectGarbage({ ...client, meta, dryRun: false, signal });
+    } finally {
+      await meta.close();
+    }
+  } finally {
+    await client.close();
+  }
 }
 
 function fullPermille(engine: CountingEngine): number {

@@ -47,6 +47,8 @@ export interface StartClusterOptions {
   readonly minReplicas?: 1 | 2;
   /** A node that is down for so long has its blocks copied elsewhere; default ten minutes, null: never. */
   readonly repairAfterMs?: number | null;
+  /** How often blocks that no file uses are freed; default an hour, null: never. */
+  readonly collectEveryMs?: number | null;
   /**
    * Hosts for nodes (n1...) and clients (c1...); default: memory, in real time. The simulator gives its own.
    *
@@ -158,6 +160,7 @@ async function wireCluster(options: StartClusterOptions, release: () => void): P
     ...(options.copies === undefined ? {} : { copies: options.copies }),
     ...(options.blockSizeBytes === undefined ? {} : { blockSizeBytes: options.blockSizeBytes }),
     ...(options.repairAfterMs === undefined ? {} : { repairAfterMs: options.repairAfterMs }),
+    ...(options.collectEveryMs === undefined ? {} : { collectEveryMs: options.collectEveryMs }),
   });
   const { minReplicas } = options;
   const groups = initial.groups.map((group) => (minReplicas === undefined ? group : { ...group, minReplicas }));

@@ -38,6 +38,7 @@ export interface FirstCatalog {
   /** Who owns the root directory. Default: root. */
   readonly rootOwner?: RootOwner;
   readonly repairAfterMs?: number | null;
+  readonly collectEveryMs?: number | null;
   /** When it is made, by the wall clock. */
   readonly atMs?: number;
 }
@@ -64,6 +65,7 @@ export function firstCatalog(first: FirstCatalog): Catalog {
     epoch: 1 as Epoch,
     ...(first.rootOwner === undefined ? {} : { rootOwner: first.rootOwner }),
     ...(first.repairAfterMs === undefined ? {} : { repairAfterMs: first.repairAfterMs }),
+    ...(first.collectEveryMs === undefined ? {} : { collectEveryMs: first.collectEveryMs }),
     nodes: first.nodes,
     voters: firstVoters(first.nodes),
     pools: [pool(DEFAULT_POOL_ID, 'files', 'filesystem'), pool(LIBRARY_POOL_ID, 'library', 'library')],
@@ -121,11 +123,15 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
     case 'putNode':
       return levelled(catalog, putNode(catalog, change.node, epoch));
     case 'setDraining':
-      return setDraining(catalog, change.id, change.draining, epoch);
+      return levelled(catalog, setDraining(catalog, change.id, change.draining, epoch));
     case 'setOut':
       return setOut(catalog, change.id, change.out, epoch);
     case 'setRepairAfter':
       return { repairAfterMs: change.afterMs };
+    case 'setBalancePaused':
+      return { balancePaused: change.paused };
+    case 'setCollectEvery':
+      return { collectEveryMs: change.everyMs };
     case 'removeNode':
       return levelled(catalog, removeNode(catalog, change.id, epoch));
     case 'replaceNode':
@@ -259,6 +265,10 @@ export function describeChange(change: CatalogChange): string {
       return `node ${change.id} ${change.out ? 'is down for too long: left out of placement' : 'is back in placement'}`;
     case 'setRepairAfter':
       return change.afterMs === null ? 'no repair by itself' : `repair after ${change.afterMs / 1000} s`;
+    case 'setBalancePaused':
+      return change.paused ? 'balancing is paused' : 'balancing goes on';
+    case 'setCollectEvery':
+      return change.everyMs === null ? 'no collection by itself' : `collection every ${change.everyMs / 1000} s`;
     case 'removeNode':
       return `node ${change.id} removed`;
     case 'replaceNode':

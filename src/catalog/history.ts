@@ -24,7 +24,9 @@ export type CatalogFact =
   /** An operator made another copy the group's. */
   | { readonly kind: 'group-forced'; readonly group: GroupId; readonly groupEpoch: number; readonly node: NodeId }
   | { readonly kind: 'voters-changed'; readonly voters: readonly NodeId[] }
-  | { readonly kind: 'pool-changed'; readonly pool: string };
+  | { readonly kind: 'pool-changed'; readonly pool: string }
+  /** Copies are made only where there are too few; or no longer so. */
+  | { readonly kind: 'balance-paused'; readonly paused: boolean };
 
 type Successor = { readonly node: NodeId; readonly from?: NodeId };
 
@@ -41,6 +43,8 @@ export function factsOf(before: Catalog, after: Catalog): CatalogFact[] {
     if (!pools.has(pool.id) || JSON.stringify(then) !== JSON.stringify(now))
       facts.push({ kind: 'pool-changed', pool: pool.name });
   }
+  const paused = after.balancePaused === true;
+  if ((before.balancePaused === true) !== paused) facts.push({ kind: 'balance-paused', paused });
   return facts.slice(0, FACTS_MAX_COUNT);
 }
 

@@ -2,7 +2,7 @@
  * The balancer behind a pool's upmap: hashing alone spreads placement groups unevenly (with 128 of them, easily 10%
  * off); exceptions for a few of them level the copies to within one placement group of each node's share.
  */
-import { domainKey, domainsBelow, placementOrder, straw2Order } from './placement.ts';
+import { domainKey, domainsBelow, placementOrder, straw2Order, wantedCopies } from './placement.ts';
 import { activeNodes } from './membership.ts';
 import type { Catalog, CatalogNode, FailureDomain, Pool } from './types.ts';
 import type { NodeId } from '../ids.ts';
@@ -22,11 +22,14 @@ export function levelUpmap(catalog: Catalog, pool: Pool, before?: Catalog): Reco
   const lists = plain.map((order, pg): List => {
     const from = before === undefined || old === undefined ? order : placementOrder(before, old, pg);
     const own = order.slice(0, copies);
-    return { head: from.filter((id) => nodes.has(id)).slice(0, copies), hashed: new Set(own) };
+    const head = from.filter((id) => nodes.has(id)).slice(0, copies);
+    const held = new Set(before === undefined ? [] : from.slice(0, wantedCopies(before, pool)));
+    return { head, held, hashed: new Set(own) };
   });
   const level = new Leveller(nodes, pool, lists, copies);
   level.fill();
   level.spread();
+  level.rearrange();
   level.level();
   const heads = lists.map(({ head }) => head);
   levelFirsts(heads, nodes, pool);
@@ -40,6 +43,8 @@ export function levelUpmap(catalog: Catalog, pool: Pool, before?: Catalog): Reco
 interface List {
   /** The nodes that should hold the placement group. */
   readonly head: NodeId[];
+  /** Those of `before`: whom else it is given to, it moves to. */
+  readonly held: ReadonlySet<NodeId>;
   /** Those that hashing alone would give it to. */
   readonly hashed: ReadonlySet<NodeId>;
 }
@@ -52,6 +57,20 @@ export function copiesPerNode(catalog: Catalog, pool: Pool): ReadonlyMap<NodeId,
       counts.set(node, (counts.get(node) ?? 0) + 1);
   }
   return counts;
+}
+
+/** How a node stands in a pool: placement groups of which it is to hold a copy, against its share by weight. */
+export interface NodeLevel {
+  readonly node: NodeId;
+  readonly groups: number;
+  readonly share: number;
+}
+
+/** Of the nodes that placement gives blocks to, in the catalog's order. */
+export function levelOf(catalog: Catalog, pool: Pool): readonly NodeLevel[] {
+  const active = activeNodes(catalog);
+  const share = shares(new Map(active.map((node) => [node.id, node])), pool, Math.min(pool.copies, active.length));
+  return [...copiesPerNode(catalog, pool)].map(([node, groups]) => ({ node, groups, share: share.get(node) ?? 0 }));
 }
 
 /**
@@ -104,6 +123,10 @@ class Leveller {
   readonly #excess = new Map<NodeId, number>();
   /** The lists that each node is in. */
   readonly #listsOf = new Map<NodeId, Set<List>>();
+  /** How often one of a node's lists has changed. */
+  readonly #changesOf = new Map<NodeId, number>();
+  /** Pairs for which no list was found to move: at which count of changes of the first. */
+  readonly #stuck = new Map<NodeId, Map<NodeId, number>>();
 
   constructor(nodes: ReadonlyMap<NodeId, CatalogNode>, pool: Pool, lists: readonly List[], copies: number) {
     this.#nodes = nodes;
@@ -143,6 +166,44 @@ class Leveller {
     }
   }
 
+  /**
+   * Copies that move anyway go elsewhere instead, if need be in a chain (what one gives up for another goes to a third), as
+   * long as that levels: it costs nothing.
+   */
+  rearrange(): void {
+    const moving = this.#lists.filter((list) => list.held.size > 0 && list.head.some((id) => !list.held.has(id)));
+    for (let moves = 0; moves < moving.length * this.#copies; moves++) {
+      const byExcess = [...this.#excess].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+      if (!byExcess.some(([from, over]) => this.#rearrangeFrom(from, over, moving))) return;
+    }
+  }
+
+  /** Breadth first: the shortest chain to a node that holds less by more than one. */
+  #rearrangeFrom(from: NodeId, over: number, moving: readonly List[]): boolean {
+    const reached = new Map<NodeId, { readonly list: List; readonly by: NodeId } | undefined>([[from, undefined]]);
+    for (const node of reached.keys()) {
+      for (const list of moving) {
+        if (!list.head.includes(node) || list.held.has(node)) continue;
+        for (const to of this.#nodes.keys()) {
+          if (reached.has(to) || list.head.includes(to)) continue;
+          if (this.#crowding(swapped(list.head, node, to)) > this.#crowding(list.head)) continue;
+          reached.set(to, { list, by: node });
+          if (over - (this.#excess.get(to) ?? 0) <= 1) continue;
+          this.#follow(to, reached);
+          return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  #follow(end: NodeId, reached: ReadonlyMap<NodeId, { readonly list: List; readonly by: NodeId } | undefined>): void {
+    for (let to = end, step = reached.get(to); step !== undefined; step = reached.get(to)) {
+      this.#move(step.list, step.by, to);
+      to = step.by;
+    }
+  }
+
   /** From the fullest node that can give to the emptiest that can take, as long as that helps. */
   level(): void {
     // Each move lowers the sum of squared excess, so this ends; the bound is a belt to the braces.
@@ -168,6 +229,9 @@ class Leveller {
 
   /** Of the lists that may have `to` in the place of `from`, one that comes closest to what hashing gives. */
   #listToMove(from: NodeId, to: NodeId): List | undefined {
+    const changes = this.#changesOf.get(from) ?? 0;
+    const stuck = this.#stuck.get(from) ?? new Map<NodeId, number>();
+    if (stuck.get(to) === changes) return undefined;
     let best: { readonly list: List; readonly gain: number } | undefined;
     for (const list of this.#listsOf.get(from) ?? []) {
       const { head, hashed } = list;
@@ -177,6 +241,7 @@ class Leveller {
       if (gain === 1) return list;
       best = { list, gain };
     }
+    if (best === undefined) this.#stuck.set(from, stuck.set(to, changes));
     return best?.list;
   }
 
@@ -206,6 +271,7 @@ class Leveller {
   }
 
   #move(list: List, from: NodeId, to: NodeId): void {
+    for (const node of [...list.head, to]) this.#changesOf.set(node, (this.#changesOf.get(node) ?? 0) + 1);
     list.head[list.head.indexOf(from)] = to;
     this.#listsOf.get(from)?.delete(list);
     this.#add(from, -1);

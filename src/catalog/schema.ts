@@ -6,6 +6,7 @@ import { FormatError, UsageError } from '../errors.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
 import { FACTS_MAX_COUNT } from './history.ts';
 import { REPAIR_AFTER_MAX_MS } from './absence.ts';
+import { COLLECT_EVERY_MAX_MS, COLLECT_EVERY_MIN_MS } from './collection.ts';
 import { REMOVED_MAX_COUNT } from './membership.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 import type { Catalog, CatalogChange } from './types.ts';
@@ -23,6 +24,7 @@ export const VOTERS_MAX_COUNT = 6;
 const voters = z.array(nodeId).min(1).max(VOTERS_MAX_COUNT);
 
 const repairAfterMs = count.max(REPAIR_AFTER_MAX_MS).nullable();
+const collectEveryMs = count.min(COLLECT_EVERY_MIN_MS).max(COLLECT_EVERY_MAX_MS).nullable();
 
 const nodeSchema = z.strictObject({
   id: nodeId,
@@ -85,6 +87,8 @@ const catalogSchema = z.strictObject({
   epoch: count.min(1),
   rootOwner: z.strictObject({ uid: userId, gid: userId }).optional(),
   repairAfterMs: repairAfterMs.optional(),
+  balancePaused: z.boolean().optional(),
+  collectEveryMs: collectEveryMs.optional(),
   nodes: z.array(nodeSchema).max(10_000),
   voters,
   pools: z.array(poolSchema).max(10_000),
@@ -102,6 +106,8 @@ const changeSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('setDraining'), id: nodeId, draining: z.boolean() }),
   z.strictObject({ kind: z.literal('setOut'), id: nodeId, out: z.boolean() }),
   z.strictObject({ kind: z.literal('setRepairAfter'), afterMs: repairAfterMs }),
+  z.strictObject({ kind: z.literal('setBalancePaused'), paused: z.boolean() }),
+  z.strictObject({ kind: z.literal('setCollectEvery'), everyMs: collectEveryMs }),
   z.strictObject({ kind: z.literal('removeNode'), id: nodeId }),
   z.strictObject({ kind: z.literal('replaceNode'), id: nodeId, node: nodeSchema }),
   z.strictObject({ kind: z.literal('putVoters'), voters }),

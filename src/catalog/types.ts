@@ -8,9 +8,10 @@ import type { CatalogFact } from './history.ts';
 
 /**
  * 2: nodes have a `kind`, and `recent`. 3: `draining`, `placedAs`, `removed`, `handedOver`, `forced`; `atMs` and `facts` in
- * `recent`, `since` in groups. 4: `out` in nodes, `repairAfterMs`. Catalogs of earlier formats are read; their next epoch is written as the present one.
+ * `recent`, `since` in groups. 4: `out` in nodes, `repairAfterMs`.
+ * 5: `balancePaused`, `collectEveryMs`. Catalogs of earlier formats are read; their next epoch is written as the present one.
  */
-export const CATALOG_FORMAT_VERSION = 4;
+export const CATALOG_FORMAT_VERSION = 5;
 
 export interface Catalog {
   readonly formatVersion: number;
@@ -21,6 +22,10 @@ export interface Catalog {
   readonly rootOwner?: RootOwner;
   /** A node that is down for so long is left out of placement. Absent: {@link REPAIR_AFTER_MS}; null: never. */
   readonly repairAfterMs?: number | null;
+  /** Copies are made only where they are too few, not to level the nodes or to empty one. Absent: no. */
+  readonly balancePaused?: boolean;
+  /** The filesystem pools are swept of what no file uses so often. Absent: {@link COLLECT_EVERY_MS}; null: never. */
+  readonly collectEveryMs?: number | null;
   readonly nodes: readonly CatalogNode[];
   /** Nodes that decide on the next catalog, by Paxos. 1, 3 or 5; an even number only in passing. */
   readonly voters: readonly NodeId[];
@@ -165,6 +170,8 @@ export type CatalogChange =
   | { readonly kind: 'setDraining'; readonly id: NodeId; readonly draining: boolean }
   | { readonly kind: 'setOut'; readonly id: NodeId; readonly out: boolean }
   | { readonly kind: 'setRepairAfter'; readonly afterMs: number | null }
+  | { readonly kind: 'setBalancePaused'; readonly paused: boolean }
+  | { readonly kind: 'setCollectEvery'; readonly everyMs: number | null }
   | { readonly kind: 'removeNode'; readonly id: NodeId }
   | { readonly kind: 'replaceNode'; readonly id: NodeId; readonly node: CatalogNode }
   /** One voter more or one less than before. */

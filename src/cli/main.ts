@@ -58,6 +58,16 @@ It asks the nodes what they have and does not read the data: \`tatami scrub --no
 Exit codes: 0 nothing is wrong, or all of it was repaired (mended and orphaned do not count);
 4 something is wrong, or is left after --repair; others as for every command.`;
 
+const GC_HELP = `
+It happens by itself every hour if something was changed, and within minutes when a disk is 85% full; \`tatami status\`
+says when it was last done. What is being written is never taken, and pools of libraries are not looked at.`;
+
+const BALANCE_HELP = `
+A node that joins gets its share, a node that is drained or removed leaves it to the others, by itself: some 15 s after
+the last such change, so that nodes that join one after the other are filled in one go. Copying takes a quarter of a node's
+time while somebody else waits for its disk. While it is paused, blocks of which copies are lost still get new ones; a
+drain waits.`;
+
 function days(text: string): number {
   const value = Number(text);
   if (text.trim() !== '' && value >= 0 && value <= 3650) return value;
@@ -199,8 +209,15 @@ function buildProgram(): Command {
       .command('gc')
       .description('give back the space of data that no file uses any more')
       .option('--dry-run', 'only count')
+      .addOption(
+        new Option('--every <time>', 'set how often the cluster does it by itself (default 1h; never)')
+          .argParser(parseSpan)
+          .conflicts('dryRun'),
+      )
       .option('--json', 'for scripts'),
-  ).action(async (options) => (await import('./commands/gc.ts')).gc(options));
+  )
+    .addHelpText('after', GC_HELP)
+    .action(async (options) => (await import('./commands/gc.ts')).gc(options));
   withCluster(
     program
       .command('scrub')
@@ -229,6 +246,17 @@ function buildProgram(): Command {
   )
     .addHelpText('after', REPAIR_HELP)
     .action(async (options) => (await import('./commands/repair.ts')).repair(options));
+  withCluster(
+    program
+      .command('balance')
+      .description('how level the nodes are filled, and how far blocks are moved where nodes have come or gone')
+      .option('--watch', 'until nothing is to be moved, with progress')
+      .addOption(new Option('--pause', 'make copies only of blocks that have too few; survives restarts'))
+      .addOption(new Option('--resume', 'move blocks again').conflicts('pause'))
+      .option('--json', 'for scripts'),
+  )
+    .addHelpText('after', BALANCE_HELP)
+    .action(async (options) => (await import('./commands/balance.ts')).balance(options));
   withCluster(
     program
       .command('damage')

@@ -21,6 +21,8 @@ export interface StatusParts {
   readonly pools: string;
   /** Empty while there is nothing to repair. */
   readonly repair: string;
+  /** Empty before the first. */
+  readonly collection: string;
   /** Empty if nobody is connected. */
   readonly clients: string;
   /** Empty when all is well. */
@@ -30,8 +32,8 @@ export interface StatusParts {
 }
 
 export function renderStatus(status: ClusterStatus): string {
-  const { health, nodes, groups, pools, repair, clients, findings, outlook } = statusParts(status);
-  return [health, nodes, groups, pools, repair, clients, findings, outlook].filter((part) => part !== '').join('\n\n');
+  const { health, nodes, groups, pools, repair, collection, clients, findings, outlook } = statusParts(status);
+  return [health, nodes, groups, pools, repair, collection, clients, findings, outlook].filter((part) => part !== '').join('\n\n');
 }
 
 export function statusParts(status: ClusterStatus): StatusParts {
@@ -69,6 +71,7 @@ export function statusParts(status: ClusterStatus): StatusParts {
       status.pools.map((pool) => [pool.name, pool.kind, pool.copies, bytes(pool.blockSizeBytes), pool.pgCount]),
     ),
     repair: repairInWords(repairProgress(status)),
+    collection: collectionInWords(status, new Date()),
     clients: clientTable(status.mounts),
     findings: status.findings.map(renderFinding).join('\n'),
     outlook: status.ifFails.map(renderOutlook).join('\n'),
@@ -82,12 +85,30 @@ function nodeState({ state, draining, out }: NodeStatus): string {
 }
 
 /** Empty when there is nothing to do. */
-export function repairInWords({ done, working, leftBytes, bytesPerSecond, secondsLeft }: RepairProgress): string {
+export function repairInWords(now: RepairProgress): string {
+  const { done, working, leftBytes, bytesPerSecond, secondsLeft, postponedBytes, waitsForBalance } = now;
   if (done) return '';
+  if (waitsForBalance) {
+    return `balancing is paused: ${bytes(postponedBytes)} wait to be moved to where they belong (\`tatami balance --resume\`)`;
+  }
+  if (leftBytes === 0 && postponedBytes > 0)
+    return `repair: ${bytes(postponedBytes)} are to be moved to where they belong; that begins in some seconds`;
   if (leftBytes === 0) return `repair: ${working.join(', ')} look whether their blocks have all their copies`;
   const pace =
     secondsLeft === undefined ? '' : `, ${rate(bytesPerSecond, 1_000)}, about ${duration(secondsLeft * 1_000)} left`;
   return `repair: ${working.join(', ')} make copies: ${bytes(leftBytes)} found and still to be copied${pace}`;
+}
+
+/** The last collection, whoever did it. */
+export function collectionInWords({ nodes }: Pick<ClusterStatus, 'nodes'>, now: Date): string {
+  const done = nodes.flatMap(({ report }) => report?.collection ?? []).sort((a, b) => b.atMs - a.atMs);
+  const [last] = done;
+  if (last === undefined) return '';
+  const { reclaimedCount, reclaimedBytes, skippedNodes } = last;
+  const freed =
+    reclaimedCount === 0 ? 'nothing was unused' : `${reclaimedCount} unused copies freed, ${bytes(reclaimedBytes)}`;
+  const skipped = skippedNodes.length === 0 ? '' : `; not swept: ${skippedNodes.join(', ')}`;
+  return `garbage collection: ${whenInWords(last.atMs, now)}: ${freed}${skipped}`;
 }
 
 /** Who serves it, and since when. */

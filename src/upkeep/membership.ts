@@ -15,9 +15,11 @@ export const membershipMethods = {
   setDraining: 'node.setDraining',
   remove: 'node.remove',
   setRepairAfter: 'node.setRepairAfter',
+  setBalancePaused: 'node.setBalancePaused',
+  setCollectEvery: 'node.setCollectEvery',
 } as const;
 
-/** Both are done once, however often they are asked for: what is so already is no error. */
+/** All are done once, however often they are asked for: what is so already is no error. */
 export function handleMembership(network: Network, catalog: CatalogReplica): void {
   const decided = async (decide: (current: Catalog) => CatalogChange | undefined) => {
     const { epoch } = await proposeUntilChosen(catalog, decide, META_TIMEOUT_MS);
@@ -42,6 +44,20 @@ export function handleMembership(network: Network, catalog: CatalogReplica): voi
     if (afterMs !== null && typeof afterMs !== 'number') throw new FormatError(`${request.method}: afterMs is missing`);
     return decided(({ repairAfterMs }) =>
       repairAfterMs === afterMs ? undefined : { kind: 'setRepairAfter', afterMs },
+    );
+  });
+  network.handle(membershipMethods.setBalancePaused, (request) => {
+    const paused = fieldsOf(request)['paused'] === true;
+    return decided(({ balancePaused }) =>
+      (balancePaused === true) === paused ? undefined : { kind: 'setBalancePaused', paused },
+    );
+  });
+  network.handle(membershipMethods.setCollectEvery, (request) => {
+    const { everyMs } = fieldsOf(request);
+    if (everyMs !== null && typeof everyMs !== 'number')
+      throw new FormatError(`${request.method}: everyMs is missing`);
+    return decided(({ collectEveryMs }) =>
+      collectEveryMs === everyMs ? undefined : { kind: 'setCollectEvery', everyMs },
     );
   });
 }
@@ -76,6 +92,16 @@ export function removeNode(asking: Asking, id: NodeId): Promise<void> {
 /** How long a node may be down until its blocks get their copies elsewhere, in milliseconds; null: for ever. */
 export function setRepairAfter(asking: Asking, afterMs: number | null): Promise<void> {
   return ask(asking, membershipMethods.setRepairAfter, { afterMs });
+}
+
+/** Whether copies are made only where there are too few of them. */
+export function setBalancePaused(asking: Asking, paused: boolean): Promise<void> {
+  return ask(asking, membershipMethods.setBalancePaused, { paused });
+}
+
+/** How often blocks that no file uses are freed by themselves, in milliseconds; null: never. */
+export function setCollectEvery(asking: Asking, everyMs: number | null): Promise<void> {
+  return ask(asking, membershipMethods.setCollectEvery, { everyMs });
 }
 
 /** Asks one node after the other, the one that it is about last. */

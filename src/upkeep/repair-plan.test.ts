@@ -1,15 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { levelUpmap } from '../catalog/placement-level.ts';
 import { placementOf } from '../catalog/placement.ts';
 import { applyChange, firstCatalog } from '../catalog/document.ts';
 import { testNode } from '../catalog/testing.ts';
 import type { Catalog, Pool } from '../catalog/types.ts';
 import type { BlockId, HistoryId, NodeId } from '../ids.ts';
-import { planCopies, wantedHolders, whomToAsk } from './repair-plan.ts';
+import { onlyTheScarce, planCopies, wantedHolders, whomElseToAsk, whomToAsk } from './repair-plan.ts';
 import type { HeldBlock, NodeView, RepairView } from './repair-plan.ts';
 
 function catalogOf(count: number, copies: number): Catalog {
   const nodes = Array.from({ length: count }, (_, index) => testNode(index + 1));
-  return firstCatalog({ clusterId: 'ab'.repeat(16), historyId: '1'.repeat(16) as HistoryId, nodes, copies });
+  const plain = firstCatalog({ clusterId: 'ab'.repeat(16), historyId: '1'.repeat(16) as HistoryId, nodes, copies });
+  return { ...plain, pools: plain.pools.map((pool) => ({ ...pool, upmap: levelUpmap(plain, pool) })) };
 }
 
 const blocks: readonly HeldBlock[] = Array.from({ length: 200 }, (_, index) => ({
@@ -85,7 +87,7 @@ describe('planning copies', () => {
     const b = new Bench(5, 3);
     expect(b.missing()).toBe(0);
     for (let number = 1; number <= 5; number++) {
-      expect(b.plan(id(number))).toEqual({ work: [], owed: [], missingCount: 0, missingBytes: 0 });
+      expect(b.plan(id(number))).toEqual({ work: [], owed: [], missingCount: 0, missingBytes: 0, postponed: [] });
     }
   });
 
@@ -170,5 +172,44 @@ describe('planning copies', () => {
     b.views.set(id(2), 'full').set(id(3), 'away');
     expect([...whomToAsk(b.view(id(1)), blocks).keys()]).toEqual(['n4']);
     expect(wantedHolders(b.view(id(1)), blocks[0]!.id)).not.toContain(id(2));
+  });
+});
+
+describe('only what is scarce', () => {
+  it('asks everybody about what a wanted holder lacks, and nobody about the rest', () => {
+    const b = new Bench(4, 2);
+    const own = blocks.filter((_, index) => b.held.get(index)!.has(id(1)));
+    const nobody = () => new Set<NodeId>();
+    const all = (index: number) => b.held.get(blocks.indexOf(own[index]!))!;
+    const asked = whomToAsk(b.view(id(1)), own);
+    expect(whomElseToAsk(b.view(id(1)), own, all, asked, Infinity).size).toBe(0);
+    const others = whomElseToAsk(b.view(id(1)), own, nobody, asked, Infinity);
+    own.forEach((_, index) => {
+      const whom = [2, 3, 4].filter((number) =>
+        [asked, others].some((questions) => questions.get(id(number))?.includes(index) === true),
+      );
+      expect(whom).toEqual([2, 3, 4]);
+    });
+    b.views.set(id(3), 'away');
+    expect(whomElseToAsk(b.view(id(1)), own, nobody, asked, Infinity).has(id(3))).toBe(false);
+    const one = () => new Set([id(4)]);
+    expect(whomElseToAsk(b.view(id(1)), own, one, asked, 2).size).toBeGreaterThan(0);
+    expect(whomElseToAsk(b.view(id(1)), own, one, asked, 1).size).toBe(0);
+  });
+
+  it('copies a block that has too few copies, and puts off one that has enough elsewhere', () => {
+    const b = new Bench(3, 2);
+    const [block] = blocks;
+    const [first, second, third] = wantedHolders({ ...b.view(id(1)), pool: { ...b.pool, copies: 3 } }, block!.id);
+    const plan = (...others: NodeId[]) => {
+      const view = b.view(first!);
+      return onlyTheScarce(
+        view,
+        planCopies(view, [block!], () => new Set(others)),
+      );
+    };
+    expect(plan()).toMatchObject({ work: [{ to: second, copies: 1 }], postponed: [] });
+    expect(plan(third!)).toMatchObject({ work: [], postponed: [{ to: second, copies: 2 }], missingCount: 1 });
+    expect(plan(second!)).toMatchObject({ work: [], postponed: [], missingCount: 0 });
   });
 });

@@ -10,7 +10,7 @@
  * Nothing is deleted here: copies only become more.
  */
 import { pgOf, placementOrder, wantedCopies } from '../catalog/placement.ts';
-import { activeNodes } from '../catalog/membership.ts';
+import { activeNodes, dataNodes } from '../catalog/membership.ts';
 import type { Catalog, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 
@@ -48,6 +48,8 @@ export interface RepairPlan {
   /** Blocks that lack a copy on one of their wanted holders, whoever sees to it. */
   readonly missingCount: number;
   readonly missingBytes: number;
+  /** Copies that can wait. */
+  readonly postponed: readonly CopyWork[];
 }
 
 /** The nodes that should hold a block, best first: those that are gone or full are passed over. */
@@ -96,7 +98,46 @@ export function planCopies(
     if (holders.size === 1 && away.length === missing.length)
       work.push(...substitute(view, block.id, wanted).map(task));
   });
-  return { work: work.sort((a, b) => a.copies - b.copies), owed, missingCount, missingBytes };
+  return { work: work.sort((a, b) => a.copies - b.copies), owed, missingCount, missingBytes, postponed: [] };
+}
+
+/**
+ * Whom to ask in addition: everybody else, about blocks that a wanted holder lacks and of which fewer than `below` other
+ * copies are known.
+ */
+export function whomElseToAsk(
+  view: RepairView,
+  blocks: readonly HeldBlock[],
+  holdersOf: (index: number) => ReadonlySet<NodeId>,
+  asked: ReadonlyMap<NodeId, readonly number[]>,
+  below: number,
+): ReadonlyMap<NodeId, readonly number[]> {
+  const wasAsked = new Map([...asked].map(([node, indexes]) => [node, new Set(indexes)]));
+  const questions = new Map<NodeId, number[]>();
+  blocks.forEach((block, index) => {
+    const holders = holdersOf(index);
+    if (holders.size >= below) return;
+    if (wantedHolders(view, block.id).every((node) => node === view.self || holders.has(node))) return;
+    for (const { id } of dataNodes(view.catalog)) {
+      if (id === view.self || wasAsked.get(id)?.has(index) === true || !['up', 'full'].includes(view.viewOf(id))) continue;
+      const list = questions.get(id);
+      if (list === undefined) questions.set(id, [index]);
+      else list.push(index);
+    }
+  });
+  return questions;
+}
+
+/** The plan without the copies of blocks that have enough of them, if not all where they belong. */
+export function onlyTheScarce(view: RepairView, plan: RepairPlan): RepairPlan {
+  const wanted = wantedCopies(view.catalog, view.pool);
+  const isScarce = ({ copies }: CopyWork): boolean => copies < wanted;
+  return {
+    ...plan,
+    work: plan.work.filter(isScarce),
+    owed: plan.owed.filter(isScarce),
+    postponed: [...plan.work, ...plan.owed].filter((task) => !isScarce(task)),
+  };
 }
 
 function whoSeesTo(view: RepairView, id: BlockId, holders: ReadonlySet<NodeId>): NodeId | undefined {

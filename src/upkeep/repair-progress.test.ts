@@ -13,13 +13,13 @@ function node(id: string, repair?: Partial<RepairReport>): NodeStatus {
   return { id, state: report === undefined ? 'down' : 'up', report } as unknown as NodeStatus;
 }
 
-const of = (...nodes: NodeStatus[]) => repairProgress({ pools, nodes });
+const of = (...nodes: NodeStatus[]) => repairProgress({ pools, nodes, balancePaused: false });
 
 describe('repairProgress', () => {
   it('is done when everybody who is up is', () => {
     expect(of(node('n1', { copiedCount: 2, copiedBytes: 20 }), node('n2'), node('n3', { copiedCount: 1 }))).toEqual({
       ...{ done: true, working: [], leftBytes: 0, bytesPerSecond: 0, secondsLeft: undefined },
-      ...{ copiedCount: 3, copiedBytes: 20 },
+      ...{ copiedCount: 3, copiedBytes: 20, postponedBytes: 0, waitsForBalance: false },
     });
   });
 
@@ -40,5 +40,14 @@ describe('repairProgress', () => {
       leftBytes: 5,
       secondsLeft: undefined,
     });
+  });
+
+  it('waits for an operator when only what is paused is left', () => {
+    const waits = node('n1', { settled: [], postponedCount: 2, postponedBytes: 20 });
+    const at = (balancePaused: boolean, ...nodes: NodeStatus[]) => repairProgress({ pools, nodes, balancePaused });
+    expect(at(true, waits, node('n2', {}))).toMatchObject({ done: false, postponedBytes: 20, waitsForBalance: true });
+    expect(at(false, waits, node('n2', {}))).toMatchObject({ done: false, postponedBytes: 20, waitsForBalance: false });
+    expect(at(true, waits, node('n2', { scannedCount: 1 }))).toMatchObject({ waitsForBalance: false });
+    expect(at(true, node('n1', {}))).toMatchObject({ done: true, waitsForBalance: false });
   });
 });

@@ -2,6 +2,10 @@
  * One walk through the blocks of a pool that this node holds: asks their wanted holders, a batch at a time, whether they have
  * them, plans (repair-plan.ts), and copies what they lack. Blocks of which one copy is left are copied as they are found,
  * all others after the last of these has been, so that what is most endangered is never behind what is less so.
+ *
+ * A block may have copies enough and only not where they belong, as when a node has joined. With `onlyScarce` such are left
+ * for later: then all nodes are asked about what a wanted holder lacks, as it may be on any of them. So they are, always, about
+ * a block that seems to be here alone.
  */
 import { IDS_PER_MESSAGE_MAX, blockMethods, parseHasReply } from '../blocks/block-messages.ts';
 import type { BlockService } from '../blocks/block-service.ts';
@@ -11,7 +15,7 @@ import type { Clock } from '../env.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS } from '../limits.ts';
 import type { Network } from '../net/types.ts';
-import { planCopies, whomToAsk } from './repair-plan.ts';
+import { onlyTheScarce, planCopies, whomElseToAsk, whomToAsk } from './repair-plan.ts';
 import type { CopyWork, HeldBlock, RepairPlan, RepairView } from './repair-plan.ts';
 
 /** Blocks that are looked at together: a question of some 35 KiB to each node, and little to remember. */
@@ -40,6 +44,8 @@ export interface WalkRule {
   readonly wants?: (id: BlockId) => boolean;
   /** Of what is planned, what is done in this walk. All where absent. */
   readonly selects?: (work: CopyWork) => boolean;
+  /** Only blocks of which too few copies are on nodes that are up. */
+  readonly onlyScarce?: boolean;
 }
 
 export interface WalkResult {
@@ -47,6 +53,8 @@ export interface WalkResult {
   readonly missing: Amount;
   /** What this node had to see to and has neither copied nor put on the list of what it owes. */
   readonly open: Amount;
+  /** Of what this node would have to see to: copies left for later, as there are enough. */
+  readonly postponed: Amount;
 }
 
 export interface Amount {
@@ -62,16 +70,19 @@ export async function walkPool(
   rule: WalkRule = {},
 ): Promise<WalkResult> {
   const { engine, signal } = options;
-  const { wants, selects } = rule;
+  const { wants, selects, onlyScarce = false } = rule;
   const missing = { count: 0, bytes: 0 };
   const open = { count: 0, bytes: 0 };
+  const postponed = { count: 0, bytes: 0 };
   const backlog: CopyWork[] = [];
   const addOpen = (tasks: readonly CopyWork[]): void => {
     open.count += tasks.length;
     open.bytes += bytesOf(tasks);
   };
   const look = async (batch: readonly HeldBlock[]): Promise<void> => {
-    const plan = await planOf(options, view, batch, settled);
+    const plan = await planOf(options, view, batch, settled, onlyScarce);
+    postponed.count += plan.postponed.length;
+    postponed.bytes += bytesOf(plan.postponed);
     missing.count += plan.missingCount;
     missing.bytes += plan.missingBytes;
     const work = selects === undefined ? plan.work : plan.work.filter(selects);
@@ -97,7 +108,7 @@ export async function walkPool(
   if (batch.length > 0) await look(batch);
   backlog.sort((a, b) => a.copies - b.copies);
   addOpen(await copyAll(options, view, backlog));
-  return { missing, open };
+  return { missing, open, postponed };
 }
 
 async function planOf(
@@ -105,11 +116,14 @@ async function planOf(
   view: RepairView,
   batch: readonly HeldBlock[],
   settled: Map<NodeId, number>,
+  onlyScarce: boolean,
 ): Promise<RepairPlan> {
   const holders = batch.map(() => new Set<NodeId>());
   const silent = new Set<NodeId>();
-  await Promise.all(
-    [...whomToAsk(view, batch)].map(async ([node, indexes]) => {
+  const holdersOf = (index: number): ReadonlySet<NodeId> => holders[index] ?? new Set();
+  // Whoever did not answer is as one that is away, for now.
+  const now: RepairView = { ...view, viewOf: (node) => (silent.has(node) ? 'away' : view.viewOf(node)) };
+  const ask = async (node: NodeId, indexes: readonly number[]): Promise<void> => {
       try {
         for (let at = 0; at < indexes.length; at += IDS_PER_MESSAGE_MAX) {
           const part = indexes.slice(at, at + IDS_PER_MESSAGE_MAX);
@@ -123,11 +137,19 @@ async function planOf(
       } catch {
         silent.add(node);
       }
-    }),
-  );
-  // Whoever did not answer is as one that is away, for now.
-  const now: RepairView = { ...view, viewOf: (node) => (silent.has(node) ? 'away' : view.viewOf(node)) };
-  return planCopies(now, batch, (index) => holders[index] ?? new Set());
+  };
+  const whom = whomToAsk(view, batch);
+  const before = new Map(settled);
+  await Promise.all([...whom].map(([node, indexes]) => ask(node, indexes)));
+  // Who has settled just now may have made copies after their new holders were asked.
+  const isNew = ([node, epoch]: [NodeId, number]): boolean =>
+    epoch >= view.pool.placementEpoch && (before.get(node) ?? 0) < epoch;
+  if ([...settled].some(isNew)) await Promise.all([...whom].map(([node, indexes]) => ask(node, indexes)));
+  // Copies that are not where they belong count as well: for what is scarce, and for who sees to a block that looks alone.
+  const others = whomElseToAsk(now, batch, holdersOf, whom, onlyScarce ? Infinity : 1);
+  await Promise.all([...others].map(([node, indexes]) => ask(node, indexes)));
+  const plan = planCopies(now, batch, holdersOf);
+  return onlyScarce ? onlyTheScarce(now, plan) : plan;
 }
 
 /** Those that could not be made. */

@@ -15,10 +15,11 @@ import type { BlockService } from '../blocks/block-service.ts';
 import { pgOf, wantedCopies } from '../catalog/placement.ts';
 import type { BlockEngine } from '../blocks/types.ts';
 import { REPAIR_AFTER_MS } from '../catalog/absence.ts';
-import { activeNodes, isDrained } from '../catalog/membership.ts';
+import { Cancellation } from '../cancel.ts';
+import { activeNodes, dataNodes, isDrained, stayingNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Kv, Timer } from '../env.ts';
-import { FormatError } from '../errors.ts';
+import { CancelledError, FormatError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import { NODE_FULL_FRACTION } from '../limits.ts';
 import type { Logger } from '../log.ts';
@@ -31,6 +32,11 @@ import type { Amount, WalkOptions } from './repair-walk.ts';
 
 /** A change of the nodes often comes as several changes of the catalog: one walk is enough for them. */
 const BEGIN_AFTER_MS = 500;
+/**
+ * Blocks that have enough copies, and only not where they belong, are moved when nodes have not come or gone for so long:
+ * several often come one after the other, and the first would be given what goes on to the next.
+ */
+export const BALANCE_AFTER_MS = 15_000;
 /** After a walk that left something open; doubles. */
 const AGAIN_MIN_MS = 500;
 const AGAIN_MAX_MS = 30_000;
@@ -66,6 +72,9 @@ export interface RepairReport {
   /** Blocks here that lacked a copy elsewhere when they were last looked at; of a walk that is not through, less is known. */
   readonly missingCount: number;
   readonly missingBytes: number;
+  /** Copies that this node would have to make and that wait, as the blocks have enough of them. Absent: none. */
+  readonly postponedCount?: number;
+  readonly postponedBytes?: number;
   /** Of the present walk: found and still to be copied from here, and how fast that goes. Absent between walks. */
   readonly leftBytes?: number;
   readonly bytesPerSecond?: number;
@@ -84,7 +93,7 @@ export class Repairer {
   readonly #o: RepairerOptions;
   readonly #settled = new Map<PoolId, number>();
   readonly #downSinceMs = new Map<NodeId, number>();
-  readonly #closing = new AbortController();
+  readonly #closing = new Cancellation();
   readonly #unsubscribe: (() => void)[] = [];
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
@@ -94,6 +103,13 @@ export class Repairer {
   /** Of the present walk. */
   #walk: { startMs: number; scannedCount: number; foundBytes: number; copiedBytes: number } | undefined;
   #missing = { count: 0, bytes: 0 };
+  #postponed = { count: 0, bytes: 0 };
+  /** What the present walk goes by; another ends it. */
+  #walkingBy = '';
+  #stopWalk = new Cancellation();
+  /** When blocks may be moved that have copies enough. */
+  #balanceDueMs = 0;
+  #placementEpochs = '';
   #copied = { count: 0, bytes: 0 };
   #givenUp = { count: 0, bytes: 0 };
   /** Placements by which there is nothing left here to give up. */
@@ -113,7 +129,10 @@ export class Repairer {
     const range = { gte: Uint8Array.of(KEY_PREFIX), lt: Uint8Array.of(KEY_PREFIX + 1) };
     for await (const [key, value] of kv.scan(range)) this.#settled.set(...decodeSettled(key, value));
     this.#unsubscribe.push(
-      catalog.subscribe(() => this.#wake(BEGIN_AFTER_MS)),
+      catalog.subscribe(() => {
+        this.#noteCatalog();
+        this.#wake(BEGIN_AFTER_MS);
+      }),
       network.onPeerState((node, state) => {
         if (state === 'up') {
           this.#downSinceMs.delete(node);
@@ -127,11 +146,25 @@ export class Repairer {
         }
       }),
     );
+    this.#placementEpochs = placementEpochsOf(catalog.current());
     this.#wake(BEGIN_AFTER_MS);
+  }
+
+  #noteCatalog(): void {
+    const current = this.#o.catalog.current();
+    const epochs = placementEpochsOf(current);
+    if (epochs !== this.#placementEpochs) {
+      this.#placementEpochs = epochs;
+      this.#balanceDueMs = this.#o.clock.monotonicMs() + BALANCE_AFTER_MS;
+    }
+    if (this.#running !== undefined && walkRuleOf(current) !== this.#walkingBy) {
+      this.#stopWalk.abort(new CancelledError('the placement has changed, or balancing is paused or goes on'));
+    }
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#stopWalk.abort();
     this.#timer?.cancel();
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     await this.#running;
@@ -148,6 +181,9 @@ export class Repairer {
       ...this.#progress(),
       missingCount: this.#missing.count,
       missingBytes: this.#missing.bytes,
+      ...(this.#postponed.count === 0
+        ? {}
+        : { postponedCount: this.#postponed.count, postponedBytes: this.#postponed.bytes }),
       copiedCount: this.#copied.count,
       copiedBytes: this.#copied.bytes,
       givenUpCount: this.#givenUp.count,
@@ -202,6 +238,9 @@ export class Repairer {
     const { clock, log } = this.#o;
     const startMs = clock.monotonicMs();
     this.#again = false;
+    this.#walkingBy = walkRuleOf(this.#o.catalog.current());
+    this.#stopWalk = new Cancellation();
+    const postponed = { count: 0, bytes: 0 };
     const before = this.#copied.count;
     const found = { count: 0, bytes: 0 };
     const add = ({ count, bytes }: Amount): void => {
@@ -214,7 +253,13 @@ export class Repairer {
       for (const pool of rescue.pools) add(await this.#rescue(pool, rescue.down));
       if (found.count === 0) this.#rescued = rescue.name;
       const open = this.#openPools();
-      for (const pool of open) add(await this.#walkPool(pool));
+      for (const pool of open) {
+        const result = await this.#walkPool(pool);
+        add(result.left);
+        postponed.count += result.postponed.count;
+        postponed.bytes += result.postponed.bytes;
+      }
+      this.#postponed = postponed;
       const isSurplusDue = clock.monotonicMs() >= this.#surplusDueMs;
       if (open.length === 0 && found.count === 0 && isSurplusDue) await this.#trim();
       this.#missing = found;
@@ -223,13 +268,14 @@ export class Repairer {
       }
     } catch (error) {
       found.count++;
-      if (!this.#closing.signal.aborted) log.warn({ error: String(error) }, 'repair was interrupted; it starts over');
+      if (!this.#stopWalk.signal.aborted) log.warn({ error: String(error) }, 'repair was interrupted; it starts over');
     }
     this.#walk = undefined;
     if (this.#closing.signal.aborted) return;
-    const isDone = found.count === 0 && this.#openPools().length === 0;
+    const isDone = found.count === 0 && (this.#openPools().length === 0 || postponed.count > 0);
     if (isDone && !this.#again) {
       const later = [
+        ...(postponed.count > 0 ? this.#balanceInMs() : []),
         ...(this.#mayRescueLater() ? [RESCUE_AFTER_MS + BEGIN_AFTER_MS] : []),
         ...(this.#untrimmedPools().length > 0
           ? [Math.max(BEGIN_AFTER_MS, this.#surplusDueMs - clock.monotonicMs())]
@@ -242,6 +288,19 @@ export class Repairer {
     this.#againMs = progressed ? AGAIN_MIN_MS : Math.min(2 * this.#againMs, this.#longestPauseMs());
     const pauseMs = this.#again ? this.#soonMs() : this.#againMs;
     this.#schedule(Math.max(pauseMs, PAUSE_FACTOR * (clock.monotonicMs() - startMs)));
+  }
+
+  /** Nothing while balancing is paused: what ends the pause is a change of the catalog. */
+  #balanceInMs(): number[] {
+    const { catalog, clock } = this.#o;
+    if (catalog.current().balancePaused === true) return [];
+    return [Math.max(BEGIN_AFTER_MS, this.#balanceDueMs - clock.monotonicMs())];
+  }
+
+  /** Whoever drains a node waits for it, and what has been taken in again has its blocks still. */
+  #mayBalance(catalog: Catalog): boolean {
+    if (catalog.balancePaused === true) return false;
+    return stayingNodes(catalog).length < dataNodes(catalog).length || this.#balanceInMs()[0] === BEGIN_AFTER_MS;
   }
 
   /** Somebody is down for whom no rescue was due yet. */
@@ -275,18 +334,23 @@ export class Repairer {
   }
 
   /** What lacked a copy and still does, as far as this node has to care. Settles the pool if that is nothing. */
-  async #walkPool(pool: Pool): Promise<Amount> {
+  async #walkPool(pool: Pool): Promise<{ readonly left: Amount; readonly postponed: Amount }> {
     const { catalog, self, blocks } = this.#o;
     const current = catalog.current();
     // Puts that were checked against the placement before this one are not in the list yet.
     await blocks.putsEnded();
     const asked = new Map<NodeId, number>();
     const view = this.#view(current, pool, asked);
-    const { missing, open } = await walkPool(this.#walkOptions(), view, asked);
+    const onlyScarce = !this.#mayBalance(current);
+    const { missing, open, postponed } = await walkPool(this.#walkOptions(), view, asked, { onlyScarce });
     // A drained node is done when the others have told that they have it all: what was just copied is asked for again.
-    const left = isDrained(current, self) ? missing : open;
-    if (left.count === 0) await this.#settle(pool);
-    return left;
+    const result = !isDrained(current, self)
+      ? { left: open, postponed }
+      : onlyScarce
+        ? { left: open, postponed: missing }
+        : { left: missing, postponed };
+    if (result.left.count === 0 && result.postponed.count === 0) await this.#settle(pool);
+    return result;
   }
 
   async #trim(): Promise<void> {
@@ -374,7 +438,7 @@ export class Repairer {
     const walk = this.#walk;
     return {
       ...this.#o,
-      signal: this.#closing.signal,
+      signal: this.#stopWalk.signal,
       onScanned: (count) => {
         if (walk !== undefined) walk.scannedCount += count;
       },
@@ -402,6 +466,15 @@ export class Repairer {
     }
     return (news?.fullPermille ?? 0) > NODE_FULL_FRACTION * 1000 ? 'full' : 'up';
   }
+}
+
+function placementEpochsOf({ pools }: Catalog): string {
+  return pools.map(({ placementEpoch }) => placementEpoch).join();
+}
+
+/** Walks go by that. */
+function walkRuleOf(catalog: Catalog): string {
+  return `${catalog.balancePaused === true} ${placementEpochsOf(catalog)}`;
 }
 
 function encodeSettled(pool: PoolId, epoch: number): { key: Uint8Array; value: Uint8Array } {

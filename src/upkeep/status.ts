@@ -13,6 +13,7 @@ import type { Answer } from './ask-nodes.ts';
 import { assessHealth } from './health.ts';
 import { rawSpace } from './raw-space.ts';
 import type { RepairReport } from './repair.ts';
+import type { CollectorReport } from './collector.ts';
 import type { Finding } from './health.ts';
 import { outlookOf } from './outlook.ts';
 import type { Outlook } from './outlook.ts';
@@ -50,6 +51,8 @@ export interface NodeReport {
   readonly damage: readonly DamageRecord[];
   /** Absent in reports of witnesses and of earlier versions. */
   readonly scrub?: ScrubReport;
+  /** The last garbage collection that this node did. Absent: none, or in reports of earlier versions. */
+  readonly collection?: CollectorReport;
   /** Asynchronous copies still owed to other nodes. */
   readonly handoffCount: number;
   /** Of file data, since the node's start. */
@@ -108,6 +111,8 @@ export interface ClusterStatus {
   readonly usedBytes: number;
   /** How long a node may be down until its blocks get their copies elsewhere; null: for ever. */
   readonly repairAfterMs: number | null;
+  /** Copies are made only where there are too few. */
+  readonly balancePaused: boolean;
   /** All disks' room and what is used of it, each disk once. */
   readonly capacityBytes: number;
   /** Worst first; empty when all is well. */
@@ -167,6 +172,7 @@ export function assembleStatus(catalog: Catalog, nodes: readonly NodeStatus[]): 
     groups,
     pools: catalog.pools,
     repairAfterMs: catalog.repairAfterMs === undefined ? REPAIR_AFTER_MS : catalog.repairAfterMs,
+    balancePaused: catalog.balancePaused === true,
     mounts: [...mounts.values()],
     usedBytes: sum((report) => report.usedBytes),
     capacityBytes: rawSpace(nodes.map(({ report }) => report).filter((report) => report !== undefined)).totalBytes,

@@ -25,6 +25,8 @@ export interface SimClusterOptions extends SimWorldOptions {
   readonly rules?: GroupRules;
   readonly minReplicas?: 1 | 2;
   readonly repairAfterMs?: number;
+  /** Default null: garbage is not collected by itself. */
+  readonly collectEveryMs?: number | null;
 }
 
 const USER = { uid: 1000, gid: 1000 };
@@ -51,6 +53,7 @@ export class SimCluster {
     rules,
     minReplicas,
     repairAfterMs,
+    collectEveryMs = null,
     ...options
   }: SimClusterOptions): Promise<SimCluster> {
     const world = createSimWorld({ clockError: { offsetMs: 500, drift: 0.0005 }, ...options });
@@ -69,6 +72,7 @@ export class SimCluster {
       ...(rules === undefined ? {} : { rules }),
       ...(minReplicas === undefined ? {} : { minReplicas }),
       ...(repairAfterMs === undefined ? {} : { repairAfterMs }),
+      collectEveryMs,
     });
     made.sim = new SimCluster(world, await world.settle(starting));
     return made.sim;

@@ -2,6 +2,7 @@
  * One seed: a whole cluster under a nemesis, with clients that contend, and everything that is checked of it. Replayed
  * by the same seed: `npm run sim -- --seed N`.
  */
+import { COLLECT_EVERY_MIN_MS } from '../../src/catalog/collection.ts';
 import { ALL_RULES } from '../../src/meta/group/rules.ts';
 import type { GroupRules } from '../../src/meta/group/rules.ts';
 import { hostOf } from '../../src/testing.ts';
@@ -88,12 +89,15 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const repair = new SimRandom(seed).fork('repair');
   const isShort = options.troubles === undefined && repair.chance(0.4);
   const repairAfterMs = isShort ? 1_000 + repair.below(7_000) : undefined;
+  // In some, what no file uses is freed again and again.
+  const isCollecting = options.troubles === undefined && new SimRandom(seed).fork('collect').chance(0.4);
   const sim = await SimCluster.start({
     seed,
     nodes: troubles.includes('join') ? nodes - random.below(Math.max(0, nodes - LEAST_NODES) + 1) : nodes,
     rules,
     minReplicas,
     ...(repairAfterMs === undefined ? {} : { repairAfterMs }),
+    ...(isCollecting ? { collectEveryMs: COLLECT_EVERY_MIN_MS } : {}),
     writesNow,
     clockError: { offsetMs: 500, drift },
   });
@@ -125,7 +129,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     const name = sim.latestClient;
     contenders.push(new Contender(name, arena, client, world.envOf(hostOf(name)).clock, random.fork(name)));
   }
-  const writer = random.chance(0.3) ? await startWriter(sim, random.fork('writer')) : undefined;
+  const writer = random.chance(0.3) || isCollecting ? await startWriter(sim, random.fork('writer')) : undefined;
   // Whoever may lose all power is promised what was synced, and no more.
   const promise = troubles.includes('blackout') ? 'durable' : 'acknowledged';
   await world.settle(first.meta.sync());

@@ -1,5 +1,4 @@
 /** `tatami repair`: how far the nodes are with making copies that are missing, and how long they wait before they begin. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { REPAIR_AFTER_MAX_MS } from '../../catalog/absence.ts';
 import { connectCatalog } from '../../client.ts';
 import { UsageError } from '../../errors.ts';
@@ -9,15 +8,11 @@ import { collectStatus, type ClusterStatus, type NodeStatus } from '../../upkeep
 import { clientLabel } from '../client-label.ts';
 import { findCluster, type WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
-import { listenForInterruption } from '../interruption.ts';
-import { bytes, note, print, printJson, progress, rate, table, type Progress } from '../output.ts';
+import { bytes, print, printJson, rate, table } from '../output.ts';
 import { realEnv } from '../real-env.ts';
 import { repairInWords } from '../render-status.ts';
+import { untilRepaired } from '../repair-watch.ts';
 import { duration } from '../times.ts';
-
-const LOOK_INTERVAL_MS = 500;
-/** Nodes that have just heard of a change have not begun yet: done is what is so twice, that far apart. */
-const DONE_FOR_MS = 2_000;
 
 export interface RepairCommandOptions extends WhereOptions {
   readonly after?: number | null;
@@ -37,48 +32,13 @@ export async function repair(options: RepairCommandOptions): Promise<void> {
   try {
     if (after !== undefined) await setRepairAfter(client, after);
     const read = (): Promise<ClusterStatus> => collectStatus(client);
-    const status = options.wait === true ? await untilDone(read, options.json !== true) : await read();
+    const status = options.wait === true ? await untilRepaired(read, { title: 'repair', shown: options.json !== true }) : await read();
     if (options.json === true) printJson(asJson(status));
     else show(status);
     const down = status.nodes.some((node) => node.state === 'down');
     if (down && process.exitCode === undefined) process.exitCode = EXIT.unhealthy;
   } finally {
     await client.close();
-  }
-}
-
-/** Resolves with the last state seen: done, unless interrupted. */
-async function untilDone(read: () => Promise<ClusterStatus>, shown: boolean): Promise<ClusterStatus> {
-  const interruption = listenForInterruption();
-  const { signal } = interruption;
-  let bar: Progress | undefined;
-  let totalBytes = 0;
-  let doneSinceMs: number | undefined;
-  try {
-    for (;;) {
-      const status = await read();
-      const now = repairProgress(status);
-      if (now.done) doneSinceMs ??= performance.now();
-      else doneSinceMs = undefined;
-      if (doneSinceMs !== undefined && performance.now() - doneSinceMs >= DONE_FOR_MS) return status;
-      if (signal.aborted) {
-        note('The nodes go on by themselves; `tatami repair` shows how far they are.');
-        process.exitCode = EXIT.interrupted;
-        return status;
-      }
-      if (shown && now.leftBytes > 0) {
-        // More is found while the nodes look through their blocks: the bar then begins anew with what is known.
-        if (bar === undefined || now.leftBytes > totalBytes) {
-          bar?.end();
-          bar = progress('repair', (totalBytes = now.leftBytes), bytes);
-        }
-        bar.update(totalBytes - now.leftBytes);
-      }
-      await sleep(LOOK_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
-    }
-  } finally {
-    bar?.end();
-    interruption.end();
   }
 }
 

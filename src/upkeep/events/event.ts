@@ -20,7 +20,7 @@ import type { MemberState, MemberView } from '../../net/membership/board.ts';
  * - `promotion`: another node is primary of a group. `appointment`: a node has become secondary. `secondary-dropped`: the
  *   group goes on without one. `group-epoch`: the same members in a new epoch, as after a restart of the primary.
  *   `group-forced`: an operator made another copy the group's.
- * - `voters-changed`, `pool-changed`.
+ * - `voters-changed`, `pool-changed`, `balance-paused` (or goes on again).
  * - `damage-found`: a copy of a block did not match its hash. `damage-mended`: it was made good from another node.
  */
 export type EventKind =
@@ -39,6 +39,7 @@ export type EventKind =
   | 'group-forced'
   | 'voters-changed'
   | 'pool-changed'
+  | 'balance-paused'
   | 'damage-found'
   | 'damage-mended';
 
@@ -170,6 +171,8 @@ export function eventInWords(event: EventRecord): string {
       return `the voters are ${list(event['voters'])}`;
     case 'pool-changed':
       return `pool ${text('pool')} was changed`;
+    case 'balance-paused':
+      return event['paused'] === true ? 'balancing was paused' : 'balancing goes on';
     case 'damage-found':
       return `node ${node} found a damaged copy of block ${text('block').slice(0, 16)}`;
     case 'damage-mended':
