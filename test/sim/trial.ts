@@ -129,7 +129,10 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     const name = sim.latestClient;
     contenders.push(new Contender(name, arena, client, world.envOf(hostOf(name)).clock, random.fork(name)));
   }
-  const writer = random.chance(0.3) || isCollecting ? await startWriter(sim, random.fork('writer')) : undefined;
+  const writes = random.chance(0.3);
+  // There is always something to collect, without a change of what is drawn else.
+  const writing = writes ? random.fork('writer') : isCollecting ? new SimRandom(seed).fork('collected') : undefined;
+  const writer = writing === undefined ? undefined : await startWriter(sim, writing);
   // Whoever may lose all power is promised what was synced, and no more.
   const promise = troubles.includes('blackout') ? 'durable' : 'acknowledged';
   await world.settle(first.meta.sync());
