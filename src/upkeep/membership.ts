@@ -78,8 +78,8 @@ export function setRepairAfter(asking: Asking, afterMs: number | null): Promise<
   return ask(asking, membershipMethods.setRepairAfter, { afterMs });
 }
 
-/** Asks one node after the other, the one that it is about last. */
-async function ask(asking: Asking, method: string, header: unknown, about?: NodeId): Promise<void> {
+/** Asks one node after the other, the one that it is about last. Resolves once what came of it is known here. */
+export async function ask(asking: Asking, method: string, header: unknown, about?: NodeId): Promise<void> {
   const { network, catalog } = asking;
   const rank = (id: NodeId): number => (network.peer(id).state === 'down' ? 2 : 0) + (id === about ? 1 : 0);
   const nodes = catalog.current().nodes.map((node) => node.id);
