@@ -60,7 +60,11 @@ describe('what a change means', () => {
     expect(latest(removed)).toEqual([{ kind: 'node-removed', node: 'n5' }]);
     const pool = after(first, { kind: 'setPool', id: first.pools[0]!.id, set: { copies: 2, pgCount: 256 } }, 2_000);
     expect(latest(pool)).toEqual([
-      { kind: 'pool-changed', pool: 'files', changes: ['copies 2 instead of 3', 'placement groups 256 instead of 128'] },
+      {
+        kind: 'pool-changed',
+        pool: 'files',
+        changes: ['copies 2 instead of 3', 'placement groups 256 instead of 128'],
+      },
     ]);
     const settings = { copies: 1, blockSizeBytes: 65_536, pgCount: 8, domain: 'node' } as const;
     const made = after(first, { kind: 'createPool', pool: { name: 'x', kind: 'library', ...settings } }, 2_000);

@@ -48,7 +48,11 @@ function poolFacts(before: readonly Pool[], after: readonly Pool[]): CatalogFact
     if (was === undefined) {
       const kind = pool.kind === 'library' ? ['for programs'] : [];
       return [
-        { kind: 'pool-created', pool: pool.name, settings: [...kind, ...now.map(([what, value]) => `${what} ${value}`)] },
+        {
+          kind: 'pool-created',
+          pool: pool.name,
+          settings: [...kind, ...now.map(([what, value]) => `${what} ${value}`)],
+        },
       ];
     }
     const then = new Map(settingsOf(was));

@@ -64,7 +64,10 @@ function nextPoolId(catalog: Pick<Catalog, 'pools'>): PoolId {
 }
 
 /** Whether the nodes are in enough failure domains for each copy to have one of its own. */
-export function isSpread(catalog: Pick<Catalog, 'nodes'>, { copies, domain }: Pick<Pool, 'copies' | 'domain'>): boolean {
+export function isSpread(
+  catalog: Pick<Catalog, 'nodes'>,
+  { copies, domain }: Pick<Pool, 'copies' | 'domain'>,
+): boolean {
   return domainsOf(catalog, domain) >= copies;
 }
 
@@ -97,12 +100,15 @@ function checkSize(catalog: Catalog, { id, name, pgCount, copies }: Pool, pgCoun
   const most = pgCount > pgCountBefore ? Math.min(room, mayLevel) : room;
   if (pgCount <= most) return;
   const fitting = most >= 1 ? 2 ** (31 - Math.clz32(most)) : 0;
-  throw new UsageError(`pool ${name}: ${pgCount} placement groups with ${copies} copies are too many for this cluster`, {
-    remedy:
-      fitting > pgCountBefore
-        ? `Give --pgs ${fitting} or less: a hundred copies of groups for each node level the nodes to 1%.`
-        : `The groups of all pools together name ${LISTED_COPIES_MAX_COUNT} copies at most.`,
-  });
+  throw new UsageError(
+    `pool ${name}: ${pgCount} placement groups with ${copies} copies are too many for this cluster`,
+    {
+      remedy:
+        fitting > pgCountBefore
+          ? `Give --pgs ${fitting} or less: a hundred copies of groups for each node level the nodes to 1%.`
+          : `The groups of all pools together name ${LISTED_COPIES_MAX_COUNT} copies at most.`,
+    },
+  );
 }
 
 /** There is none of that name (or number). */

@@ -45,7 +45,9 @@ export function addPoolCommands(program: Command): void {
     withSettings(
       pool
         .command('create')
-        .description('make a pool; copies, block size and domain are those of the pool that the cluster began with, unless given')
+        .description(
+          'make a pool; copies, block size and domain are those of the pool that the cluster began with, unless given',
+        )
         .argument('<name>', '1 to 64 of a-z, 0-9 and -')
         .option('--library', 'for programs (ReplicatedStore), not for files'),
     ).option('--json', 'for scripts'),

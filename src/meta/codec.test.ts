@@ -62,7 +62,6 @@ const MUTATIONS: Mutation[] = [
     keepOpen: true,
   },
   { op: 'setattr', ino, set: {} },
-  { op: 'setattr', ino, set: { pool: 3 as PoolId } },
   { op: 'setattr', ino, set: { mode: 1, uid: 2, gid: 3, sizeBytes: 4, atimeNs: -5n, mtimeNs: 'now' } },
   { op: 'commit', ino, extents: [inline(0, bytes('xyz')), block], growToBytes: 2 ** 50, generation: 0, mtimeNs: 12n },
   { op: 'commit', ino, extents: [], growToBytes: 0, mtimeNs: 'now' },
@@ -70,6 +69,7 @@ const MUTATIONS: Mutation[] = [
   { op: 'setxattr', ino, name: bytes('user.a'), value: bytes('v'), mode: 'replace' },
   { op: 'removexattr', ino, name: bytes('user.a') },
   { op: 'releaseOrphan', ino },
+  { op: 'setattr', ino, set: { pool: 3 as PoolId } },
 ];
 
 const COMMANDS: Command[] = [

@@ -14,7 +14,16 @@ async function tree() {
     const cut = path.lastIndexOf('/');
     const name = bytes(path.slice(cut + 1));
     const parent = made.get(path.slice(0, cut))!;
-    const mutation = { op: 'make', parent, name, type: 'directory', mode: 0o755, owner: OWNER, rdev: 0, exclusive: true };
+    const mutation = {
+      op: 'make',
+      parent,
+      name,
+      type: 'directory',
+      mode: 0o755,
+      owner: OWNER,
+      rdev: 0,
+      exclusive: true,
+    };
     made.set(path, (await meta.mutate(mutation as Mutation)).attr!.ino);
   };
   for (const path of ['/a', '/a/b', '/a/b/c', '/a/b/c/d', '/a/x', '/a/x/y', '/z']) await make(path);
@@ -24,9 +33,7 @@ async function tree() {
     assignPool({ meta, directory: await attr(path), pool, all });
   const poolsOf = async () =>
     Object.fromEntries(
-      await Promise.all(
-        [...made.keys()].filter(Boolean).map(async (path) => [path, (await attr(path)).pool] as const),
-      ),
+      await Promise.all([...made.keys()].filter(Boolean).map(async (path) => [path, (await attr(path)).pool] as const)),
     );
   return { client, make, assign, poolsOf };
 }

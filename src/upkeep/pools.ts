@@ -113,7 +113,8 @@ export async function assignPool(options: AssignOptions): Promise<Assigned> {
     await below(attr, 'first');
     const set = await meta.mutate({ op: 'setattr', ino: attr.ino, set: { pool } }).catch(ignoreGone);
     if (set?.attr === undefined) return;
-    options.onProgress?.(++done.count);
+    done.count++;
+    options.onProgress?.(done.count);
     await below(set.attr, 'second');
   };
   const below = async ({ ino, nlink }: Attr, look: 'first' | 'second'): Promise<void> => {

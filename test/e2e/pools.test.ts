@@ -66,7 +66,9 @@ describe('pools', () => {
       { name: 'scratch', copies: 1, blockSizeBytes: 65_536, pgCount: 16, isDefault: false },
     ]);
     const assigned = await tatami(['pool', 'assign', '/d', 'scratch', '--data', cluster.data]);
-    expect(assigned.stdout).toMatch(/\/d and 1 directory below it: what is made there from now on goes to pool scratch/);
+    expect(assigned.stdout).toMatch(
+      /\/d and 1 directory below it: what is made there from now on goes to pool scratch/,
+    );
     expect(assigned.stderr).toMatch(/Files that exist keep their pool/);
     await write('d/e/file', 1_000_000);
     await write('plain/file', 1_000_000);
@@ -136,7 +138,10 @@ describe('pools', () => {
       [['create', 'files'], /there is a pool files already/],
       [['create', 'No'], /no name for a pool/],
       [['create', 'x', '--copies', '5'], /5 copies need as many nodes; the cluster has 4/],
-      [['create', 'x', '--domain', 'rack', '--copies', '2'], /2 copies on different racks, but the nodes are in one rack/],
+      [
+        ['create', 'x', '--domain', 'rack', '--copies', '2'],
+        /2 copies on different racks, but the nodes are in one rack/,
+      ],
       [['create', 'x', '--block-size', '100000'], /power of two from 64K to 4M/],
       [['create', 'x', '--library', '--block-size', '64K'], /programs choose how long/],
       [['create', 'x', '--pgs', '100'], /power of two from 1 to 65536/],
@@ -150,7 +155,13 @@ describe('pools', () => {
       const { code, stderr } = await pool(...args);
       expect([args.join(' '), code, stderr]).toEqual([args.join(' '), 2, expect.stringMatching(said)]);
     }
-    expect(await pool('assign', '/nowhere', 'scratch')).toMatchObject({ code: 1, stderr: expect.stringMatching(/there is no \/nowhere/) as string });
-    expect(await pool('assign', '/plain/small', 'scratch')).toMatchObject({ code: 1, stderr: expect.stringMatching(/not a directory/) as string });
+    expect(await pool('assign', '/nowhere', 'scratch')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/there is no \/nowhere/) as string,
+    });
+    expect(await pool('assign', '/plain/small', 'scratch')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/not a directory/) as string,
+    });
   });
 });

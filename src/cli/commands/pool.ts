@@ -1,6 +1,6 @@
 import { DEFAULT_POOL_ID } from '../../catalog/document.ts';
 import { isSpread } from '../../catalog/pools.ts';
-import type { Catalog, FailureDomain, NewPool, Pool, PoolSettings } from '../../catalog/types.ts';
+import type { Catalog, FailureDomain, Pool, PoolSettings } from '../../catalog/types.ts';
 import { connectCatalog, type CatalogClient } from '../../client.ts';
 import type { Env } from '../../env.ts';
 import { FsError, UsageError } from '../../errors.ts';
@@ -40,7 +40,11 @@ export async function poolCreate(name: string, options: SettingsOptions): Promis
     });
   }
   await withCatalog(options, 'tatami pool create', async (client) => {
-    const pool = { name, kind: isLibrary ? 'library' : 'filesystem', ...defaults(client.catalog.current(), options) } as const;
+    const pool = {
+      name,
+      kind: isLibrary ? 'library' : 'filesystem',
+      ...defaults(client.catalog.current(), options),
+    } as const;
     await createPool(client, pool);
     const made = poolOf(client.catalog.current(), name);
     if (options.json === true) return printJson(poolJson(made));
