@@ -15,7 +15,9 @@ import type { Catalog, NewPool, Pool, PoolSettings } from './types.ts';
 
 export function createPool(catalog: Catalog, wanted: NewPool, epoch: Epoch): Partial<Catalog> {
   if (catalog.pools.some((pool) => pool.name === wanted.name)) throw poolExists(wanted.name);
-  const pool: Pool = { ...wanted, id: nextPoolId(catalog), upmap: {}, placementEpoch: epoch };
+  const { name, kind, copies, blockSizeBytes, pgCount, domain } = wanted;
+  const id = nextPoolId(catalog);
+  const pool: Pool = { id, name, kind, copies, blockSizeBytes, pgCount, domain, upmap: {}, placementEpoch: epoch };
   checkCopies(catalog, pool);
   if (!isSpread(catalog, pool)) throw tooFewDomains(catalog, pool);
   checkSize(catalog, pool, 0);
