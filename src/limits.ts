@@ -34,7 +34,11 @@ export const COPIES_MAX_COUNT = 16;
  * exception that the catalog spells out, some 10 bytes a copy, and each process reads the whole catalog at each of its epochs.
  */
 export const LISTED_COPIES_MAX_COUNT = 65_536;
-/** Placement groups times nodes of one pool when it is made or changed: a voter levels it while it answers nobody. */
+/**
+ * Placement groups, and these times nodes, to which a pool may be set: a voter levels it within the change and answers nobody
+ * meanwhile, less than half a second (a lease is one); it takes the square of the one, and in proportion to the other.
+ */
+export const LEVEL_PG_MAX_COUNT = 4_096;
 export const LEVEL_WORK_MAX_COUNT = 131_072;
 
 // Names and attributes

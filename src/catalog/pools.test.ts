@@ -138,6 +138,9 @@ describe('a pool in use', () => {
   it('is refused fewer groups, too many groups, more copies than nodes', () => {
     expect(() => set(catalogOf(3), { pgCount: 64 })).toThrow(/there can be more of them, not fewer/);
     expect(() => set(catalogOf(3), { copies: 4 })).toThrow(/4 copies need as many nodes/);
+    expect(() => set(catalogOf(3), { pgCount: 8_192 })).toThrow(
+      expect.objectContaining({ remedy: expect.stringMatching(/--pgs 4096/) as string }),
+    );
     const many = catalogOf(LEVEL_WORK_MAX_COUNT / 1_024);
     expect(() => set(many, { pgCount: 2_048 })).toThrow(/2048 placement groups with 3 copies are too many/);
     const change = { kind: 'setPool', id: 9 as PoolId, set: { copies: 1 } } as const;

@@ -7,7 +7,7 @@
  */
 import { UsageError } from '../errors.ts';
 import type { Epoch, PoolId } from '../ids.ts';
-import { LEVEL_WORK_MAX_COUNT, LISTED_COPIES_MAX_COUNT } from '../limits.ts';
+import { LEVEL_PG_MAX_COUNT, LEVEL_WORK_MAX_COUNT, LISTED_COPIES_MAX_COUNT } from '../limits.ts';
 import { stayingNodes } from './membership.ts';
 import { levelUpmap } from './placement-level.ts';
 import { domainKey } from './placement.ts';
@@ -98,7 +98,8 @@ function checkSize(catalog: Catalog, { id, name, pgCount, copies }: Pool, pgCoun
   const others = catalog.pools.filter((other) => other.id !== id);
   const listedElsewhere = others.reduce((sum, other) => sum + other.pgCount * other.copies, 0);
   const room = Math.floor((LISTED_COPIES_MAX_COUNT - listedElsewhere) / copies);
-  const mayLevel = Math.floor(LEVEL_WORK_MAX_COUNT / Math.max(1, stayingNodes(catalog).length));
+  const perNode = Math.floor(LEVEL_WORK_MAX_COUNT / Math.max(1, stayingNodes(catalog).length));
+  const mayLevel = Math.min(LEVEL_PG_MAX_COUNT, perNode);
   const most = pgCount > pgCountBefore ? Math.min(room, mayLevel) : room;
   if (pgCount <= most) return;
   const fitting = most >= 1 ? 2 ** (31 - Math.clz32(most)) : 0;
