@@ -99,9 +99,15 @@ describe('pools', () => {
     const pool = poolOf(client.catalog.current(), 'one');
     await sim.settle(fs.mkdir('/one'));
     await sim.settle(fs.setxattr('/one', 'tatami.pool', 'one'));
+    // An assignment is metadata as any other: it outlives the primary that made it.
+    const { primary } = sim.group();
+    sim.crash(primary, { kind: 'power' });
     const data = Buffer.alloc(20 * SIM_BLOCK_BYTES, 'tatami ');
     for (let block = 0; block < 20; block++) data.writeUInt32LE(block, block * SIM_BLOCK_BYTES);
-    await sim.settle(fs.writeFile('/one/file', data));
+    await sim.settle(fs.writeFile('/one/file', data), { what: 'writing through a fail-over', limitMs: 30_000 });
+    expect(sim.group().primary).not.toBe(primary);
+    expect((await sim.settle(fs.getxattr('/one/file', 'tatami.pool'))).toString()).toBe('one');
+    await sim.restart(primary);
     await levelled(sim, pool.id, 1);
     await sim.settle(setPool(client, 'one', { copies: 2 }));
     await settled(sim, client);
