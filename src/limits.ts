@@ -25,6 +25,21 @@ export const DISK_RESERVE_FRACTION = 0.02;
 export const NODE_FULL_FRACTION = 0.95;
 /** Default number of placement groups of a pool: 50-100 a node on small clusters. */
 export const DEFAULT_PG_COUNT = 128;
+/** Placement groups of a pool, at most. */
+export const PG_MAX_COUNT = 65_536;
+/** Copies of a block, at most. */
+export const COPIES_MAX_COUNT = 16;
+/**
+ * Copies that the lists of all pools may name together (placement groups times copies): after a split nearly every list is an
+ * exception that the catalog spells out, some 10 bytes a copy, and each process reads the whole catalog at each of its epochs.
+ */
+export const LISTED_COPIES_MAX_COUNT = 65_536;
+/**
+ * Placement groups, and these times nodes, to which a pool may be set: a voter levels it within the change and answers nobody
+ * meanwhile, less than half a second (a lease is one); it takes the square of the one, and in proportion to the other.
+ */
+export const LEVEL_PG_MAX_COUNT = 4_096;
+export const LEVEL_WORK_MAX_COUNT = 131_072;
 
 // Names and attributes
 

@@ -22,6 +22,7 @@ import type { NodeDirectory, NodeIdentity } from './node-directory.ts';
 import { EventLog } from './upkeep/events/event-log.ts';
 import { EventRecorder } from './upkeep/events/recorder.ts';
 import { handleMembership } from './upkeep/membership.ts';
+import { handlePools } from './upkeep/pools.ts';
 import type { NodeReport } from './upkeep/status.ts';
 
 export interface NodeCoreOptions {
@@ -155,6 +156,7 @@ export async function serve(
   handleProbes(network);
   network.handle('node.status', () => ({ header: own.report() }));
   handleMembership(network, catalog);
+  handlePools(network, catalog);
   const address = await network.listen(core.listen);
   await announceSelf(options, core, kind, address);
   return address;

@@ -137,7 +137,7 @@ describe('changes', () => {
     const catalog = catalogOf(3);
     const [pool] = catalog.pools;
     if (pool === undefined) throw new Error('no pool');
-    const next = applyChange(catalog, { kind: 'putPool', pool: { ...pool, copies: 2 } });
+    const next = applyChange(catalog, { kind: 'setPool', id: pool.id, set: { copies: 2 } });
     expect(next.pools.find((other) => other.id === (1 as PoolId))).toMatchObject({ copies: 2, placementEpoch: 2 });
   });
 });

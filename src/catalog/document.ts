@@ -7,6 +7,7 @@ import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
 import { factsOf, withSince } from './history.ts';
 import { dataNodes, defaultMinReplicas, putNode, removeNode, replaceNode, setDraining, setOut } from './membership.ts';
+import { createPool, setPool } from './pools.ts';
 import { checkRelations, parseCatalog } from './schema.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 export { activeNodes, dataNodes, defaultMinReplicas } from './membership.ts';
@@ -138,10 +139,10 @@ function changedParts(catalog: Catalog, change: CatalogChange, epoch: Epoch): Pa
       return replaceNode(catalog, change.id, change.node, epoch);
     case 'putVoters':
       return { voters: changedVoters(catalog, change.voters) };
-    case 'putPool': {
-      const others = catalog.pools.filter((pool) => pool.id !== change.pool.id);
-      return { pools: [...others, { ...change.pool, placementEpoch: epoch }] };
-    }
+    case 'createPool':
+      return createPool(catalog, change.pool, epoch);
+    case 'setPool':
+      return setPool(catalog, change.id, change.set, epoch);
     case 'putGroup': {
       const old = comparedGroup(catalog, change.group.id, change.expectedGroupEpoch);
       if (change.group.epoch !== old.epoch + 1) {
@@ -277,8 +278,10 @@ export function describeChange(change: CatalogChange): string {
       return `group ${change.group} forced: a new history from the copy of ${change.from}`;
     case 'putVoters':
       return `voters ${change.voters.join(' ')}`;
-    case 'putPool':
+    case 'createPool':
       return `pool ${change.pool.name}`;
+    case 'setPool':
+      return `pool number ${change.id}: ${JSON.stringify(change.set)}`;
     case 'putGroup': {
       const { group } = change;
       return `group ${group.id} epoch ${group.epoch}: primary ${group.primary}, secondary ${group.secondary ?? 'none'}`;

@@ -58,8 +58,23 @@ describe('what a change means', () => {
     expect(latest(draining)).toEqual([{ kind: 'node-draining', node: 'n5', draining: true }]);
     const removed = after(moved, { kind: 'removeNode', id: id('n5') }, 4_000);
     expect(latest(removed)).toEqual([{ kind: 'node-removed', node: 'n5' }]);
-    const pool = after(first, { kind: 'putPool', pool: { ...first.pools[0]!, copies: 2 } }, 2_000);
-    expect(latest(pool)).toEqual([{ kind: 'pool-changed', pool: 'files' }]);
+    const pool = after(first, { kind: 'setPool', id: first.pools[0]!.id, set: { copies: 2, pgCount: 256 } }, 2_000);
+    expect(latest(pool)).toEqual([
+      {
+        kind: 'pool-changed',
+        pool: 'files',
+        changes: ['copies 2 instead of 3', 'placement groups 256 instead of 128'],
+      },
+    ]);
+    const settings = { copies: 1, blockSizeBytes: 65_536, pgCount: 8, domain: 'node' } as const;
+    const made = after(first, { kind: 'createPool', pool: { name: 'x', kind: 'library', ...settings } }, 2_000);
+    expect(latest(made)).toEqual([
+      {
+        kind: 'pool-created',
+        pool: 'x',
+        settings: ['for programs', 'copies 1', 'block size 65536', 'placement groups 8', 'domain node'],
+      },
+    ]);
   });
 
   it('says nothing of what is as it was', () => {

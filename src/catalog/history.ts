@@ -3,7 +3,7 @@
  * when a group has its primary and its secondary. Pure.
  */
 import type { GroupId, NodeId } from '../ids.ts';
-import type { Catalog, CatalogNode, Group } from './types.ts';
+import type { Catalog, CatalogNode, Group, Pool } from './types.ts';
 
 export type CatalogFact =
   | { readonly kind: 'node-joined'; readonly node: NodeId; readonly address: string; readonly witness?: true }
@@ -24,7 +24,9 @@ export type CatalogFact =
   /** An operator made another copy the group's. */
   | { readonly kind: 'group-forced'; readonly group: GroupId; readonly groupEpoch: number; readonly node: NodeId }
   | { readonly kind: 'voters-changed'; readonly voters: readonly NodeId[] }
-  | { readonly kind: 'pool-changed'; readonly pool: string }
+  | { readonly kind: 'pool-created'; readonly pool: string; readonly settings: readonly string[] }
+  /** `changes`: in words. Absent in facts of earlier versions. */
+  | { readonly kind: 'pool-changed'; readonly pool: string; readonly changes: readonly string[] }
   /** Copies are made only where there are too few; or no longer so. */
   | { readonly kind: 'balance-paused'; readonly paused: boolean };
 
@@ -35,17 +37,43 @@ export const FACTS_MAX_COUNT = 16;
 
 export function factsOf(before: Catalog, after: Catalog): CatalogFact[] {
   const facts = [...nodeFacts(before, after), ...groupFacts(before, after), ...voterFacts(before, after)];
-  const pools = new Map(before.pools.map((pool) => [pool.id, pool]));
-  for (const pool of after.pools) {
-    // A change of nodes stamps and levels every pool's placement: that is no change of the pool.
-    const { placementEpoch: _thenEpoch, upmap: _thenMap, ...then } = pools.get(pool.id) ?? pool;
-    const { placementEpoch: _nowEpoch, upmap: _nowMap, ...now } = pool;
-    if (!pools.has(pool.id) || JSON.stringify(then) !== JSON.stringify(now))
-      facts.push({ kind: 'pool-changed', pool: pool.name });
-  }
+  facts.push(...poolFacts(before.pools, after.pools));
   const paused = after.balancePaused === true;
   if ((before.balancePaused === true) !== paused) facts.push({ kind: 'balance-paused', paused });
   return facts.slice(0, FACTS_MAX_COUNT);
+}
+
+/** A change of nodes stamps and levels every pool's placement: that is no change of the pool. */
+function poolFacts(before: readonly Pool[], after: readonly Pool[]): CatalogFact[] {
+  const old = new Map(before.map((pool) => [pool.id, pool]));
+  return after.flatMap((pool): CatalogFact[] => {
+    const was = old.get(pool.id);
+    const now = settingsOf(pool);
+    if (was === undefined) {
+      const kind = pool.kind === 'library' ? ['for programs'] : [];
+      return [
+        {
+          kind: 'pool-created',
+          pool: pool.name,
+          settings: [...kind, ...now.map(([what, value]) => `${what} ${value}`)],
+        },
+      ];
+    }
+    const then = new Map(settingsOf(was));
+    const changes = now.filter(([what, value]) => then.get(what) !== value);
+    if (changes.length === 0) return [];
+    const words = changes.map(([what, value]) => `${what} ${value} instead of ${then.get(what)}`);
+    return [{ kind: 'pool-changed', pool: pool.name, changes: words }];
+  });
+}
+
+function settingsOf({ copies, blockSizeBytes, pgCount, domain }: Pool): (readonly [string, string | number])[] {
+  return [
+    ['copies', copies],
+    ['block size', blockSizeBytes],
+    ['placement groups', pgCount],
+    ['domain', domain],
+  ];
 }
 
 function nodeFacts(before: Catalog, after: Catalog): CatalogFact[] {

@@ -18,12 +18,13 @@ export function levelUpmap(catalog: Catalog, pool: Pool, before?: Catalog): Reco
   const copies = Math.min(pool.copies, active.length);
   const nodes = new Map(active.map((node) => [node.id, node]));
   const plain = Array.from({ length: pool.pgCount }, (_, pg) => straw2Order(active, pool, pg));
-  const old = before?.pools.find((one) => one.id === pool.id && one.pgCount === pool.pgCount);
+  // More groups than before: each begins with the list of the one whose blocks it has got (pools.ts).
+  const old = before?.pools.find((one) => one.id === pool.id && pool.pgCount % one.pgCount === 0);
   const lists = plain.map((order, pg): List => {
-    const from = before === undefined || old === undefined ? order : placementOrder(before, old, pg);
+    const from = before === undefined || old === undefined ? order : placementOrder(before, old, pg % old.pgCount);
     const own = order.slice(0, copies);
     const head = from.filter((id) => nodes.has(id)).slice(0, copies);
-    const held = new Set(before === undefined ? [] : from.slice(0, wantedCopies(before, pool)));
+    const held = new Set(before === undefined || old === undefined ? [] : from.slice(0, wantedCopies(before, old)));
     return { head, held, hashed: new Set(own) };
   });
   const level = new Leveller(nodes, pool, lists, copies);

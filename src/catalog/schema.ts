@@ -3,7 +3,7 @@
  */
 import { z } from 'zod';
 import { FormatError, UsageError } from '../errors.ts';
-import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import { BLOCK_MAX_BYTES, COPIES_MAX_COUNT, PAGE_BYTES, PG_MAX_COUNT } from '../limits.ts';
 import { FACTS_MAX_COUNT } from './history.ts';
 import { REPAIR_AFTER_MAX_MS } from './absence.ts';
 import { COLLECT_EVERY_MAX_MS, COLLECT_EVERY_MIN_MS } from './collection.ts';
@@ -40,14 +40,24 @@ const nodeSchema = z.strictObject({
   placedAs: nodeId.optional(),
 });
 
-const poolSchema = z.strictObject({
-  id: count.min(1).max(2 ** 32 - 1),
+const poolId = count.min(1).max(2 ** 32 - 1);
+const poolSettings = {
+  copies: count.min(1).max(COPIES_MAX_COUNT),
+  blockSizeBytes: powerOfTwo.refine(
+    (n) => n >= PAGE_BYTES && n <= BLOCK_MAX_BYTES,
+    `must be from ${PAGE_BYTES} to ${BLOCK_MAX_BYTES}`,
+  ),
+  pgCount: powerOfTwo.refine((n) => n <= PG_MAX_COUNT, `must be at most ${PG_MAX_COUNT}`),
+  domain: z.enum(['node', 'host', 'rack', 'zone']),
+};
+const newPool = {
   name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/, 'a pool name is 1 to 64 of a-z, 0-9 and -'),
   kind: z.enum(['filesystem', 'library']),
-  copies: count.min(1).max(16),
-  blockSizeBytes: powerOfTwo.refine((n) => n >= PAGE_BYTES && n <= BLOCK_MAX_BYTES),
-  pgCount: powerOfTwo.refine((n) => n <= 65536),
-  domain: z.enum(['node', 'host', 'rack', 'zone']),
+  ...poolSettings,
+};
+const poolSchema = z.strictObject({
+  id: poolId,
+  ...newPool,
   upmap: z.record(z.coerce.number().int().nonnegative(), z.array(nodeId)),
   placementEpoch: count,
 });
@@ -111,7 +121,8 @@ const changeSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('removeNode'), id: nodeId }),
   z.strictObject({ kind: z.literal('replaceNode'), id: nodeId, node: nodeSchema }),
   z.strictObject({ kind: z.literal('putVoters'), voters }),
-  z.strictObject({ kind: z.literal('putPool'), pool: poolSchema }),
+  z.strictObject({ kind: z.literal('createPool'), pool: z.strictObject(newPool) }),
+  z.strictObject({ kind: z.literal('setPool'), id: poolId, set: z.strictObject(poolSettings).partial() }),
   z.strictObject({ kind: z.literal('putGroup'), group: groupSchema, expectedGroupEpoch: count }),
   z.strictObject({
     kind: z.literal('forceGroup'),

@@ -105,6 +105,12 @@ export interface Pool {
   readonly placementEpoch: Epoch;
 }
 
+/** What can be chosen of a pool, and changed while it is in use. */
+export type PoolSettings = Pick<Pool, 'copies' | 'blockSizeBytes' | 'pgCount' | 'domain'>;
+
+/** A pool that is to be made; its number is given to it. */
+export type NewPool = PoolSettings & Pick<Pool, 'name' | 'kind'>;
+
 export interface Group {
   readonly id: GroupId;
   /** The group's own epoch, not the catalog's: it grows when this entry's members change (R6). */
@@ -176,7 +182,8 @@ export type CatalogChange =
   | { readonly kind: 'replaceNode'; readonly id: NodeId; readonly node: CatalogNode }
   /** One voter more or one less than before. */
   | { readonly kind: 'putVoters'; readonly voters: readonly NodeId[] }
-  | { readonly kind: 'putPool'; readonly pool: Pool }
+  | { readonly kind: 'createPool'; readonly pool: NewPool }
+  | { readonly kind: 'setPool'; readonly id: PoolId; readonly set: Partial<PoolSettings> }
   | { readonly kind: 'putGroup'; readonly group: Group; readonly expectedGroupEpoch: Epoch }
   /** R9: an operator makes `from` the primary of a new history, whatever the last activation says. */
   | {

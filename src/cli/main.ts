@@ -9,6 +9,7 @@ import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { endQuietlyWithoutReader } from './interruption.ts';
 import { addGroupCommands, addNodeCommands } from './node-program.ts';
 import { printError } from './output.ts';
+import { addPoolCommands } from './pool-program.ts';
 import { count, withCluster } from './program-options.ts';
 import { parseSince, parseSpan } from './since.ts';
 import { tellParent } from './spawn.ts';
@@ -170,7 +171,7 @@ function buildProgram(): Command {
   withCluster(
     program
       .command('stat')
-      .description('attributes of anything; for a file, its extents and which nodes hold each block')
+      .description('attributes of anything, and its pool; for a file, its extents and which nodes hold each block')
       .argument('<path>')
       .option('--json', 'for scripts'),
   ).action(async (path, options) => (await import('./commands/stat.ts')).statFile(path, options));
@@ -204,6 +205,7 @@ function buildProgram(): Command {
     .option('--json', 'for scripts')
     .action(async (options) => (await import('./commands/doctor.ts')).doctor(options));
   addGroupCommands(program);
+  addPoolCommands(program);
   withCluster(
     program
       .command('gc')

@@ -69,6 +69,7 @@ const MUTATIONS: Mutation[] = [
   { op: 'setxattr', ino, name: bytes('user.a'), value: bytes('v'), mode: 'replace' },
   { op: 'removexattr', ino, name: bytes('user.a') },
   { op: 'releaseOrphan', ino },
+  { op: 'setattr', ino, set: { pool: 3 as PoolId } },
 ];
 
 const COMMANDS: Command[] = [

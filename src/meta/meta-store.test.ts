@@ -263,6 +263,26 @@ describe('MetaStore', () => {
     await refused({ op: 'setattr', ino: ROOT_INO, set: { sizeBytes: 1 } }, 'EISDIR');
   });
 
+  it('sets the pool of a directory: what is made in it from then on has it, what is there or moved in keeps its own', async () => {
+    const { client } = await openLocal();
+    const dir = (await client.mutate(make(ROOT_INO, 'd', 'directory'))).attr!;
+    const old = (await client.mutate(make(dir.ino, 'old'))).attr!;
+    const moved = (await client.mutate(make(ROOT_INO, 'moved'))).attr!;
+    const set = { op: 'setattr', ino: dir.ino, set: { pool: 5 as PoolId } } as const;
+    expect((await client.mutate(set)).attr).toMatchObject({ pool: 5, mode: dir.mode, sizeBytes: 1 });
+    const below = (await client.mutate(make(dir.ino, 'below', 'directory'))).attr!;
+    const made = (await client.mutate(make(below.ino, 'new'))).attr!;
+    await client.mutate({
+      ...{ op: 'rename', parent: ROOT_INO, name: bytes('moved'), newParent: dir.ino, newName: bytes('moved') },
+      ...{ noReplace: false, exchange: false, keepOpen: false },
+    });
+    const poolOf = async (ino: Ino) => (await client.query<'getattr'>({ op: 'getattr', ino })).attr.pool;
+    expect([below.pool, made.pool, await poolOf(old.ino), await poolOf(moved.ino), await poolOf(ROOT_INO)]).toEqual([
+      5, 5, 1, 1, 1,
+    ]);
+    await expect(client.mutate({ ...set, ino: old.ino })).rejects.toMatchObject({ code: 'ENOTDIR' });
+  });
+
   it('keeps times from going back, but lets users set them', async () => {
     const { client, store } = await openLocal();
     const { ino, ctimeNs } = (await client.mutate(make(ROOT_INO, 'f'))).attr!;

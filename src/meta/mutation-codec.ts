@@ -3,7 +3,7 @@
  * (types, lengths, ranges of numbers). Whether it is *allowed* (names, overlaps, limits) is decided where it is applied,
  * so that the refusal is the same on every replica.
  */
-import type { Ino } from '../ids.ts';
+import type { Ino, PoolId } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts';
 import { MODE_MASK } from './make.ts';
@@ -183,6 +183,8 @@ const SET_GID = 4;
 const SET_SIZE = 8;
 const SET_ATIME = 16;
 const SET_MTIME = 32;
+const SET_POOL = 64;
+const SET_ALL = 127;
 
 function writeSetAttr(w: ByteWriter, set: SetAttr): void {
   w.u8(
@@ -191,7 +193,8 @@ function writeSetAttr(w: ByteWriter, set: SetAttr): void {
       (set.gid === undefined ? 0 : SET_GID) |
       (set.sizeBytes === undefined ? 0 : SET_SIZE) |
       (set.atimeNs === undefined ? 0 : SET_ATIME) |
-      (set.mtimeNs === undefined ? 0 : SET_MTIME),
+      (set.mtimeNs === undefined ? 0 : SET_MTIME) |
+      (set.pool === undefined ? 0 : SET_POOL),
   );
   if (set.mode !== undefined) w.u16(set.mode & MODE_MASK);
   if (set.uid !== undefined) w.u32(set.uid);
@@ -199,11 +202,12 @@ function writeSetAttr(w: ByteWriter, set: SetAttr): void {
   if (set.sizeBytes !== undefined) w.u53(set.sizeBytes);
   if (set.atimeNs !== undefined) time(w, set.atimeNs);
   if (set.mtimeNs !== undefined) time(w, set.mtimeNs);
+  if (set.pool !== undefined) w.u32(set.pool);
 }
 
 function readSetAttr(r: ByteReader): SetAttr {
   const flags = r.u8();
-  if (flags > 63) r.fail('setattr has unknown parts');
+  if (flags > SET_ALL) r.fail('setattr has unknown parts');
   return {
     ...(flags & SET_MODE && { mode: r.u16() & MODE_MASK }),
     ...(flags & SET_UID && { uid: r.u32() }),
@@ -211,5 +215,6 @@ function readSetAttr(r: ByteReader): SetAttr {
     ...(flags & SET_SIZE && { sizeBytes: r.u53() }),
     ...(flags & SET_ATIME && { atimeNs: readTime(r) }),
     ...(flags & SET_MTIME && { mtimeNs: readTime(r) }),
+    ...(flags & SET_POOL && { pool: r.u32() as PoolId }),
   };
 }

@@ -1,4 +1,4 @@
-/** chmod, chown, utimens and truncate. */
+/** chmod, chown, utimens, truncate, and the pool of a directory. */
 import { FILE_MAX_BYTES } from '../limits.ts';
 import type { Inode } from './codec.ts';
 import { clearRange } from './data.ts';
@@ -15,6 +15,10 @@ const GROUP_EXECUTE = 0o0010;
 export function* setattr(tx: Transaction, m: Extract<Mutation, { op: 'setattr' }>): TableProgram<MutationResult> {
   const inode = tx.existing(m.ino);
   const { set } = m;
+  if (set.pool !== undefined) {
+    if (inode.type !== 'directory') refuse('ENOTDIR');
+    inode.pool = set.pool;
+  }
   if (set.sizeBytes !== undefined) yield* truncate(tx, inode, set.sizeBytes);
   if (set.uid !== undefined || set.gid !== undefined) {
     inode.uid = set.uid ?? inode.uid;

@@ -69,6 +69,8 @@ export interface SetAttr {
   readonly sizeBytes?: number;
   readonly atimeNs?: bigint | 'now';
   readonly mtimeNs?: bigint | 'now';
+  /** Directories only: where new blocks go of what is made in it from now on. */
+  readonly pool?: PoolId;
 }
 
 /**
@@ -105,6 +107,7 @@ export type Mutation =
       readonly exchange: boolean;
       readonly keepOpen: boolean;
     }
+  /** setattr: EISDIR EINVAL (size of what is no file), EFBIG, ENOTDIR (pool) */
   | { readonly op: 'setattr'; readonly ino: Ino; readonly set: SetAttr }
   /**
    * Replaces the file's bytes in the extents' ranges (which do not overlap each other) and grows the size to at least

@@ -54,8 +54,7 @@ export function handleMembership(network: Network, catalog: CatalogReplica): voi
   });
   network.handle(membershipMethods.setCollectEvery, (request) => {
     const { everyMs } = fieldsOf(request);
-    if (everyMs !== null && typeof everyMs !== 'number')
-      throw new FormatError(`${request.method}: everyMs is missing`);
+    if (everyMs !== null && typeof everyMs !== 'number') throw new FormatError(`${request.method}: everyMs is missing`);
     return decided(({ collectEveryMs }) =>
       collectEveryMs === everyMs ? undefined : { kind: 'setCollectEvery', everyMs },
     );
@@ -104,8 +103,8 @@ export function setCollectEvery(asking: Asking, everyMs: number | null): Promise
   return ask(asking, membershipMethods.setCollectEvery, { everyMs });
 }
 
-/** Asks one node after the other, the one that it is about last. */
-async function ask(asking: Asking, method: string, header: unknown, about?: NodeId): Promise<void> {
+/** Asks one node after the other, the one that it is about last. Resolves once what came of it is known here. */
+export async function ask(asking: Asking, method: string, header: unknown, about?: NodeId): Promise<void> {
   const { network, catalog } = asking;
   const rank = (id: NodeId): number => (network.peer(id).state === 'down' ? 2 : 0) + (id === about ? 1 : 0);
   const nodes = catalog.current().nodes.map((node) => node.id);

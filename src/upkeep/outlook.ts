@@ -134,21 +134,29 @@ function dataEffects(facts: Facts, id: string): Effect[] {
   const gone = withData.filter((node) => node.state !== 'up' && !(isRepaired && node.out === true)).length + 1;
   const left = upWithData(facts).length - 1;
   const effects: Effect[] = [];
-  const copies = Math.min(...facts.pools.map((pool) => pool.copies));
-  if (gone >= copies || left === 0) {
+  const bare = facts.pools.filter((pool) => gone >= pool.copies || left === 0);
+  if (bare.length > 0) {
     effects.push({
       impact: 'outage',
-      text: `blocks that only ${gone === 1 ? 'it has' : 'it and the nodes that are down have'} cannot be read`,
+      text: `blocks${ofPools(facts, bare)} that only ${gone === 1 ? 'it has' : 'it and the nodes that are down have'} cannot be read`,
       remedy: gone === 1 ? 'Keep two copies or more of data that matters.' : 'Bring the nodes that are down back.',
     });
   }
-  const needed = Math.min(SYNCHRONOUS_COPIES, copies, withData.length);
-  if (left > 0 && left < needed) {
+  const neededBy = ({ copies }: Facts['pools'][number]): number =>
+    Math.min(SYNCHRONOUS_COPIES, copies, withData.length);
+  const needed = Math.max(...facts.pools.map(neededBy));
+  const stuck = facts.pools.filter((pool) => left < neededBy(pool));
+  if (left > 0 && stuck.length > 0) {
     effects.push({
       impact: 'outage',
-      text: `file data cannot be written: a block goes to ${needed} nodes`,
+      text: `file data${ofPools(facts, stuck)} cannot be written: a block goes to ${needed} nodes`,
       remedy: 'Bring the nodes that are down back, or add one.',
     });
   }
   return effects;
+}
+
+/** Empty if it is about all of them. */
+function ofPools(facts: Facts, pools: Facts['pools']): string {
+  return pools.length === facts.pools.length ? '' : ` of pool ${pools.map(({ name }) => name).join(', ')}`;
 }

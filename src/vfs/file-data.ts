@@ -70,6 +70,7 @@ export class FileData {
     this.inode = inode;
     this.pool = pool;
     this.blockSizeBytes = blockSizeBytes;
+    memory.useAgain(blockSizeBytes);
     this.dirty = new DirtyBlocks(memory, blockSizeBytes);
   }
 

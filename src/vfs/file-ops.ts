@@ -10,6 +10,7 @@ import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
 import type { NameOps } from './name-ops.ts';
 import type { AttrReply, Caller, Entry, Handle, Maybe, Opened, ReadResult } from './ops.ts';
+import { untilKnown } from './pools.ts';
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
@@ -102,6 +103,8 @@ export class FileOps {
       const inode = await this.#revalidate(caller, ino, flags, known);
       if (known !== inode) inodes.opened(inode);
       if (known !== undefined && known !== inode) this.#letGo(known);
+      const catalogComes = untilKnown(this.#state, inode.attr.pool);
+      if (catalogComes !== undefined) await catalogComes;
       return this.#opened(inode, flags);
     } catch (error) {
       if (known !== undefined) this.#letGo(known);
@@ -130,6 +133,8 @@ export class FileOps {
       checkOpenable(inode.attr.type, flags);
       return inode;
     }
+    const catalogComes = untilKnown(this.#state, known.attr.pool);
+    if (catalogComes !== undefined) await catalogComes;
     // The extents come with the attributes: one question for both.
     await interruptible(this.#state.loadExtents(this.#state.dataOf(known), 0, true), caller.signal);
     return known;
@@ -154,6 +159,8 @@ export class FileOps {
     checkOpenable(inode.attr.type, flags);
     inodes.opened(inode);
     try {
+      const catalogComes = untilKnown(this.#state, inode.attr.pool);
+      if (catalogComes !== undefined) await catalogComes;
       if (created) this.#state.dataOf(inode).extents.setEmpty(inode.attr.version);
       else if ((flags & O_TRUNC) !== 0 && (flags & O_ACCMODE) !== 0) {
         await this.#truncate(this.#state.dataOf(inode), { sizeBytes: 0 }, 0);

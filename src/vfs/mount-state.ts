@@ -75,8 +75,7 @@ export class MountState {
     this.log = options.log ?? SILENT_LOG;
     this.limits = { ...DEFAULT_VFS_LIMITS, ...options.limits };
     const { clock, meta, limits } = this;
-    const largestBlock = Math.max(...options.catalog.current().pools.map((pool) => pool.blockSizeBytes), 4096);
-    this.memory = new WriteMemory(limits.dirtyMaxBytes, largestBlock);
+    this.memory = new WriteMemory(limits.dirtyMaxBytes);
     this.cache = new BlockCache({
       maxBytes: limits.readCacheBytes,
       blocks: options.blocks,

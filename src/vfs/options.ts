@@ -41,7 +41,7 @@ export interface VfsOptions {
   readonly meta: MetaClient;
   readonly blocks: BlockClient;
   /** Pools: block size, and by how many copies raw space is divided. */
-  readonly catalog: Pick<CatalogService, 'current'>;
+  readonly catalog: Pick<CatalogService, 'current' | 'lookForNewer'>;
   readonly env: Pick<Env, 'clock'>;
   readonly log?: VfsLog;
   /** Raw bytes of all nodes' disks, copies not counted off. */

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { BlockClient, PutReceipt } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
-import type { CatalogService } from '../catalog/types.ts';
+import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Timer } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
 import { asBlockId, blockIdToHex, type BlockId, type Epoch, type PoolId, type SessionId } from '../ids.ts';
@@ -207,7 +207,9 @@ export interface TestMount {
 export class TestCluster {
   readonly clock = new HandClock();
   readonly blocks = new FakeBlocks();
-  readonly catalog: Pick<CatalogService, 'current'>;
+  readonly catalog: Pick<CatalogService, 'current' | 'lookForNewer'>;
+  /** Pools that the mounts hear of when they ask for a newer catalog. */
+  readonly newPools: Pool[] = [];
   readonly #store: MetaStore;
   #mounts = 0;
 
@@ -224,7 +226,7 @@ export class TestCluster {
       upmap: {},
       placementEpoch: 1 as Epoch,
     };
-    const catalog = {
+    let catalog: Catalog = {
       formatVersion: 1,
       clusterId: '0'.repeat(32),
       epoch: 1 as Epoch,
@@ -234,7 +236,12 @@ export class TestCluster {
       groups: [],
       tablets: [],
     };
-    this.catalog = { current: () => catalog };
+    this.catalog = {
+      current: () => catalog,
+      lookForNewer: async () => {
+        catalog = { ...catalog, pools: [...catalog.pools, ...this.newPools.splice(0)] };
+      },
+    };
   }
 
   static async start(blockSizeBytes = 64 * 1024): Promise<TestCluster> {

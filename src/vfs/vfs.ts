@@ -225,9 +225,10 @@ export class Vfs implements VfsOps {
   }
 
   async #statfs(): Promise<StatFs> {
-    const { catalog, clock, limits } = this.#state;
+    const { catalog, clock, inodes, limits } = this.#state;
     const { pools } = catalog.current();
-    const pool = pools.find((candidate) => candidate.kind === 'filesystem') ?? pools[0];
+    const rootPool = inodes.get(ROOT_INO)?.attr.pool;
+    const pool = pools.find(({ id }) => id === rootPool) ?? pools.find(({ kind }) => kind === 'filesystem') ?? pools[0];
     if (pool === undefined) throw new FsError('EIO', 'the catalog has no pool');
     try {
       const [space, counts] = await withDeadline(clock, limits.timeoutMs, 'statfs', () =>

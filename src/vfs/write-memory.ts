@@ -10,15 +10,20 @@ const DOUBLING_UP_TO_BYTES = 256 * 1024;
 
 export class WriteMemory {
   readonly maxBytes: number;
-  readonly #blockSizeBytes: number;
-  readonly #spare: Uint8Array[] = [];
+  /** By their length: for each size of blocks that files are cut into. */
+  readonly #spares = new Map<number, Uint8Array[]>();
+  #spareBytes = 0;
   #usedBytes = 0;
   #peakBytes = 0;
   #waiters: (() => void)[] = [];
 
-  constructor(maxBytes: number, blockSizeBytes: number) {
+  constructor(maxBytes: number) {
     this.maxBytes = maxBytes;
-    this.#blockSizeBytes = blockSizeBytes;
+  }
+
+  /** Files with blocks of that size are written: buffers of it are used again from now on. */
+  useAgain(blockSizeBytes: number): void {
+    if (!this.#spares.has(blockSizeBytes)) this.#spares.set(blockSizeBytes, []);
   }
 
   get usedBytes(): number {
@@ -44,19 +49,20 @@ export class WriteMemory {
     }
     this.#usedBytes += size;
     if (this.#usedBytes > this.#peakBytes) this.#peakBytes = this.#usedBytes;
-    if (size === this.#blockSizeBytes) {
-      const spare = this.#spare.pop();
-      if (spare !== undefined) return spare;
-    }
-    return Buffer.allocUnsafeSlow(size);
+    const spare = this.#spares.get(size)?.pop();
+    if (spare === undefined) return Buffer.allocUnsafeSlow(size);
+    this.#spareBytes -= size;
+    return spare;
   }
 
   /** `reusable` false: somebody may still be reading the buffer (a transfer that was given up). */
   free(buffer: Uint8Array, reusable: boolean): void {
     this.#usedBytes -= buffer.length;
     invariant(this.#usedBytes >= 0, 'write memory', 'a buffer was freed twice');
-    if (reusable && buffer.length === this.#blockSizeBytes && this.#spare.length * buffer.length < this.maxBytes) {
-      this.#spare.push(buffer);
+    const spares = reusable && this.#spareBytes < this.maxBytes ? this.#spares.get(buffer.length) : undefined;
+    if (spares !== undefined) {
+      spares.push(buffer);
+      this.#spareBytes += buffer.length;
     }
     if (this.#waiters.length > 0 && !this.isOver) {
       const waiters = this.#waiters;

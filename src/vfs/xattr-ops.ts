@@ -1,9 +1,11 @@
-/** Extended attributes: passed through, but for the one that the kernel asks about on every write. */
+/** Extended attributes: passed through, but for the pool, and the one that the kernel asks about on every write. */
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from '../limits.ts';
+import type { Attr } from '../meta/types.ts';
 import type { MountState } from './mount-state.ts';
 import type { Caller, Maybe } from './ops.ts';
+import { findPool, poolNamed, POOL_XATTR, untilKnown } from './pools.ts';
 
 const CAPABILITY = Buffer.from('security.capability');
 /** Made once: the kernel asks before it writes to a file, and a stack costs more than the answer. */
@@ -24,6 +26,7 @@ export class XattrOps {
 
   async #ask(caller: Caller, ino: Ino, name: Uint8Array, isCapability: boolean): Promise<Uint8Array> {
     checkName(name);
+    if (POOL_XATTR.equals(name)) return await this.#poolOf(caller, ino);
     try {
       const { value } = await this.#state.query<'getxattr'>({ op: 'getxattr', ino, name }, caller.signal);
       return value;
@@ -36,8 +39,33 @@ export class XattrOps {
     }
   }
 
+  async #poolOf(caller: Caller, ino: Ino): Promise<Uint8Array> {
+    const { pool } = await this.#attrOf(caller, ino);
+    await untilKnown(this.#state, pool);
+    return Buffer.from(findPool(this.#state.catalog, ({ id }) => id === pool)?.name ?? String(pool));
+  }
+
+  async #attrOf(caller: Caller, ino: Ino): Promise<Attr> {
+    const askedAt = this.#state.inodes.stamp();
+    const { attr } = await this.#state.query<'getattr'>({ op: 'getattr', ino }, caller.signal);
+    this.#state.learn(attr, askedAt);
+    return attr;
+  }
+
+  /** For what is made in the directory from now on. Whoever may change its mode may do that. */
+  async #assign(caller: Caller, ino: Ino, value: Uint8Array, mode: 'any' | 'create' | 'replace'): Promise<void> {
+    if (mode === 'create') throw new FsError('EEXIST');
+    const { type, uid } = await this.#attrOf(caller, ino);
+    if (type !== 'directory') throw new FsError('ENOTDIR', 'only directories are assigned to pools');
+    if (caller.uid !== 0 && caller.uid !== uid) throw new FsError('EPERM', 'only its owner assigns a directory');
+    const { id } = await poolNamed(this.#state, Buffer.from(value).toString());
+    const askedAt = this.#state.inodes.stamp();
+    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set: { pool: id } });
+    if (attr !== undefined) this.#state.changed(attr, askedAt);
+  }
+
   async setxattr(
-    _caller: Caller,
+    caller: Caller,
     ino: Ino,
     name: Uint8Array,
     value: Uint8Array,
@@ -45,6 +73,7 @@ export class XattrOps {
   ): Promise<void> {
     checkName(name);
     if (value.length > XATTR_VALUE_MAX_BYTES) throw new FsError('ERANGE');
+    if (POOL_XATTR.equals(name)) return await this.#assign(caller, ino, value, mode);
     // The bytes may be the binding's request buffer.
     await this.#state.mutate({ op: 'setxattr', ino, name, value: new Uint8Array(value), mode });
     this.#changed(ino);
@@ -52,6 +81,7 @@ export class XattrOps {
 
   async removexattr(_caller: Caller, ino: Ino, name: Uint8Array): Promise<void> {
     checkName(name);
+    if (POOL_XATTR.equals(name)) throw new FsError('EPERM', 'everything has a pool: give the directory another one');
     await this.#state.mutate({ op: 'removexattr', ino, name });
     this.#changed(ino);
   }

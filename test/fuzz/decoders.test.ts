@@ -366,7 +366,10 @@ describe('messages', () => {
     const [group] = catalog.groups;
     const [pool] = catalog.pools;
     fuzzHeader({ kind: 'putNode', node }, parseChange);
-    fuzzHeader({ kind: 'putPool', pool }, parseChange);
+    const { name, kind, copies, blockSizeBytes, pgCount, domain } = catalog.pools[0]!;
+    const settings = { copies, blockSizeBytes, pgCount, domain };
+    fuzzHeader({ kind: 'createPool', pool: { name, kind, ...settings } }, parseChange);
+    fuzzHeader({ ...settings }, (set) => parseChange({ kind: 'setPool', id: 1, set }));
     fuzzHeader({ kind: 'putGroup', group, expectedGroupEpoch: 1 }, parseChange);
     if (group === undefined || pool === undefined) throw new Error('no group');
     fuzzHeader({ ...group }, (changed) => parseCatalog({ ...catalog, groups: [changed] }));

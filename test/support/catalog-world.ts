@@ -5,9 +5,9 @@
 import { expect } from 'vitest';
 import { FIRST_GROUP_ID, firstCatalog } from '../../src/catalog/document.ts';
 import { CatalogReplica, proposeUntilChosen } from '../../src/catalog/replica.ts';
-import type { Catalog, CatalogNode, Pool } from '../../src/catalog/types.ts';
+import type { Catalog, CatalogNode } from '../../src/catalog/types.ts';
 import { keepCatalog } from '../../src/catalog/catalog-upkeep.ts';
-import type { HistoryId, NodeId, PoolId } from '../../src/ids.ts';
+import type { HistoryId, NodeId } from '../../src/ids.ts';
 import { handleProbes, watchMembers } from '../../src/net/membership/driver.ts';
 import { createNetwork } from '../../src/net/network.ts';
 import type { Network } from '../../src/net/types.ts';
@@ -186,8 +186,8 @@ export class CatalogWorld {
     const name = `by-${by}-${number}`;
     const decide = (catalog: Catalog) => {
       if (catalog.pools.some((pool) => pool.name === name)) return undefined;
-      const pool: Pool = { ...catalog.pools[0]!, id: number as PoolId, name };
-      return { kind: 'putPool', pool } as const;
+      const pool = { name, kind: 'library', copies: 1, blockSizeBytes: 65_536, pgCount: 1, domain: 'node' } as const;
+      return { kind: 'createPool', pool } as const;
     };
     await proposeUntilChosen(this.node(by).catalog, decide, timeoutMs);
     return name;

@@ -28,6 +28,7 @@ export async function statFile(path: string, options: WhereOptions & { json?: bo
   await withFileSystem(options, `tatami stat ${path}`, async (fs, client) => {
     const stats = await atPath(path, () => fs.lstat(path));
     const target = stats.isSymbolicLink() ? await fs.readlink(path, 'buffer') : undefined;
+    const pool = stats.isFile() || stats.isDirectory() ? await poolOf(client, stats.ino as Ino) : undefined;
     const pieces = stats.isFile() ? await piecesOf(client, stats.ino as Ino) : undefined;
     if (options.json === true) {
       const { ino, size, mode, uid, gid, nlink } = stats;
@@ -36,10 +37,12 @@ export async function statFile(path: string, options: WhereOptions & { json?: bo
         ...(stats.isCharacterDevice() || stats.isBlockDevice() ? { rdev: stats.rdev } : {}),
         ...{ atime: stats.atime.toISOString(), mtime: stats.mtime.toISOString(), ctime: stats.ctime.toISOString() },
         ...(target === undefined ? {} : nameFields('target', target)),
+        ...(pool === undefined ? {} : { pool }),
         ...(pieces === undefined ? {} : { extents: pieces, blocksPerNode: countPerNode(pieces) }),
       });
     } else {
       for (const line of describe(path, stats, target)) print(line);
+      if (pool !== undefined) print(stats.isDirectory() ? `pool ${pool}, for what is made here` : `pool ${pool}`);
       if (pieces !== undefined) printPieces(pieces);
     }
     const isLost = (piece: Piece) => piece.nodes?.every((holder) => holder.state !== 'held') ?? false;
@@ -58,6 +61,12 @@ function describe(path: string, stats: Stats, target: Uint8Array | undefined): s
     `inode ${ino}, ${length}${device}, mode ${permissions}, owner ${uid}:${gid}, ${nlink} links`,
     `modified ${stats.mtime.toISOString()}, changed ${stats.ctime.toISOString()}, read ${stats.atime.toISOString()}`,
   ];
+}
+
+/** Where new blocks go, by name. */
+async function poolOf({ meta, catalog }: Pick<ClusterClient, 'meta' | 'catalog'>, ino: Ino): Promise<string> {
+  const { attr } = await meta.query<'getattr'>({ op: 'getattr', ino });
+  return catalog.current().pools.find(({ id }) => id === attr.pool)?.name ?? String(attr.pool);
 }
 
 async function piecesOf(client: Pick<ClusterClient, 'meta' | 'blocks'>, ino: Ino): Promise<Piece[]> {

@@ -20,7 +20,7 @@ import type { MemberState, MemberView } from '../../net/membership/board.ts';
  * - `promotion`: another node is primary of a group. `appointment`: a node has become secondary. `secondary-dropped`: the
  *   group goes on without one. `group-epoch`: the same members in a new epoch, as after a restart of the primary.
  *   `group-forced`: an operator made another copy the group's.
- * - `voters-changed`, `pool-changed`, `balance-paused` (or goes on again).
+ * - `voters-changed`. `pool-created` (`details.settings`) and `pool-changed` (`details.changes`): in words. `balance-paused`, or not any more.
  * - `damage-found`: a copy of a block did not match its hash. `damage-mended`: it was made good from another node.
  */
 export type EventKind =
@@ -38,6 +38,7 @@ export type EventKind =
   | 'group-epoch'
   | 'group-forced'
   | 'voters-changed'
+  | 'pool-created'
   | 'pool-changed'
   | 'balance-paused'
   | 'damage-found'
@@ -169,8 +170,10 @@ export function eventInWords(event: EventRecord): string {
       return `${group} was forced: it goes on with the copy of ${node} ${inEpoch}`;
     case 'voters-changed':
       return `the voters are ${list(event['voters'])}`;
+    case 'pool-created':
+      return `pool ${text('pool')} was made${afterColon(event['settings'])}`;
     case 'pool-changed':
-      return `pool ${text('pool')} was changed`;
+      return `pool ${text('pool')} was changed${afterColon(event['changes'])}`;
     case 'balance-paused':
       return event['paused'] === true ? 'balancing was paused' : 'balancing goes on';
     case 'damage-found':
@@ -180,6 +183,10 @@ export function eventInWords(event: EventRecord): string {
     default:
       return `${String(event.kind)}${event['node'] === undefined ? '' : ` of ${node}`}`;
   }
+}
+
+function afterColon(value: unknown): string {
+  return Array.isArray(value) ? `: ${value.join(', ')}` : '';
 }
 
 function list(value: unknown): string {
