@@ -2,7 +2,7 @@
  * The balancer behind a pool's upmap: hashing alone spreads placement groups unevenly (with 128 of them, easily 10%
  * off); exceptions for a few of them level the copies to within one placement group of each node's share.
  */
-import { domainKey, domainsBelow, placementOrder, straw2Order, wantedCopies } from './placement.ts';
+import { domainKey, domainsBelow, placementHead, straw2Head, wantedCopies } from './placement.ts';
 import { activeNodes } from './membership.ts';
 import type { Catalog, CatalogNode, FailureDomain, Pool } from './types.ts';
 import type { NodeId } from '../ids.ts';
@@ -17,11 +17,13 @@ export function levelUpmap(catalog: Catalog, pool: Pool, before?: Catalog): Reco
   const active = activeNodes(catalog);
   const copies = Math.min(pool.copies, active.length);
   const nodes = new Map(active.map((node) => [node.id, node]));
-  const plain = Array.from({ length: pool.pgCount }, (_, pg) => straw2Order(active, pool, pg));
+  const plain = Array.from({ length: pool.pgCount }, (_, pg) => straw2Head(active, pool, pg, copies));
+  const beforeCount = before === undefined ? 0 : headCount(before, pool, nodes);
   // More groups than before: each begins with the list of the one whose blocks it has got (pools.ts).
   const old = before?.pools.find((one) => one.id === pool.id && pool.pgCount % one.pgCount === 0);
   const lists = plain.map((order, pg): List => {
-    const from = before === undefined || old === undefined ? order : placementOrder(before, old, pg % old.pgCount);
+    const from =
+      before === undefined || old === undefined ? order : placementHead(before, old, pg % old.pgCount, beforeCount);
     const own = order.slice(0, copies);
     const head = from.filter((id) => nodes.has(id)).slice(0, copies);
     const held = new Set(before === undefined || old === undefined ? [] : from.slice(0, wantedCopies(before, old)));
@@ -41,6 +43,20 @@ export function levelUpmap(catalog: Catalog, pool: Pool, before?: Catalog): Reco
   return upmap;
 }
 
+/** `to` takes the place of `from` in the list. */
+interface Step {
+  readonly list: List;
+  readonly from: NodeId;
+  readonly to: NodeId;
+}
+
+/** So many of a list before the change have all in them that counts: those that held it, and the next for those that went. */
+function headCount(before: Catalog, pool: Pool, nodes: ReadonlyMap<NodeId, unknown>): number {
+  const gone = activeNodes(before).filter(({ id }) => !nodes.has(id)).length;
+  const most = Math.max(pool.copies, ...before.pools.filter(({ id }) => id === pool.id).map(({ copies }) => copies));
+  return most + gone;
+}
+
 interface List {
   /** The nodes that should hold the placement group. */
   readonly head: NodeId[];
@@ -54,7 +70,7 @@ interface List {
 export function copiesPerNode(catalog: Catalog, pool: Pool): ReadonlyMap<NodeId, number> {
   const counts = new Map<NodeId, number>(activeNodes(catalog).map((node) => [node.id, 0]));
   for (let pg = 0; pg < pool.pgCount; pg++) {
-    for (const node of placementOrder(catalog, pool, pg).slice(0, pool.copies))
+    for (const node of placementHead(catalog, pool, pg, wantedCopies(catalog, pool)).slice(0, pool.copies))
       counts.set(node, (counts.get(node) ?? 0) + 1);
   }
   return counts;
@@ -172,37 +188,43 @@ class Leveller {
    * long as that levels: it costs nothing.
    */
   rearrange(): void {
-    const moving = this.#lists.filter((list) => list.held.size > 0 && list.head.some((id) => !list.held.has(id)));
+    /** The lists in which each node is among those that the copies move to. */
+    const movingTo = new Map<NodeId, Set<List>>([...this.#nodes.keys()].map((id) => [id, new Set()]));
+    const moving = this.#lists.filter(({ held, head }) => held.size > 0 && head.some((id) => !held.has(id)));
+    for (const list of moving) for (const id of list.head) if (!list.held.has(id)) movingTo.get(id)?.add(list);
     for (let moves = 0; moves < moving.length * this.#copies; moves++) {
       const byExcess = [...this.#excess].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
-      if (!byExcess.some(([from, over]) => this.#rearrangeFrom(from, over, moving))) return;
+      const least = byExcess.at(-1)?.[1] ?? 0;
+      let chain: Step[] | undefined;
+      for (const [from, over] of byExcess) {
+        if (over - least <= 1) break;
+        chain = this.#chainFrom(from, over, movingTo);
+        if (chain !== undefined) break;
+      }
+      if (chain === undefined) return;
+      for (const { list, from, to } of chain) {
+        this.#move(list, from, to);
+        movingTo.get(from)?.delete(list);
+        if (!list.held.has(to)) movingTo.get(to)?.add(list);
+      }
     }
   }
 
-  /** Breadth first: the shortest chain to a node that holds less by more than one. */
-  #rearrangeFrom(from: NodeId, over: number, moving: readonly List[]): boolean {
-    const reached = new Map<NodeId, { readonly list: List; readonly by: NodeId } | undefined>([[from, undefined]]);
-    for (const node of reached.keys()) {
-      for (const list of moving) {
-        if (!list.head.includes(node) || list.held.has(node)) continue;
+  /** Breadth first: the shortest chain to a node that holds less by more than one. Its last step comes first. */
+  #chainFrom(start: NodeId, over: number, movingTo: ReadonlyMap<NodeId, ReadonlySet<List>>): Step[] | undefined {
+    const reached = new Map<NodeId, Step | undefined>([[start, undefined]]);
+    for (const from of reached.keys()) {
+      for (const list of movingTo.get(from) ?? []) {
+        const crowding = this.#crowding(list.head);
         for (const to of this.#nodes.keys()) {
           if (reached.has(to) || list.head.includes(to)) continue;
-          if (this.#crowding(swapped(list.head, node, to)) > this.#crowding(list.head)) continue;
-          reached.set(to, { list, by: node });
-          if (over - (this.#excess.get(to) ?? 0) <= 1) continue;
-          this.#follow(to, reached);
-          return true;
+          if (this.#crowding(swapped(list.head, from, to)) > crowding) continue;
+          reached.set(to, { list, from, to });
+          if (over - (this.#excess.get(to) ?? 0) > 1) return stepsTo(to, reached);
         }
       }
     }
-    return false;
-  }
-
-  #follow(end: NodeId, reached: ReadonlyMap<NodeId, { readonly list: List; readonly by: NodeId } | undefined>): void {
-    for (let to = end, step = reached.get(to); step !== undefined; step = reached.get(to)) {
-      this.#move(step.list, step.by, to);
-      to = step.by;
-    }
+    return undefined;
   }
 
   /** From the fullest node that can give to the emptiest that can take, as long as that helps. */
@@ -287,6 +309,12 @@ class Leveller {
   #add(node: NodeId, count: number): void {
     this.#excess.set(node, (this.#excess.get(node) ?? 0) + count);
   }
+}
+
+function stepsTo(end: NodeId, reached: ReadonlyMap<NodeId, Step | undefined>): Step[] {
+  const steps: Step[] = [];
+  for (let step = reached.get(end); step !== undefined; step = reached.get(step.from)) steps.push(step);
+  return steps;
 }
 
 function domainOf(node: CatalogNode | undefined, domain: FailureDomain): string {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Catalog, CatalogNode, Pool } from './types.ts';
 import { asBlockId, type Epoch, type NodeId, type PoolId } from '../ids.ts';
 import { copiesPerNode, levelUpmap } from './placement-level.ts';
-import { pgOf, placementOrder, straw2Order, writeTargets } from './placement.ts';
+import { pgOf, placementHead, placementOrder, straw2Head, straw2Order, writeTargets } from './placement.ts';
 
 function node(id: string, weight = 100, host = id, rack = 'r', zone = 'z'): CatalogNode {
   return { id: id as NodeId, storeId: id, address: `127.0.0.1:1`, weight, host, rack, zone };
@@ -35,6 +35,37 @@ function catalog(nodes: readonly CatalogNode[], p: Pool): Catalog {
   };
 }
 const names = (count: number): CatalogNode[] => Array.from({ length: count }, (_, i) => node(`n${i}`));
+
+describe('the head of an order', () => {
+  const machine = fc.record({
+    host: fc.nat(4),
+    rack: fc.nat(2),
+    weight: fc.integer({ min: 1, max: 9 }),
+    draining: fc.boolean(),
+  });
+  it('is what the whole order begins with', () => {
+    fc.assert(
+      fc.property(
+        fc.array(machine, { minLength: 1, maxLength: 12 }),
+        fc.constantFrom('node' as const, 'host' as const, 'rack' as const),
+        fc.nat(127),
+        fc.integer({ min: 1, max: 6 }),
+        fc.array(fc.nat(13), { maxLength: 4 }),
+        (machines, domain, pg, count, exception) => {
+          const nodes = machines.map(({ host, rack, weight, draining }, index): CatalogNode => ({
+            ...node(`n${index}`, weight, `h${host}`, `r${rack}`),
+            ...(draining ? { draining: true } : {}),
+          }));
+          const upmap = exception.length === 0 ? {} : { [pg]: exception.map((index) => `n${index}` as NodeId) };
+          const p = pool({ domain, upmap });
+          expect(straw2Head(nodes, p, pg, count)).toEqual(straw2Order(nodes, p, pg).slice(0, count));
+          const whole = placementOrder(catalog(nodes, p), p, pg);
+          expect(placementHead(catalog(nodes, p), p, pg, count).slice(0, count)).toEqual(whole.slice(0, count));
+        },
+      ),
+    );
+  });
+});
 
 describe('placement', () => {
   it('keeps its golden vectors: a change here would lose every block written before', () => {

@@ -115,21 +115,46 @@ export function pgOf(pool: Pool, id: BlockId): number {
   return xxh64Low32(id) % pool.pgCount;
 }
 
+function drawsOf(nodes: readonly CatalogNode[], pool: Pool, pg: number): Draw[] {
+  const key = new Uint8Array(8);
+  const view = new DataView(key.buffer);
+  view.setUint32(0, pool.id, true);
+  view.setUint32(4, pg, true);
+  return nodes.map((node) => ({
+    node,
+    cost: negativeLog2[xxh64Low32(key, seedOf(node)) & (2 ** DRAW_BITS - 1)] ?? 0,
+    weight: integerWeight(node),
+  }));
+}
+
+/** The first `count` of {@link straw2Order}, without putting the others in order. */
+export function straw2Head(nodes: readonly CatalogNode[], pool: Pool, pg: number, count: number): readonly NodeId[] {
+  /** The best of each of the best domains, best first; at most `count`. */
+  const best: { readonly draw: Draw; readonly domain: string }[] = [];
+  for (const draw of drawsOf(nodes, pool, pg)) {
+    const last = best[count - 1];
+    if (last !== undefined && compareDraws(last.draw, draw) < 0) continue;
+    const domain = domainKey(draw.node, pool.domain);
+    const same = best.findIndex((one) => one.domain === domain);
+    if (same >= 0) {
+      if (compareDraws((best[same] as (typeof best)[number]).draw, draw) < 0) continue;
+      best.splice(same, 1);
+    }
+    const at = best.findIndex((one) => compareDraws(draw, one.draw) < 0);
+    best.splice(at < 0 ? best.length : at, 0, { draw, domain });
+    best.length = Math.min(best.length, count);
+  }
+  // Not so many domains: then several nodes of one.
+  if (best.length < Math.min(count, nodes.length)) return straw2Order(nodes, pool, pg).slice(0, count);
+  return best.map(({ draw }) => draw.node.id);
+}
+
 /**
  * All nodes of the catalog in the order straw2 gives them, upmap not yet applied. Nodes of distinct failure domains
  * come first; when those run out, nodes of distinct domains one step finer, and so on.
  */
 export function straw2Order(nodes: readonly CatalogNode[], pool: Pool, pg: number): readonly NodeId[] {
-  const key = new Uint8Array(8);
-  const view = new DataView(key.buffer);
-  view.setUint32(0, pool.id, true);
-  view.setUint32(4, pg, true);
-  const draws: Draw[] = nodes.map((node) => ({
-    node,
-    cost: negativeLog2[xxh64Low32(key, seedOf(node)) & (2 ** DRAW_BITS - 1)] ?? 0,
-    weight: integerWeight(node),
-  }));
-  draws.sort(compareDraws);
+  const draws = drawsOf(nodes, pool, pg).sort(compareDraws);
   const order: NodeId[] = [];
   const taken = new Set<string>();
   let left: Draw[] = draws;
@@ -175,6 +200,19 @@ export function placementOrder(catalog: Catalog, pool: Pool, pg: number): readon
     orders[pg] = order;
   }
   return order;
+}
+
+/** The first `count` of {@link placementOrder}, or more, without putting the others in order. */
+export function placementHead(catalog: Catalog, pool: Pool, pg: number, count: number): readonly NodeId[] {
+  const active = activeNodes(catalog);
+  if (active.length < count) return placementOrder(catalog, pool, pg);
+  const exception = pool.upmap[pg] ?? [];
+  const named = exception.length > 0 ? new Set(exception) : undefined;
+  const known = named && new Set(active.flatMap(({ id }) => (named.has(id) ? [id] : [])));
+  if (known === undefined || named === undefined) return straw2Head(active, pool, pg, count);
+  const head = [...named].filter((id) => known.has(id));
+  if (head.length >= count) return head;
+  return [...head, ...straw2Head(active, pool, pg, count + head.length).filter((id) => !known.has(id))];
 }
 
 /** Nodes that are being drained come last: nothing should be there, but much still is. */
