@@ -21,8 +21,13 @@ export interface BenchOptions extends WhereOptions {
   readonly sizeMib?: number;
   readonly rounds?: number;
   readonly json?: boolean;
+  /** Of `peers`. */
+  readonly install?: boolean;
+  readonly results?: string;
 }
 
+/** By itself: it starts and stops all that it measures. */
+const PEERS = 'peers';
 const DEFAULT_SIZE_MIB = 1024;
 const DEFAULT_ROUNDS = 3;
 const SMALL_FILES = 2_000;
@@ -30,6 +35,7 @@ const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
 export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
+  if (names.includes(PEERS)) return peers(names, options);
   const wanted = names.length === 0 ? BENCHMARKS : names.map(findBenchmark);
   const interruption = listenForInterruption({ insistent: false });
   const setUp = await prepare(options, interruption.signal);
@@ -81,6 +87,23 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
   }
 }
 
+async function peers(names: readonly string[], options: BenchOptions): Promise<void> {
+  if (names.length > 1 || options.mount !== undefined) {
+    throw new UsageError('peers starts and stops all that it measures', {
+      remedy: 'Name it alone, and without --mount.',
+    });
+  }
+  const { benchPeers } = await import('./bench-peers.ts');
+  await benchPeers({
+    sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
+    rounds: options.rounds ?? DEFAULT_ROUNDS,
+    smallFileCount: SMALL_FILES,
+    install: options.install === true,
+    json: options.json === true,
+    results: options.results,
+  });
+}
+
 /** Ctrl-C can reach a program that is being started before it has a session of its own: that is no failure of its. */
 async function prepare(options: BenchOptions, interrupted: AbortSignal): Promise<SetUp> {
   try {
@@ -95,7 +118,7 @@ function findBenchmark(name: string) {
   const found = BENCHMARKS.find((benchmark) => benchmark.name === name);
   if (found !== undefined) return found;
   throw new UsageError(`there is no benchmark ${name}`, {
-    remedy: `Choose from: ${BENCHMARKS.map((benchmark) => `${benchmark.name} (${benchmark.about})`).join('; ')}.`,
+    remedy: `Choose from: ${BENCHMARKS.map((benchmark) => `${benchmark.name} (${benchmark.about})`).join('; ')}; or, alone, ${PEERS} (GlusterFS and MooseFS).`,
   });
 }
 

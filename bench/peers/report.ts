@@ -1,0 +1,65 @@
+/** What is kept in bench/results: one Markdown file with the tables and what a reader must know, one plot. */
+import type { Contender } from './compare.ts';
+import { OURS, syncs } from './lines.ts';
+import type { Summary } from './lines.ts';
+import { columnsOf, costTable, figureText, markdown, misses, ratioTable } from './table.ts';
+
+export interface About {
+  readonly date: string;
+  readonly machine: string;
+  readonly commit: string;
+  readonly rounds: number;
+  readonly sizeMib: number;
+  readonly smallFileCount: number;
+  /** In the same order as the contenders. */
+  readonly versions: readonly string[];
+}
+
+/** Notes that belong to the figures wherever they are shown. */
+export function notesOf({ lines, syncedShare, stolen }: Summary): string[] {
+  const shares = Object.entries(syncedShare).map(([name, share]) => {
+    if (share === undefined) return `${name} unknown`;
+    return `${name} ${figureText(share)}${syncs(share) ? '' : ' (does not sync)'}`;
+  });
+  const columns = new Set(columnsOf(lines));
+  const others = lines.flatMap(({ name, unit, figures }) =>
+    Object.entries(figures)
+      .filter(([system]) => !columns.has(system))
+      .map(([system, { value, spread }]) => {
+        const range = `${figureText(spread[0])}-${figureText(spread[1])}`;
+        return `${name.trim()}, ${system}: ${figureText(value)} ${unit} (${range}).`;
+      }),
+  );
+  return [
+    `Bytes that the disk was told to write until fsync returned, over bytes written, of 2 for two synced copies: ${shares.join('; ')}. A system that does not sync is no yardstick of writing.`,
+    ...others,
+    ...misses(lines).map((miss) => `${OURS} misses its goal, limited by: ${miss}.`),
+    `The host took at most ${(stolen * 100).toFixed(0)}% of the processors for others during a step.`,
+  ];
+}
+
+export function report(all: readonly Contender[], summary: Summary, about: About, plotName: string): string {
+  const set = all.map(({ kind }, index) => `- **${kind.name}** (${about.versions[index] ?? ''}): ${kind.layout}.`);
+  return `# Against peers, ${about.date}
+
+${about.machine}; commit ${about.commit}; ${about.rounds} rounds, medians (lowest-highest); large file ${about.sizeMib} MiB, ${about.smallFileCount} files of
+4 KiB. Made by \`tatami bench peers\`; what is compared how stands in bench/README.md.
+
+${set.join('\n')}
+
+![${plotName}](${plotName})
+
+${markdown(ratioTable(summary.lines))}
+
+${notesOf(summary)
+  .map((note) => `- ${note}`)
+  .join('\n')}
+
+## Where the processor time goes
+
+Of the process that serves the mount, of all server processes together, each with the part that the kernel spends on their behalf;
+\`rest\` is the program that reads and writes, and what the kernel does for nobody in particular. \`busy\` is of all processors.
+
+${markdown(costTable(summary.lines))}
+`;
+}
