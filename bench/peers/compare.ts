@@ -11,7 +11,7 @@ import { TatamiError } from '../../src/errors.ts';
 import { withEmptyMount } from '../empty-mount.ts';
 import { dropPageCache } from '../measure.ts';
 import { glusterFs } from './gluster.ts';
-import { mooseFs, mooseFsSyncing } from './moosefs.ts';
+import { mooseFs } from './moosefs.ts';
 import { PeerSystem } from './system.ts';
 import { tatamiFs } from './tatami-peer.ts';
 import type { PeerKind, Step, StepResult } from './types.ts';
@@ -29,18 +29,9 @@ const PHASES: readonly (readonly Step[])[] = [
   ['list', 'readSmall', 'readSmallAgain', 'unlink'],
 ];
 
-export interface Contender {
-  readonly kind: PeerKind;
-  readonly phases: readonly (readonly Step[])[];
-}
-
-export function contenders(version: string): Contender[] {
-  return [
-    { kind: tatamiFs(version), phases: PHASES },
-    { kind: glusterFs, phases: PHASES },
-    { kind: mooseFs, phases: PHASES },
-    { kind: mooseFsSyncing, phases: [['write']] },
-  ];
+/** Ours first. */
+export function allSystems(version: string): PeerKind[] {
+  return [tatamiFs(version), glusterFs, mooseFs];
 }
 
 export interface CompareOptions {
@@ -62,7 +53,7 @@ export interface Round {
   readonly empty: Results;
 }
 
-export async function compare(all: readonly Contender[], options: CompareOptions): Promise<Round[]> {
+export async function compare(all: readonly PeerKind[], options: CompareOptions): Promise<Round[]> {
   const rounds: Round[] = [];
   for (let round = 0; round < options.rounds; round++) {
     const raw = await rawDisk(options);
@@ -70,11 +61,11 @@ export async function compare(all: readonly Contender[], options: CompareOptions
     const systems: Record<string, Results> = {};
     // Whoever is first in one round is last in the next.
     for (let turn = 0; turn < all.length; turn++) {
-      const contender = all[(turn + round) % all.length];
-      if (contender === undefined) continue;
-      const results = await measure(contender, join(options.workDirectory, `system-${turn}`), options);
-      systems[contender.kind.name] = results;
-      options.note(`round ${round + 1} of ${options.rounds}: ${contender.kind.name}: ${inShort(results)}`);
+      const kind = all[(turn + round) % all.length];
+      if (kind === undefined) continue;
+      const results = await measure(kind, join(options.workDirectory, `system-${turn}`), options);
+      systems[kind.name] = results;
+      options.note(`round ${round + 1} of ${options.rounds}: ${kind.name}: ${inShort(results)}`);
     }
     rounds.push({ systems, raw, empty });
   }
@@ -87,7 +78,7 @@ function inShort(results: Results): string {
     .join(', ');
 }
 
-async function measure({ kind, phases }: Contender, directory: string, options: CompareOptions): Promise<Results> {
+async function measure(kind: PeerKind, directory: string, options: CompareOptions): Promise<Results> {
   const { signal } = options;
   const system = new PeerSystem(kind, directory);
   try {
@@ -96,7 +87,7 @@ async function measure({ kind, phases }: Contender, directory: string, options: 
     await system.mount();
     dropPageCache();
     const results: Results = {};
-    for (const [index, steps] of phases.entries()) {
+    for (const [index, steps] of PHASES.entries()) {
       signal.throwIfAborted();
       if (index > 0) await system.restartCold();
       signal.throwIfAborted();

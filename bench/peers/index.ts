@@ -4,8 +4,8 @@
  * Not among the others of `tatami bench`: it needs their packages, starts and stops everything itself, and has a table of its
  * own with more than one yardstick.
  */
-export { compare, contenders } from './compare.ts';
-export type { CompareOptions, Contender, Round } from './compare.ts';
+export { allSystems, compare } from './compare.ts';
+export type { CompareOptions, Round } from './compare.ts';
 export { OURS, summarize } from './lines.ts';
 export type { Line, Summary } from './lines.ts';
 export { ensurePackages } from './packages.ts';
@@ -13,3 +13,4 @@ export { plot } from './plot.ts';
 export { notesOf, report } from './report.ts';
 export type { About } from './report.ts';
 export { costTable, ratioTable } from './table.ts';
+export type { PeerKind } from './types.ts';

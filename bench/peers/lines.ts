@@ -1,9 +1,9 @@
 /** From rounds to what the report says of each measure: medians, ratios, whether the goal is reached, and the costs. */
 import { median, spread } from '../measure.ts';
-import type { Contender, Results, Round } from './compare.ts';
-import { costOf, limitOf } from './costs.ts';
+import type { Results, Round } from './compare.ts';
+import { costOf } from './costs.ts';
 import type { Cost, PartCost } from './costs.ts';
-import type { Step } from './types.ts';
+import type { PeerKind, Step } from './types.ts';
 
 export const OURS = 'tatamifs';
 const COPIES = 2;
@@ -66,18 +66,18 @@ export interface Summary {
   readonly stolen: number;
 }
 
-export function summarize(all: readonly Contender[], rounds: readonly Round[], sizeBytes: number): Summary {
-  const names = all.map(({ kind }) => kind.name);
+/** What is asked of a system here. */
+export type Kind = Pick<PeerKind, 'name' | 'isMount'>;
+
+export function summarize(all: readonly Kind[], rounds: readonly Round[], sizeBytes: number): Summary {
+  const names = all.map(({ name }) => name);
   const syncedShare = Object.fromEntries(names.map((name) => [name, shareOnDisk(rounds, name, sizeBytes)]));
   const syncing = new Set(names.filter((name) => syncs(syncedShare[name])));
   const steps = Object.keys(MEASURES) as Step[];
   const lines = steps.map((step): Line => {
     const { name, unit, peerGoal, machineGoal } = MEASURES[step];
     const ours = valuesOf(rounds, (round) => round.systems[OURS], step);
-    const here = all.filter(({ phases }) => phases.flat().includes(step)).map(({ kind }) => kind);
-    const peers = here
-      .map((kind) => kind.name)
-      .filter((other) => other !== OURS && (step !== 'write' || syncing.has(other)));
+    const peers = names.filter((other) => other !== OURS && (step !== 'write' || syncing.has(other)));
     const theirs = peers.map((other) => valuesOf(rounds, (round) => round.systems[other], step));
     const better = rounds.map((_, index) => Math.max(...theirs.map((values) => values[index] ?? NaN)));
     const raw = valuesOf(rounds, (round) => round.raw, step);
@@ -88,7 +88,7 @@ export function summarize(all: readonly Contender[], rounds: readonly Round[], s
       name,
       unit,
       figures: Object.fromEntries(
-        here.map((kind) => [kind.name, figure(valuesOf(rounds, (round) => round.systems[kind.name], step))]),
+        all.map((kind) => [kind.name, figure(valuesOf(rounds, (round) => round.systems[kind.name], step))]),
       ),
       raw: raw.length === 0 ? undefined : figure(raw),
       empty: empty.length === 0 ? undefined : figure(empty),
@@ -100,7 +100,7 @@ export function summarize(all: readonly Contender[], rounds: readonly Round[], s
         machineGoal === undefined
           ? undefined
           : { name: `min(raw, ${EMPTY_SHARE} x empty)`, ratio: ratioOf(ours, least), goal: machineGoal },
-      costs: Object.fromEntries(here.map((kind) => [kind.name, medianCost(rounds, kind, step)])),
+      costs: Object.fromEntries(all.map((kind) => [kind.name, medianCost(rounds, kind, step)])),
     };
   });
   const stolen = lines.flatMap(({ costs }) => Object.values(costs).map((cost) => cost.stolen));
@@ -138,7 +138,7 @@ function nameOfBetter(peers: readonly string[], values: readonly (readonly numbe
   return peers[medians.indexOf(Math.max(...medians))] ?? '';
 }
 
-function medianCost(rounds: readonly Round[], kind: Contender['kind'], step: Step): Cost {
+function medianCost(rounds: readonly Round[], kind: Kind, step: Step): Cost {
   const costs = rounds.flatMap(({ systems }) => {
     const result = systems[kind.name]?.[step];
     return result === undefined ? [] : [costOf(result, kind.isMount)];
@@ -158,9 +158,4 @@ function medianCost(rounds: readonly Round[], kind: Contender['kind'], step: Ste
     stolen: of((cost) => cost.stolen),
     busiest: { part: middle?.busiest.part ?? 'server', share },
   };
-}
-
-export function limitOfLine(line: Line, system: string): string {
-  const cost = line.costs[system];
-  return cost === undefined ? '' : limitOf(cost);
 }

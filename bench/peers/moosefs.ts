@@ -32,62 +32,59 @@ export function connectionsTo(port: number, procNetTcp: string): number {
   }).length;
 }
 
-function moosefs(options: { readonly name: string; readonly layout: string; readonly syncing: boolean }): PeerKind {
-  return {
-    name: options.name,
-    layout: options.layout,
-    programs: { mfsmaster: 'moosefs-master', mfschunkserver: 'moosefs-chunkserver', mfsmount: 'moosefs-client' },
+export const mooseFs: PeerKind = {
+  name: 'MooseFS',
+  layout: 'one master, three chunk servers, goal 2; default settings',
+  programs: { mfsmaster: 'moosefs-master', mfschunkserver: 'moosefs-chunkserver', mfsmount: 'moosefs-client' },
 
-    version() {
-      return execFileSync('mfsmaster', ['-v'], { encoding: 'utf8' }).trim().replace('version:', 'MooseFS');
-    },
+  version() {
+    return execFileSync('mfsmaster', ['-v'], { encoding: 'utf8' }).trim().replace('version:', 'MooseFS');
+  },
 
-    async create({ directory }) {
-      const master = join(directory, 'master');
-      mkdirSync(master, { recursive: true });
-      writeFileSync(join(master, 'metadata.mfs'), NEW_METADATA);
-      writeFileSync(join(directory, 'exports.cfg'), '* / rw,alldirs,admin,maproot=0:0\n');
-      const masterConfig = { ...USER, DATA_PATH: master, EXPORTS_FILENAME: join(directory, 'exports.cfg') };
-      writeFileSync(join(directory, 'master.cfg'), config(masterConfig));
-      ADDRESSES.forEach((address, index) => {
-        const own = join(directory, `chunks-${index + 1}`);
-        mkdirSync(join(own, 'data'), { recursive: true });
-        mkdirSync(join(own, 'state'));
-        writeFileSync(join(own, 'hdd.cfg'), `${join(own, 'data')}\n`);
-        const chunkConfig = {
-          ...USER,
-          DATA_PATH: join(own, 'state'),
-          HDD_CONF_FILENAME: join(own, 'hdd.cfg'),
-          MASTER_HOST: MASTER,
-          BIND_HOST: address,
-          CSSERV_LISTEN_HOST: address,
-          CSSERV_LISTEN_PORT: CHUNK_PORT,
-          ...(options.syncing ? { HDD_FSYNC_BEFORE_CLOSE: 1 } : {}),
-        };
-        writeFileSync(join(own, 'chunkserver.cfg'), config(chunkConfig));
-      });
-    },
+  async create({ directory }) {
+    const master = join(directory, 'master');
+    mkdirSync(master, { recursive: true });
+    writeFileSync(join(master, 'metadata.mfs'), NEW_METADATA);
+    writeFileSync(join(directory, 'exports.cfg'), '* / rw,alldirs,admin,maproot=0:0\n');
+    const masterConfig = { ...USER, DATA_PATH: master, EXPORTS_FILENAME: join(directory, 'exports.cfg') };
+    writeFileSync(join(directory, 'master.cfg'), config(masterConfig));
+    ADDRESSES.forEach((address, index) => {
+      const own = join(directory, `chunks-${index + 1}`);
+      mkdirSync(join(own, 'data'), { recursive: true });
+      mkdirSync(join(own, 'state'));
+      writeFileSync(join(own, 'hdd.cfg'), `${join(own, 'data')}\n`);
+      const chunkConfig = {
+        ...USER,
+        DATA_PATH: join(own, 'state'),
+        HDD_CONF_FILENAME: join(own, 'hdd.cfg'),
+        MASTER_HOST: MASTER,
+        BIND_HOST: address,
+        CSSERV_LISTEN_HOST: address,
+        CSSERV_LISTEN_PORT: CHUNK_PORT,
+      };
+      writeFileSync(join(own, 'chunkserver.cfg'), config(chunkConfig));
+    });
+  },
 
-    async start({ directory }, sandbox) {
-      await sandbox.run('mfsmaster', '-c', join(directory, 'master.cfg'), 'start');
-      for (const [index] of ADDRESSES.entries()) {
-        await sandbox.run('mfschunkserver', '-c', join(directory, `chunks-${index + 1}`, 'chunkserver.cfg'), 'start');
-      }
-      await until('three chunk servers at the master', async () => {
-        const connections = await sandbox.run('cat', '/proc/net/tcp');
-        return connectionsTo(MASTER_CHUNK_PORT, connections) === ADDRESSES.length;
-      });
-    },
+  async start({ directory }, sandbox) {
+    await sandbox.run('mfsmaster', '-c', join(directory, 'master.cfg'), 'start');
+    for (const [index] of ADDRESSES.entries()) {
+      await sandbox.run('mfschunkserver', '-c', join(directory, `chunks-${index + 1}`, 'chunkserver.cfg'), 'start');
+    }
+    await until('three chunk servers at the master', async () => {
+      const connections = await sandbox.run('cat', '/proc/net/tcp');
+      return connectionsTo(MASTER_CHUNK_PORT, connections) === ADDRESSES.length;
+    });
+  },
 
-    async mount(place, sandbox) {
-      await sandbox.run('mfsmount', place.mountPoint, '-H', MASTER);
-      await sandbox.run('mfssetgoal', '-r', String(COPIES), place.mountPoint);
-      await settled(place, sandbox);
-    },
+  async mount(place, sandbox) {
+    await sandbox.run('mfsmount', place.mountPoint, '-H', MASTER);
+    await sandbox.run('mfssetgoal', '-r', String(COPIES), place.mountPoint);
+    await settled(place, sandbox);
+  },
 
-    isMount: (commandLine) => commandLine.startsWith('mfsmount') || commandLine.includes('/mfsmount'),
-  };
-}
+  isMount: (commandLine) => commandLine.startsWith('mfsmount') || commandLine.includes('/mfsmount'),
+};
 
 /** Until a small file can be written with both copies: right after its start the master does not know all servers. */
 async function settled(place: Place, sandbox: Sandbox): Promise<void> {
@@ -99,16 +96,3 @@ async function settled(place: Place, sandbox: Sandbox): Promise<void> {
   });
   await sandbox.run('rm', probe);
 }
-
-export const mooseFs = moosefs({
-  name: 'MooseFS',
-  layout: 'one master, three chunk servers, goal 2; default settings',
-  syncing: false,
-});
-
-/** The same told to sync: held against in writing alone, and only if it does. */
-export const mooseFsSyncing = moosefs({
-  name: 'MooseFS, told to sync',
-  layout: 'as MooseFS, but with HDD_FSYNC_BEFORE_CLOSE = 1 at each chunk server',
-  syncing: true,
-});

@@ -1,8 +1,8 @@
 /** What is kept in bench/results: one Markdown file with the tables and what a reader must know, one plot. */
-import type { Contender } from './compare.ts';
+import type { PeerKind } from './types.ts';
 import { OURS, syncs } from './lines.ts';
 import type { Summary } from './lines.ts';
-import { columnsOf, costTable, figureText, markdown, misses, ratioTable } from './table.ts';
+import { costTable, figureText, markdown, misses, ratioTable } from './table.ts';
 
 export interface About {
   readonly date: string;
@@ -11,7 +11,7 @@ export interface About {
   readonly rounds: number;
   readonly sizeMib: number;
   readonly smallFileCount: number;
-  /** In the same order as the contenders. */
+  /** In the same order as the systems. */
   readonly versions: readonly string[];
 }
 
@@ -21,25 +21,20 @@ export function notesOf({ lines, syncedShare, stolen }: Summary): string[] {
     if (share === undefined) return `${name} unknown`;
     return `${name} ${figureText(share)}${syncs(share) ? '' : ' (does not sync)'}`;
   });
-  const columns = new Set(columnsOf(lines));
-  const others = lines.flatMap(({ name, unit, figures }) =>
-    Object.entries(figures)
-      .filter(([system]) => !columns.has(system))
-      .map(([system, { value, spread }]) => {
-        const range = `${figureText(spread[0])}-${figureText(spread[1])}`;
-        return `${name.trim()}, ${system}: ${figureText(value)} ${unit} (${range}).`;
-      }),
-  );
   return [
     `Bytes that the disk was told to write until fsync returned, over bytes written, of 2 for two synced copies: ${shares.join('; ')}. A system that does not sync is no yardstick of writing.`,
-    ...others,
     ...misses(lines).map((miss) => `${OURS} misses its goal, limited by: ${miss}.`),
     `The host took at most ${(stolen * 100).toFixed(0)}% of the processors for others during a step.`,
   ];
 }
 
-export function report(all: readonly Contender[], summary: Summary, about: About, plotName: string): string {
-  const set = all.map(({ kind }, index) => `- **${kind.name}** (${about.versions[index] ?? ''}): ${kind.layout}.`);
+export function report(
+  all: readonly Pick<PeerKind, 'name' | 'layout'>[],
+  summary: Summary,
+  about: About,
+  plotName: string,
+): string {
+  const set = all.map(({ name, layout }, index) => `- **${name}** (${about.versions[index] ?? ''}): ${layout}.`);
   return `# Against peers, ${about.date}
 
 ${about.machine}; commit ${about.commit}; ${about.rounds} rounds, medians (lowest-highest); large file ${about.sizeMib} MiB, ${about.smallFileCount} files of

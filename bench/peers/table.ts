@@ -9,16 +9,9 @@ export interface Table {
   readonly rows: readonly (readonly string[])[];
 }
 
-/** Systems that have a figure in each line have a column; others stand in the notes. */
-export function columnsOf(lines: readonly Line[]): string[] {
-  const [first] = lines;
-  const names = Object.keys(first?.figures ?? {});
-  return names.filter((name) => lines.every(({ figures }) => figures[name] !== undefined));
-}
-
 /** The figures, side by side. */
 export function ratioTable(lines: readonly Line[]): Table {
-  const systems = columnsOf(lines);
+  const systems = Object.keys(lines[0]?.figures ?? {});
   return {
     head: [
       'measure',

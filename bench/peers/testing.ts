@@ -1,5 +1,5 @@
 /** Rounds that never were, for the tests of what is made of rounds. */
-import type { Contender, Round } from './compare.ts';
+import type { Round } from './compare.ts';
 import type { PeerKind, Snapshot, Step, StepResult } from './types.ts';
 
 export const SIZE_BYTES = 100 << 20;
@@ -48,13 +48,8 @@ export function fakeResult(step: Step, value: number, copies = 2): StepResult {
 
 const STEPS = ['write', 'read', 'read4', 'random', 'create', 'list', 'readSmall', 'readSmallAgain', 'unlink'] as const;
 
-/** Ours does 300 everywhere, Alpha 200, Beta 100 (and writes 900 without syncing), Gamma only writes. */
-export const CONTENDERS: readonly Contender[] = [
-  { kind: fakeKind('tatamifs'), phases: [STEPS] },
-  { kind: fakeKind('Alpha'), phases: [STEPS] },
-  { kind: fakeKind('Beta'), phases: [STEPS] },
-  { kind: fakeKind('Gamma'), phases: [['write']] },
-];
+/** Ours does 300 everywhere, Alpha 200, Beta 100 (and writes 900 without syncing). */
+export const SYSTEMS: readonly PeerKind[] = ['tatamifs', 'Alpha', 'Beta'].map(fakeKind);
 
 export function fakeRound(factor: number): Round {
   const all = (value: number) => Object.fromEntries(STEPS.map((step) => [step, fakeResult(step, factor * value)]));
@@ -65,7 +60,6 @@ export function fakeRound(factor: number): Round {
       tatamifs: all(300),
       Alpha: all(200),
       Beta: { ...all(100), write: fakeResult('write', factor * 900, 0.1) },
-      Gamma: { write: fakeResult('write', factor * 250) },
     },
     raw: some(['write', 'read', 'read4', 'random'], 1_000),
     empty: some(['read', 'read4'], 640),

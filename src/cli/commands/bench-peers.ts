@@ -4,8 +4,8 @@ import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
+  allSystems,
   compare,
-  contenders,
   costTable,
   ensurePackages,
   notesOf,
@@ -14,7 +14,7 @@ import {
   report,
   summarize,
 } from '../../../bench/peers/index.ts';
-import type { About } from '../../../bench/peers/index.ts';
+import type { About, PeerKind } from '../../../bench/peers/index.ts';
 import { UsageError } from '../../errors.ts';
 import { GiB, MiB } from '../../limits.ts';
 import { listenForInterruption } from '../interruption.ts';
@@ -26,6 +26,8 @@ export interface PeersOptions {
   readonly smallFileCount: number;
   readonly install: boolean;
   readonly json: boolean;
+  /** Names, with commas between; all where there are none. */
+  readonly systems: string | undefined;
   /** Where the report and the plot go. */
   readonly results: string | undefined;
 }
@@ -39,15 +41,11 @@ export async function benchPeers(options: PeersOptions): Promise<void> {
     throw new UsageError('comparing with other filesystems needs namespaces and mounts', { remedy: 'Run it as root.' });
   }
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
-  const all = contenders(version);
+  const all = chosen(allSystems(version), options.systems);
   const interruption = listenForInterruption({ insistent: false });
   const workDirectory = mkdtempSync(resolve('tatami-peers-'));
   try {
-    ensurePackages(
-      all.map(({ kind }) => kind),
-      options.install,
-      note,
-    );
+    ensurePackages(all, options.install, note);
     const about: About = {
       date: new Date().toISOString().slice(0, 10),
       machine: machine(),
@@ -55,7 +53,7 @@ export async function benchPeers(options: PeersOptions): Promise<void> {
       rounds: options.rounds,
       sizeMib: options.sizeBytes / MiB,
       smallFileCount: options.smallFileCount,
-      versions: all.map(({ kind }) => kind.version()),
+      versions: all.map((kind) => kind.version()),
     };
     note(`${about.machine}; in ${workDirectory}: ${about.versions.join('; ')}`);
     const rounds = await compare(all, { ...options, workDirectory, signal: interruption.signal, note });
@@ -71,7 +69,7 @@ export async function benchPeers(options: PeersOptions): Promise<void> {
       print(table(costs.head, costs.rows));
     }
     const base = join(resultsDirectory(options.results), `${about.date}-peers`);
-    const title = `tatamifs, GlusterFS, MooseFS, ${about.date}`;
+    const title = `${all.map(({ name }) => name).join(', ')}, ${about.date}`;
     const subtitle = `${about.machine}; commit ${about.commit}; ${about.rounds} rounds; two copies, three servers, one machine`;
     writeFileSync(`${base}.svg`, plot(summary.lines, title, subtitle));
     writeFileSync(`${base}.md`, report(all, summary, about, `${about.date}-peers.svg`));
@@ -80,6 +78,17 @@ export async function benchPeers(options: PeersOptions): Promise<void> {
     rmSync(workDirectory, { recursive: true, force: true });
     interruption.end();
   }
+}
+
+function chosen(all: readonly PeerKind[], names: string | undefined): readonly PeerKind[] {
+  if (names === undefined) return all;
+  return names.split(',').map((name) => {
+    const found = all.find((kind) => kind.name.toLowerCase() === name.trim().toLowerCase());
+    if (found !== undefined) return found;
+    throw new UsageError(`there is no system ${name}`, {
+      remedy: `Choose from: ${all.map((kind) => kind.name).join(', ')}.`,
+    });
+  });
 }
 
 function machine(): string {

@@ -24,6 +24,7 @@ export interface BenchOptions extends WhereOptions {
   /** Of `peers`. */
   readonly install?: boolean;
   readonly results?: string;
+  readonly systems?: string;
 }
 
 /** By itself: it starts and stops all that it measures. */
@@ -100,6 +101,7 @@ async function peers(names: readonly string[], options: BenchOptions): Promise<v
     smallFileCount: SMALL_FILES,
     install: options.install === true,
     json: options.json === true,
+    systems: options.systems,
     results: options.results,
   });
 }
