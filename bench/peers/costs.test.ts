@@ -9,7 +9,7 @@ it('counts a process that was not there before from nothing', () => {
   const result = fakeResult('read', 1);
   const cost = costOf({ ...result, before: { ...result.before, processes: [] } }, isMount);
   expect(cost.mount.totalMs).toBe(8);
-  expect(cost.restMs).toBe(0);
+  expect(cost.restMs).toBeCloseTo(0.2);
 });
 
 it('says what was full: the machine, one thread, or nothing', () => {

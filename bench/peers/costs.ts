@@ -12,8 +12,12 @@ export interface PartCost {
 export interface Cost {
   readonly mount: PartCost;
   readonly servers: PartCost;
-  /** The program that reads and writes, and what the kernel does for nobody in particular. */
+  /** The program that reads and writes. */
+  readonly worker: PartCost;
+  /** What the kernel does for nobody in particular, and other programs on this machine. */
   readonly restMs: number;
+  /** The same as a share of all processors, 0 to 1. */
+  readonly rest: number;
   /** Of all processors together, 0 to 1. */
   readonly busy: number;
   readonly stolen: number;
@@ -46,10 +50,18 @@ export function costOf(result: StepResult, isMount: (commandLine: string) => boo
     totalMs: totalMs / units,
     systemMs: systemMs / units,
   });
+  const workerSystemMs = after.worker.systemMs - before.worker.systemMs;
+  const worker = {
+    totalMs: after.worker.userMs - before.worker.userMs + workerSystemMs,
+    systemMs: workerSystemMs,
+  };
+  const restMs = Math.max(0, busyMs - parts.mount.totalMs - parts.server.totalMs - worker.totalMs);
   return {
     mount: each(parts.mount),
     servers: each(parts.server),
-    restMs: Math.max(0, busyMs - parts.mount.totalMs - parts.server.totalMs) / units,
+    worker: each(worker),
+    restMs: restMs / units,
+    rest: restMs / Math.max(1, allMs),
     busy: busyMs / Math.max(1, allMs),
     stolen: stolenMs / Math.max(1, allMs),
     busiest,

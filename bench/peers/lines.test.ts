@@ -29,6 +29,9 @@ it('divides the processor time by what was done', () => {
   const cost = lineOf('read')?.costs['Alpha'];
   expect(cost?.mount).toEqual({ totalMs: 8, systemMs: 4 });
   expect(cost?.servers).toEqual({ totalMs: 4, systemMs: 0 });
-  expect(cost?.busy).toBeCloseTo(0.6);
+  expect(cost?.worker).toEqual({ totalMs: 0.3, systemMs: 0.2 });
+  expect(cost?.restMs).toBeCloseTo(0.2);
+  expect(cost?.rest).toBeCloseTo(0.01);
+  expect(cost?.busy).toBeCloseTo(0.625);
   expect(cost?.busiest).toEqual({ part: 'mount', share: 0.8 });
 });

@@ -63,7 +63,9 @@ export interface Summary {
   readonly lines: readonly Line[];
   /** By system: bytes that the disk was told to write until fsync returned, over the bytes that the program wrote. */
   readonly syncedShare: Readonly<Record<string, number | undefined>>;
+  /** The most that the host gave to others during a step, and the most that went to nobody's account: shares of all processors. */
   readonly stolen: number;
+  readonly rest: number;
 }
 
 /** What is asked of a system here. */
@@ -103,8 +105,9 @@ export function summarize(all: readonly Kind[], rounds: readonly Round[], sizeBy
       costs: Object.fromEntries(all.map((kind) => [kind.name, medianCost(rounds, kind, step)])),
     };
   });
-  const stolen = lines.flatMap(({ costs }) => Object.values(costs).map((cost) => cost.stolen));
-  return { lines, syncedShare, stolen: Math.max(0, ...stolen) };
+  const costs = lines.flatMap((line) => Object.values(line.costs));
+  const most = (of: (cost: Cost) => number): number => Math.max(0, ...costs.map(of));
+  return { lines, syncedShare, stolen: most((cost) => cost.stolen), rest: most((cost) => cost.rest) };
 }
 
 export function syncs(share: number | undefined): boolean {
@@ -153,7 +156,9 @@ function medianCost(rounds: readonly Round[], kind: Kind, step: Step): Cost {
   return {
     mount: part((cost) => cost.mount),
     servers: part((cost) => cost.servers),
+    worker: part((cost) => cost.worker),
     restMs: of((cost) => cost.restMs),
+    rest: of((cost) => cost.rest),
     busy: of((cost) => cost.busy),
     stolen: of((cost) => cost.stolen),
     busiest: { part: middle?.busiest.part ?? 'server', share },

@@ -56,9 +56,11 @@ export function snapshot(device: number): Snapshot {
     const times = processTimes(pid);
     if (times !== undefined && times.commandLine !== '') processes.push(times);
   }
+  const { user, system } = process.cpuUsage();
   return {
     atMs: performance.now(),
     processes,
+    worker: { userMs: user / 1000, systemMs: system / 1000 },
     machine: parseMachineStat(readFileSync('/proc/stat', 'utf8')),
     writtenBytes: parseWrittenBytes(readFileSync('/proc/diskstats', 'utf8'), device),
   };

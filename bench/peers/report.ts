@@ -16,7 +16,7 @@ export interface About {
 }
 
 /** Notes that belong to the figures wherever they are shown. */
-export function notesOf({ lines, syncedShare, stolen }: Summary): string[] {
+export function notesOf({ lines, syncedShare, stolen, rest }: Summary): string[] {
   const shares = Object.entries(syncedShare).map(([name, share]) => {
     if (share === undefined) return `${name} unknown`;
     return `${name} ${figureText(share)}${syncs(share) ? '' : ' (does not sync)'}`;
@@ -24,7 +24,7 @@ export function notesOf({ lines, syncedShare, stolen }: Summary): string[] {
   return [
     `Bytes that the disk was told to write until fsync returned, over bytes written, of 2 for two synced copies: ${shares.join('; ')}. A system that does not sync is no yardstick of writing.`,
     ...misses(lines).map((miss) => `${OURS} misses its goal, limited by: ${miss}.`),
-    `The host took at most ${(stolen * 100).toFixed(0)}% of the processors for others during a step.`,
+    `During a step at most ${(stolen * 100).toFixed(0)}% of the processors were taken by the host, and ${(rest * 100).toFixed(0)}% by the kernel for nobody in particular and by other programs.`,
   ];
 }
 
@@ -52,8 +52,8 @@ ${notesOf(summary)
 
 ## Where the processor time goes
 
-Of the process that serves the mount, of all server processes together, each with the part that the kernel spends on their behalf;
-\`rest\` is the program that reads and writes, and what the kernel does for nobody in particular. \`busy\` is of all processors.
+Of the process that serves the mount, of all server processes together, and of the program that reads and writes, each with the part that the kernel
+spends on their behalf. \`rest\`: the kernel for nobody in particular, and other programs on the machine. \`busy\` is of all processors.
 
 ${markdown(costTable(summary.lines))}
 `;

@@ -28,8 +28,8 @@ it('is reached only if both goals are', () => {
 
 it('gives costs in ms for MiB and in us for operations', () => {
   const { rows } = costTable(summary.lines);
-  expect(rows.find((row) => row[0] === 'cold sequential read' && row[1] === 'Beta')?.slice(2, 7)).toEqual([
-    ...['MiB, ms', '8.0', '4.0', '4.0', '0'],
+  expect(rows.find((row) => row[0] === 'cold sequential read' && row[1] === 'Beta')?.slice(2, 11)).toEqual([
+    ...['MiB, ms', '8.0', '4.0', '4.0', '0', '0.30', '0.20', '0.20', '1%'],
   ]);
   expect(rows.find((row) => row[0] === 'unlink')?.slice(2, 5)).toEqual(['operation, us', '8000', '4000']);
 });

@@ -54,7 +54,21 @@ export function verdict({ peer, machine }: Pick<Line, 'peer' | 'machine'>): stri
 /** Processor time for each MiB (ms) or operation (us), and what was full. */
 export function costTable(lines: readonly Line[]): Table {
   return {
-    head: ['measure', 'system', 'cost per', 'mount', 'in kernel', 'servers', 'in kernel', 'rest', 'busy', 'limited by'],
+    head: [
+      ...[
+        'measure',
+        'system',
+        'cost per',
+        'mount',
+        'in kernel',
+        'servers',
+        'in kernel',
+        'program',
+        'in kernel',
+        'rest',
+      ],
+      ...['rest of all', 'busy', 'limited by'],
+    ],
     rows: lines.flatMap((line) =>
       Object.entries(line.costs).map(([system, cost]) => [line.name, system, ...costCells(line, cost)]),
     ),
@@ -69,7 +83,9 @@ function costCells({ unit }: Line, cost: Cost): string[] {
     unit === 'MB/s' ? 'MiB, ms' : 'operation, us',
     ...part(cost.mount),
     ...part(cost.servers),
+    ...part(cost.worker),
     number(cost.restMs),
+    `${(cost.rest * 100).toFixed(0)}%`,
     `${(cost.busy * 100).toFixed(0)}%`,
     limitOf(cost),
   ];

@@ -30,7 +30,8 @@ export function fakeSnapshot(atMs: number, mountMs: number, serverMs: number, wr
         threadMs: { 11: serverMs / 2, 12: serverMs / 2 },
       },
     ],
-    machine: { busyMs: mountMs + serverMs, idleMs: 2 * atMs - mountMs - serverMs, stolenMs: 0 },
+    worker: { userMs: atMs / 100, systemMs: atMs / 50 },
+    machine: { busyMs: mountMs + serverMs + atMs / 20, idleMs: 2 * atMs - mountMs - serverMs - atMs / 20, stolenMs: 0 },
     writtenBytes,
   };
 }

@@ -57,6 +57,8 @@ export interface ProcessTimes {
 export interface Snapshot {
   readonly atMs: number;
   readonly processes: readonly ProcessTimes[];
+  /** Of the program that reads and writes, which looks. */
+  readonly worker: { readonly userMs: number; readonly systemMs: number };
   /** Of the whole machine, all processors together. */
   readonly machine: MachineTimes;
   /** Bytes that the disk under test has been told to write since it was started; undefined where the kernel does not count. */

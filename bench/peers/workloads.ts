@@ -41,7 +41,7 @@ export interface Measured {
 
 /** What must be done before the clock of a step runs. */
 export function prepareStep(step: Step, job: Job): void {
-  if (step === 'create') smallFiles(join(job.directory, 'warm-up'), WARM_UP_FILES);
+  if (step === 'create') smallFiles(join(job.directory, 'warm-up'), Math.min(WARM_UP_FILES, job.smallFileCount));
 }
 
 export async function runStep(step: Step, job: Job): Promise<Measured> {

@@ -255,6 +255,7 @@ function buildProgram(): Command {
       )
       .option('--mount <dir>', 'an existing mount to measure; without it a cluster is started for the purpose')
       .option('--size-mib <n>', 'size of the large file', count(16, 1 << 20))
+      .option('--files <n>', 'how many small files (default: 2000)', count(1, 1_000_000))
       .option('--rounds <n>', 'alternate runs of each pair', count(1, 50))
       .option('--install', 'peers: install what Debian packages are missing, without starting a service')
       .option('--systems <names>', 'peers: which, with commas between (default: tatamifs,GlusterFS,MooseFS)')

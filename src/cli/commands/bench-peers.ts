@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import {
   allSystems,
@@ -74,6 +75,10 @@ export async function benchPeers(options: PeersOptions): Promise<void> {
     writeFileSync(`${base}.svg`, plot(summary.lines, title, subtitle));
     writeFileSync(`${base}.md`, report(all, summary, about, `${about.date}-peers.svg`));
     note(`written: ${base}.md and .svg`);
+  } catch (error) {
+    // Programs that it runs are interrupted with it, and their errors come before our own signal.
+    await sleep(20);
+    throw interruption.signal.aborted ? interruption.signal.reason : error;
   } finally {
     rmSync(workDirectory, { recursive: true, force: true });
     interruption.end();

@@ -21,6 +21,7 @@ export interface BenchOptions extends WhereOptions {
   readonly sizeMib?: number;
   readonly rounds?: number;
   readonly json?: boolean;
+  readonly files?: number;
   /** Of `peers`. */
   readonly install?: boolean;
   readonly results?: string;
@@ -53,7 +54,7 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
       ...setUp.places,
       sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
       rounds: options.rounds ?? DEFAULT_ROUNDS,
-      smallFileCount: SMALL_FILES,
+      smallFileCount: options.files ?? SMALL_FILES,
       restartCold: setUp.restartCold,
       withUncachedMount: (work) => withUncachedMount(setUp.places, work),
       note: async (line) => {
@@ -98,7 +99,7 @@ async function peers(names: readonly string[], options: BenchOptions): Promise<v
   await benchPeers({
     sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
     rounds: options.rounds ?? DEFAULT_ROUNDS,
-    smallFileCount: SMALL_FILES,
+    smallFileCount: options.files ?? SMALL_FILES,
     install: options.install === true,
     json: options.json === true,
     systems: options.systems,
