@@ -19,7 +19,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-const ARGS = ['bench', 'peers', '--systems', 'tatamifs', '--size-mib', '16', '--results', '.'];
+const ARGS = ['bench', 'peers', '--systems', 'tatamifs', '--size-mib', '16', '--files', '20', '--results', '.'];
 
 async function expectNothingLeft(files: readonly string[]): Promise<void> {
   expect((await readdir(directory)).sort()).toEqual(files);
@@ -30,7 +30,7 @@ async function expectNothingLeft(files: readonly string[]): Promise<void> {
 }
 
 it('measures, writes its report and leaves nothing else', async () => {
-  const ran = await tatami([...ARGS, '--rounds', '1'], { cwd: directory });
+  const ran = await tatami([...ARGS, '--rounds', '1'], { cwd: directory, timeoutMs: 240_000 });
   expect([ran.code, ran.stderr]).toEqual([0, expect.stringContaining('round 1 of 1: tatamifs')]);
   expect(ran.stdout).toMatch(/cold 4-way read +MB\/s +\d/);
   const files = (await readdir(directory)).sort();
@@ -52,8 +52,11 @@ it.each([
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   const ended = new Promise((resolve) => child.once('close', resolve));
-  await waitUntil('it is that far', () => when.test(said), 120_000);
-  process.kill(-(child.pid ?? 0), 'SIGINT');
+  try {
+    await waitUntil('it is that far', () => when.test(said), 240_000);
+  } finally {
+    process.kill(-(child.pid ?? 0), 'SIGINT');
+  }
   expect([await ended, said]).toEqual([130, expect.not.stringMatching(/ERR_(?!CANCELLED)/)]);
   await expectNothingLeft([]);
 });
@@ -61,12 +64,12 @@ it.each([
 it('leaves no process and no mount when it is killed', async () => {
   const child = spawn(process.execPath, [TATAMI, ...ARGS, '--rounds', '50'], { cwd: directory, stdio: 'ignore' });
   const ended = new Promise((resolve) => child.once('close', resolve));
-  await waitUntil(
-    'a node runs',
-    async () => (await processesWith(join(directory, 'tatami-peers-'))).length > 1,
-    120_000,
-  );
-  child.kill('SIGKILL');
+  try {
+    const processes = () => processesWith(join(directory, 'tatami-peers-'));
+    await waitUntil('nodes run', async () => (await processes()).length > 1, 240_000);
+  } finally {
+    child.kill('SIGKILL');
+  }
   await ended;
   await waitUntil('all are gone', async () => (await processesWith(directory)).length === 0);
   expect(mountsBelow(directory)).toEqual([]);
