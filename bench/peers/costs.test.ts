@@ -18,6 +18,8 @@ it('says what was full: the machine, one thread, or nothing', () => {
     return limitOf(costOf(result, isMount));
   };
   expect(cost(900, 900)).toBe(cpus().length === 1 ? 'the processor' : `all ${cpus().length} processors`);
+  const shared = { ...costOf(fakeResult('read', 1), isMount), busy: 0.8, stolen: 0.1, rest: 0.3 };
+  expect(limitOf(shared)).toMatch(/, 40% of them at other work$/);
   expect(cost(900, 100)).toBe('one thread of the mount');
   expect(cost(400, 400)).toMatch(/^waiting/);
 });

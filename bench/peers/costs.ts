@@ -73,10 +73,17 @@ function busiestThreadMs(times: ProcessTimes, was: ProcessTimes | undefined): nu
   return Math.max(0, ...spent);
 }
 
+/** What was taken away is worth a word from here on: a step that shares the processors is slower than it need be. */
+const MUCH = 0.25;
+
 /** In a few words. */
 export function limitOf(cost: Cost): string {
-  const { busy, stolen, busiest } = cost;
-  if (busy + stolen >= FULL) return cpus().length === 1 ? 'the processor' : `all ${cpus().length} processors`;
+  const { busy, stolen, busiest, rest } = cost;
+  if (busy + stolen >= FULL) {
+    const processors = cpus().length === 1 ? 'the processor' : `all ${cpus().length} processors`;
+    const away = rest + stolen;
+    return away >= MUCH ? `${processors}, ${(away * 100).toFixed(0)}% of them at other work` : processors;
+  }
   if (busiest.share >= FULL) return `one thread of ${busiest.part === 'mount' ? 'the mount' : 'a server'}`;
   return 'waiting: disk, or for each other';
 }
