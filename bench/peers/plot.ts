@@ -41,7 +41,7 @@ export function plot(lines: readonly Line[], title: string, subtitle: string): s
     const x = 12 + index * 190;
     return `<rect x="${x}" y="${y}" width="12" height="12" fill="${colourOf(system)}"/>${text(x + 18, y + 11, system)}`;
   });
-  const goal = `${text(LABEL_WIDTH, y + 34, 'Red: what tatamifs is to reach. Thin line: lowest to highest round. Longer is better; each measure has its own scale.')}`;
+  const goal = `${text(12, y + 34, 'Red: what tatamifs is to reach. Thin line: lowest to highest round. Longer is better; each measure has its own scale.')}`;
   const height = y + 48;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}">`,
