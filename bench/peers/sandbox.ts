@@ -18,7 +18,8 @@ export const ADDRESSES = ['10.78.0.1', '10.78.0.2', '10.78.0.3'] as const;
 
 const UNSHARE = ['--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
 const INIT = `ip link set lo up && ${ADDRESSES.map((address) => `ip addr add ${address}/32 dev lo`).join(' && ')} && echo ready && read -r`;
-const READY_TIMEOUT_MS = 10_000;
+/** Right after the page cache was dropped, on a busy disk, even a shell takes its time. */
+const READY_TIMEOUT_MS = 60_000;
 const COMMAND_TIMEOUT_MS = 120_000;
 /** What is asked to end gets so long; then the namespace takes it. */
 const GRACE_MS = 15_000;
@@ -51,7 +52,8 @@ export class Sandbox {
       return new Sandbox(holder, init);
     } catch (error) {
       holder.kill('SIGKILL');
-      throw error;
+      if (!(error instanceof Error) || error.name !== 'AbortError') throw error;
+      throw new TimeoutError(`no namespaces within ${READY_TIMEOUT_MS / 1000} s`, { cause: error });
     }
   }
 
