@@ -11,7 +11,10 @@ import type { BenchContext } from './types.ts';
 const SERVER = fileURLToPath(new URL('./empty-mount-server.js', import.meta.url));
 const READY_TIMEOUT_MS = 15_000;
 
-export async function withEmptyMount<T>(context: BenchContext, work: (directory: string) => Promise<T>): Promise<T> {
+export async function withEmptyMount<T>(
+  context: Pick<BenchContext, 'workDirectory' | 'sizeBytes'>,
+  work: (directory: string) => Promise<T>,
+): Promise<T> {
   const directory = mkdtempSync(join(context.workDirectory, 'empty-'));
   const server = fork(SERVER, [directory, String(context.sizeBytes)], {
     env: { ...process.env, UV_THREADPOOL_SIZE: '12' },

@@ -144,24 +144,38 @@ export interface SmallFileRates {
 
 /** Creates, lists and stats, reads and unlinks files of 4 KiB, one after the other; each per second. */
 export function smallFiles(directory: string, count: number): SmallFileRates {
-  const data = freshBytes(4096);
   rmSync(directory, { recursive: true, force: true });
+  const create = createFiles(directory, count);
+  const stat = statsOf(directory);
+  const read = readFiles(directory, count);
+  const unlink = unlinkFiles(directory, count);
+  rmSync(directory, { recursive: true, force: true });
+  return { create, stat, read, unlink };
+}
+
+/** Makes a directory, and files of 4 KiB in it: open, write, close. */
+export function createFiles(directory: string, count: number): number {
+  const data = freshBytes(4096);
   mkdirSync(directory);
-  const create = perSecond(count, (index) => {
+  return perSecond(count, (index) => {
     const fd = openSync(`${directory}/file-${index}`, 'w');
     writeSync(fd, data);
     closeSync(fd);
   });
-  const stat = statsOf(directory);
+}
+
+/** Opens, reads and closes what `createFiles` has made. */
+export function readFiles(directory: string, count: number): number {
   const buffer = new Uint8Array(8192);
-  const read = perSecond(count, (index) => {
+  return perSecond(count, (index) => {
     const fd = openSync(`${directory}/file-${index}`, 'r');
     readSync(fd, buffer);
     closeSync(fd);
   });
-  const unlink = perSecond(count, (index) => unlinkSync(`${directory}/file-${index}`));
-  rmSync(directory, { recursive: true, force: true });
-  return { create, stat, read, unlink };
+}
+
+export function unlinkFiles(directory: string, count: number): number {
+  return perSecond(count, (index) => unlinkSync(`${directory}/file-${index}`));
 }
 
 /** Stats per second, the listing included, of a directory made for it. */
@@ -174,7 +188,8 @@ export function listedStats(directory: string, count: number): number {
   return stat;
 }
 
-function statsOf(directory: string): number {
+/** Lists a directory and stats each name. */
+export function statsOf(directory: string): number {
   const started = performance.now();
   const names = readdirSync(directory);
   for (const name of names) statSync(`${directory}/${name}`);

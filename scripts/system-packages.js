@@ -19,6 +19,7 @@ const PACKAGE_OF = {
   umount: 'mount',
   flock: 'util-linux',
   unshare: 'util-linux',
+  nsenter: 'util-linux',
   diff: 'diffutils',
   ip: 'iproute2',
   xz: 'xz-utils',

@@ -15,6 +15,7 @@ export const E2E_PROGRAMS = [
     'flock',
     'mount',
     'unshare',
+    'nsenter',
     'ip',
     'fusermount',
     'setfattr',

@@ -279,10 +279,17 @@ function buildProgram(): Command {
     program
       .command('bench')
       .description('measure this machine, a mount and the library against each other')
-      .argument('[benchmarks...]', 'which ones (default: all; described in the repository, bench/README.md)')
+      .argument(
+        '[benchmarks...]',
+        'which ones (default: all but peers, which is run alone; described in the repository, bench/README.md)',
+      )
       .option('--mount <dir>', 'an existing mount to measure; without it a cluster is started for the purpose')
       .option('--size-mib <n>', 'size of the large file', count(16, 1 << 20))
+      .option('--files <n>', 'how many small files (default: 2000)', count(1, 1_000_000))
       .option('--rounds <n>', 'alternate runs of each pair', count(1, 50))
+      .option('--install', 'peers: install what Debian packages are missing, without starting a service')
+      .option('--systems <names>', 'peers: which, with commas between (default: tatamifs,GlusterFS,MooseFS)')
+      .option('--results <dir>', 'peers: where its report and plot go (default: bench/results of the checkout)')
       .option('--json', 'for scripts'),
   ).action(async (names, options) => (await import('./commands/bench.ts')).bench(names, options));
   return program;

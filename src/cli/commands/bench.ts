@@ -21,8 +21,15 @@ export interface BenchOptions extends WhereOptions {
   readonly sizeMib?: number;
   readonly rounds?: number;
   readonly json?: boolean;
+  readonly files?: number;
+  /** Of `peers`. */
+  readonly install?: boolean;
+  readonly results?: string;
+  readonly systems?: string;
 }
 
+/** By itself: it starts and stops all that it measures. */
+const PEERS = 'peers';
 const DEFAULT_SIZE_MIB = 1024;
 const DEFAULT_ROUNDS = 3;
 const SMALL_FILES = 2_000;
@@ -30,6 +37,7 @@ const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
 export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
+  if (names.includes(PEERS)) return peers(names, options);
   const wanted = names.length === 0 ? BENCHMARKS : names.map(findBenchmark);
   const interruption = listenForInterruption({ insistent: false });
   const setUp = await prepare(options, interruption.signal);
@@ -46,7 +54,7 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
       ...setUp.places,
       sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
       rounds: options.rounds ?? DEFAULT_ROUNDS,
-      smallFileCount: SMALL_FILES,
+      smallFileCount: options.files ?? SMALL_FILES,
       restartCold: setUp.restartCold,
       withUncachedMount: (work) => withUncachedMount(setUp.places, work),
       note: async (line) => {
@@ -81,6 +89,24 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
   }
 }
 
+async function peers(names: readonly string[], options: BenchOptions): Promise<void> {
+  if (names.length > 1 || options.mount !== undefined) {
+    throw new UsageError('peers starts and stops all that it measures', {
+      remedy: 'Name it alone, and without --mount.',
+    });
+  }
+  const { benchPeers } = await import('./bench-peers.ts');
+  await benchPeers({
+    sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
+    rounds: options.rounds ?? DEFAULT_ROUNDS,
+    smallFileCount: options.files ?? SMALL_FILES,
+    install: options.install === true,
+    json: options.json === true,
+    systems: options.systems,
+    results: options.results,
+  });
+}
+
 /** Ctrl-C can reach a program that is being started before it has a session of its own: that is no failure of its. */
 async function prepare(options: BenchOptions, interrupted: AbortSignal): Promise<SetUp> {
   try {
@@ -95,7 +121,7 @@ function findBenchmark(name: string) {
   const found = BENCHMARKS.find((benchmark) => benchmark.name === name);
   if (found !== undefined) return found;
   throw new UsageError(`there is no benchmark ${name}`, {
-    remedy: `Choose from: ${BENCHMARKS.map((benchmark) => `${benchmark.name} (${benchmark.about})`).join('; ')}.`,
+    remedy: `Choose from: ${BENCHMARKS.map((benchmark) => `${benchmark.name} (${benchmark.about})`).join('; ')}; or, alone, ${PEERS} (GlusterFS and MooseFS).`,
   });
 }
 
