@@ -11,6 +11,7 @@ import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from
 import { blockMethods, parseHasReply } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
+import { FlightWindow } from './flight-window.ts';
 import { checkBlockBytes } from './identity.ts';
 import { LocalBlocks } from './local-blocks.ts';
 import { findPool, placementOf, wantedCopies } from '../catalog/placement.ts';
@@ -21,8 +22,12 @@ import { ProgressClock } from '../progress-clock.ts';
 import type { Network } from '../net/types.ts';
 import type { BlockClient, PutReceipt } from './types.ts';
 
-/** Whole blocks under way: 32 MiB, more than the bandwidth-delay product of a 10 Gbit/s room. */
-const BLOCK_READS_AT_ONCE = 8;
+/**
+ * Whole blocks under way: at least 32 MiB, more than the bandwidth-delay product of a 10 Gbit/s room; over longer ways
+ * up to 96 MiB (flight-window.ts).
+ */
+const BLOCK_READS_LEAST = 8;
+const BLOCK_READS_MOST = 24;
 /** Range reads under way: 64 KiB to some pages each, so latency is what counts. */
 const RANGE_READS_AT_ONCE = 32;
 const PUTS_AT_ONCE = 8;
@@ -66,6 +71,7 @@ export class ClusterBlockClient implements BlockClient {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #blockReads: Line;
+  readonly #flight = new FlightWindow(BLOCK_READS_LEAST, BLOCK_READS_MOST, BLOCK_MAX_BYTES);
   readonly #rangeReads: Line;
   readonly #puts: Line;
   readonly #closing = new AbortController();
@@ -74,7 +80,7 @@ export class ClusterBlockClient implements BlockClient {
     this.#network = options.network;
     this.#catalog = options.catalog;
     this.#timeoutMs = options.timeoutMs ?? DATA_TIMEOUT_MS;
-    this.#blockReads = new Line(BLOCK_READS_AT_ONCE, this.#timeoutMs);
+    this.#blockReads = new Line(BLOCK_READS_LEAST, this.#timeoutMs);
     this.#rangeReads = new Line(RANGE_READS_AT_ONCE, this.#timeoutMs);
     this.#puts = new Line(PUTS_AT_ONCE, this.#timeoutMs);
     // Everything under way listens to it; each takes its listener away at its end.
@@ -101,7 +107,7 @@ export class ClusterBlockClient implements BlockClient {
   }
 
   async readBlock(pool: PoolId, id: BlockId, blockBytes: number, options: ReadOptions = {}): Promise<Uint8Array> {
-    const data = await this.readUnknown(pool, id, options);
+    const data = await this.readUnknown(pool, id, { ...options, lengthBytes: blockBytes });
     if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
     return data;
   }
@@ -110,16 +116,22 @@ export class ClusterBlockClient implements BlockClient {
     payloadPool.giveBack(block);
   }
 
-  /** A whole block whose length the caller does not know. */
+  /** A whole block whose length the caller does not know, or (`lengthBytes`) checks itself. */
   async readUnknown(
     pool: PoolId,
     id: BlockId,
-    options: ReadOptions & { readonly into?: Uint8Array } = {},
+    options: ReadOptions & { readonly into?: Uint8Array; readonly lengthBytes?: number } = {},
   ): Promise<Uint8Array> {
+    const { lengthBytes } = options;
     const into = options.into === undefined ? {} : { into: options.into };
-    return await this.#run(this.#blockReads, options, (signal, timeoutMs) =>
-      this.#reader.readWhole(pool, id, { signal, timeoutMs, ...into }),
-    );
+    return await this.#run(this.#blockReads, options, async (signal, timeoutMs) => {
+      const startedMs = this.#clock.monotonicMs();
+      const data = await this.#reader.readWhole(pool, id, { signal, timeoutMs, lengthBytes, ...into });
+      const { queue } = this.#blockReads;
+      const size = this.#flight.ended(data.length, startedMs, this.#clock.monotonicMs());
+      if (size !== queue.concurrency) queue.concurrency = size;
+      return data;
+    });
   }
 
   async read(
@@ -136,7 +148,7 @@ export class ClusterBlockClient implements BlockClient {
     }
     if (target.length === 0) return;
     if (target.length === blockBytes) {
-      const data = await this.readUnknown(pool, id, { ...options, into: target });
+      const data = await this.readUnknown(pool, id, { ...options, into: target, lengthBytes: blockBytes });
       if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
       if (data.buffer !== target.buffer || data.byteOffset !== target.byteOffset) target.set(data);
       return;

@@ -12,6 +12,7 @@ import { HolderStats, readOrder } from './holder-choice.ts';
 import { raceHolders } from './holder-race.ts';
 import type { LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
+import { ReplyTimes } from './reply-times.ts';
 import { findPool } from '../catalog/placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
@@ -19,11 +20,15 @@ import type { Clock } from '../env.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
 
-/** A holder is given up on for a while (a second one is asked) after this, or four times what it usually takes. */
-const HEDGE_MIN_MS = 150;
-const HEDGE_LATENCY_FACTOR = 4;
-/** Hedges may be at most this share of reads over time, so that a cluster slow from load is not given twice the load. */
-const HEDGE_SHARE = 0.1;
+/** When a second holder is asked: later than replies of the others are, by half. */
+const HEDGE = { leastMs: 25, mostMs: 1_000, unknownMs: 150, factor: 1.5 } as const;
+/** Disks of this machine are asked for much at once, and the next copy may be on the same one. */
+const HEDGE_NEAR_LEAST_MS = 150;
+/**
+ * Second requests may be at most this share of reads over time, so that a cluster slow from load is not given more of it;
+ * and as many at once as one reader has requests at a node that stops.
+ */
+const HEDGE_SHARE = 0.05;
 const HEDGE_BURST = 8;
 /** Verified page lists kept: 2 KiB each for full blocks, so 4 MiB, enough for random reads within 8 GiB. */
 const PAGE_LISTS_MAX = 2048;
@@ -63,6 +68,7 @@ export class BlockReader {
   readonly #exceptNode: NodeId | undefined;
   readonly #local: LocalBlocks | undefined;
   readonly #stats = new HolderStats();
+  readonly #times = new ReplyTimes(HEDGE);
   /** By id (content names content, whatever the pool). Invariant: each was verified against its key. */
   readonly #pageLists = new Map<string, Uint8Array>();
   #hedgeTokens = HEDGE_BURST;
@@ -76,17 +82,18 @@ export class BlockReader {
   }
 
   /**
-   * The whole block; the result is the buffer in which it arrived, owned by the caller: the front part of `into` if that
+   * The whole block (`lengthBytes`, if it is known); the result is the buffer in which it arrived, owned by the caller: the front part of `into` if that
    * is given, large enough and was free (of two answers under way at once, one goes elsewhere). After a failure `into`
    * has unspecified content.
    */
   readWhole(
     pool: PoolId,
     id: BlockId,
-    options: ReadOptions & { readonly into?: Uint8Array } = {},
+    options: ReadOptions & { readonly into?: Uint8Array; readonly lengthBytes?: number | undefined } = {},
   ): Promise<Uint8Array> {
     let free = options.into;
-    return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
+    const { lengthBytes = BLOCK_MAX_BYTES } = options;
+    return this.#read(pool, id, lengthBytes, options, async (node, signal, timeoutMs) => {
       const local = await this.#readWholeHere(node, pool, id, { signal, timeoutMs });
       if (local !== undefined) return local;
       const request: GetRequest = {
@@ -124,7 +131,7 @@ export class BlockReader {
     options: ReadOptions = {},
   ): Promise<VerifiedPages> {
     const key = Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
-    return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
+    return this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, signal, timeoutMs) => {
       const known = blockBytes === undefined ? undefined : this.#pageList(key);
       const limits = { signal, timeoutMs };
       const local = await this.#readPagesHere(node, pool, id, key, known, blockBytes, firstPage, pageCount, limits);
@@ -233,6 +240,7 @@ export class BlockReader {
   async #read<T>(
     poolId: PoolId,
     id: BlockId,
+    bytes: number,
     options: ReadOptions,
     attempt: (node: NodeId, signal: CancelSignal, timeoutMs: number) => Promise<T>,
   ): Promise<T> {
@@ -244,13 +252,16 @@ export class BlockReader {
         clock: this.#clock,
         nodes,
         signal: options.signal,
-        hedgeAfterMs: (node) => Math.max(HEDGE_MIN_MS, HEDGE_LATENCY_FACTOR * (this.#stats.latencyMs(node) ?? 0)),
-        mayHedge: (node) => this.#takeHedge(node),
+        hedgeAfterMs: (node) => this.#hedgeAfterMs(node, bytes),
+        mayHedge: (node, askedMs) => this.#mayHedge(node, askedMs),
+        overtaken: (node) => this.#stats.wasSlow(node, this.#clock.monotonicMs(), false),
         attempt: async (node, signal) => {
           const startedMs = this.#clock.monotonicMs();
           const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - startedMs));
           const value = await attempt(node, signal, timeoutMs);
-          this.#stats.answered(node, this.#clock.monotonicMs() - startedMs);
+          const nowMs = this.#clock.monotonicMs();
+          this.#times.add(node, bytes, nowMs - startedMs);
+          this.#stats.answered(node, nowMs);
           return value;
         },
       });
@@ -268,16 +279,24 @@ export class BlockReader {
   #nodesToAsk(poolId: PoolId, id: BlockId): readonly NodeId[] {
     const catalog = this.#catalog.current();
     const pool = findPool(catalog, poolId);
+    const [network, stats, near, nowMs] = [this.#network, this.#stats, this.#local, this.#clock.monotonicMs()];
     // A pool of a newer catalog than ours: its blocks are still found by asking everyone.
     const nodes =
       pool === undefined
         ? dataNodes(catalog).map((node) => node.id)
-        : readOrder(catalog, pool, id, this.#network, this.#stats, this.#clock.monotonicMs(), this.#local);
+        : readOrder(catalog, pool, id, { network, stats, near, nowMs });
     return this.#exceptNode === undefined ? nodes : nodes.filter((node) => node !== this.#exceptNode);
   }
 
-  #takeHedge(node: NodeId): boolean {
-    this.#stats.wasSlow(node, this.#clock.monotonicMs());
+  #hedgeAfterMs(node: NodeId, bytes: number): number {
+    const slowAfterMs = this.#times.slowAfterMs(node, bytes);
+    return this.#local?.isNear(node) === true ? Math.max(HEDGE_NEAR_LEAST_MS, slowAfterMs) : slowAfterMs;
+  }
+
+  #mayHedge(node: NodeId, askedMs: number): boolean {
+    // Not a word since: it stands still, and what comes next had better go to others, whatever becomes of this read.
+    const { heardMs } = this.#network.peer(node);
+    if (heardMs === undefined || heardMs <= askedMs) this.#stats.wasSlow(node, this.#clock.monotonicMs(), true);
     if (this.#hedgeTokens < 1) return false;
     this.#hedgeTokens -= 1;
     return true;
