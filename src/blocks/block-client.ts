@@ -14,6 +14,7 @@ import { BlockWriter } from './block-writer.ts';
 import { FlightWindow } from './flight-window.ts';
 import { checkBlockBytes } from './identity.ts';
 import { LocalBlocks } from './local-blocks.ts';
+import type { BlockSharing, ShareSource } from './sharing.ts';
 import { findPool, placementOf, wantedCopies } from '../catalog/placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
@@ -40,6 +41,8 @@ export interface BlockClientOptions {
   readonly env: Pick<Env, 'clock'> & Partial<Pick<Env, 'disk' | 'isOwnHost'>>;
   /** False: everything is read through the nodes. */
   readonly localReads?: boolean;
+  /** Readers serve readers; made and closed by the caller. */
+  readonly sharing?: BlockSharing | undefined;
   /** Of one operation, all retries included; default DATA_TIMEOUT_MS. */
   readonly timeoutMs?: number;
 }
@@ -67,6 +70,7 @@ export class ClusterBlockClient implements BlockClient {
   readonly #catalog: Pick<CatalogService, 'current'>;
   readonly #reader: BlockReader;
   readonly #writer: BlockWriter;
+  readonly #sharing: BlockSharing | undefined;
   readonly #local: LocalBlocks | undefined;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
@@ -91,6 +95,7 @@ export class ClusterBlockClient implements BlockClient {
     }
     this.#reader = new BlockReader({ ...options, clock, local: this.#local });
     this.#clock = clock;
+    this.#sharing = options.sharing;
     this.#writer = new BlockWriter({ ...options, clock });
   }
 
@@ -114,6 +119,14 @@ export class ClusterBlockClient implements BlockClient {
 
   recycle(block: Uint8Array): void {
     payloadPool.giveBack(block);
+  }
+
+  copiesElsewhere(pool: PoolId, id: BlockId): number {
+    return this.#sharing?.copiesElsewhere(pool, id) ?? 0;
+  }
+
+  offer(source: ShareSource): () => void {
+    return this.#sharing?.addSource(source) ?? (() => undefined);
   }
 
   /** A whole block whose length the caller does not know, or (`lengthBytes`) checks itself. */

@@ -7,18 +7,19 @@ import type { CancelSignal } from '../cancel.ts';
 import { BlockNotFoundError, CorruptionError, UnavailableError, type TatamiError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
-import { blockMethods, parseGetReply, type GetRequest } from './block-messages.ts';
+import { blockMethods, parseGetReply, type GetReply, type GetRequest } from './block-messages.ts';
 import { HolderStats, readOrder } from './holder-choice.ts';
 import { raceHolders } from './holder-race.ts';
 import type { LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { ReplyTimes } from './reply-times.ts';
+import type { BlockSharing } from './sharing.ts';
 import { findPool } from '../catalog/placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
-import type { Clock } from '../env.ts';
+import type { Address, Clock } from '../env.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
-import type { Network } from '../net/types.ts';
+import type { Network, Reply } from '../net/types.ts';
 
 /** When a second holder is asked: later than replies of the others are, by half. */
 const HEDGE = { leastMs: 25, mostMs: 1_000, unknownMs: 150, factor: 1.5 } as const;
@@ -43,6 +44,8 @@ export interface BlockReaderOptions {
   readonly clock: Clock;
   /** Copies on disks of this machine. */
   readonly local?: LocalBlocks | undefined;
+  /** Other readers serve what they have read, and are served. */
+  readonly sharing?: BlockSharing | undefined;
   /** Not asked: the node itself, when it looks for a copy to heal its own. */
   readonly exceptNode?: NodeId | undefined;
 }
@@ -67,6 +70,7 @@ export class BlockReader {
   readonly #clock: Clock;
   readonly #exceptNode: NodeId | undefined;
   readonly #local: LocalBlocks | undefined;
+  readonly #sharing: BlockSharing | undefined;
   readonly #stats = new HolderStats();
   readonly #times = new ReplyTimes(HEDGE);
   /** By id (content names content, whatever the pool). Invariant: each was verified against its key. */
@@ -79,6 +83,7 @@ export class BlockReader {
     this.#clock = options.clock;
     this.#exceptNode = options.exceptNode;
     this.#local = options.local;
+    this.#sharing = options.sharing;
   }
 
   /**
@@ -93,29 +98,59 @@ export class BlockReader {
   ): Promise<Uint8Array> {
     let free = options.into;
     const { lengthBytes = BLOCK_MAX_BYTES } = options;
-    return this.#read(pool, id, lengthBytes, options, async (node, signal, timeoutMs) => {
-      const local = await this.#readWholeHere(node, pool, id, { signal, timeoutMs });
-      if (local !== undefined) return local;
-      const request: GetRequest = {
-        pool,
-        id,
-        firstPage: 0,
-        pageCount: BLOCK_MAX_BYTES / PAGE_BYTES,
-        wantHashes: false,
-      };
+    return this.#read(pool, id, lengthBytes, options, async (node, limits, wait) => {
+      const local = await this.#readWholeHere(node, pool, id, limits);
+      if (local !== undefined) return { value: local, bytes: local.length };
       const into = free;
       free = undefined;
       try {
-        const target = into === undefined ? {} : { into };
-        const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal, ...target });
-        this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
-        return reply.payload;
+        return await this.#getWhole(node, pool, id, into, lengthBytes, limits, wait);
       } catch (error) {
         // The call has ended, nothing more comes: the next attempt may use the memory.
         free ??= into;
         throw error;
       }
     });
+  }
+
+  /** From the holder, or from readers of whom it knows. */
+  async #getWhole(
+    node: NodeId,
+    pool: PoolId,
+    id: BlockId,
+    into: Uint8Array | undefined,
+    lengthBytes: number,
+    limits: Limits,
+    wait: (ms: number) => void,
+  ): Promise<Answer<Uint8Array>> {
+    const { signal } = limits;
+    const deadlineMs = this.#clock.monotonicMs() + limits.timeoutMs;
+    const ask = async (direct: boolean, gone: readonly Address[]): Promise<readonly [Reply, GetReply]> => {
+      const sharing = this.#sharing;
+      const share = sharing === undefined ? {} : { share: { direct, gone, cacheBytes: sharing.cacheBytes } };
+      const pageCount = BLOCK_MAX_BYTES / PAGE_BYTES;
+      const request: GetRequest = { pool, id, firstPage: 0, pageCount, wantHashes: false, ...share };
+      const timeoutMs = Math.max(1, deadlineMs - this.#clock.monotonicMs());
+      const target = into === undefined ? {} : { into };
+      const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal, ...target });
+      const header = this.#verify(node, pool, id, () => parseGetReply(reply.header, reply.payload.length));
+      sharing?.note(pool, id, header.readerCount ?? 0);
+      return [reply, header];
+    };
+    let [reply, header] = await ask(false, []);
+    let isFromHolder = true;
+    if (this.#sharing !== undefined && (header.peers?.length ?? 0) > 0) {
+      const peers = header.peers ?? [];
+      const timeoutMs = Math.max(1, Math.min(limits.timeoutMs / 2, this.#sharing.patienceMs(peers, lengthBytes)));
+      // It has answered at once; who takes his time now is somebody else.
+      wait(timeoutMs + this.#hedgeAfterMs(node, lengthBytes));
+      isFromHolder = false;
+      const { data, gone } = await this.#sharing.get(peers, pool, id, into, { signal, timeoutMs });
+      if (data !== undefined) return { value: data };
+      [reply, header] = await ask(true, gone);
+    }
+    this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
+    return { value: reply.payload, ...(isFromHolder ? { bytes: reply.payload.length } : {}), load: header.load };
   }
 
   /**
@@ -131,13 +166,12 @@ export class BlockReader {
     options: ReadOptions = {},
   ): Promise<VerifiedPages> {
     const key = Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
-    return this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, signal, timeoutMs) => {
+    return this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, limits) => {
       const known = blockBytes === undefined ? undefined : this.#pageList(key);
-      const limits = { signal, timeoutMs };
       const local = await this.#readPagesHere(node, pool, id, key, known, blockBytes, firstPage, pageCount, limits);
-      if (local !== undefined) return local;
+      if (local !== undefined) return { value: local, bytes: local.data.length };
       const request: GetRequest = { pool, id, firstPage, pageCount, wantHashes: known === undefined };
-      const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal });
+      const reply = await this.#network.call(node, blockMethods.get, request, limits);
       const data = this.#verify(node, pool, id, () => {
         const header = parseGetReply(reply.header, reply.payload.length);
         const length = blockBytes ?? header.blockBytes;
@@ -153,7 +187,7 @@ export class BlockReader {
         if (known === undefined && blockBytes !== undefined) this.#keepPageList(key, new Uint8Array(hashes));
         return pages;
       });
-      return { firstPage, data, recycle: () => reply.recycle?.() };
+      return { value: { firstPage, data, recycle: () => reply.recycle?.() }, bytes: data.length };
     });
   }
 
@@ -242,7 +276,7 @@ export class BlockReader {
     id: BlockId,
     bytes: number,
     options: ReadOptions,
-    attempt: (node: NodeId, signal: CancelSignal, timeoutMs: number) => Promise<T>,
+    attempt: (node: NodeId, limits: Limits, wait: (ms: number) => void) => Promise<Answer<T>>,
   ): Promise<T> {
     const deadlineMs = this.#clock.monotonicMs() + (options.timeoutMs ?? DATA_TIMEOUT_MS);
     for (let retryMs = RETRY_MIN_MS; ; retryMs = Math.min(RETRY_MAX_MS, retryMs * 2)) {
@@ -255,14 +289,14 @@ export class BlockReader {
         hedgeAfterMs: (node) => this.#hedgeAfterMs(node, bytes),
         mayHedge: (node, askedMs) => this.#mayHedge(node, askedMs),
         overtaken: (node) => this.#stats.wasSlow(node, this.#clock.monotonicMs(), false),
-        attempt: async (node, signal) => {
+        attempt: async (node, signal, wait) => {
           const startedMs = this.#clock.monotonicMs();
           const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - startedMs));
-          const value = await attempt(node, signal, timeoutMs);
+          const answer = await attempt(node, { signal, timeoutMs }, wait);
           const nowMs = this.#clock.monotonicMs();
-          this.#times.add(node, bytes, nowMs - startedMs);
-          this.#stats.answered(node, nowMs);
-          return value;
+          if (answer.bytes !== undefined) this.#times.add(node, answer.bytes, nowMs - startedMs);
+          this.#stats.answered(node, nowMs, answer.load);
+          return answer.value;
         },
       });
       if (result.ok) {
@@ -280,11 +314,12 @@ export class BlockReader {
     const catalog = this.#catalog.current();
     const pool = findPool(catalog, poolId);
     const [network, stats, near, nowMs] = [this.#network, this.#stats, this.#local, this.#clock.monotonicMs()];
+    const together = this.#sharing?.isTogether() === true;
     // A pool of a newer catalog than ours: its blocks are still found by asking everyone.
     const nodes =
       pool === undefined
         ? dataNodes(catalog).map((node) => node.id)
-        : readOrder(catalog, pool, id, { network, stats, near, nowMs });
+        : readOrder(catalog, pool, id, { network, stats, near, nowMs, together });
     return this.#exceptNode === undefined ? nodes : nodes.filter((node) => node !== this.#exceptNode);
   }
 
@@ -301,6 +336,14 @@ export class BlockReader {
     this.#hedgeTokens -= 1;
     return true;
   }
+}
+
+interface Answer<T> {
+  readonly value: T;
+  /** That the holder itself has sent, for what we know of its speed; absent: it has not. */
+  readonly bytes?: number;
+  /** As it said. */
+  readonly load?: number | undefined;
 }
 
 interface Limits {
