@@ -140,6 +140,7 @@ export class ClusterBlockClient implements BlockClient {
     return await this.#run(this.#blockReads, options, async (signal, timeoutMs) => {
       const startedMs = this.#clock.monotonicMs();
       const data = await this.#reader.readWhole(pool, id, { signal, timeoutMs, lengthBytes, ...into });
+      this.#sharing?.wasRead(data.length);
       const { queue } = this.#blockReads;
       const size = this.#flight.ended(data.length, startedMs, this.#clock.monotonicMs());
       if (size !== queue.concurrency) queue.concurrency = size;

@@ -90,10 +90,13 @@ export interface GetRequest {
 export interface ShareAsk {
   /** It wants the block from this holder, not the names of others. */
   readonly direct: boolean;
-  /** Bytes that it keeps. */
+  /** Bytes that it keeps, and all that it has read since it began. */
   readonly cacheBytes: number;
-  /** Readers whose names it had from here, and who did not give the block. */
+  readonly readBytes: number;
+  /** Readers whose names it had from here, and who do not have the block, or cannot be reached. */
   readonly gone: readonly Address[];
+  /** Those who had too much to do, or took too long. */
+  readonly slow: readonly Address[];
 }
 
 /** Payload: `hashBytes` of page hashes, then the pages; nothing, if there are `peers`. */
@@ -266,7 +269,9 @@ function parseShareAsk(value: unknown): ShareAsk {
   return {
     direct: h['direct'] === true,
     cacheBytes: count(h['cacheBytes'], 'cacheBytes'),
+    readBytes: count(h['readBytes'], 'readBytes'),
     gone: addresses(h['gone'], 'gone'),
+    slow: addresses(h['slow'], 'slow'),
   };
 }
 

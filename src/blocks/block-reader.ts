@@ -13,7 +13,7 @@ import { raceHolders } from './holder-race.ts';
 import type { LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { ReplyTimes } from './reply-times.ts';
-import type { BlockSharing } from './sharing.ts';
+import { SHARE_ROUNDS, type BlockSharing } from './sharing.ts';
 import { findPool } from '../catalog/placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
@@ -124,33 +124,38 @@ export class BlockReader {
     wait: (ms: number) => void,
   ): Promise<Answer<Uint8Array>> {
     const { signal } = limits;
-    const deadlineMs = this.#clock.monotonicMs() + limits.timeoutMs;
-    const ask = async (direct: boolean, gone: readonly Address[]): Promise<readonly [Reply, GetReply]> => {
+    const deadlineMs = this.#clock.monotonicMs() + limits.leftMs;
+    const ask = async (direct: boolean, tried: Tried): Promise<readonly [Reply, GetReply]> => {
       const sharing = this.#sharing;
-      const share = sharing === undefined ? {} : { share: { direct, gone, cacheBytes: sharing.cacheBytes } };
+      const { cacheBytes = 0, readBytes = 0 } = sharing ?? {};
+      const share = sharing === undefined ? {} : { share: { direct, ...tried, cacheBytes, readBytes } };
       const pageCount = BLOCK_MAX_BYTES / PAGE_BYTES;
       const request: GetRequest = { pool, id, firstPage: 0, pageCount, wantHashes: false, ...share };
-      const timeoutMs = Math.max(1, deadlineMs - this.#clock.monotonicMs());
+      const timeoutMs = Math.max(1, Math.min(limits.timeoutMs, deadlineMs - this.#clock.monotonicMs()));
       const target = into === undefined ? {} : { into };
       const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal, ...target });
       const header = this.#verify(node, pool, id, () => parseGetReply(reply.header, reply.payload.length));
       sharing?.note(pool, id, header.readerCount ?? 0);
       return [reply, header];
     };
-    let [reply, header] = await ask(false, []);
-    let isFromHolder = true;
-    if (this.#sharing !== undefined && (header.peers?.length ?? 0) > 0) {
-      const peers = header.peers ?? [];
-      const timeoutMs = Math.max(1, Math.min(limits.timeoutMs / 2, this.#sharing.patienceMs(peers, lengthBytes)));
+    let tried: Tried = { gone: [], slow: [] };
+    for (let round = 0; ; round++) {
+      const [reply, header] = await ask(round === SHARE_ROUNDS, tried);
+      const { peers = [], load } = header;
+      if (this.#sharing === undefined || peers.length === 0) {
+        this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
+        // After other readers were asked, the time that it took is not the holder's.
+        return { value: reply.payload, ...(round === 0 ? { bytes: reply.payload.length } : {}), load };
+      }
+      const patienceMs = this.#sharing.patienceMs(peers, lengthBytes);
+      const timeoutMs = Math.max(1, Math.min((deadlineMs - this.#clock.monotonicMs()) / 2, patienceMs));
       // It has answered at once; who takes his time now is somebody else.
       wait(timeoutMs + this.#hedgeAfterMs(node, lengthBytes));
-      isFromHolder = false;
-      const { data, gone } = await this.#sharing.get(peers, pool, id, into, { signal, timeoutMs });
-      if (data !== undefined) return { value: data };
-      [reply, header] = await ask(true, gone);
+      const result = await this.#sharing.get(peers, pool, id, into, { signal, timeoutMs });
+      if (result.data !== undefined) return { value: result.data };
+      // Who is not gone may be asked again, but not at once.
+      tried = { gone: result.gone, slow: result.slow };
     }
-    this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
-    return { value: reply.payload, ...(isFromHolder ? { bytes: reply.payload.length } : {}), load: header.load };
   }
 
   /**
@@ -291,8 +296,9 @@ export class BlockReader {
         overtaken: (node) => this.#stats.wasSlow(node, this.#clock.monotonicMs(), false),
         attempt: async (node, signal, wait) => {
           const startedMs = this.#clock.monotonicMs();
-          const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - startedMs));
-          const answer = await attempt(node, { signal, timeoutMs }, wait);
+          const leftMs = Math.max(1, deadlineMs - startedMs);
+          const timeoutMs = Math.min(ATTEMPT_TIMEOUT_MS, leftMs);
+          const answer = await attempt(node, { signal, timeoutMs, leftMs }, wait);
           const nowMs = this.#clock.monotonicMs();
           if (answer.bytes !== undefined) this.#times.add(node, answer.bytes, nowMs - startedMs);
           this.#stats.answered(node, nowMs, answer.load);
@@ -338,6 +344,11 @@ export class BlockReader {
   }
 }
 
+interface Tried {
+  readonly gone: readonly Address[];
+  readonly slow: readonly Address[];
+}
+
 interface Answer<T> {
   readonly value: T;
   /** That the holder itself has sent, for what we know of its speed; absent: it has not. */
@@ -348,7 +359,10 @@ interface Answer<T> {
 
 interface Limits {
   readonly signal: CancelSignal;
+  /** For one answer of one node. */
   readonly timeoutMs: number;
+  /** Until the whole read has failed. */
+  readonly leftMs: number;
 }
 
 function isSound(check: () => void): boolean {

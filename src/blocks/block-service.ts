@@ -61,8 +61,6 @@ import type { BlockEngine, BlockInfo } from './types.ts';
 const RECEIVE_BUDGET_BYTES = 48 * MiB;
 /** Blocks read and not yet sent. */
 const SEND_BUDGET_BYTES = 64 * MiB;
-/** With so many other requests for blocks under way here, a reader that shares is sent to others that have its block. */
-const BUSY_GETS = 2;
 /** What a node keeps of its caller's time to answer that the next node failed. */
 const FORWARD_MARGIN = 0.2;
 /** One later copy: nobody waits, and the target's disk may be busy with puts that are waited for. */
@@ -503,7 +501,7 @@ export class BlockService {
     const { pool, id, firstPage, pageCount, wantHashes } = get;
     const blockBytes = this.#engine.has(pool, id);
     if (blockBytes === undefined) throw this.#missing(pool, id);
-    const answer = this.#shareAnswer(get, blockBytes, request.remote.address);
+    const answer = this.#shareAnswer(get, request.remote.address);
     if (answer !== undefined && answer.peers.length > 0) {
       const header: GetReply = { blockBytes, firstPage: 0, hashBytes: 0, ...answer };
       return { header };
@@ -537,11 +535,10 @@ export class BlockService {
   }
 
   /** For a reader that shares: whom it shall ask, if anybody, and how many have its block. */
-  #shareAnswer({ pool, id, share }: GetRequest, bytes: number, reader: Address): ReaderAnswer | undefined {
+  #shareAnswer({ pool, id, share }: GetRequest, reader: Address): ReaderAnswer | undefined {
     if (share === undefined) return undefined;
-    const { direct, cacheBytes, gone } = share;
-    const busy = this.#getCount >= BUSY_GETS;
-    const ask = { key: `${pool}:${blockIdToHex(id)}`, bytes, reader, cacheBytes, direct, gone, busy };
+    const underWay = this.#getCount;
+    const ask = { key: `${pool}:${blockIdToHex(id)}`, reader, ...share, underWay };
     return this.#readers.ask(ask, this.#options.env.clock.monotonicMs());
   }
 

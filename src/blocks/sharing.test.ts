@@ -155,7 +155,7 @@ describe('readers serve readers', () => {
       same(await cluster.settle(two.read()));
       expect(gets(cluster, 'r2').map(({ header }) => (header as { share: unknown }).share)).toMatchObject([
         { direct: false },
-        { direct: true, gone: [addressOf('r1')] },
+        { direct: false, gone: [addressOf('r1')], slow: [] },
       ]);
       same(await cluster.settle(three.read()));
       expect(gets(cluster, 'r3', 'block.share').map(({ to }) => to)).toEqual(['r2']);
@@ -173,7 +173,7 @@ describe('readers serve readers', () => {
     };
     const startMs = cluster.clock.nowMs;
     same(await cluster.settle(two.read()));
-    expect(cluster.clock.nowMs - startMs).toBeLessThan(2_500);
+    expect(cluster.clock.nowMs - startMs).toBeLessThan(5_500);
     letGo();
     await cluster.close();
   });

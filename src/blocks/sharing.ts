@@ -21,12 +21,14 @@ import { ReplyTimes } from './reply-times.ts';
 /** Sent to peers at once: two, so that the first has all of its block soon and can go on with it. */
 const SEND_BUDGET_BYTES = 2 * BLOCK_MAX_BYTES;
 /** Peers' requests that may wait for a block or their turn; more are told to go elsewhere. */
-const REQUESTS_MAX = 16;
+export const SHARE_REQUESTS_MAX = 64;
+/** So often a holder is asked for the names of others; then for the block. */
+export const SHARE_ROUNDS = 3;
 /**
  * How long to wait for a peer, who may still be getting the block itself. In a storm all take long, so it follows what
- * the others took; it ends before a holder's own time-out would.
+ * the others took. A peer that stands still is noticed by its silence (PEER_DOWN_AFTER_MS) at the latest.
  */
-const PATIENCE = { leastMs: 1_000, mostMs: 4_000, unknownMs: 2_000, factor: 2 } as const;
+export const PATIENCE = { leastMs: 1_000, mostMs: 10_000, unknownMs: 5_000, factor: 3 } as const;
 /** A peer in the same room answers in milliseconds; a firewall never does. */
 const DIAL_TIMEOUT_MS = 500;
 /** Connections to peers kept: a reader is sent to ever others. */
@@ -72,8 +74,9 @@ interface Limits {
 
 export interface PeerResult {
   readonly data: Uint8Array | undefined;
-  /** Who did not give it. */
+  /** Who does not have it or cannot be reached, and who had too much to do or took too long. */
   readonly gone: readonly Address[];
+  readonly slow: readonly Address[];
 }
 
 export class BlockSharing {
@@ -88,6 +91,7 @@ export class BlockSharing {
   /** Copies elsewhere, in order of last use. */
   readonly #counts = new Map<string, number>();
   #requestCount = 0;
+  #readBytes = 0;
   #togetherUntilMs = Number.NEGATIVE_INFINITY;
   #closed = false;
   #usage = { gotCount: 0, gotBytes: 0, gaveCount: 0, gaveBytes: 0, missedCount: 0 };
@@ -108,6 +112,15 @@ export class BlockSharing {
     let sum = 0;
     for (const { maxBytes } of this.#sources) sum += maxBytes;
     return sum;
+  }
+
+  /** Bytes of whole blocks that were read, for the caches. */
+  get readBytes(): number {
+    return this.#readBytes;
+  }
+
+  wasRead(bytes: number): void {
+    this.#readBytes += bytes;
   }
 
   /** Offers a cache's blocks to others. Returns what ends that. */
@@ -147,6 +160,7 @@ export class BlockSharing {
     limits: Limits,
   ): Promise<PeerResult> {
     const gone: Address[] = [];
+    const slow: Address[] = [];
     const deadlineMs = this.#clock.monotonicMs() + limits.timeoutMs;
     for (const peer of peers) {
       const leftMs = deadlineMs - this.#clock.monotonicMs();
@@ -156,18 +170,20 @@ export class BlockSharing {
         if (data !== undefined) {
           this.#usage.gotCount++;
           this.#usage.gotBytes += data.length;
-          return { data, gone };
+          return { data, gone, slow };
         }
       } catch (error) {
         limits.signal.throwIfAborted();
-        // Busy or slow is not gone; but a peer that does not have it, or is not there, need not be named again.
-        if (error instanceof OverloadedError) continue;
+        if (error instanceof OverloadedError || error instanceof TimeoutError) {
+          slow.push(peer);
+          continue;
+        }
         if (error instanceof PeerUnreachableError || error instanceof CorruptionError) this.#avoid(peer);
       }
       gone.push(peer);
     }
     this.#usage.missedCount++;
-    return { data: undefined, gone };
+    return { data: undefined, gone, slow };
   }
 
   close(): void {
@@ -240,7 +256,7 @@ export class BlockSharing {
   /** Gives a block to a peer, once it is here. */
   async #give(request: IncomingRequest): Promise<HandlerReply> {
     const { pool, id } = parseBlock(request.header);
-    if (this.#requestCount >= REQUESTS_MAX) throw new OverloadedError('this reader serves enough others already');
+    if (this.#requestCount >= SHARE_REQUESTS_MAX) throw new OverloadedError('this reader serves enough others already');
     const block = this.#find(pool, id);
     if (block === undefined) throw this.#missing(id);
     this.#requestCount++;

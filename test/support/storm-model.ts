@@ -5,6 +5,8 @@
  * ten thousand readers take seconds.
  */
 import { ReaderTracker } from '../../src/blocks/reader-tracker.ts';
+import { ReplyTimes } from '../../src/blocks/reply-times.ts';
+import { PATIENCE, SHARE_REQUESTS_MAX, SHARE_ROUNDS } from '../../src/blocks/sharing.ts';
 
 export interface StormOptions {
   readonly readers: number;
@@ -34,11 +36,8 @@ const BLOCK_BYTES = 4 << 20;
 const WINDOW = 8;
 const CACHE_BLOCKS = 32;
 const MESSAGE_MS = 0.3;
-/** As in src/blocks/sharing.ts and block-service.ts. */
-const REQUESTS_MAX = 16;
-const PATIENCE_MS = 2_000;
+/** A connection that cannot be made. */
 const UNREACHABLE_MS = 500;
-const BUSY_GETS = 2;
 
 /** A heap of what is to happen. */
 class Agenda {
@@ -90,11 +89,12 @@ function isBefore(a: { atMs: number; order: number }, b: { atMs: number; order: 
   return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
 }
 
-/** Sends blocks one after the other. */
+/** Sends blocks one after the other; what is no longer wanted when its turn comes is left out. */
 class Uplink {
   readonly #agenda: Agenda;
   readonly #blockMs: number;
-  #freeMs = 0;
+  readonly #waiting: { readonly wanted: () => boolean; readonly ended: (sent: boolean) => void }[] = [];
+  #busy = false;
   queued = 0;
   sentBlocks = 0;
 
@@ -103,13 +103,22 @@ class Uplink {
     this.#blockMs = BLOCK_BYTES / bytesPerMs;
   }
 
-  send(arrived: () => void): void {
+  send(ended: (sent: boolean) => void, wanted: () => boolean = () => true): void {
     this.queued++;
-    this.#freeMs = Math.max(this.#freeMs, this.#agenda.nowMs) + this.#blockMs;
-    this.#agenda.after(this.#freeMs - this.#agenda.nowMs, () => {
+    this.#waiting.push({ wanted, ended });
+    if (!this.#busy) this.#next();
+  }
+
+  #next(): void {
+    const next = this.#waiting.shift();
+    this.#busy = next !== undefined;
+    if (next === undefined) return;
+    const isWanted = next.wanted();
+    this.#agenda.after(isWanted ? this.#blockMs : 0, () => {
       this.queued--;
-      this.sentBlocks++;
-      arrived();
+      if (isWanted) this.sentBlocks++;
+      next.ended(isWanted);
+      this.#next();
     });
   }
 }
@@ -123,6 +132,10 @@ interface ModelReader {
   next: number;
   underWay: number;
   requests: number;
+  readBytes: number;
+  /** Doubles with each block, as read-ahead does. */
+  window: number;
+  readonly times: ReplyTimes;
 }
 
 export function storm(options: StormOptions): StormResult {
@@ -143,11 +156,11 @@ export function storm(options: StormOptions): StormResult {
   let endMs = 0;
 
   function fill(reader: ModelReader): void {
-    while (reader.underWay < WINDOW && reader.next < blocks) {
+    while (reader.underWay < Math.min(WINDOW, reader.window) && reader.next < blocks) {
       const block = reader.next++;
       reader.underWay++;
       reader.cache.set(block, []);
-      ask(reader, block, false, []);
+      ask(reader, block, 0, [], []);
     }
     if (reader.underWay === 0 && reader.next === blocks) {
       endMs = agenda.nowMs;
@@ -164,11 +177,20 @@ export function storm(options: StormOptions): StormResult {
       if (state === true) reader.cache.delete(oldest);
     }
     for (const give of waiting ?? []) give();
+    reader.readBytes += BLOCK_BYTES;
     reader.underWay--;
+    reader.window *= 2;
     fill(reader);
   }
 
-  function ask(reader: ModelReader, block: number, direct: boolean, gone: readonly string[]): void {
+  function ask(
+    reader: ModelReader,
+    block: number,
+    round: number,
+    gone: readonly string[],
+    slow: readonly string[],
+  ): void {
+    const direct = round === SHARE_ROUNDS;
     const holder = holders[block % holderCount];
     if (holder === undefined) return;
     agenda.after(MESSAGE_MS, () => {
@@ -178,21 +200,29 @@ export function storm(options: StormOptions): StormResult {
       }
       const answer = holder.tracker.ask(
         {
-          ...{ key: String(block), bytes: BLOCK_BYTES, reader: reader.address, direct, gone },
-          ...{ cacheBytes: CACHE_BLOCKS * BLOCK_BYTES, busy: holder.uplink.queued >= BUSY_GETS },
+          ...{ key: String(block), reader: reader.address, direct, gone, slow },
+          ...{ readBytes: reader.readBytes },
+          ...{ cacheBytes: CACHE_BLOCKS * BLOCK_BYTES, underWay: holder.uplink.queued },
         },
         agenda.nowMs,
       );
       if (answer.peers.length === 0) holder.uplink.send(() => got(reader, block));
-      else agenda.after(MESSAGE_MS, () => askPeer(reader, block, answer.peers, []));
+      else agenda.after(MESSAGE_MS, () => askPeer(reader, block, answer.peers, [], [], round));
     });
   }
 
-  function askPeer(reader: ModelReader, block: number, peers: readonly string[], gone: readonly string[]): void {
+  function askPeer(
+    reader: ModelReader,
+    block: number,
+    peers: readonly string[],
+    gone: readonly string[],
+    slow: readonly string[],
+    round: number,
+  ): void {
     const [address, ...rest] = peers;
     const peer = address === undefined ? undefined : readers.get(address);
     if (address === undefined || peer === undefined) {
-      ask(reader, block, true, gone);
+      ask(reader, block, round + 1, gone, slow);
       return;
     }
     let settled = false;
@@ -201,21 +231,33 @@ export function storm(options: StormOptions): StormResult {
       settled = true;
       run();
     };
-    const elsewhere = once(() => askPeer(reader, block, rest, [...gone, address]));
-    agenda.after(peer.deaf ? UNREACHABLE_MS : PATIENCE_MS, elsewhere);
+    const elsewhere = (isGone: boolean) =>
+      once(() => {
+        const [stillGone, stillSlow] = isGone ? [[...gone, address], slow] : [gone, [...slow, address]];
+        askPeer(reader, block, rest, stillGone, stillSlow, round);
+      });
+    const startedMs = agenda.nowMs;
+    agenda.after(peer.deaf ? UNREACHABLE_MS : reader.times.slowAfterMs(address, BLOCK_BYTES), elsewhere(peer.deaf));
     if (peer.deaf) return;
     agenda.after(MESSAGE_MS, () => {
       const state = peer.cache.get(block);
-      if (state === undefined || peer.requests >= REQUESTS_MAX) {
-        agenda.after(MESSAGE_MS, elsewhere);
+      if (state === undefined || peer.requests >= SHARE_REQUESTS_MAX) {
+        agenda.after(MESSAGE_MS, elsewhere(state === undefined));
         return;
       }
       peer.requests++;
       const give = () =>
-        peer.uplink.send(() => {
-          peer.requests--;
-          once(() => got(reader, block))();
-        });
+        peer.uplink.send(
+          (sent) => {
+            peer.requests--;
+            if (!sent) return;
+            once(() => {
+              reader.times.add(address, BLOCK_BYTES, agenda.nowMs - startedMs);
+              got(reader, block);
+            })();
+          },
+          () => !settled,
+        );
       if (state === true) give();
       else state.push(give);
     });
@@ -226,7 +268,8 @@ export function storm(options: StormOptions): StormResult {
       address: `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}:7000`,
       uplink: new Uplink(agenda, bytesPerMs),
       deaf: below(100) < deafPercent,
-      ...{ cache: new Map(), next: 0, underWay: 0, requests: 0 },
+      ...{ cache: new Map(), next: 0, underWay: 0, requests: 0, readBytes: 0, window: 1 },
+      times: new ReplyTimes(PATIENCE),
     };
     readers.set(reader.address, reader);
     agenda.after(startSpreadMs === 0 ? below(100) / 100 : below(startSpreadMs), () => fill(reader));
