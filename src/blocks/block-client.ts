@@ -25,9 +25,10 @@ import type { BlockClient, PutReceipt } from './types.ts';
 
 /**
  * Whole blocks under way: at least 32 MiB, more than the bandwidth-delay product of a 10 Gbit/s room; over longer ways
- * up to 96 MiB (flight-window.ts).
+ * up to 96 MiB, and less over slow ones (flight-window.ts).
  */
 const BLOCK_READS_LEAST = 8;
+const BLOCK_READS_SLOW_LEAST = 2;
 const BLOCK_READS_MOST = 24;
 /** Range reads under way: 64 KiB to some pages each, so latency is what counts. */
 const RANGE_READS_AT_ONCE = 32;
@@ -75,7 +76,7 @@ export class ClusterBlockClient implements BlockClient {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #blockReads: Line;
-  readonly #flight = new FlightWindow(BLOCK_READS_LEAST, BLOCK_READS_MOST, BLOCK_MAX_BYTES);
+  readonly #flight: FlightWindow;
   readonly #rangeReads: Line;
   readonly #puts: Line;
   readonly #closing = new AbortController();
@@ -96,6 +97,13 @@ export class ClusterBlockClient implements BlockClient {
     this.#reader = new BlockReader({ ...options, clock, local: this.#local });
     this.#clock = clock;
     this.#sharing = options.sharing;
+    this.#flight = new FlightWindow({
+      // Readers that are sent to readers wait for more than a way, and leave the holders' queues alone.
+      slowLeast: options.sharing === undefined ? BLOCK_READS_SLOW_LEAST : BLOCK_READS_LEAST,
+      least: BLOCK_READS_LEAST,
+      most: BLOCK_READS_MOST,
+      unitBytes: BLOCK_MAX_BYTES,
+    });
     this.#writer = new BlockWriter({ ...options, clock });
   }
 

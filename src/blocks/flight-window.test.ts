@@ -23,13 +23,13 @@ function run(window: FlightWindow, bytesPerMs: number, delayMs: number, blocks: 
 }
 
 it('stays small where the delay is short', () => {
-  const window = new FlightWindow(8, 24, BLOCK);
+  const window = new FlightWindow({ slowLeast: 2, least: 8, most: 24, unitBytes: BLOCK });
   run(window, 1e6, 0.2, 2_000);
   expect(window.size).toBe(8);
 });
 
 it('grows until a long way is full', () => {
-  const window = new FlightWindow(8, 24, BLOCK);
+  const window = new FlightWindow({ slowLeast: 2, least: 8, most: 24, unitBytes: BLOCK });
   const tookMs = run(window, 1e6, 60, 2_000);
   expect(window.size).toBeGreaterThan(15);
   // The pipe's own speed, not the 40% of it that eight blocks reach.
@@ -37,8 +37,14 @@ it('grows until a long way is full', () => {
 });
 
 it('goes back when the way has become short', () => {
-  const window = new FlightWindow(8, 24, BLOCK);
+  const window = new FlightWindow({ slowLeast: 2, least: 8, most: 24, unitBytes: BLOCK });
   run(window, 1e6, 60, 500);
   for (let i = 0, nowMs = 1e5; i < 20_000; i++, nowMs += 4) window.ended(BLOCK, nowMs - 5, nowMs);
   expect(window.size).toBe(8);
+});
+
+it('falls to two on a slow way', () => {
+  const window = new FlightWindow({ slowLeast: 2, least: 8, most: 24, unitBytes: BLOCK });
+  run(window, 12_500, 1, 100);
+  expect(window.size).toBe(2);
 });

@@ -1,32 +1,42 @@
 /**
  * How many whole blocks to have under way: twice bandwidth times delay, as TCP's BBR has it. The delay is the least that
- * a block took lately, without the wait behind others; the bandwidth what came in lately. On a near network that is few
- * blocks, and more would only wait in queues; on a long one it grows until the bandwidth no longer does.
+ * a block ever took, without the wait behind others; the bandwidth what came in lately. On a near network that is few
+ * blocks, and more would only wait in queues; on a long one it grows until the bandwidth no longer does. Where many share
+ * a slow way it must fall: eight readers with eight blocks each at two uplinks of 50 MB/s waited until their time was up,
+ * asked again, and so got nothing at all.
+ *
+ * The least delay is never forgotten: a queue that does not empty would else be taken for a long way, and grow.
  */
 const GAIN = 2;
-/** What was seen longer ago than this (and less than twice this) no longer counts. */
+/** Fewer than `least` only where even they would wait for so long in the queues of a slow or crowded way. */
+const QUEUE_MS = 250;
+/** Bandwidth that was seen longer ago than this (and less than twice this) no longer counts. */
 const SPAN_MS = 5_000;
 /** Bandwidth is measured over at least this long. */
 const MEASURED_MS = 200;
 
+export interface FlightWindowOptions {
+  /** On a slow way; one is on its way while the other is checked. */
+  readonly slowLeast: number;
+  readonly least: number;
+  readonly most: number;
+  /** Of one transfer. */
+  readonly unitBytes: number;
+}
+
 export class FlightWindow {
-  readonly #least: number;
-  readonly #most: number;
-  readonly #unitBytes: number;
+  readonly #options: FlightWindowOptions;
   #size: number;
+  #leastMs = Infinity;
   /** Of this span and the one before. */
-  #leastMs: [number, number] = [Infinity, Infinity];
   #bytesPerMs: [number, number] = [0, 0];
   #spanStartMs = Number.NEGATIVE_INFINITY;
   #measureStartMs = Number.NEGATIVE_INFINITY;
   #measuredBytes = 0;
 
-  /** Between `least` and `most` transfers of `unitBytes`. */
-  constructor(least: number, most: number, unitBytes: number) {
-    this.#least = least;
-    this.#most = most;
-    this.#unitBytes = unitBytes;
-    this.#size = least;
+  constructor(options: FlightWindowOptions) {
+    this.#options = options;
+    this.#size = options.least;
   }
 
   get size(): number {
@@ -35,13 +45,13 @@ export class FlightWindow {
 
   /** A transfer has ended well. Returns the size from now on. */
   ended(bytes: number, startedMs: number, nowMs: number): number {
+    const { slowLeast, least, most, unitBytes } = this.#options;
     if (nowMs - this.#spanStartMs >= SPAN_MS) {
       this.#spanStartMs = nowMs;
-      this.#leastMs = [Infinity, this.#leastMs[0]];
       this.#bytesPerMs = [0, this.#bytesPerMs[0]];
     }
     // Short blocks are quick, but say nothing about the delay of whole ones.
-    if (bytes * 2 >= this.#unitBytes) this.#leastMs[0] = Math.min(this.#leastMs[0], nowMs - startedMs);
+    if (bytes * 2 >= unitBytes) this.#leastMs = Math.min(this.#leastMs, nowMs - startedMs);
     this.#measuredBytes += bytes;
     const measuredMs = nowMs - this.#measureStartMs;
     if (measuredMs >= MEASURED_MS) {
@@ -50,11 +60,11 @@ export class FlightWindow {
       this.#measureStartMs = nowMs;
       this.#measuredBytes = 0;
     }
-    const leastMs = Math.min(...this.#leastMs);
     const bytesPerMs = Math.max(...this.#bytesPerMs);
-    if (leastMs !== Infinity && bytesPerMs > 0) {
-      const wanted = Math.ceil((GAIN * bytesPerMs * leastMs) / this.#unitBytes);
-      this.#size = Math.max(this.#least, Math.min(this.#most, wanted));
+    if (this.#leastMs !== Infinity && bytesPerMs > 0) {
+      const quick = Math.max(slowLeast, Math.ceil((bytesPerMs * QUEUE_MS) / unitBytes));
+      const wanted = Math.ceil((GAIN * bytesPerMs * this.#leastMs) / unitBytes);
+      this.#size = Math.max(Math.min(quick, least), Math.min(most, wanted));
     }
     return this.#size;
   }

@@ -28,9 +28,14 @@ describe('who is sent to whom', () => {
 
   it('nobody is sent away while there is little to do, or who asks for the block itself', () => {
     const tracker = new ReaderTracker();
-    tracker.ask(ask(1), 0);
+    tracker.ask(ask(1, { underWay: 0 }), 0);
     expect(tracker.ask(ask(2, { underWay: 1 }), 0).peers).toEqual([]);
     expect(tracker.ask(ask(3, { direct: true }), 0).peers).toEqual([]);
+    // A block that many want is not given to each of them; and who was busy a moment ago will be again.
+    expect(tracker.ask(ask(4, { underWay: 0 }), 0).peers).not.toEqual([]);
+    expect(tracker.ask(ask(5, { underWay: 0 }), 5_500).peers).toEqual([]);
+    expect(tracker.ask(ask(6, { underWay: 2 }), 6_000).peers).not.toEqual([]);
+    expect(tracker.ask(ask(7, { underWay: 0 }), 6_500).peers).not.toEqual([]);
   });
 
   it('nor to itself, to another machine’s loopback, or to those who were found without', () => {
