@@ -133,7 +133,10 @@ async function startSharing(
   } catch (error) {
     // Asked for by name it is meant; else everything works without.
     if (share.listen !== undefined) throw error;
-    log.warn({ error: String(error) }, 'cannot listen: other readers get nothing from here, and this one nothing from them');
+    log.warn(
+      { error: String(error) },
+      'cannot listen: other readers get nothing from here, and this one nothing from them',
+    );
     return undefined;
   }
 }

@@ -85,7 +85,13 @@ export class ClusterBlockClient implements BlockClient {
     this.#network = options.network;
     this.#catalog = options.catalog;
     this.#timeoutMs = options.timeoutMs ?? DATA_TIMEOUT_MS;
-    this.#blockReads = new Line(BLOCK_READS_LEAST, this.#timeoutMs);
+    this.#flight = new FlightWindow({
+      // Readers that are sent to readers wait for more than a way, and leave the holders' queues alone.
+      slowLeast: options.sharing === undefined ? BLOCK_READS_SLOW_LEAST : BLOCK_READS_LEAST,
+      least: BLOCK_READS_LEAST,
+      most: BLOCK_READS_MOST,
+    });
+    this.#blockReads = new Line(this.#flight.size, this.#timeoutMs);
     this.#rangeReads = new Line(RANGE_READS_AT_ONCE, this.#timeoutMs);
     this.#puts = new Line(PUTS_AT_ONCE, this.#timeoutMs);
     // Everything under way listens to it; each takes its listener away at its end.
@@ -97,13 +103,6 @@ export class ClusterBlockClient implements BlockClient {
     this.#reader = new BlockReader({ ...options, clock, local: this.#local });
     this.#clock = clock;
     this.#sharing = options.sharing;
-    this.#flight = new FlightWindow({
-      // Readers that are sent to readers wait for more than a way, and leave the holders' queues alone.
-      slowLeast: options.sharing === undefined ? BLOCK_READS_SLOW_LEAST : BLOCK_READS_LEAST,
-      least: BLOCK_READS_LEAST,
-      most: BLOCK_READS_MOST,
-      unitBytes: BLOCK_MAX_BYTES,
-    });
     this.#writer = new BlockWriter({ ...options, clock });
   }
 
@@ -150,7 +149,7 @@ export class ClusterBlockClient implements BlockClient {
       const data = await this.#reader.readWhole(pool, id, { signal, timeoutMs, lengthBytes, ...into });
       this.#sharing?.wasRead(data.length);
       const { queue } = this.#blockReads;
-      const size = this.#flight.ended(data.length, startedMs, this.#clock.monotonicMs());
+      const size = this.#flight.ended(startedMs, this.#clock.monotonicMs());
       if (size !== queue.concurrency) queue.concurrency = size;
       return data;
     });

@@ -1,6 +1,6 @@
 /**
  * How many whole blocks to have under way: twice bandwidth times delay, as TCP's BBR has it. The delay is the least that
- * a block ever took, without the wait behind others; the bandwidth what came in lately. On a near network that is few
+ * a block ever took, without the wait behind others; the bandwidth is how many came in lately, however long they were. On a near network that is few
  * blocks, and more would only wait in queues; on a long one it grows until the bandwidth no longer does. Where many share
  * a slow way it must fall: eight readers with eight blocks each at two uplinks of 50 MB/s waited until their time was up,
  * asked again, and so got nothing at all.
@@ -10,6 +10,8 @@
 const GAIN = 2;
 /** Fewer than `least` only where even they would wait for so long in the queues of a slow or crowded way. */
 const QUEUE_MS = 250;
+/** Before anything is known. */
+const FIRST = 4;
 /** Bandwidth that was seen longer ago than this (and less than twice this) no longer counts. */
 const SPAN_MS = 5_000;
 /** Bandwidth is measured over at least this long. */
@@ -20,8 +22,6 @@ export interface FlightWindowOptions {
   readonly slowLeast: number;
   readonly least: number;
   readonly most: number;
-  /** Of one transfer. */
-  readonly unitBytes: number;
 }
 
 export class FlightWindow {
@@ -29,14 +29,14 @@ export class FlightWindow {
   #size: number;
   #leastMs = Infinity;
   /** Of this span and the one before. */
-  #bytesPerMs: [number, number] = [0, 0];
+  #perMs: [number, number] = [0, 0];
   #spanStartMs = Number.NEGATIVE_INFINITY;
   #measureStartMs = Number.NEGATIVE_INFINITY;
-  #measuredBytes = 0;
+  #measuredCount = 0;
 
   constructor(options: FlightWindowOptions) {
     this.#options = options;
-    this.#size = options.least;
+    this.#size = Math.min(FIRST, options.least);
   }
 
   get size(): number {
@@ -44,26 +44,25 @@ export class FlightWindow {
   }
 
   /** A transfer has ended well. Returns the size from now on. */
-  ended(bytes: number, startedMs: number, nowMs: number): number {
-    const { slowLeast, least, most, unitBytes } = this.#options;
+  ended(startedMs: number, nowMs: number): number {
+    const { slowLeast, least, most } = this.#options;
     if (nowMs - this.#spanStartMs >= SPAN_MS) {
       this.#spanStartMs = nowMs;
-      this.#bytesPerMs = [0, this.#bytesPerMs[0]];
+      this.#perMs = [0, this.#perMs[0]];
     }
-    // Short blocks are quick, but say nothing about the delay of whole ones.
-    if (bytes * 2 >= unitBytes) this.#leastMs = Math.min(this.#leastMs, nowMs - startedMs);
-    this.#measuredBytes += bytes;
+    this.#leastMs = Math.min(this.#leastMs, nowMs - startedMs);
+    this.#measuredCount++;
     const measuredMs = nowMs - this.#measureStartMs;
     if (measuredMs >= MEASURED_MS) {
       // After a pause nothing is known.
-      if (measuredMs < SPAN_MS) this.#bytesPerMs[0] = Math.max(this.#bytesPerMs[0], this.#measuredBytes / measuredMs);
+      if (measuredMs < SPAN_MS) this.#perMs[0] = Math.max(this.#perMs[0], this.#measuredCount / measuredMs);
       this.#measureStartMs = nowMs;
-      this.#measuredBytes = 0;
+      this.#measuredCount = 0;
     }
-    const bytesPerMs = Math.max(...this.#bytesPerMs);
-    if (this.#leastMs !== Infinity && bytesPerMs > 0) {
-      const quick = Math.max(slowLeast, Math.ceil((bytesPerMs * QUEUE_MS) / unitBytes));
-      const wanted = Math.ceil((GAIN * bytesPerMs * this.#leastMs) / unitBytes);
+    const perMs = Math.max(...this.#perMs);
+    if (this.#leastMs !== Infinity && perMs > 0) {
+      const quick = Math.max(slowLeast, Math.ceil(perMs * QUEUE_MS));
+      const wanted = Math.ceil(GAIN * perMs * this.#leastMs);
       this.#size = Math.max(Math.min(quick, least), Math.min(most, wanted));
     }
     return this.#size;
