@@ -31,6 +31,8 @@ const HEDGE_NEAR_LEAST_MS = 150;
  */
 const HEDGE_SHARE = 0.05;
 const HEDGE_BURST = 8;
+/** Before the first read: many readers that begin at once at a busy holder shall not all ask twice. */
+const HEDGE_FIRST = 2;
 /** Verified page lists kept: 2 KiB each for full blocks, so 4 MiB, enough for random reads within 8 GiB. */
 const PAGE_LISTS_MAX = 2048;
 const RETRY_MIN_MS = 100;
@@ -75,7 +77,7 @@ export class BlockReader {
   readonly #times = new ReplyTimes(HEDGE);
   /** By id (content names content, whatever the pool). Invariant: each was verified against its key. */
   readonly #pageLists = new Map<string, Uint8Array>();
-  #hedgeTokens = HEDGE_BURST;
+  #hedgeTokens = HEDGE_FIRST;
 
   constructor(options: BlockReaderOptions) {
     this.#network = options.network;
