@@ -29,6 +29,8 @@ if (mode === 'write') {
     const buffer = new Uint8Array(BLOCK_BYTES);
     while (next < Number(reads) + WARM_UP) {
       const turn = next++;
+      // Connected to all holders, which have all given something: now one of them may stop.
+      if (turn === WARM_UP) process.stdout.write('ready\n');
       const started = performance.now();
       await file.read(buffer, 0, BLOCK_BYTES, ((turn * step) % blockCount) * BLOCK_BYTES);
       if (turn >= WARM_UP) latencies.push(performance.now() - started);

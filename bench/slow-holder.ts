@@ -25,6 +25,8 @@ const GOAL = 2;
 
 interface Client {
   readonly latencies: Promise<readonly number[]>;
+  /** Warm, and connected to every holder: one that is stopped before is not asked at all. */
+  readonly ready: Promise<unknown>;
   readonly isRunning: () => boolean;
 }
 
@@ -34,11 +36,12 @@ function client(mode: 'write' | 'read', data: string, sizeBytes: number): Client
   });
   let said = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text));
+  const ready = once(child.stdout, 'data');
   const ended = once(child, 'close').then(() => {
     if (child.exitCode !== 0) throw new Error(`the client ended with ${child.exitCode}`);
-    return JSON.parse(said) as number[];
+    return JSON.parse(said.replace('ready\n', '')) as number[];
   });
-  return { latencies: ended, isRunning: () => child.exitCode === null && child.signalCode === null };
+  return { latencies: ended, ready, isRunning: () => child.exitCode === null && child.signalCode === null };
 }
 
 /** Stops the process in bursts while `goOn`. */
@@ -53,6 +56,11 @@ async function stopInBursts(pid: number, goOn: () => boolean): Promise<void> {
   } finally {
     process.kill(pid, 'SIGCONT');
   }
+}
+
+/** By the process, from its files: shows whether the slow holder took part at all. */
+function bytesRead(pid: number): number {
+  return Number(/^rchar: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1] ?? NaN);
 }
 
 function percentile(values: readonly number[], share: number): number {
@@ -75,13 +83,18 @@ export const slowHolder: Benchmark = {
       for (let round = 0; round < context.rounds; round++) {
         const without = await client('read', data, sizeBytes).latencies;
         const reader = client('read', data, sizeBytes);
+        await reader.ready;
+        const servedBefore = bytesRead(record.pid);
         const [during] = await Promise.all([reader.latencies, stopInBursts(record.pid, reader.isRunning)]);
+        const served = (bytesRead(record.pid) - servedBefore) / MiB;
         steady.push(percentile(without, 0.99));
         bursts.push(percentile(during, 0.99));
         const words = (name: string, values: readonly number[]) =>
           `${name} p50 ${percentile(values, 0.5).toFixed(1)}, p95 ${percentile(values, 0.95).toFixed(1)}, p99 ` +
           `${percentile(values, 0.99).toFixed(1)}, most ${Math.max(...values).toFixed(0)} ms`;
-        await context.note(`slow holder round ${round + 1}: ${words('without', without)}; ${words('with', during)}`);
+        await context.note(
+          `slow holder round ${round + 1}: ${words('without', without)}; ${words('with', during)}; it served ${served.toFixed(0)} MiB meanwhile`,
+        );
       }
     } finally {
       tatami('down', '--data', data);
