@@ -5,6 +5,8 @@ import { memoryWhileStreaming } from './memory.ts';
 import { metadataRates } from './metadata.ts';
 import { placement } from './placement.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
+import { bootStorm } from './boot-storm.ts';
+import { slowHolder } from './slow-holder.ts';
 import { smallFilesBenchmark } from './small-files.ts';
 import type { Benchmark } from './types.ts';
 
@@ -19,4 +21,6 @@ export const BENCHMARKS: readonly Benchmark[] = [
   metadataRates,
   memoryWhileStreaming,
   placement,
+  slowHolder,
+  bootStorm,
 ];

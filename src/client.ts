@@ -3,14 +3,27 @@
  * The composition root of the client side; src/node.ts is that of a node.
  */
 import { createBlockClient } from './blocks/block-client.ts';
+import { BlockSharing } from './blocks/sharing.ts';
 import type { BlockClient } from './blocks/types.ts';
 import { connectCatalog } from './catalog/connect.ts';
 import type { CatalogClient, ConnectClusterOptions as ConnectCatalogOptions } from './catalog/connect.ts';
+import type { Address } from './env.ts';
 import { UsageError } from './errors.ts';
-import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS, OP_TIMEOUT_MS, SESSION_LEASE_MS, STEP_FRACTION } from './limits.ts';
+import {
+  BLOCK_MAX_BYTES,
+  GiB,
+  OP_TIMEOUT_MAX_MS,
+  OP_TIMEOUT_MIN_MS,
+  OP_TIMEOUT_MS,
+  READ_CACHE_BYTES,
+  SESSION_LEASE_MS,
+  STEP_FRACTION,
+} from './limits.ts';
 import { SILENT_LOGGER } from './log.ts';
+import type { Logger } from './log.ts';
 import { connectMeta } from './meta/meta-client.ts';
 import type { RemoteMetaClient } from './meta/meta-client.ts';
+import { parseAddress } from './net/address.ts';
 import { rawSpace } from './upkeep/raw-space.ts';
 import { collectStatus } from './upkeep/status.ts';
 import { FileSystem } from './vfs/api.ts';
@@ -25,11 +38,20 @@ export interface ConnectClusterOptions extends ConnectCatalogOptions {
   readonly localReads?: boolean;
   /** Deadline of one operation; default OP_TIMEOUT_MS. */
   readonly timeoutMs?: number;
+  /**
+   * What was read is given to other readers, and theirs is taken (docs/protocol.md, "Readers serve readers"). Absent: not.
+   * Without `listen` all interfaces, any port; and not at all where every node is on this machine, as nobody would gain.
+   */
+  readonly share?: { readonly listen?: Address | undefined } | undefined;
+  /** Bytes of blocks that each filesystem keeps for reading; default READ_CACHE_BYTES. */
+  readonly readCacheBytes?: number | undefined;
 }
 
 export interface ClusterClient extends CatalogClient {
   readonly meta: RemoteMetaClient;
   readonly blocks: BlockClient;
+  /** What this client and other readers gave each other; undefined: it does not share. */
+  readonly sharing: BlockSharing | undefined;
   /** A POSIX view for a kernel binding. Closed by whoever opened it, before the client. */
   openVfs(limits?: Partial<VfsLimits>): Vfs;
   /** A view with the manners of node:fs/promises, as the given user. */
@@ -45,10 +67,13 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
     const opTimeoutMs = checkTimeoutMs(options.timeoutMs ?? OP_TIMEOUT_MS);
     const timeoutMs = opTimeoutMs * STEP_FRACTION;
     const leaseMs = Math.max(SESSION_LEASE_MS, 2 * opTimeoutMs);
-    const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads });
+    const readCacheBytes = checkReadCacheBytes(options.readCacheBytes ?? READ_CACHE_BYTES);
+    // Before the first connection to a node: it tells where this client can be asked.
+    const sharing = await startSharing(options, base, log);
+    const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads, sharing });
     const meta = await connectMeta({ env, network, catalog, log, label, timeoutMs, leaseMs });
     const openVfs = (wanted: Partial<VfsLimits> = {}) => {
-      const limits = { timeoutMs: opTimeoutMs, ...wanted };
+      const limits = { timeoutMs: opTimeoutMs, readCacheBytes, ...wanted };
       return new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(base) });
     };
     return {
@@ -57,10 +82,12 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
       clock: base.clock,
       meta,
       blocks,
+      sharing,
       openVfs,
       openFileSystem: (user, afterClose) => new FileSystem(openVfs(), user, afterClose),
       async close() {
         try {
+          sharing?.close();
           await meta.close();
           await blocks.close();
         } finally {
@@ -77,6 +104,41 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
 function checkTimeoutMs(timeoutMs: number): number {
   if (timeoutMs >= OP_TIMEOUT_MIN_MS && timeoutMs <= OP_TIMEOUT_MAX_MS) return timeoutMs;
   throw new UsageError(`timeoutMs is from ${OP_TIMEOUT_MIN_MS} to ${OP_TIMEOUT_MAX_MS}, not ${timeoutMs}`);
+}
+
+/** A larger one is a mistake in units, or would take the memory of the program itself. */
+const READ_CACHE_MOST_BYTES = 1024 * GiB;
+
+function checkReadCacheBytes(bytes: number): number {
+  if (bytes >= 4 * BLOCK_MAX_BYTES && bytes <= READ_CACHE_MOST_BYTES) return bytes;
+  throw new UsageError(`readCacheBytes is from ${4 * BLOCK_MAX_BYTES} to ${READ_CACHE_MOST_BYTES}, not ${bytes}`);
+}
+
+/** Undefined where it would be for nothing, or nobody can reach us. */
+async function startSharing(
+  options: ConnectClusterOptions,
+  { network, catalog, clock }: CatalogClient,
+  log: Logger,
+): Promise<BlockSharing | undefined> {
+  const { share, env, seeds } = options;
+  if (share === undefined) return undefined;
+  const isOwn = (address: Address) => env.isOwnHost?.(parseAddress(address).host) === true;
+  if (share.listen === undefined && catalog.current().nodes.every(({ address }) => isOwn(address))) return undefined;
+  const wildcard = seeds[0]?.startsWith('[') === true ? '[::]:0' : '0.0.0.0:0';
+  const sharing = new BlockSharing(network, clock);
+  try {
+    const address = await network.listen(share.listen ?? wildcard);
+    log.info({ address }, 'gives other readers what it has read');
+    return sharing;
+  } catch (error) {
+    // Asked for by name it is meant; else everything works without.
+    if (share.listen !== undefined) throw error;
+    log.warn(
+      { error: String(error) },
+      'cannot listen: other readers get nothing from here, and this one nothing from them',
+    );
+    return undefined;
+  }
 }
 
 /** Raw bytes over all nodes that answer. */

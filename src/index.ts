@@ -47,6 +47,14 @@ export type ConnectOptions = ClusterLocation & {
   readonly label?: string;
   /** False: blocks of nodes on this machine are not read from their files but through the nodes. Default: true. */
   readonly localReads?: boolean;
+  /**
+   * True: blocks that this program has read are given to other readers of the cluster, and those that they have are taken
+   * while the nodes are busy. It then listens (on any free port, or at the `host:port` given) for processes with the cluster's
+   * key. Default: false.
+   */
+  readonly share?: boolean | string;
+  /** Bytes of blocks kept for reading, 16 MiB or more. Default: 128 MiB. */
+  readonly readCacheBytes?: number;
   /** Where the connection reports what no caller can be told. Default: nowhere. */
   readonly log?: Logger;
   /**
@@ -66,6 +74,7 @@ export type ConnectOptions = ClusterLocation & {
 export async function connect(options: ConnectOptions): Promise<FileSystem> {
   const { seeds, key } = await locateCluster(createNodeEnv().disk, options);
   const env = createNodeEnv({ transport: createNodeTransport({ tlsKey: key.secret }) });
+  const { share = false } = options;
   const client = await connectCluster({
     env,
     seeds,
@@ -73,6 +82,8 @@ export async function connect(options: ConnectOptions): Promise<FileSystem> {
     label: processLabel(options.label ?? 'program'),
     ...(options.log === undefined ? {} : { log: options.log }),
     ...(options.localReads === undefined ? {} : { localReads: options.localReads }),
+    ...(share === false ? {} : { share: share === true ? {} : { listen: share } }),
+    ...(options.readCacheBytes === undefined ? {} : { readCacheBytes: options.readCacheBytes }),
     ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
   });
   const uid = options.uid ?? process.getuid?.() ?? 0;

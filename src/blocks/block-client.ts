@@ -11,8 +11,10 @@ import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from
 import { blockMethods, parseHasReply } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
+import { FlightWindow } from './flight-window.ts';
 import { checkBlockBytes } from './identity.ts';
 import { LocalBlocks } from './local-blocks.ts';
+import type { BlockSharing, ShareSource } from './sharing.ts';
 import { findPool, placementOf, wantedCopies } from '../catalog/placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
@@ -21,8 +23,13 @@ import { ProgressClock } from '../progress-clock.ts';
 import type { Network } from '../net/types.ts';
 import type { BlockClient, PutReceipt } from './types.ts';
 
-/** Whole blocks under way: 32 MiB, more than the bandwidth-delay product of a 10 Gbit/s room. */
-const BLOCK_READS_AT_ONCE = 8;
+/**
+ * Whole blocks under way: at least 32 MiB, more than the bandwidth-delay product of a 10 Gbit/s room; over longer ways
+ * up to 96 MiB, and less over slow ones (flight-window.ts).
+ */
+const BLOCK_READS_LEAST = 8;
+const BLOCK_READS_SLOW_LEAST = 2;
+const BLOCK_READS_MOST = 24;
 /** Range reads under way: 64 KiB to some pages each, so latency is what counts. */
 const RANGE_READS_AT_ONCE = 32;
 const PUTS_AT_ONCE = 8;
@@ -35,6 +42,8 @@ export interface BlockClientOptions {
   readonly env: Pick<Env, 'clock'> & Partial<Pick<Env, 'disk' | 'isOwnHost'>>;
   /** False: everything is read through the nodes. */
   readonly localReads?: boolean;
+  /** Readers serve readers; made and closed by the caller. */
+  readonly sharing?: BlockSharing | undefined;
   /** Of one operation, all retries included; default DATA_TIMEOUT_MS. */
   readonly timeoutMs?: number;
 }
@@ -62,10 +71,12 @@ export class ClusterBlockClient implements BlockClient {
   readonly #catalog: Pick<CatalogService, 'current'>;
   readonly #reader: BlockReader;
   readonly #writer: BlockWriter;
+  readonly #sharing: BlockSharing | undefined;
   readonly #local: LocalBlocks | undefined;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #blockReads: Line;
+  readonly #flight: FlightWindow;
   readonly #rangeReads: Line;
   readonly #puts: Line;
   readonly #closing = new AbortController();
@@ -74,7 +85,13 @@ export class ClusterBlockClient implements BlockClient {
     this.#network = options.network;
     this.#catalog = options.catalog;
     this.#timeoutMs = options.timeoutMs ?? DATA_TIMEOUT_MS;
-    this.#blockReads = new Line(BLOCK_READS_AT_ONCE, this.#timeoutMs);
+    this.#flight = new FlightWindow({
+      // Readers that are sent to readers wait for more than a way, and leave the holders' queues alone.
+      slowLeast: options.sharing === undefined ? BLOCK_READS_SLOW_LEAST : BLOCK_READS_LEAST,
+      least: BLOCK_READS_LEAST,
+      most: BLOCK_READS_MOST,
+    });
+    this.#blockReads = new Line(this.#flight.size, this.#timeoutMs);
     this.#rangeReads = new Line(RANGE_READS_AT_ONCE, this.#timeoutMs);
     this.#puts = new Line(PUTS_AT_ONCE, this.#timeoutMs);
     // Everything under way listens to it; each takes its listener away at its end.
@@ -85,6 +102,7 @@ export class ClusterBlockClient implements BlockClient {
     }
     this.#reader = new BlockReader({ ...options, clock, local: this.#local });
     this.#clock = clock;
+    this.#sharing = options.sharing;
     this.#writer = new BlockWriter({ ...options, clock });
   }
 
@@ -101,7 +119,7 @@ export class ClusterBlockClient implements BlockClient {
   }
 
   async readBlock(pool: PoolId, id: BlockId, blockBytes: number, options: ReadOptions = {}): Promise<Uint8Array> {
-    const data = await this.readUnknown(pool, id, options);
+    const data = await this.readUnknown(pool, id, { ...options, lengthBytes: blockBytes });
     if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
     return data;
   }
@@ -110,16 +128,31 @@ export class ClusterBlockClient implements BlockClient {
     payloadPool.giveBack(block);
   }
 
-  /** A whole block whose length the caller does not know. */
+  copiesElsewhere(pool: PoolId, id: BlockId): number {
+    return this.#sharing?.copiesElsewhere(pool, id) ?? 0;
+  }
+
+  offer(source: ShareSource): () => void {
+    return this.#sharing?.addSource(source) ?? (() => undefined);
+  }
+
+  /** A whole block whose length the caller does not know, or (`lengthBytes`) checks itself. */
   async readUnknown(
     pool: PoolId,
     id: BlockId,
-    options: ReadOptions & { readonly into?: Uint8Array } = {},
+    options: ReadOptions & { readonly into?: Uint8Array; readonly lengthBytes?: number } = {},
   ): Promise<Uint8Array> {
+    const { lengthBytes } = options;
     const into = options.into === undefined ? {} : { into: options.into };
-    return await this.#run(this.#blockReads, options, (signal, timeoutMs) =>
-      this.#reader.readWhole(pool, id, { signal, timeoutMs, ...into }),
-    );
+    return await this.#run(this.#blockReads, options, async (signal, timeoutMs) => {
+      const startedMs = this.#clock.monotonicMs();
+      const data = await this.#reader.readWhole(pool, id, { signal, timeoutMs, lengthBytes, ...into });
+      this.#sharing?.wasRead(data.length);
+      const { queue } = this.#blockReads;
+      const size = this.#flight.ended(startedMs, this.#clock.monotonicMs());
+      if (size !== queue.concurrency) queue.concurrency = size;
+      return data;
+    });
   }
 
   async read(
@@ -136,7 +169,7 @@ export class ClusterBlockClient implements BlockClient {
     }
     if (target.length === 0) return;
     if (target.length === blockBytes) {
-      const data = await this.readUnknown(pool, id, { ...options, into: target });
+      const data = await this.readUnknown(pool, id, { ...options, into: target, lengthBytes: blockBytes });
       if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
       if (data.buffer !== target.buffer || data.byteOffset !== target.byteOffset) target.set(data);
       return;

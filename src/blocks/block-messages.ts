@@ -5,12 +5,15 @@
 import { FormatError, TatamiError } from '../errors.ts';
 import { asBlockId, BLOCK_ID_BYTES, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, PAGE_BYTES } from '../limits.ts';
+import type { Address } from '../env.ts';
+import { parseAddress } from '../net/address.ts';
 import type { BlockPlace } from './types.ts';
 
 export const blockMethods = {
   put: 'block.put',
   push: 'block.push',
   get: 'block.get',
+  share: 'block.share',
   where: 'block.where',
   has: 'block.has',
   renew: 'block.renew',
@@ -32,6 +35,9 @@ export const IDS_PER_MESSAGE_MAX = 4096;
 /** Nodes one put may name: more synchronous or later copies than anyone keeps. */
 const NODES_PER_PUT_MAX = 32;
 const PATH_MAX_CHARS = 4096;
+/** More than a holder names. */
+const PEERS_PER_MESSAGE_MAX = 8;
+const ADDRESS_MAX_CHARS = 300;
 const PAGES_PER_BLOCK_MAX = BLOCK_MAX_BYTES / PAGE_BYTES;
 
 /** Payload: the block. */
@@ -76,13 +82,34 @@ export interface GetRequest {
   readonly firstPage: number;
   readonly pageCount: number;
   readonly wantHashes: boolean;
+  /** By a reader that keeps what it reads and gives it to others. */
+  readonly share?: ShareAsk | undefined;
 }
 
-/** Payload: `hashBytes` of page hashes, then the pages. */
+/** What a reader that shares says with its request for a whole block. */
+export interface ShareAsk {
+  /** It wants the block from this holder, not the names of others. */
+  readonly direct: boolean;
+  /** Bytes that it keeps, and all that it has read since it began. */
+  readonly cacheBytes: number;
+  readonly readBytes: number;
+  /** Readers whose names it had from here, and who do not have the block, or cannot be reached. */
+  readonly gone: readonly Address[];
+  /** Those who had too much to do, or took too long. */
+  readonly slow: readonly Address[];
+}
+
+/** Payload: `hashBytes` of page hashes, then the pages; nothing, if there are `peers`. */
 export interface GetReply {
   readonly blockBytes: number;
   readonly firstPage: number;
   readonly hashBytes: number;
+  /** Requests for blocks that the holder had when it began with this one. */
+  readonly load?: number;
+  /** To one that shares: other readers that may have the block. */
+  readonly readerCount?: number;
+  /** To one that shares: it shall ask these, in this order. */
+  readonly peers?: readonly Address[];
 }
 
 /** Asks a node on the same machine where its copy lies. Reply: a {@link BlockPlace}. */
@@ -223,14 +250,41 @@ export function parsePush(header: unknown): PushRequest {
   };
 }
 
+function addresses(value: unknown, name: string): readonly Address[] {
+  return list(value ?? [], name, PEERS_PER_MESSAGE_MAX).map((address) => {
+    if (typeof address !== 'string' || address.length > ADDRESS_MAX_CHARS) {
+      throw new FormatError(`${name} must be addresses`);
+    }
+    try {
+      parseAddress(address);
+    } catch (cause) {
+      throw new FormatError(`${name} must be addresses`, { cause });
+    }
+    return address;
+  });
+}
+
+function parseShareAsk(value: unknown): ShareAsk {
+  const h = fields(value, 'share of block.get');
+  return {
+    direct: h['direct'] === true,
+    cacheBytes: count(h['cacheBytes'], 'cacheBytes'),
+    readBytes: count(h['readBytes'], 'readBytes'),
+    gone: addresses(h['gone'], 'gone'),
+    slow: addresses(h['slow'], 'slow'),
+  };
+}
+
 export function parseGet(header: unknown): GetRequest {
   const h = fields(header, 'block.get');
+  const share = h['share'];
   return {
     pool: poolId(h['pool']),
     id: blockId(h['id']),
     firstPage: count(h['firstPage'], 'firstPage', PAGES_PER_BLOCK_MAX),
     pageCount: count(h['pageCount'], 'pageCount', PAGES_PER_BLOCK_MAX),
     wantHashes: h['wantHashes'] === true,
+    ...(share === undefined ? {} : { share: parseShareAsk(share) }),
   };
 }
 
@@ -240,6 +294,9 @@ export function parseGetReply(header: unknown, payloadBytes: number): GetReply {
     blockBytes: count(h['blockBytes'], 'blockBytes', BLOCK_MAX_BYTES),
     firstPage: count(h['firstPage'], 'firstPage', PAGES_PER_BLOCK_MAX),
     hashBytes: count(h['hashBytes'], 'hashBytes', Math.min(payloadBytes, PAGES_PER_BLOCK_MAX * 32)),
+    load: count(h['load'] ?? 0, 'load'),
+    readerCount: count(h['readerCount'] ?? 0, 'readerCount'),
+    peers: addresses(h['peers'], 'peers'),
   };
 }
 

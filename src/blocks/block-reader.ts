@@ -7,24 +7,32 @@ import type { CancelSignal } from '../cancel.ts';
 import { BlockNotFoundError, CorruptionError, UnavailableError, type TatamiError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
-import { blockMethods, parseGetReply, type GetRequest } from './block-messages.ts';
+import { blockMethods, parseGetReply, type GetReply, type GetRequest } from './block-messages.ts';
 import { HolderStats, readOrder } from './holder-choice.ts';
 import { raceHolders } from './holder-race.ts';
 import type { LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
+import { ReplyTimes } from './reply-times.ts';
+import { SHARE_ROUNDS, type BlockSharing } from './sharing.ts';
 import { findPool } from '../catalog/placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
-import type { Clock } from '../env.ts';
+import type { Address, Clock } from '../env.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
-import type { Network } from '../net/types.ts';
+import type { Network, Reply } from '../net/types.ts';
 
-/** A holder is given up on for a while (a second one is asked) after this, or four times what it usually takes. */
-const HEDGE_MIN_MS = 150;
-const HEDGE_LATENCY_FACTOR = 4;
-/** Hedges may be at most this share of reads over time, so that a cluster slow from load is not given twice the load. */
-const HEDGE_SHARE = 0.1;
+/** When a second holder is asked: later than replies of the others are, by half. */
+const HEDGE = { leastMs: 25, mostMs: 1_000, unknownMs: 150, factor: 1.5 } as const;
+/** Disks of this machine are asked for much at once, and the next copy may be on the same one. */
+const HEDGE_NEAR_LEAST_MS = 150;
+/**
+ * Second requests may be at most this share of reads over time, so that a cluster slow from load is not given more of it;
+ * and as many at once as one reader has requests at a node that stops.
+ */
+const HEDGE_SHARE = 0.05;
 const HEDGE_BURST = 8;
+/** Before the first read: many readers that begin at once at a busy holder shall not all ask twice. */
+const HEDGE_FIRST = 2;
 /** Verified page lists kept: 2 KiB each for full blocks, so 4 MiB, enough for random reads within 8 GiB. */
 const PAGE_LISTS_MAX = 2048;
 const RETRY_MIN_MS = 100;
@@ -38,6 +46,8 @@ export interface BlockReaderOptions {
   readonly clock: Clock;
   /** Copies on disks of this machine. */
   readonly local?: LocalBlocks | undefined;
+  /** Other readers serve what they have read, and are served. */
+  readonly sharing?: BlockSharing | undefined;
   /** Not asked: the node itself, when it looks for a copy to heal its own. */
   readonly exceptNode?: NodeId | undefined;
 }
@@ -62,10 +72,12 @@ export class BlockReader {
   readonly #clock: Clock;
   readonly #exceptNode: NodeId | undefined;
   readonly #local: LocalBlocks | undefined;
+  readonly #sharing: BlockSharing | undefined;
   readonly #stats = new HolderStats();
+  readonly #times = new ReplyTimes(HEDGE);
   /** By id (content names content, whatever the pool). Invariant: each was verified against its key. */
   readonly #pageLists = new Map<string, Uint8Array>();
-  #hedgeTokens = HEDGE_BURST;
+  #hedgeTokens = HEDGE_FIRST;
 
   constructor(options: BlockReaderOptions) {
     this.#network = options.network;
@@ -73,42 +85,79 @@ export class BlockReader {
     this.#clock = options.clock;
     this.#exceptNode = options.exceptNode;
     this.#local = options.local;
+    this.#sharing = options.sharing;
   }
 
   /**
-   * The whole block; the result is the buffer in which it arrived, owned by the caller: the front part of `into` if that
+   * The whole block (`lengthBytes`, if it is known); the result is the buffer in which it arrived, owned by the caller: the front part of `into` if that
    * is given, large enough and was free (of two answers under way at once, one goes elsewhere). After a failure `into`
    * has unspecified content.
    */
   readWhole(
     pool: PoolId,
     id: BlockId,
-    options: ReadOptions & { readonly into?: Uint8Array } = {},
+    options: ReadOptions & { readonly into?: Uint8Array; readonly lengthBytes?: number | undefined } = {},
   ): Promise<Uint8Array> {
     let free = options.into;
-    return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
-      const local = await this.#readWholeHere(node, pool, id, { signal, timeoutMs });
-      if (local !== undefined) return local;
-      const request: GetRequest = {
-        pool,
-        id,
-        firstPage: 0,
-        pageCount: BLOCK_MAX_BYTES / PAGE_BYTES,
-        wantHashes: false,
-      };
+    const { lengthBytes = BLOCK_MAX_BYTES } = options;
+    return this.#read(pool, id, lengthBytes, options, async (node, limits, wait) => {
+      const local = await this.#readWholeHere(node, pool, id, limits);
+      if (local !== undefined) return { value: local, bytes: local.length };
       const into = free;
       free = undefined;
       try {
-        const target = into === undefined ? {} : { into };
-        const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal, ...target });
-        this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
-        return reply.payload;
+        return await this.#getWhole(node, pool, id, into, lengthBytes, limits, wait);
       } catch (error) {
         // The call has ended, nothing more comes: the next attempt may use the memory.
         free ??= into;
         throw error;
       }
     });
+  }
+
+  /** From the holder, or from readers of whom it knows. */
+  async #getWhole(
+    node: NodeId,
+    pool: PoolId,
+    id: BlockId,
+    into: Uint8Array | undefined,
+    lengthBytes: number,
+    limits: Limits,
+    wait: (ms: number) => void,
+  ): Promise<Answer<Uint8Array>> {
+    const { signal } = limits;
+    const deadlineMs = this.#clock.monotonicMs() + limits.leftMs;
+    const ask = async (direct: boolean, tried: Tried): Promise<readonly [Reply, GetReply]> => {
+      const sharing = this.#sharing;
+      const { cacheBytes = 0, readBytes = 0 } = sharing ?? {};
+      const share = sharing === undefined ? {} : { share: { direct, ...tried, cacheBytes, readBytes } };
+      const pageCount = BLOCK_MAX_BYTES / PAGE_BYTES;
+      const request: GetRequest = { pool, id, firstPage: 0, pageCount, wantHashes: false, ...share };
+      const timeoutMs = Math.max(1, Math.min(limits.timeoutMs, deadlineMs - this.#clock.monotonicMs()));
+      const target = into === undefined ? {} : { into };
+      const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal, ...target });
+      const header = this.#verify(node, pool, id, () => parseGetReply(reply.header, reply.payload.length));
+      sharing?.note(pool, id, header.readerCount ?? 0);
+      return [reply, header];
+    };
+    let tried: Tried = { gone: [], slow: [] };
+    for (let round = 0; ; round++) {
+      const [reply, header] = await ask(round === SHARE_ROUNDS, tried);
+      const { peers = [], load } = header;
+      if (this.#sharing === undefined || peers.length === 0) {
+        this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
+        // After other readers were asked, the time that it took is not the holder's.
+        return { value: reply.payload, ...(round === 0 ? { bytes: reply.payload.length } : {}), load };
+      }
+      const patienceMs = this.#sharing.patienceMs(peers, lengthBytes);
+      const timeoutMs = Math.max(1, Math.min((deadlineMs - this.#clock.monotonicMs()) / 2, patienceMs));
+      // It has answered at once; who takes his time now is somebody else.
+      wait(timeoutMs + this.#hedgeAfterMs(node, lengthBytes));
+      const result = await this.#sharing.get(peers, pool, id, into, { signal, timeoutMs });
+      if (result.data !== undefined) return { value: result.data };
+      // Who is not gone may be asked again, but not at once.
+      tried = { gone: result.gone, slow: result.slow };
+    }
   }
 
   /**
@@ -124,13 +173,12 @@ export class BlockReader {
     options: ReadOptions = {},
   ): Promise<VerifiedPages> {
     const key = Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
-    return this.#read(pool, id, options, async (node, signal, timeoutMs) => {
+    return this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, limits) => {
       const known = blockBytes === undefined ? undefined : this.#pageList(key);
-      const limits = { signal, timeoutMs };
       const local = await this.#readPagesHere(node, pool, id, key, known, blockBytes, firstPage, pageCount, limits);
-      if (local !== undefined) return local;
+      if (local !== undefined) return { value: local, bytes: local.data.length };
       const request: GetRequest = { pool, id, firstPage, pageCount, wantHashes: known === undefined };
-      const reply = await this.#network.call(node, blockMethods.get, request, { timeoutMs, signal });
+      const reply = await this.#network.call(node, blockMethods.get, request, limits);
       const data = this.#verify(node, pool, id, () => {
         const header = parseGetReply(reply.header, reply.payload.length);
         const length = blockBytes ?? header.blockBytes;
@@ -146,7 +194,7 @@ export class BlockReader {
         if (known === undefined && blockBytes !== undefined) this.#keepPageList(key, new Uint8Array(hashes));
         return pages;
       });
-      return { firstPage, data, recycle: () => reply.recycle?.() };
+      return { value: { firstPage, data, recycle: () => reply.recycle?.() }, bytes: data.length };
     });
   }
 
@@ -233,8 +281,9 @@ export class BlockReader {
   async #read<T>(
     poolId: PoolId,
     id: BlockId,
+    bytes: number,
     options: ReadOptions,
-    attempt: (node: NodeId, signal: CancelSignal, timeoutMs: number) => Promise<T>,
+    attempt: (node: NodeId, limits: Limits, wait: (ms: number) => void) => Promise<Answer<T>>,
   ): Promise<T> {
     const deadlineMs = this.#clock.monotonicMs() + (options.timeoutMs ?? DATA_TIMEOUT_MS);
     for (let retryMs = RETRY_MIN_MS; ; retryMs = Math.min(RETRY_MAX_MS, retryMs * 2)) {
@@ -244,14 +293,18 @@ export class BlockReader {
         clock: this.#clock,
         nodes,
         signal: options.signal,
-        hedgeAfterMs: (node) => Math.max(HEDGE_MIN_MS, HEDGE_LATENCY_FACTOR * (this.#stats.latencyMs(node) ?? 0)),
-        mayHedge: (node) => this.#takeHedge(node),
-        attempt: async (node, signal) => {
+        hedgeAfterMs: (node) => this.#hedgeAfterMs(node, bytes),
+        mayHedge: (node, askedMs) => this.#mayHedge(node, askedMs),
+        overtaken: (node) => this.#stats.wasSlow(node, this.#clock.monotonicMs(), false),
+        attempt: async (node, signal, wait) => {
           const startedMs = this.#clock.monotonicMs();
-          const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - startedMs));
-          const value = await attempt(node, signal, timeoutMs);
-          this.#stats.answered(node, this.#clock.monotonicMs() - startedMs);
-          return value;
+          const leftMs = Math.max(1, deadlineMs - startedMs);
+          const timeoutMs = Math.min(ATTEMPT_TIMEOUT_MS, leftMs);
+          const answer = await attempt(node, { signal, timeoutMs, leftMs }, wait);
+          const nowMs = this.#clock.monotonicMs();
+          if (answer.bytes !== undefined) this.#times.add(node, answer.bytes, nowMs - startedMs);
+          this.#stats.answered(node, nowMs, answer.load);
+          return answer.value;
         },
       });
       if (result.ok) {
@@ -268,25 +321,50 @@ export class BlockReader {
   #nodesToAsk(poolId: PoolId, id: BlockId): readonly NodeId[] {
     const catalog = this.#catalog.current();
     const pool = findPool(catalog, poolId);
+    const [network, stats, near, nowMs] = [this.#network, this.#stats, this.#local, this.#clock.monotonicMs()];
+    const together = this.#sharing?.isTogether() === true;
     // A pool of a newer catalog than ours: its blocks are still found by asking everyone.
     const nodes =
       pool === undefined
         ? dataNodes(catalog).map((node) => node.id)
-        : readOrder(catalog, pool, id, this.#network, this.#stats, this.#clock.monotonicMs(), this.#local);
+        : readOrder(catalog, pool, id, { network, stats, near, nowMs, together });
     return this.#exceptNode === undefined ? nodes : nodes.filter((node) => node !== this.#exceptNode);
   }
 
-  #takeHedge(node: NodeId): boolean {
-    this.#stats.wasSlow(node, this.#clock.monotonicMs());
+  #hedgeAfterMs(node: NodeId, bytes: number): number {
+    const slowAfterMs = this.#times.slowAfterMs(node, bytes);
+    return this.#local?.isNear(node) === true ? Math.max(HEDGE_NEAR_LEAST_MS, slowAfterMs) : slowAfterMs;
+  }
+
+  #mayHedge(node: NodeId, askedMs: number): boolean {
+    // Not a word since: it stands still, and what comes next had better go to others, whatever becomes of this read.
+    const { heardMs } = this.#network.peer(node);
+    if (heardMs === undefined || heardMs <= askedMs) this.#stats.wasSlow(node, this.#clock.monotonicMs(), true);
     if (this.#hedgeTokens < 1) return false;
     this.#hedgeTokens -= 1;
     return true;
   }
 }
 
+interface Tried {
+  readonly gone: readonly Address[];
+  readonly slow: readonly Address[];
+}
+
+interface Answer<T> {
+  readonly value: T;
+  /** That the holder itself has sent, for what we know of its speed; absent: it has not. */
+  readonly bytes?: number;
+  /** As it said. */
+  readonly load?: number | undefined;
+}
+
 interface Limits {
   readonly signal: CancelSignal;
+  /** For one answer of one node. */
   readonly timeoutMs: number;
+  /** Until the whole read has failed. */
+  readonly leftMs: number;
 }
 
 function isSound(check: () => void): boolean {

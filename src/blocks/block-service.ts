@@ -30,6 +30,7 @@ import {
   parseWhere,
   type DamageRecord,
   type GetReply,
+  type GetRequest,
   type ListReply,
   type PutReply,
   type PutRequest,
@@ -45,13 +46,14 @@ import { checkBlockBytes, hashBlock } from './identity.ts';
 import { ListSessions } from './list-sessions.ts';
 import { findPool } from '../catalog/placement.ts';
 import { missedBlocks } from './missed-blocks.ts';
+import { ReaderTracker, type ReaderAnswer } from './reader-tracker.ts';
 import { ReceivedBlock } from './received-block.ts';
 import { parseScrub } from './scrub-messages.ts';
 import { Scrubber, type ScrubReport } from './scrubber.ts';
 import type { ScrubTarget } from './scrub-target.ts';
 import { activeNodes } from '../catalog/membership.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
-import type { Env, Kv } from '../env.ts';
+import type { Address, Env, Kv } from '../env.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
 import type { BlockEngine, BlockInfo } from './types.ts';
 
@@ -104,6 +106,9 @@ export class BlockService {
   readonly #sendBudget = new ByteBudget(SEND_BUDGET_BYTES);
   readonly #closing = new Cancellation();
   readonly #foreground: Foreground;
+  readonly #readers = new ReaderTracker();
+  /** Requests for blocks that are not answered, or whose bytes are not sent yet. */
+  #getCount = 0;
   #scrubber: Scrubber | undefined;
   #handoff: Handoff | undefined;
   #unsubscribe: (() => void) | undefined;
@@ -492,28 +497,49 @@ export class BlockService {
   // Reading
 
   async #get(request: IncomingRequest): Promise<HandlerReply> {
-    const { pool, id, firstPage, pageCount, wantHashes } = parseGet(request.header);
+    const get = parseGet(request.header);
+    const { pool, id, firstPage, pageCount, wantHashes } = get;
     const blockBytes = this.#engine.has(pool, id);
     if (blockBytes === undefined) throw this.#missing(pool, id);
-    const bytes = Math.max(0, Math.min(pageCount * PAGE_BYTES, blockBytes - firstPage * PAGE_BYTES));
-    const giveBack = await this.#sendBudget.take(bytes, request.signal);
+    const answer = this.#shareAnswer(get, request.remote.address);
+    if (answer !== undefined && answer.peers.length > 0) {
+      const header: GetReply = { blockBytes, firstPage: 0, hashBytes: 0, ...answer };
+      return { header };
+    }
+    const load = ++this.#getCount;
+    let giveBack: (() => void) | undefined;
+    const ended = () => {
+      this.#getCount--;
+      giveBack?.();
+    };
     try {
+      const bytes = Math.max(0, Math.min(pageCount * PAGE_BYTES, blockBytes - firstPage * PAGE_BYTES));
+      giveBack = await this.#sendBudget.take(bytes, request.signal);
       const run = await this.#engine.read(pool, id, firstPage, pageCount, wantHashes);
       if (run === undefined) throw this.#missing(pool, id);
-      const header: GetReply = { blockBytes: run.blockBytes, firstPage, hashBytes: run.pageHashes.length };
+      const hashBytes = run.pageHashes.length;
+      const header: GetReply = { blockBytes: run.blockBytes, firstPage, hashBytes, load, ...answer };
       return {
         header,
-        payload: run.pageHashes.length > 0 ? [run.pageHashes, run.data] : [run.data],
+        payload: hashBytes > 0 ? [run.pageHashes, run.data] : [run.data],
         release: () => {
-          giveBack();
+          ended();
           run.release();
         },
       };
     } catch (error) {
-      giveBack();
+      ended();
       if (error instanceof CorruptionError) this.#healer.suspect(pool, id);
       throw error;
     }
+  }
+
+  /** For a reader that shares: whom it shall ask, if anybody, and how many have its block. */
+  #shareAnswer({ pool, id, share }: GetRequest, reader: Address): ReaderAnswer | undefined {
+    if (share === undefined) return undefined;
+    const underWay = this.#getCount;
+    const ask = { key: `${pool}:${blockIdToHex(id)}`, reader, ...share, underWay };
+    return this.#readers.ask(ask, this.#options.env.clock.monotonicMs());
   }
 
   #where(request: IncomingRequest): HandlerReply {

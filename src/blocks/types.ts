@@ -6,6 +6,7 @@ import type { CancelSignal } from '../cancel.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import type { BlockSource } from './block-source.ts';
 import type { Source } from './many.ts';
+import type { ShareSource } from './sharing.ts';
 
 /** Which bytes of a block, and until when. */
 export interface GetOptions {
@@ -236,6 +237,10 @@ export interface BlockClient {
    * called; but memory that is used again costs no page faults (a fresh 4 MiB takes twenty times as long to fill).
    */
   recycle?(block: Uint8Array): void;
+  /** Offers a cache's whole blocks to other readers, where readers serve readers. Returns what ends that. */
+  offer?(source: ShareSource): () => void;
+  /** Other readers that, as far as is known, have the block: of what a cache can drop, that with most of them goes first. */
+  copiesElsewhere?(pool: PoolId, id: BlockId): number;
   /** Nodes that should hold the block, in order, and whether they are up and have it (for `tatami stat`). */
   locate(
     pool: PoolId,

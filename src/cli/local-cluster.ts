@@ -4,7 +4,6 @@
 import { execFile } from 'node:child_process';
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
-import { statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { levelUpmap } from '../catalog/placement-level.ts';
@@ -60,8 +59,9 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
   const key = newClusterKey(env.random);
   const host = ownLoopbackHost(env.random);
   const ports = await freePorts(host, wish.nodeCount);
-  const space = await statfs(files.path);
-  const weight = Math.max(1, Math.round((space.blocks * space.bsize) / GiB));
+  // As a node that joins describes itself: by what is there for it.
+  const { totalBytes } = await env.disk.space(files.path);
+  const weight = Math.max(1, Math.round(totalBytes / GiB));
   const nodes = ports.map((port, index): CatalogNode => ({
     id: `n${index + 1}` as NodeId,
     storeId: Buffer.from(env.random.bytes(8)).toString('hex'),

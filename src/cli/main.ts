@@ -47,6 +47,12 @@ Repair begins by itself. A block of which one copy is left is copied after secon
 
 Exit codes: 0 done; 4 a node is down; 130 the waiting was interrupted (the nodes go on).`;
 
+const WARMUP_HELP = `
+It reads through the mount: what fits stays in the kernel's page cache, and the mount's own (--cache-memory of
+\`tatami mount\`), from which other readers are served, too. Symbolic links are not followed.
+
+Exit codes: 0 all was read; 4 some files could not be read: they are named, each with the reason.`;
+
 const FSCK_HELP = `
 It tells of blocks that are
   unreadable        on no node that answers
@@ -130,6 +136,12 @@ function buildProgram(): Command {
       .option('--foreground', 'stay in the foreground')
       .option('--read-only', 'refuse changes')
       .option('--no-local-reads', "read blocks through the nodes also where their disks are this machine's")
+      .option('--share', 'give other readers what this mount has read, and take theirs: for files that many machines read at once')
+      .option(
+        '--share-listen <host:port>',
+        'the same, and where they may ask this mount (default: all interfaces, any port; nowhere if all nodes are on this machine)',
+      )
+      .option('--cache-memory <MiB>', 'memory for blocks that were read (default 128)', count(16, 1 << 20))
       .option(
         '--attr-timeout-ms <n>',
         'how long names and attributes may be cached; 0 turns it off',
@@ -142,6 +154,14 @@ function buildProgram(): Command {
           .default('auto'),
       ),
   ).action(async (directory, options) => (await import('./commands/mount.ts')).mount(directory, options));
+  program
+    .command('warmup')
+    .description('read all files below a directory of a mount, so that its caches have them when they are needed')
+    .argument('<path>', 'a file or directory in a mount')
+    .option('--jobs <n>', 'files read at once (default 4)', count(1, 64))
+    .option('--json', 'for scripts')
+    .addHelpText('after', WARMUP_HELP)
+    .action(async (path, options) => (await import('./commands/warmup.ts')).warmup(path, options));
   program
     .command('umount')
     .description('unmount, and wait until all is written; files that lost data are named')

@@ -2,6 +2,7 @@
  * Verified block bytes kept for reading: whole blocks for sequential readers, 64 KiB pages for random ones, in one
  * least-recently-used order under one bound. Readers get views and hold the entry until the bytes were copied out.
  */
+import type { SharedBlock } from '../blocks/sharing.ts';
 import type { BlockClient } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';
@@ -18,6 +19,9 @@ export interface BlockRef {
   readonly blockBytes: number;
 }
 
+/** Of so many blocks that were used longest ago, the one with most copies elsewhere is dropped. */
+const DROP_CHOICE = 8;
+
 /** An optional faster way for whole blocks: the answer is the caller's own buffer. */
 interface WholeBlockReader {
   readBlock?(
@@ -32,6 +36,8 @@ interface WholeBlockReader {
 export class CachedBlock {
   readonly key: string;
   readonly bytes: number;
+  /** What it is, if it is a whole block. */
+  readonly ref: BlockRef | undefined;
   /** Undefined while it is on its way, and again once it was evicted. */
   data: Uint8Array | undefined;
   loading: Promise<void> | undefined;
@@ -44,9 +50,10 @@ export class CachedBlock {
   newer: CachedBlock | undefined;
   older: CachedBlock | undefined;
 
-  constructor(key: string, bytes: number) {
+  constructor(key: string, bytes: number, ref?: BlockRef) {
     this.key = key;
     this.bytes = bytes;
+    this.ref = ref;
   }
 }
 
@@ -110,7 +117,7 @@ export class BlockCache {
     const key = keyOf(ref);
     const known = this.#entries.get(key);
     if (known !== undefined) return known;
-    const entry = this.#add(key, ref.blockBytes);
+    const entry = this.#add(key, ref.blockBytes, ref);
     entry.recyclable = this.#blocks.readBlock !== undefined;
     if (priority === 'readahead') {
       entry.ahead = true;
@@ -162,6 +169,23 @@ export class BlockCache {
     return this.#aheadBytes + bytes <= this.maxAheadBytes;
   }
 
+  /** The whole block for another reader, held until it is released. Does not count as use: nobody here wants it. */
+  share(pool: PoolId, id: BlockId): SharedBlock | undefined {
+    const entry = this.#entries.get(`${pool}:${blockIdToHex(id)}`);
+    if (entry === undefined) return undefined;
+    entry.refs += 1;
+    let held = true;
+    return {
+      loading: entry.loading,
+      data: () => entry.data,
+      release: () => {
+        if (!held) return;
+        held = false;
+        this.release([entry]);
+      },
+    };
+  }
+
   clear(): void {
     for (const entry of [...this.#entries.values()]) if (entry.loading === undefined) this.#remove(entry);
   }
@@ -205,8 +229,8 @@ export class BlockCache {
     return await untilDeadline(this.#clock, this.#clock.monotonicMs() + this.#timeoutMs, 'reading a block', read);
   }
 
-  #add(key: string, bytes: number): CachedBlock {
-    const entry = new CachedBlock(key, bytes);
+  #add(key: string, bytes: number, ref?: BlockRef): CachedBlock {
+    const entry = new CachedBlock(key, bytes, ref);
     this.#entries.set(key, entry);
     this.#bytes += bytes;
     this.#link(entry);
@@ -220,13 +244,28 @@ export class BlockCache {
    * done with, what it needs next (a file read four ways was fetched twice). It is half of the cache at most.
    */
   #evict(): void {
-    let entry = this.#oldest;
-    while (this.#bytes > this.maxBytes && entry !== undefined) {
-      const next = entry.newer;
-      if (entry.refs === 0 && !entry.ahead && entry.loading === undefined && entry.data !== undefined)
-        this.#remove(entry);
-      entry = next;
+    let from = this.#oldest;
+    while (this.#bytes > this.maxBytes) {
+      let worst: CachedBlock | undefined;
+      let worstCopies = -1;
+      let first: CachedBlock | undefined;
+      let choice = 0;
+      for (let entry = from; entry !== undefined && choice < DROP_CHOICE; entry = entry.newer) {
+        if (entry.refs > 0 || entry.ahead || entry.loading !== undefined || entry.data === undefined) continue;
+        first ??= entry;
+        choice += 1;
+        const copies = this.#copiesElsewhere(entry);
+        if (copies > worstCopies) [worst, worstCopies] = [entry, copies];
+      }
+      if (worst === undefined) return;
+      // What was passed over cannot be dropped in the next turn either.
+      from = worst === first ? worst.newer : first;
+      this.#remove(worst);
     }
+  }
+
+  #copiesElsewhere({ ref }: CachedBlock): number {
+    return ref === undefined ? 0 : (this.#blocks.copiesElsewhere?.(ref.pool, ref.id) ?? 0);
   }
 
   #remove(entry: CachedBlock): void {

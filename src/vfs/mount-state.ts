@@ -58,6 +58,8 @@ export class MountState {
   readonly whole = new WholeDirectories();
   readonly handles = new HandleTable();
   readonly cache: BlockCache;
+  /** Other readers get nothing from the cache any more. */
+  readonly endSharing: () => void;
   readonly memory: WriteMemory;
   readonly writeBack: WriteBack;
   readonly readPath: ReadPath;
@@ -82,6 +84,7 @@ export class MountState {
       clock,
       timeoutMs: stepTimeoutMs(limits),
     });
+    this.endSharing = options.blocks.offer?.(this.cache) ?? (() => undefined);
     this.readPath = new ReadPath({
       meta,
       clock,

@@ -306,6 +306,7 @@ export class Vfs implements VfsOps {
       stuck = await Promise.all([...writeBack.dirtyFiles()].map((file) => this.#state.pathOf(file.inode.ino)));
     }
     writeBack.stop();
+    this.#state.endSharing();
     this.#state.cache.clear();
     return [...new Set([...this.#state.lostPaths(), ...stuck])];
   }

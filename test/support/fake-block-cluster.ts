@@ -158,7 +158,7 @@ export class FakeHub {
     const reply = await handler({
       method: call.method,
       header: structuredClone(call.header),
-      remote: { kind: 'node', instanceId: call.from, address: 'fake:0', label: call.from },
+      remote: { kind: 'node', instanceId: call.from, address: addressOf(call.from), label: call.from },
       payloadBytes:
         payload === undefined
           ? 0
@@ -252,8 +252,23 @@ export class FakeNetwork implements Network {
   tellAll(): void {
     // Nothing rides on the hub's calls.
   }
-  dial(): Promise<Channel> {
-    return Promise.reject(new PeerUnreachableError('not in this fake'));
+  /** By the addresses of {@link addressOf}. */
+  dial(address: string): Promise<Channel> {
+    const to = address.slice(0, address.indexOf(':')) as NodeId;
+    if (!this.#hub.networks.has(to) || this.#hub.down.has(to)) {
+      return Promise.reject(new PeerUnreachableError(`nobody is at ${address}`));
+    }
+    let closed = false;
+    const hub = this.#hub;
+    return Promise.resolve({
+      remote: { kind: 'client', instanceId: to, address, label: to },
+      get closed() {
+        return closed || hub.down.has(to);
+      },
+      call: (method, header, options) => hub.call(this.#name, to, method, header, options),
+      onClose: () => undefined,
+      close: () => (closed = true),
+    } satisfies Channel);
   }
   setAddresses(): void {
     // The hub knows everyone.
@@ -402,6 +417,11 @@ export class FakeCluster {
     const closing = Promise.all([this.client.close(), ...this.nodes.map((node) => node.service.close())]);
     await this.settle(closing);
   }
+}
+
+/** Where a member of the hub can be dialled. */
+export function addressOf(name: string): string {
+  return `${name}:1`;
 }
 
 /** Bytes that differ from page to page. */

@@ -1,5 +1,4 @@
 import { hostname } from 'node:os';
-import { statfs } from 'node:fs/promises';
 import { firstCatalog } from '../../catalog/document.ts';
 import { newClusterKey } from '../../cluster-key.ts';
 import { createNodeEnv } from '../../env-node.ts';
@@ -32,7 +31,8 @@ export async function init(options: InitOptions): Promise<void> {
   const key = newClusterKey(env.random);
   const storeId = Buffer.from(env.random.bytes(8)).toString('hex');
   await newDirectory(options.data);
-  const space = await statfs(options.data);
+  // As a node that joins describes itself.
+  const { totalBytes } = await env.disk.space(options.data);
   const catalog = firstCatalog({
     clusterId: key.clusterId,
     historyId: Buffer.from(env.random.bytes(8)).toString('hex') as HistoryId,
@@ -42,7 +42,7 @@ export async function init(options: InitOptions): Promise<void> {
         id,
         storeId,
         address,
-        weight: Math.max(1, Math.round((space.blocks * space.bsize) / GiB)),
+        weight: Math.max(1, Math.round(totalBytes / GiB)),
         host: options.host ?? hostname(),
         rack: options.rack,
         zone: options.zone,

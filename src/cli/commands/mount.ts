@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
 import { MOUNT_THREAD_COUNT, mountFuse } from '../../fuse/mount.ts';
-import { OP_TIMEOUT_MS } from '../../limits.ts';
+import { MiB, OP_TIMEOUT_MS } from '../../limits.ts';
 import { sentences } from '../../log.ts';
 import { clientLabel } from '../client-label.ts';
 import type { WhereOptions } from '../cluster-files.ts';
@@ -22,6 +22,10 @@ export interface MountOptions extends WhereOptions {
   readonly readOnly?: boolean;
   readonly localReads?: boolean;
   readonly attrTimeoutMs?: number;
+  readonly share?: boolean;
+  readonly shareListen?: string;
+  /** MiB. */
+  readonly cacheMemory?: number;
   /** Seconds. */
   readonly timeout?: number;
   readonly binding: 'auto' | 'dev-fuse' | 'fuse-native';
@@ -53,6 +57,9 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.keyFile === undefined ? [] : ['--key-file', resolve(options.keyFile)]),
     ...(options.readOnly === true ? ['--read-only'] : []),
     ...(options.localReads === false ? ['--no-local-reads'] : []),
+    ...(options.share === true ? ['--share'] : []),
+    ...(options.shareListen === undefined ? [] : ['--share-listen', options.shareListen]),
+    ...(options.cacheMemory === undefined ? [] : ['--cache-memory', String(options.cacheMemory)]),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
     ...(options.timeout === undefined ? [] : ['--timeout', String(options.timeout)]),
     ...['--binding', options.binding],
@@ -83,7 +90,12 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const label = clientLabel(`mount ${path}`);
   const localReads = options.localReads !== false;
   const timeoutMs = options.timeout === undefined ? OP_TIMEOUT_MS : options.timeout * 1_000;
-  const client = await connectCluster({ env, ...where, label, log, timeoutMs, localReads });
+  const share =
+    options.share === true || options.shareListen !== undefined ? { listen: options.shareListen } : undefined;
+  const readCacheBytes = options.cacheMemory === undefined ? undefined : options.cacheMemory * MiB;
+  const client = await connectCluster({
+    ...{ env, ...where, label, log, timeoutMs, localReads, share, readCacheBytes },
+  });
   const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${mountHash(path)}.json`);
   // Another process may serve this very mount point: its record is not ours to remove.
@@ -109,7 +121,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     log.info({ path }, 'mounted');
     await Promise.race([stopped, mounted.closed]);
     if (signalled) await mounted.unmount({ force: true });
-    log.info({ path }, 'unmounted');
+    log.info({ path, sharing: client.sharing?.usage() }, 'unmounted');
   } finally {
     lost = await vfs.close();
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
