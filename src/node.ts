@@ -103,7 +103,8 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
     clock: env.clock,
     kv: handoff,
     log,
-    servedSeq: (id) => meta.status().find((group) => group.id === id && group.role === 'primary' && group.serving)?.committedSeq,
+    servedSeq: (id) =>
+      meta.status().find((group) => group.id === id && group.role === 'primary' && group.serving)?.committedSeq,
     fullestPermille: () => fullestPermille(network, catalog, fullPermille(engine)),
     collect: (signal) => collectAsClient(options, catalog, signal),
   });

@@ -136,7 +136,10 @@ function buildProgram(): Command {
       .option('--foreground', 'stay in the foreground')
       .option('--read-only', 'refuse changes')
       .option('--no-local-reads', "read blocks through the nodes also where their disks are this machine's")
-      .option('--share', 'give other readers what this mount has read, and take theirs: for files that many machines read at once')
+      .option(
+        '--share',
+        'give other readers what this mount has read, and take theirs: for files that many machines read at once',
+      )
       .option(
         '--share-listen <host:port>',
         'the same, and where they may ask this mount (default: all interfaces, any port; nowhere if all nodes are on this machine)',

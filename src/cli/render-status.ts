@@ -33,7 +33,9 @@ export interface StatusParts {
 
 export function renderStatus(status: ClusterStatus): string {
   const { health, nodes, groups, pools, repair, collection, clients, findings, outlook } = statusParts(status);
-  return [health, nodes, groups, pools, repair, collection, clients, findings, outlook].filter((part) => part !== '').join('\n\n');
+  return [health, nodes, groups, pools, repair, collection, clients, findings, outlook]
+    .filter((part) => part !== '')
+    .join('\n\n');
 }
 
 export function statusParts(status: ClusterStatus): StatusParts {

@@ -119,7 +119,8 @@ export function whomElseToAsk(
     if (holders.size >= below) return;
     if (wantedHolders(view, block.id).every((node) => node === view.self || holders.has(node))) return;
     for (const { id } of dataNodes(view.catalog)) {
-      if (id === view.self || wasAsked.get(id)?.has(index) === true || !['up', 'full'].includes(view.viewOf(id))) continue;
+      if (id === view.self || wasAsked.get(id)?.has(index) === true || !['up', 'full'].includes(view.viewOf(id)))
+        continue;
       const list = questions.get(id);
       if (list === undefined) questions.set(id, [index]);
       else list.push(index);

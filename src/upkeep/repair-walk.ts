@@ -124,19 +124,19 @@ async function planOf(
   // Whoever did not answer is as one that is away, for now.
   const now: RepairView = { ...view, viewOf: (node) => (silent.has(node) ? 'away' : view.viewOf(node)) };
   const ask = async (node: NodeId, indexes: readonly number[]): Promise<void> => {
-      try {
-        for (let at = 0; at < indexes.length; at += IDS_PER_MESSAGE_MAX) {
-          const part = indexes.slice(at, at + IDS_PER_MESSAGE_MAX);
-          const header = { pool: view.pool.id, ids: part.map((index) => batch[index]?.id) };
-          const reply = await network.call(node, blockMethods.has, header, { timeoutMs: ATTEMPT_TIMEOUT_MS, signal });
-          parseHasReply(reply.header, part.length).forEach((length, index) => {
-            if (length !== null) holders[part[index] ?? 0]?.add(node);
-          });
-          settled.set(node, settledIn(reply.header));
-        }
-      } catch {
-        silent.add(node);
+    try {
+      for (let at = 0; at < indexes.length; at += IDS_PER_MESSAGE_MAX) {
+        const part = indexes.slice(at, at + IDS_PER_MESSAGE_MAX);
+        const header = { pool: view.pool.id, ids: part.map((index) => batch[index]?.id) };
+        const reply = await network.call(node, blockMethods.has, header, { timeoutMs: ATTEMPT_TIMEOUT_MS, signal });
+        parseHasReply(reply.header, part.length).forEach((length, index) => {
+          if (length !== null) holders[part[index] ?? 0]?.add(node);
+        });
+        settled.set(node, settledIn(reply.header));
       }
+    } catch {
+      silent.add(node);
+    }
   };
   const whom = whomToAsk(view, batch);
   const before = new Map(settled);

@@ -104,7 +104,12 @@ describe('balancing', () => {
     await sim.settle(setDraining(client, 'n5' as never, true));
     await sim.world.run(2 * BALANCE_AFTER_MS);
     const draining = await sim.settle(collectStatus(client));
-    expect(isSettled(draining, draining.nodes.find(({ id }) => id === 'n5'))).toBe(false);
+    expect(
+      isSettled(
+        draining,
+        draining.nodes.find(({ id }) => id === 'n5'),
+      ),
+    ).toBe(false);
     await sim.settle(setDraining(client, 'n5' as never, false));
     // What one that is down leaves alone is copied.
     const before = copied(sim);

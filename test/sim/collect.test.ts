@@ -39,21 +39,24 @@ async function swept(sim: SimCluster, work: Workload): Promise<void> {
 }
 
 describe('garbage collection', () => {
-  it.each([101, 102, 103])('takes what no file uses, and only that; nodes are killed meanwhile; seed %i', async (seed) => {
-    const { sim, work } = await collecting(seed);
-    const { random } = sim.world;
-    for (let round = 0; round < 6; round++) {
-      await sim.world.run(random.between(3_000, 9_000));
-      const id = `n${1 + random.below(4)}`;
-      sim.crash(id, { kind: random.chance(0.5) ? 'process' : 'power' });
-      await sim.world.run(random.between(500, 12_000));
-      await sim.restart(id);
-    }
-    await stop(sim, work);
-    await swept(sim, work);
-    expect(collections(sim).length).toBeGreaterThan(0);
-    await sim.close();
-  });
+  it.each([101, 102, 103])(
+    'takes what no file uses, and only that; nodes are killed meanwhile; seed %i',
+    async (seed) => {
+      const { sim, work } = await collecting(seed);
+      const { random } = sim.world;
+      for (let round = 0; round < 6; round++) {
+        await sim.world.run(random.between(3_000, 9_000));
+        const id = `n${1 + random.below(4)}`;
+        sim.crash(id, { kind: random.chance(0.5) ? 'process' : 'power' });
+        await sim.world.run(random.between(500, 12_000));
+        await sim.restart(id);
+      }
+      await stop(sim, work);
+      await swept(sim, work);
+      expect(collections(sim).length).toBeGreaterThan(0);
+      await sim.close();
+    },
+  );
 
   it('does not free what a client that slept through several collections then commits', async () => {
     const { sim, fs, work } = await collecting(104);

@@ -36,7 +36,9 @@ async function setEvery(options: GcCommandOptions, everyMs: number | null): Prom
   } finally {
     await client.close();
   }
-  print(everyMs === null ? 'nothing is freed by itself any more' : `unused blocks are freed every ${duration(everyMs)}`);
+  print(
+    everyMs === null ? 'nothing is freed by itself any more' : `unused blocks are freed every ${duration(everyMs)}`,
+  );
 }
 
 async function collect(options: GcCommandOptions): Promise<void> {

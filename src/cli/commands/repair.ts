@@ -32,7 +32,10 @@ export async function repair(options: RepairCommandOptions): Promise<void> {
   try {
     if (after !== undefined) await setRepairAfter(client, after);
     const read = (): Promise<ClusterStatus> => collectStatus(client);
-    const status = options.wait === true ? await untilRepaired(read, { title: 'repair', shown: options.json !== true }) : await read();
+    const status =
+      options.wait === true
+        ? await untilRepaired(read, { title: 'repair', shown: options.json !== true })
+        : await read();
     if (options.json === true) printJson(asJson(status));
     else show(status);
     const down = status.nodes.some((node) => node.state === 'down');
