@@ -4,6 +4,7 @@ import { libraryRead } from './library-read.ts';
 import { memoryWhileStreaming } from './memory.ts';
 import { metadataRates } from './metadata.ts';
 import { placement } from './placement.ts';
+import { repairUnderReads } from './repair.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
 import { bootStorm } from './boot-storm.ts';
 import { slowHolder } from './slow-holder.ts';
@@ -23,4 +24,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   placement,
   slowHolder,
   bootStorm,
+  repairUnderReads,
 ];

@@ -201,3 +201,11 @@ function perSecond(count: number, work: (index: number) => void): number {
   for (let index = 0; index < count; index++) work(index);
   return (count * 1000) / (performance.now() - started);
 }
+
+/** A step that visits all of `to` places in no order: no two of them again before all others. */
+export function coprimeNear(from: number, to: number): number {
+  const divisor = (a: number, b: number): number => (b === 0 ? a : divisor(b, a % b));
+  let step = Math.max(1, from);
+  while (divisor(step, to) !== 1) step++;
+  return step;
+}

@@ -1,7 +1,7 @@
 /** The client of the slow-holder benchmark: writes /large, or reads its blocks in random order and prints what each took. */
 import { connect } from '../src/index.ts';
 import { MiB } from '../src/limits.ts';
-import { freshBytes } from './measure.ts';
+import { coprimeNear, freshBytes } from './measure.ts';
 
 const BLOCK_BYTES = 4 * MiB;
 /** So many at once, as a program with some threads reads; all cores busy would measure the cores. */
@@ -41,10 +41,3 @@ if (mode === 'write') {
 await file.close();
 process.stdout.write(JSON.stringify(latencies));
 await fs.close();
-
-function coprimeNear(from: number, to: number): number {
-  const divisor = (a: number, b: number): number => (b === 0 ? a : divisor(b, a % b));
-  let step = Math.max(1, from);
-  while (divisor(step, to) !== 1) step++;
-  return step;
-}

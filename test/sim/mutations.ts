@@ -28,9 +28,9 @@ export const MUTATIONS: readonly Mutation[] = [
   { without: 'lease', troubles: ['pause', 'isolate', 'oneWay'], seeds: 20, known: 1 },
   {
     without: 'jointAcknowledgement',
-    troubles: ['kill', 'ambush'],
-    seeds: 100,
-    known: 74,
+    troubles: ['kill', 'cutOffProposer'],
+    seeds: 40,
+    known: 26,
     minReplicas: 1,
   },
   { without: 'followerEpoch', troubles: ['pause', 'isolate', 'kill', 'slowNetwork'], seeds: 20, known: 1 },

@@ -33,7 +33,8 @@ export const TROUBLES = [
   'join',
   'ambush',
 ] as const;
-export type Trouble = (typeof TROUBLES)[number];
+/** `cutOffProposer`: only where it is named; the rest of the draws stays what it was without it. */
+export type Trouble = (typeof TROUBLES)[number] | 'cutOffProposer';
 
 export interface NemesisOptions {
   readonly troubles: readonly Trouble[];
@@ -74,6 +75,8 @@ const STOPPED_AT_PUSH_MS: readonly [number, number] = [500, 4_000];
  * Cut off as it proposes: longer than grace, and mostly longer than it takes until others finish what it has begun and
  * then miss it.
  */
+/** A proposal is on its way to the voters, or its answers are. */
+const CHOSEN_AFTER_MS: readonly [number, number] = [0.2, 3];
 const ISOLATED_MS: readonly [number, number] = [GRACE_MS + 500, 10_000];
 const START_RETRY_MS = 500;
 /** Nodes that join beyond the number that there is to be. */
@@ -117,7 +120,11 @@ export class Nemesis {
   async run(forMs: number): Promise<void> {
     const { world } = this.#sim;
     this.#isAmbushing = this.#o.troubles.includes('ambush');
-    if (this.#isAmbushing) this.#sim.onLine = (message) => this.#lieInWait(message);
+    const cutsProposers = this.#o.troubles.includes('cutOffProposer');
+    this.#sim.onLine = (message) => {
+      if (this.#isAmbushing) this.#lieInWait(message);
+      if (cutsProposers) this.#cutOffProposer(message);
+    };
     const startMs = world.time.nowMs;
     const untilMs = startMs + forMs;
     const deposeMs = startMs + forMs * this.#random.between(...DEPOSE_AFTER);
@@ -187,6 +194,17 @@ export class Nemesis {
       else if (blow === 5) this.#isolate(victim, lastsMs);
       else if (blow === 6) for (const end of [...this.#ends]) end();
       else this.#slowDown(lastsMs);
+    });
+  }
+
+  /** What it proposes is chosen, and it does not hear of it; clients still reach it. */
+  #cutOffProposer(message: string): void {
+    if (this.#over || !message.startsWith(PROPOSAL) || !this.#random.chance(0.8)) return;
+    this.#later(this.#random.between(...CHOSEN_AFTER_MS), () => {
+      if (this.#over || this.#sim.nodes().length === 0) return;
+      const { primary } = this.#sim.group();
+      const others = this.#sim.cluster.nodeIds.filter((id) => id !== primary);
+      this.#cut([primary], others, false, this.#random.between(...ISOLATED_MS));
     });
   }
 
@@ -268,6 +286,7 @@ export class Nemesis {
       case 'join':
         if (this.#sim.cluster.nodeIds.length < this.#o.nodes + EXTRA_NODES) this.#join();
         return;
+      case 'cutOffProposer':
       case 'ambush':
         // It comes when the time is ripe.
         return;
