@@ -8,8 +8,13 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { findCluster } from '../src/cli/cluster-files.ts';
+import { realEnv } from '../src/cli/real-env.ts';
+import { connectCatalog } from '../src/client.ts';
+import { repairProgress } from '../src/upkeep/repair-progress.ts';
+import { collectStatus } from '../src/upkeep/status.ts';
 import { median, spread } from './measure.ts';
-import { TATAMI, tatami } from './tatami.ts';
+import { tatami } from './tatami.ts';
 import type { Benchmark } from './types.ts';
 
 const CLIENT = fileURLToPath(new URL('./repair-client.js', import.meta.url));
@@ -17,29 +22,20 @@ const CLIENT = fileURLToPath(new URL('./repair-client.js', import.meta.url));
 const LOST = ['n5', 'n4'] as const;
 const AFTER = '5s';
 const STEADY_MS = 10_000;
-const LOOK_MS = 250;
+const LOOK_MS = 500;
 const DEADLINE_MS = 600_000;
 const GOAL = 0.7;
 
-interface Progress {
-  readonly done: boolean;
-  readonly copiedBytes: number;
-  readonly nodes: readonly { readonly name: string; readonly state: string }[];
-}
-
-/** How far the nodes are: `tatami repair` ends with 4 while one is down. */
-function progressOf(data: string): Progress {
-  try {
-    return parse(execFileSync(process.execPath, [TATAMI, 'repair', '--data', data, '--json'], { encoding: 'utf8' }));
-  } catch (error) {
-    const { stdout, status } = error as { stdout?: string; status?: number };
-    if (status !== 4 || stdout === undefined) throw error;
-    return parse(stdout);
-  }
-}
-
-function parse(text: string): Progress {
-  return JSON.parse(text) as Progress;
+/** By a connection of this process: to start the command again and again would take what is to be measured. */
+async function watch(data: string) {
+  const where = await findCluster({ data });
+  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: 'bench' });
+  return {
+    isOut: async (id: string) =>
+      (await collectStatus(client)).nodes.some((node) => node.id === id && node.out === true),
+    progress: async () => repairProgress(await collectStatus(client)),
+    close: () => client.close(),
+  };
 }
 
 interface Reader {
@@ -76,9 +72,9 @@ async function speedDuring(from: Reader, work: () => Promise<void>): Promise<num
   return (from.bytes() - bytes) / (performance.now() - startMs) / 1_000;
 }
 
-async function until(isSo: () => boolean): Promise<void> {
+async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
   const endMs = performance.now() + DEADLINE_MS;
-  while (!isSo()) {
+  while (!(await isSo())) {
     if (performance.now() > endMs) throw new Error('the copies were not all made in time');
     await sleep(LOOK_MS);
   }
@@ -97,6 +93,7 @@ export const repairUnderReads: Benchmark = {
     try {
       execFileSync(process.execPath, [CLIENT, 'write', data, String(context.sizeBytes)], { stdio: 'inherit' });
       tatami('repair', '--data', data, '--after', AFTER);
+      const watched = await watch(data);
       const reading = reader(data, context.sizeBytes);
       for (const lost of LOST) {
         await until(() => reading.bytes() > 0);
@@ -104,12 +101,12 @@ export const repairUnderReads: Benchmark = {
         const steady = await speedDuring(reading, () => sleep(STEADY_MS));
         const record = JSON.parse(readFileSync(join(data, 'run', `${lost}.json`), 'utf8')) as { pid: number };
         process.kill(record.pid, 'SIGKILL');
-        await until(() => progressOf(data).nodes.some(({ name, state }) => name === lost && state === 'down, out'));
-        const copiedBefore = progressOf(data).copiedBytes;
+        await until(() => watched.isOut(lost));
+        const copiedBefore = (await watched.progress()).copiedBytes;
         const startMs = performance.now();
-        const meanwhile = await speedDuring(reading, () => until(() => progressOf(data).done));
+        const meanwhile = await speedDuring(reading, () => until(async () => (await watched.progress()).done));
         const tookMs = performance.now() - startMs;
-        const megabytes = (progressOf(data).copiedBytes - copiedBefore) / 1e6;
+        const megabytes = ((await watched.progress()).copiedBytes - copiedBefore) / 1e6;
         before.push(steady);
         during.push(meanwhile);
         rates.push((megabytes * 1_000) / tookMs);
@@ -119,6 +116,7 @@ export const repairUnderReads: Benchmark = {
         );
       }
       await reading.stop();
+      await watched.close();
       // Names what lacks a copy, if anything does.
       tatami('fsck', '--data', data);
     } finally {

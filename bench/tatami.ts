@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-export const TATAMI = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+const TATAMI = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 
 /** Runs it to its end; throws for an exit code other than 0. */
 export function tatami(...args: string[]): void {

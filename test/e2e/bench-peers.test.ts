@@ -40,10 +40,7 @@ it('measures, writes its report and leaves nothing else', async () => {
   await expectNothingLeft(files);
 });
 
-it.each([
-  ['before the first round is over', /in .*tatami-peers-/],
-  ['in the second round', /round 1 of/],
-])('ends with 130 and leaves nothing behind: Ctrl-C %s', async (_, when) => {
+it('ends with 130 and leaves nothing behind: Ctrl-C before the first round is over', async () => {
   const child = spawn(process.execPath, [TATAMI, ...ARGS, '--rounds', '50'], {
     cwd: directory,
     detached: true,
@@ -53,7 +50,7 @@ it.each([
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   const ended = new Promise((resolve) => child.once('close', resolve));
   try {
-    await waitUntil('it is that far', () => when.test(said), 240_000);
+    await waitUntil('it is that far', () => /in .*tatami-peers-/.test(said), 240_000);
   } finally {
     process.kill(-(child.pid ?? 0), 'SIGINT');
   }

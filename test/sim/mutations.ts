@@ -24,7 +24,7 @@ export interface Mutation {
 export const MUTATIONS: readonly Mutation[] = [
   { without: 'fencing', troubles: ['pause', 'kill', 'isolate'], seeds: 20, known: 2 },
   { without: 'refusalWhenFenced', troubles: ['pause', 'oneWay', 'isolate', 'slowNetwork'], seeds: 20, known: 1 },
-  { without: 'leaseFromSending', troubles: ['ambush', 'slowDisk'], seeds: 40, known: 1 },
+  { without: 'leaseFromSending', troubles: ['ambush', 'slowDisk'], seeds: 40, known: 10 },
   { without: 'lease', troubles: ['pause', 'isolate', 'oneWay'], seeds: 20, known: 1 },
   {
     without: 'jointAcknowledgement',
@@ -38,7 +38,7 @@ export const MUTATIONS: readonly Mutation[] = [
     without: 'reconciliation',
     troubles: ['kill', 'power', 'oneWay', 'slowNetwork', 'ambush'],
     seeds: 60,
-    known: 11,
+    known: 12,
   },
   { without: 'certainty', troubles: ['power', 'kill', 'isolate'], seeds: 60, known: 8 },
   { without: 'ownEpoch', troubles: ['power', 'oneWay', 'kill', 'partition'], seeds: 20, known: 1 },
