@@ -75,7 +75,7 @@ async function read(): Promise<void> {
   const small = async (): Promise<void> => {
     for (let index = 0; !isOver; index++) {
       const number = (index * 7919) % smallCount;
-      check((await fs.readFile(`/small/${number}`)), number);
+      check(await fs.readFile(`/small/${number}`), number);
     }
   };
   await Promise.all([...Array.from({ length: LARGE_READERS }, large), small()]);
