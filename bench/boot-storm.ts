@@ -119,6 +119,7 @@ async function measure(context: BenchContext, hosts: NetHosts, nodes: HostProces
 
 export const bootStorm: Benchmark = {
   name: 'boot-storm',
+  byNameOnly: true,
   about: 'eight machines with 50 MB/s each read one file at once, readers serving readers, against without',
   async run(context) {
     const hosts = new NetHosts(HOLDERS + READERS, UPLINK_MEGABITS);

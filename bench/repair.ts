@@ -82,6 +82,7 @@ async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
 
 export const repairUnderReads: Benchmark = {
   name: 'repair',
+  byNameOnly: true,
   about: 'two of five nodes lost, one after the other: time until all copies are back, and reading meanwhile',
   async run(context) {
     const data = join(context.workDirectory, 'repair');

@@ -70,6 +70,7 @@ function percentile(values: readonly number[], share: number): number {
 
 export const slowHolder: Benchmark = {
   name: 'slow-holder',
+  byNameOnly: true,
   about: 'p99 of reading whole blocks while one of three holders stops and goes on, against without',
   async run(context) {
     const data = join(context.workDirectory, 'slow-holder');

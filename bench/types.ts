@@ -40,5 +40,7 @@ export interface BenchContext {
 export interface Benchmark {
   readonly name: string;
   readonly about: string;
+  /** Takes minutes, or what not every machine has: only where it is named. */
+  readonly byNameOnly?: true;
   run(context: BenchContext): Promise<readonly Row[]>;
 }

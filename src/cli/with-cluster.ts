@@ -1,6 +1,6 @@
 /** Connects for the length of one command. */
-import type { ClusterClient } from '../client.ts';
-import { connectCluster } from '../client.ts';
+import type { CatalogClient, ClusterClient } from '../client.ts';
+import { connectCatalog, connectCluster } from '../client.ts';
 import type { FileSystem } from '../vfs/api.ts';
 import { clientLabel } from './client-label.ts';
 import { findCluster } from './cluster-files.ts';
@@ -15,6 +15,21 @@ export async function withClient<T>(
 ): Promise<T> {
   const where = await findCluster(options);
   const client = await connectCluster({ env: realEnv(where.key), ...where, label: clientLabel(label) });
+  try {
+    return await work(client);
+  } finally {
+    await client.close();
+  }
+}
+
+/** For what needs no metadata: also works while none is served. */
+export async function withCatalog<T>(
+  options: WhereOptions,
+  label: string,
+  work: (client: CatalogClient) => Promise<T>,
+): Promise<T> {
+  const where = await findCluster(options);
+  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel(label) });
   try {
     return await work(client);
   } finally {

@@ -39,18 +39,10 @@ export interface CollectorOptions {
 }
 
 /** Part of a node's report. */
-export interface CollectorReport {
-  /** The last one that this node brought to its end: milliseconds since the Unix epoch; the rest is about it. */
+export interface CollectorReport extends GcResult {
+  /** When this node last brought a collection to its end, in milliseconds since the Unix epoch; the rest is about that one. */
   readonly atMs: number;
   readonly tookMs: number;
-  readonly scannedCount: number;
-  readonly liveCount: number;
-  readonly pendingCount: number;
-  readonly pendingBytes: number;
-  readonly reclaimedCount: number;
-  readonly reclaimedBytes: number;
-  /** Nodes that were not swept. */
-  readonly skippedNodes: readonly string[];
 }
 
 const KEY = Uint8Array.of(0x63);

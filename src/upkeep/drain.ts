@@ -39,8 +39,10 @@ function roles(status: ClusterStatus, id: string): string[] {
 /** A node that is down cannot say what it holds: then the others must have made all copies that they can. */
 function data(status: ClusterStatus, node: NodeStatus): string[] {
   if (node.kind === 'witness') return [];
+  const isMoved = node.report !== undefined && isSettled(status, node);
+  if (status.balancePaused && !isMoved) return ['balancing, which is paused, to go on (`tatami balance --resume`)'];
   if (node.report !== undefined) {
-    if (isSettled(status, node)) return [];
+    if (isMoved) return [];
     const { missingCount = 0 } = node.report.repair ?? {};
     return [missingCount === 0 ? 'its blocks to be looked through' : `copies of ${missingCount} of its blocks`];
   }

@@ -3,15 +3,15 @@ import { describe, expect, it } from 'vitest';
 import { levelOf } from '../../src/catalog/placement-level.ts';
 import { findPool, placementOf } from '../../src/catalog/placement.ts';
 import type { Catalog } from '../../src/catalog/types.ts';
-import type { ClusterClient } from '../../src/client.ts';
 import type { BlockId, NodeId } from '../../src/ids.ts';
 import { hostOf } from '../../src/testing.ts';
-import { isSettled } from '../../src/upkeep/drain.ts';
+import { drainProgress, isSettled } from '../../src/upkeep/drain.ts';
 import { setBalancePaused, setDraining } from '../../src/upkeep/membership.ts';
 import { BALANCE_AFTER_MS } from '../../src/upkeep/repair.ts';
 import { repairProgress } from '../../src/upkeep/repair-progress.ts';
 import { collectStatus } from '../../src/upkeep/status.ts';
 import { SimCluster } from './cluster.ts';
+import { copiedCount, untilSettled } from './settled.ts';
 import { Workload } from './workload.ts';
 
 async function withFiles(seed: number, nodes: number, copies: number) {
@@ -23,28 +23,13 @@ async function withFiles(seed: number, nodes: number, copies: number) {
   await sim.world.run(8_000);
   work.stop();
   await sim.settle(work.done, { what: 'the writing program', limitMs: 90_000 });
-  await quiet(sim, client);
+  await untilSettled(sim, client);
   return { sim, client, work };
-}
-
-async function quiet(sim: SimCluster, client: ClusterClient): Promise<void> {
-  const isDone = async (): Promise<boolean> => {
-    const status = await collectStatus(client);
-    return status.nodes.every((node) => isSettled(status, node));
-  };
-  for (let round = 0; !(await sim.settle(isDone())); round++) {
-    expect(round).toBeLessThan(120);
-    await sim.world.run(500);
-  }
 }
 
 async function join(sim: SimCluster): Promise<void> {
   await sim.settle(sim.cluster.startNode(sim.cluster.addNode()));
 }
-
-/** Copies made by repair. */
-const copied = (sim: SimCluster): number =>
-  sim.nodes().reduce((sum, node) => sum + node.repair.report().copiedCount, 0);
 
 async function held(sim: SimCluster, id: string): Promise<number> {
   const node = sim.nodes().find((one) => one.id === id);
@@ -69,20 +54,20 @@ function movesOf(before: Catalog, after: Catalog, name: string): number {
 describe('balancing', () => {
   it('fills two nodes that join one after the other with what they get in the end, and no copy more', async () => {
     const { sim, client } = await withFiles(94, 5, 2);
-    const before = copied(sim);
+    const before = copiedCount(sim);
     const then = client.catalog.current();
     await join(sim);
     await sim.world.run(5_000);
     await join(sim);
     await sim.world.run(BALANCE_AFTER_MS - 5_000);
-    expect(copied(sim)).toBe(before);
-    await quiet(sim, client);
+    expect(copiedCount(sim)).toBe(before);
+    await untilSettled(sim, client);
     const gained = (await sim.settle(held(sim, 'n6'))) + (await sim.settle(held(sim, 'n7')));
     expect(gained).toBeGreaterThan(20);
     // What has another holder now than it had before both came.
     const names = [...(await sim.settle(sim.copiesByBlock())).keys()];
     const moved = names.reduce((sum, name) => sum + movesOf(then, client.catalog.current(), name), 0);
-    expect(copied(sim) - before).toBe(moved);
+    expect(copiedCount(sim) - before).toBe(moved);
     for (const pool of client.catalog.current().pools) {
       for (const { groups, share } of levelOf(client.catalog.current(), pool)) {
         expect(Math.abs(groups - share)).toBeLessThanOrEqual(1);
@@ -110,15 +95,16 @@ describe('balancing', () => {
         draining.nodes.find(({ id }) => id === 'n5'),
       ),
     ).toBe(false);
+    expect(drainProgress(draining, 'n5').waitingFor.join()).toContain('balance --resume');
     await sim.settle(setDraining(client, 'n5' as never, false));
     // What one that is down leaves alone is copied.
-    const before = copied(sim);
+    const before = copiedCount(sim);
     sim.crash('n1', { kind: 'power' });
     await sim.world.run(40_000);
-    expect(copied(sim)).toBeGreaterThan(before);
+    expect(copiedCount(sim)).toBeGreaterThan(before);
     await sim.restart('n1');
     await sim.settle(setBalancePaused(client, false));
-    await quiet(sim, client);
+    await untilSettled(sim, client);
     expect(await sim.settle(held(sim, 'n6'))).toBeGreaterThan(20);
     await sim.check(2);
     work.journal.check(await sim.readAll(await sim.connect()), 'acknowledged');
@@ -128,16 +114,19 @@ describe('balancing', () => {
   it('ends a walk that is under way when it is paused', async () => {
     const { sim, client } = await withFiles(96, 4, 2);
     await join(sim);
-    const before = copied(sim);
-    await sim.world.runUntil(() => copied(sim) > before, { what: 'blocks are moved', limitMs: 2 * BALANCE_AFTER_MS });
+    const before = copiedCount(sim);
+    await sim.world.runUntil(() => copiedCount(sim) > before, {
+      what: 'blocks are moved',
+      limitMs: 2 * BALANCE_AFTER_MS,
+    });
     await sim.settle(setBalancePaused(client, true));
     await sim.world.run(200);
-    const then = copied(sim);
+    const then = copiedCount(sim);
     await sim.world.run(60_000);
-    expect(copied(sim)).toBe(then);
+    expect(copiedCount(sim)).toBe(then);
     await sim.settle(setBalancePaused(client, false));
-    await quiet(sim, client);
-    expect(copied(sim)).toBeGreaterThan(then);
+    await untilSettled(sim, client);
+    expect(copiedCount(sim)).toBeGreaterThan(then);
     await sim.check(2);
     await sim.close();
   });

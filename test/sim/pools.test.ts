@@ -1,26 +1,14 @@
 /** Pools are made and changed while programs write: nothing is lost, and what is stored goes where the pool wants it. */
 import { describe, expect, it } from 'vitest';
-import type { ClusterClient } from '../../src/client.ts';
 import { hostOf } from '../../src/testing.ts';
-import { isSettled } from '../../src/upkeep/drain.ts';
 import { fsck } from '../../src/upkeep/fsck.ts';
 import type { Trouble } from '../../src/upkeep/fsck.ts';
 import { collectGarbage } from '../../src/upkeep/gc.ts';
 import { assignPool, createPool, poolOf, setPool } from '../../src/upkeep/pools.ts';
 import { collectStatus } from '../../src/upkeep/status.ts';
 import { SIM_BLOCK_BYTES, SimCluster } from './cluster.ts';
+import { untilSettled } from './settled.ts';
 import { Workload } from './workload.ts';
-
-async function settled(sim: SimCluster, client: ClusterClient): Promise<void> {
-  const isDone = async (): Promise<boolean> => {
-    const status = await collectStatus(client);
-    return status.nodes.every((node) => node.state !== 'up' || isSettled(status, node));
-  };
-  for (let round = 0; !(await sim.settle(isDone())); round++) {
-    expect(round).toBeLessThan(120);
-    await sim.world.run(500);
-  }
-}
 
 /** Until each block of the pool has exactly so many copies. */
 async function levelled(sim: SimCluster, pool: number, copies: number): Promise<void> {
@@ -70,7 +58,7 @@ describe('pools', () => {
       work.stop();
       await sim.settle(work.done, { what: 'the writing program', limitMs: 90_000 });
     }
-    await settled(sim, client);
+    await untilSettled(sim, client);
     expect(await sim.check(2)).toBeGreaterThan(20);
     await levelled(sim, scratch.id, 4);
     await levelled(sim, 1, 2);
@@ -110,7 +98,7 @@ describe('pools', () => {
     await sim.restart(primary);
     await levelled(sim, pool.id, 1);
     await sim.settle(setPool(client, 'one', { copies: 2 }));
-    await settled(sim, client);
+    await untilSettled(sim, client);
     await levelled(sim, pool.id, 2);
     sim.crash(sim.bystander(), { kind: 'power' });
     const again = await sim.connect();

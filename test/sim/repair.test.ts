@@ -2,13 +2,12 @@
 import { describe, expect, it } from 'vitest';
 import { activeNodes } from '../../src/catalog/membership.ts';
 import { hostOf } from '../../src/testing.ts';
-import { isSettled } from '../../src/upkeep/drain.ts';
 import { setRepairAfter } from '../../src/upkeep/membership.ts';
 import { RESCUE_AFTER_MS } from '../../src/upkeep/repair.ts';
-import { collectStatus } from '../../src/upkeep/status.ts';
 import type { ClusterClient } from '../../src/client.ts';
 import { SimCluster } from './cluster.ts';
 import type { SimClusterOptions } from './cluster.ts';
+import { copiedCount, untilSettled } from './settled.ts';
 import { Workload } from './workload.ts';
 
 const AFTER_MS = 40_000;
@@ -26,23 +25,6 @@ async function working(options: SimClusterOptions) {
 async function stop(sim: SimCluster, work: Workload): Promise<void> {
   work.stop();
   await sim.settle(work.done, { what: 'the writing program', limitMs: 90_000 });
-}
-
-/** Everybody who is up has finished with the present placement. */
-async function settled(sim: SimCluster, client: ClusterClient): Promise<void> {
-  const isDone = async (): Promise<boolean> => {
-    const status = await collectStatus(client);
-    return status.nodes.every((node) => node.state !== 'up' || isSettled(status, node));
-  };
-  for (let round = 0; !(await sim.settle(isDone())); round++) {
-    expect(round).toBeLessThan(120);
-    await sim.world.run(500);
-  }
-}
-
-/** Copies made by repair on nodes that run. */
-function copied(sim: SimCluster): number {
-  return sim.nodes().reduce((sum, node) => sum + node.repair.report().copiedCount, 0);
 }
 
 /** Copies more than are wanted. */
@@ -70,17 +52,17 @@ describe('a node that is down', () => {
     await sim.world.run(AFTER_MS - 15_000);
     expect(active(client)).toHaveLength(5);
     await sim.world.runUntil(() => !active(client).includes('n5'), { what: 'n5 is left out', limitMs: 30_000 });
-    await settled(sim, client);
+    await untilSettled(sim, client);
     expect(await sim.check(3)).toBeGreaterThan(20);
     // Another one, for good: of what was repaired nothing is lost.
     sim.crash('n4', { kind: 'power' });
     await sim.world.runUntil(() => active(client).length === 3, { what: 'n4 is left out', limitMs: 90_000 });
-    await settled(sim, client);
+    await untilSettled(sim, client);
     expect(await sim.check(3)).toBeGreaterThan(20);
     work.journal.check(await sim.readAll(await sim.connect()), 'acknowledged');
     await sim.restart('n5');
     await sim.world.runUntil(() => active(client).includes('n5'), { what: 'n5 is taken in', limitMs: 30_000 });
-    await settled(sim, client);
+    await untilSettled(sim, client);
     await sim.check(3);
     // What the others held in its place they give up.
     await levelled(sim, 3);
@@ -95,12 +77,12 @@ describe('a node that is down', () => {
     await stop(sim, work);
     await sim.check(2);
     sim.crash('n5', { kind: 'process' });
-    const before = copied(sim);
+    const before = copiedCount(sim);
     await sim.world.run(RESCUE_AFTER_MS - 5_000);
-    expect(copied(sim)).toBe(before);
+    expect(copiedCount(sim)).toBe(before);
     await sim.world.run(20_000);
     expect(active(client)).toHaveLength(5);
-    expect(copied(sim)).toBeGreaterThan(before);
+    expect(copiedCount(sim)).toBeGreaterThan(before);
     expect(await sim.check(2)).toBeGreaterThan(20);
     await sim.restart('n5');
     await levelled(sim, 2);
@@ -112,13 +94,13 @@ describe('a node that is down', () => {
     const { sim, client, work } = await working({ seed: 93, nodes: 3, copies: 3 });
     await stop(sim, work);
     await sim.settle(setRepairAfter(client, 5_000));
-    await settled(sim, client);
+    await untilSettled(sim, client);
     await sim.check(3);
     sim.crash('n3', { kind: 'process' });
-    const before = copied(sim);
+    const before = copiedCount(sim);
     await sim.world.run(60_000);
     expect(active(client)).toHaveLength(3);
-    expect(copied(sim)).toBe(before);
+    expect(copiedCount(sim)).toBe(before);
     await sim.restart('n3');
     await sim.check(3);
     await sim.close();

@@ -1,16 +1,14 @@
 /** `tatami balance`: how level the copies are spread over the nodes, how far the moving is, and its pause. */
 import { levelOf } from '../../catalog/placement-level.ts';
 import type { Catalog } from '../../catalog/types.ts';
-import { connectCatalog } from '../../client.ts';
 import { setBalancePaused } from '../../upkeep/membership.ts';
 import { repairProgress } from '../../upkeep/repair-progress.ts';
 import { collectStatus, type ClusterStatus, type NodeStatus } from '../../upkeep/status.ts';
-import { clientLabel } from '../client-label.ts';
-import { findCluster, type WhereOptions } from '../cluster-files.ts';
+import type { WhereOptions } from '../cluster-files.ts';
 import { bytes, print, printJson, table } from '../output.ts';
-import { realEnv } from '../real-env.ts';
 import { repairInWords } from '../render-status.ts';
 import { untilRepaired } from '../repair-watch.ts';
+import { withCatalog } from '../with-cluster.ts';
 
 export interface BalanceCommandOptions extends WhereOptions {
   readonly watch?: boolean;
@@ -20,9 +18,7 @@ export interface BalanceCommandOptions extends WhereOptions {
 }
 
 export async function balance(options: BalanceCommandOptions): Promise<void> {
-  const where = await findCluster(options);
-  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami balance') });
-  try {
+  await withCatalog(options, 'tatami balance', async (client) => {
     if (options.pause === true) await setBalancePaused(client, true);
     if (options.resume === true) await setBalancePaused(client, false);
     const read = (): Promise<ClusterStatus> => collectStatus(client);
@@ -33,9 +29,7 @@ export async function balance(options: BalanceCommandOptions): Promise<void> {
     const levels = levelsOf(client.catalog.current(), status.nodes);
     if (options.json === true) printJson({ ...repairProgress(status), paused: status.balancePaused, nodes: levels });
     else show(status, levels);
-  } finally {
-    await client.close();
-  }
+  });
 }
 
 interface Level {

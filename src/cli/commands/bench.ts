@@ -38,7 +38,8 @@ const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
 /** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
 export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
   if (names.includes(PEERS)) return peers(names, options);
-  const wanted = names.length === 0 ? BENCHMARKS : names.map(findBenchmark);
+  const wanted =
+    names.length === 0 ? BENCHMARKS.filter(({ byNameOnly }) => byNameOnly !== true) : names.map(findBenchmark);
   const interruption = listenForInterruption({ insistent: false });
   const setUp = await prepare(options, interruption.signal);
   // A benchmark does not look up from its work: what it uses is taken from under it.

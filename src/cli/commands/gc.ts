@@ -1,15 +1,12 @@
 import { COLLECT_EVERY_MAX_MS, COLLECT_EVERY_MIN_MS } from '../../catalog/collection.ts';
-import { connectCatalog } from '../../client.ts';
 import { UsageError } from '../../errors.ts';
 import { collectGarbage } from '../../upkeep/gc.ts';
 import { collectStatus, storedBlocks } from '../../upkeep/status.ts';
 import { setCollectEvery } from '../../upkeep/membership.ts';
-import { clientLabel } from '../client-label.ts';
-import { findCluster, type WhereOptions } from '../cluster-files.ts';
+import type { WhereOptions } from '../cluster-files.ts';
 import { bytes, print, printJson, progress } from '../output.ts';
-import { realEnv } from '../real-env.ts';
 import { duration } from '../times.ts';
-import { withClient } from '../with-cluster.ts';
+import { withCatalog, withClient } from '../with-cluster.ts';
 
 export interface GcCommandOptions extends WhereOptions {
   readonly dryRun?: boolean;
@@ -29,13 +26,7 @@ async function setEvery(options: GcCommandOptions, everyMs: number | null): Prom
       `--every is from ${duration(COLLECT_EVERY_MIN_MS)} to ${duration(COLLECT_EVERY_MAX_MS)}, or never`,
     );
   }
-  const where = await findCluster(options);
-  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami gc') });
-  try {
-    await setCollectEvery(client, everyMs);
-  } finally {
-    await client.close();
-  }
+  await withCatalog(options, 'tatami gc', (client) => setCollectEvery(client, everyMs));
   print(
     everyMs === null ? 'nothing is freed by itself any more' : `unused blocks are freed every ${duration(everyMs)}`,
   );

@@ -1,18 +1,16 @@
 /** `tatami repair`: how far the nodes are with making copies that are missing, and how long they wait before they begin. */
 import { REPAIR_AFTER_MAX_MS } from '../../catalog/absence.ts';
-import { connectCatalog } from '../../client.ts';
 import { UsageError } from '../../errors.ts';
 import { setRepairAfter } from '../../upkeep/membership.ts';
 import { repairProgress, type RepairProgress } from '../../upkeep/repair-progress.ts';
 import { collectStatus, type ClusterStatus, type NodeStatus } from '../../upkeep/status.ts';
-import { clientLabel } from '../client-label.ts';
-import { findCluster, type WhereOptions } from '../cluster-files.ts';
+import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
 import { bytes, print, printJson, rate, table } from '../output.ts';
-import { realEnv } from '../real-env.ts';
 import { repairInWords } from '../render-status.ts';
 import { untilRepaired } from '../repair-watch.ts';
 import { duration } from '../times.ts';
+import { withCatalog } from '../with-cluster.ts';
 
 export interface RepairCommandOptions extends WhereOptions {
   readonly after?: number | null;
@@ -27,9 +25,7 @@ export async function repair(options: RepairCommandOptions): Promise<void> {
       remedy: 'Use `never` if nodes are not to be replaced by themselves.',
     });
   }
-  const where = await findCluster(options);
-  const client = await connectCatalog({ env: realEnv(where.key), ...where, label: clientLabel('tatami repair') });
-  try {
+  await withCatalog(options, 'tatami repair', async (client) => {
     if (after !== undefined) await setRepairAfter(client, after);
     const read = (): Promise<ClusterStatus> => collectStatus(client);
     const status =
@@ -40,9 +36,7 @@ export async function repair(options: RepairCommandOptions): Promise<void> {
     else show(status);
     const down = status.nodes.some((node) => node.state === 'down');
     if (down && process.exitCode === undefined) process.exitCode = EXIT.unhealthy;
-  } finally {
-    await client.close();
-  }
+  });
 }
 
 function show(status: ClusterStatus): void {
