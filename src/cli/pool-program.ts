@@ -68,7 +68,7 @@ export function addPoolCommands(program: Command): void {
     pool
       .command('assign')
       .description('assign a directory, and those below it that follow it, to a pool')
-      .argument('<path>', 'a directory')
+      .argument('<path>', 'a directory, by its path in the cluster (/images, not /mnt/tatami/images)')
       .argument('<pool>', 'name of the pool')
       .option('--all', 'also those below that are assigned to other pools')
       .option('--json', 'for scripts'),

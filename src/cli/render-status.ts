@@ -72,7 +72,7 @@ export function statusParts(status: ClusterStatus): StatusParts {
       ['pool', 'kind', 'copies', 'block size', 'placement groups'],
       status.pools.map((pool) => [pool.name, pool.kind, pool.copies, bytes(pool.blockSizeBytes), pool.pgCount]),
     ),
-    repair: repairInWords(repairProgress(status)),
+    repair: repairInWords(repairProgress(status)) || pauseInWords(status),
     collection: collectionInWords(status, new Date()),
     clients: clientTable(status.mounts),
     findings: status.findings.map(renderFinding).join('\n'),
@@ -84,6 +84,11 @@ function nodeState({ state, draining, out }: NodeStatus): string {
   if (state === 'down') return pc.red(out === true ? 'down, out' : 'down');
   if (draining === true) return pc.yellow('draining');
   return out === true ? pc.yellow('coming back') : pc.green('up');
+}
+
+/** So that nobody forgets it, also while there is nothing to move. Empty if it is not. */
+function pauseInWords({ balancePaused }: ClusterStatus): string {
+  return balancePaused ? 'balancing is paused (`tatami balance --resume`)' : '';
 }
 
 /** Empty when there is nothing to do. */
