@@ -1,6 +1,11 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+/** End-to-end tests that look at stalls, or fill the machine: nothing runs beside them. */
+const ALONE = ['bench-peers', 'cascade', 'failover', 'full-disk', 'no-hang', 'programs', 'repair'].map(
+  (name) => `test/e2e/${name}.test.ts`,
+);
+
 export default defineConfig({
   test: {
     // Two cores are shared with whatever the tests themselves start.
@@ -28,10 +33,24 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          // Whole clusters of real processes: one file at a time, and a failure is a failure the first time.
+          // Whole clusters of real processes, two files at a time: most of their time they wait. A failure is a failure
+          // the first time.
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
+          exclude: ALONE,
+          sequence: { groupOrder: 1 },
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          retry: 0,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'e2e-alone',
+          include: ALONE,
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
           testTimeout: 300_000,
           hookTimeout: 300_000,
           retry: 0,

@@ -70,13 +70,13 @@ function npmStep(name) {
 }
 
 /**
- * @param {string} name
+ * @param {string} name of a project of vitest.config.ts, and of those whose names begin with it
  * @returns {Step}
  */
 function vitestStep(name) {
   const report = join(reports, `${name}.json`);
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  const options = ['--project', name, '--passWithNoTests', '--reporter=default', '--reporter=json'];
+  const options = ['--project', `${name}*`, '--passWithNoTests', '--reporter=default', '--reporter=json'];
   return { name, report, command: [process.execPath, vitest, 'run', ...options, `--outputFile.json=${report}`] };
 }
 

@@ -195,6 +195,11 @@ describe('machines that come and go', () => {
     expect(await ids(1)).toEqual(['n1 up', 'n2 up', 'n3-2 up']);
     const now = await status(1);
     expect(now.nodes.find(({ id }) => id === 'n3-2')?.blockCount).toBe(now.nodes[0]?.blockCount);
+    // The same command goes on where it was: the name and the store are there already, and how far it is is shown again.
+    running.get(4)!.child.kill('SIGKILL');
+    await running.get(4)!.ended;
+    await start(4, ['node', 'replace', 'n3', address(1), ...given, '--key-file', key]);
+    await running.get(4)!.says('every block is where it belongs again', 60_000);
     await waitUntil('three voters', async () => (await status(1)).voters.length === 3);
     await sameFile(file, 4);
     expect((await tatami(['fsck', ...at(1)])).code).toBe(0);

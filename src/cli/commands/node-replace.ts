@@ -16,7 +16,7 @@ import { checkAddresses, checkNodeId } from '../node-arguments.ts';
 import { bytes, note, print, rate } from '../output.ts';
 import { realEnv } from '../real-env.ts';
 import { runNode } from './node.ts';
-import type { NodeOptions } from './node.ts';
+import type { Beside, NodeOptions } from './node.ts';
 import { checkRemoval } from './node-remove.ts';
 
 const LOOK_INTERVAL_MS = 1_000;
@@ -38,9 +38,11 @@ export async function nodeReplace(
   const old = checkNodeId(oldName, 'node');
   const secret = await findSecret(options, true);
   const env = realEnv(secret.key);
+  const beside: Beside = ({ id, address }, signal) =>
+    showFilling({ seeds: checkAddresses(address, 'listen'), key: secret.key }, id, signal);
   if (await new NodeDirectory(env.disk, options.data).isInitialised()) {
     // Begun before: it is in the catalog, or enters it now.
-    return runNode({ ...options, replaces: old }, secret, version);
+    return runNode({ ...options, replaces: old }, secret, version, beside);
   }
   const through = addresses ?? secret.addresses?.join(',');
   if (through === undefined) {
@@ -71,7 +73,7 @@ export async function nodeReplace(
     },
     secret,
     version,
-    (signal) => showFilling(where, id, signal),
+    beside,
   );
 }
 

@@ -80,12 +80,14 @@ export async function join(addresses: string | undefined, options: NodeOptions, 
   return runNode({ ...options, ...(through === undefined ? {} : { join: through }) }, secret, version);
 }
 
-/** `started`: what goes on beside the node, until it is stopped. */
+/** What goes on beside a node that runs, until it is stopped. */
+export type Beside = (node: { readonly id: string; readonly address: string }, signal: AbortSignal) => Promise<void>;
+
 export function runNode(
   options: NodeOptions & { readonly replaces?: NodeId },
   secret: Secret,
   version: string,
-  started?: (signal: AbortSignal) => Promise<void>,
+  started?: Beside,
 ): Promise<void> {
   const start = (core: NodeCoreOptions) =>
     startNode({
@@ -112,7 +114,7 @@ async function runUntilStopped(
   secret: Secret,
   version: string,
   start: (core: NodeCoreOptions) => Promise<Running>,
-  started?: (signal: AbortSignal) => Promise<void>,
+  started?: Beside,
 ): Promise<void> {
   tuneForLongRun();
   const stopped = new Promise<void>((resolve) => {
@@ -158,7 +160,7 @@ async function runUntilStopped(
     }
   }
   const ending = new AbortController();
-  const beside = started?.(ending.signal);
+  const beside = started?.(running, ending.signal);
   const failure = await Promise.race([stopped, running.failed ?? stopped]);
   ending.abort();
   await beside;
