@@ -71,3 +71,12 @@ export function allowManyListeners(signal: CancelSignal): void {
 export function cancelError(signal: CancelSignal | undefined): Error {
   return signal?.reason instanceof Error ? signal.reason : new CancelledError();
 }
+
+/** For what nobody can cancel. */
+export const NEVER: CancelSignal = {
+  aborted: false,
+  reason: undefined,
+  throwIfAborted: () => undefined,
+  addEventListener: () => undefined,
+  removeEventListener: () => undefined,
+};

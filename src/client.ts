@@ -3,6 +3,7 @@
  * The composition root of the client side; src/node.ts is that of a node.
  */
 import { createBlockClient } from './blocks/block-client.ts';
+import { DiskCache } from './blocks/disk-cache.ts';
 import { BlockSharing } from './blocks/sharing.ts';
 import type { BlockClient } from './blocks/types.ts';
 import { connectCatalog } from './catalog/connect.ts';
@@ -45,6 +46,11 @@ export interface ConnectClusterOptions extends ConnectCatalogOptions {
   readonly share?: { readonly listen?: Address | undefined } | undefined;
   /** Bytes of blocks that each filesystem keeps for reading; default READ_CACHE_BYTES. */
   readonly readCacheBytes?: number | undefined;
+  /**
+   * Whole blocks that were read through the network are kept on this disk as well, from one run to the next. One client has
+   * the directory at a time. Blocks of nodes on this machine are on its disks already, and not kept twice.
+   */
+  readonly diskCache?: { readonly directory: string; readonly maxBytes: number } | undefined;
 }
 
 export interface ClusterClient extends CatalogClient {
@@ -52,6 +58,8 @@ export interface ClusterClient extends CatalogClient {
   readonly blocks: BlockClient;
   /** What this client and other readers gave each other; undefined: it does not share. */
   readonly sharing: BlockSharing | undefined;
+  /** Undefined: it keeps nothing on disk. */
+  readonly diskCache: DiskCache | undefined;
   /** A POSIX view for a kernel binding. Closed by whoever opened it, before the client. */
   openVfs(limits?: Partial<VfsLimits>): Vfs;
   /** A view with the manners of node:fs/promises, as the given user. */
@@ -63,6 +71,7 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
   const base = await connectCatalog(options);
   const { env, label, log = SILENT_LOGGER, localReads = true } = options;
   const { network, catalog } = base;
+  let diskCache: DiskCache | undefined;
   try {
     const opTimeoutMs = checkTimeoutMs(options.timeoutMs ?? OP_TIMEOUT_MS);
     const timeoutMs = opTimeoutMs * STEP_FRACTION;
@@ -70,7 +79,20 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
     const readCacheBytes = checkReadCacheBytes(options.readCacheBytes ?? READ_CACHE_BYTES);
     // Before the first connection to a node: it tells where this client can be asked.
     const sharing = await startSharing(options, base, log);
-    const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads, sharing });
+    if (options.diskCache !== undefined) {
+      const copiesElsewhere = sharing?.copiesElsewhere.bind(sharing);
+      const { disk, clock } = env;
+      diskCache = await DiskCache.open({
+        disk,
+        clock,
+        log,
+        ...options.diskCache,
+        ...(copiesElsewhere && { copiesElsewhere }),
+      });
+      sharing?.addSource(diskCache);
+    }
+    const kept = diskCache;
+    const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads, sharing, kept });
     const meta = await connectMeta({ env, network, catalog, log, label, timeoutMs, leaseMs });
     const openVfs = (wanted: Partial<VfsLimits> = {}) => {
       const limits = { timeoutMs: opTimeoutMs, readCacheBytes, ...wanted };
@@ -83,6 +105,7 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
       meta,
       blocks,
       sharing,
+      diskCache,
       openVfs,
       openFileSystem: (user, afterClose) => new FileSystem(openVfs(), user, afterClose),
       async close() {
@@ -91,11 +114,13 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
           await meta.close();
           await blocks.close();
         } finally {
+          await diskCache?.close();
           await base.close();
         }
       },
     };
   } catch (error) {
+    await diskCache?.close();
     await base.close();
     throw error;
   }

@@ -55,6 +55,11 @@ export type ConnectOptions = ClusterLocation & {
   readonly share?: boolean | string;
   /** Bytes of blocks kept for reading, 16 MiB or more. Default: 128 MiB. */
   readonly readCacheBytes?: number;
+  /**
+   * Blocks that were read from other machines are kept in this directory as well, `maxBytes` of them (32 MiB or more), from one
+   * run to the next. One connection at a time can use it. Default: nothing is kept on disk.
+   */
+  readonly diskCache?: { readonly directory: string; readonly maxBytes: number };
   /** Where the connection reports what no caller can be told. Default: nowhere. */
   readonly log?: Logger;
   /**
@@ -84,6 +89,7 @@ export async function connect(options: ConnectOptions): Promise<FileSystem> {
     ...(options.localReads === undefined ? {} : { localReads: options.localReads }),
     ...(share === false ? {} : { share: share === true ? {} : { listen: share } }),
     ...(options.readCacheBytes === undefined ? {} : { readCacheBytes: options.readCacheBytes }),
+    ...(options.diskCache === undefined ? {} : { diskCache: options.diskCache }),
     ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
   });
   const uid = options.uid ?? process.getuid?.() ?? 0;

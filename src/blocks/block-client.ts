@@ -11,6 +11,7 @@ import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from
 import { blockMethods, parseHasReply } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
 import { BlockWriter } from './block-writer.ts';
+import type { DiskCache } from './disk-cache.ts';
 import { FlightWindow } from './flight-window.ts';
 import { checkBlockBytes } from './identity.ts';
 import { LocalBlocks } from './local-blocks.ts';
@@ -44,6 +45,8 @@ export interface BlockClientOptions {
   readonly localReads?: boolean;
   /** Readers serve readers; made and closed by the caller. */
   readonly sharing?: BlockSharing | undefined;
+  /** What was read before, on a disk of this client's own; opened and closed by the caller. */
+  readonly kept?: DiskCache | undefined;
   /** Of one operation, all retries included; default DATA_TIMEOUT_MS. */
   readonly timeoutMs?: number;
 }

@@ -3,14 +3,16 @@
  * come out hash to the id that was asked for. A miss, a mismatch, an error or a slow answer goes to the next holder,
  * past the end of the placement list through every node of the cluster.
  */
-import type { CancelSignal } from '../cancel.ts';
-import { BlockNotFoundError, CorruptionError, UnavailableError, type TatamiError } from '../errors.ts';
+import { NEVER, type CancelSignal } from '../cancel.ts';
+import { BlockNotFoundError, CorruptionError, TimeoutError, UnavailableError, type TatamiError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
 import { blockMethods, parseGetReply, type GetReply, type GetRequest } from './block-messages.ts';
+import type { ReadLimits } from './disk-read.ts';
 import { HolderStats, readOrder } from './holder-choice.ts';
 import { raceHolders } from './holder-race.ts';
-import type { LocalBlocks } from './local-blocks.ts';
+import type { DiskCache } from './disk-cache.ts';
+import type { LocalBlock, LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { ReplyTimes } from './reply-times.ts';
 import { SHARE_ROUNDS, type BlockSharing } from './sharing.ts';
@@ -39,6 +41,8 @@ const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 2_000;
 /** A node may read a whole block and heal it before it answers a damage report; nobody waits for it. */
 const REPORT_TIMEOUT_MS = 10_000;
+/** A disk of the reader's own that takes longer is no help. */
+const KEPT_TIMEOUT_MS = 2_000;
 
 export interface BlockReaderOptions {
   readonly network: Network;
@@ -48,6 +52,8 @@ export interface BlockReaderOptions {
   readonly local?: LocalBlocks | undefined;
   /** Other readers serve what they have read, and are served. */
   readonly sharing?: BlockSharing | undefined;
+  /** What was read before, on a disk of the reader. */
+  readonly kept?: DiskCache | undefined;
   /** Not asked: the node itself, when it looks for a copy to heal its own. */
   readonly exceptNode?: NodeId | undefined;
 }
@@ -73,6 +79,7 @@ export class BlockReader {
   readonly #exceptNode: NodeId | undefined;
   readonly #local: LocalBlocks | undefined;
   readonly #sharing: BlockSharing | undefined;
+  readonly #kept: DiskCache | undefined;
   readonly #stats = new HolderStats();
   readonly #times = new ReplyTimes(HEDGE);
   /** By id (content names content, whatever the pool). Invariant: each was verified against its key. */
@@ -86,6 +93,7 @@ export class BlockReader {
     this.#exceptNode = options.exceptNode;
     this.#local = options.local;
     this.#sharing = options.sharing;
+    this.#kept = options.kept;
   }
 
   /**
@@ -93,20 +101,25 @@ export class BlockReader {
    * is given, large enough and was free (of two answers under way at once, one goes elsewhere). After a failure `into`
    * has unspecified content.
    */
-  readWhole(
+  async readWhole(
     pool: PoolId,
     id: BlockId,
     options: ReadOptions & { readonly into?: Uint8Array; readonly lengthBytes?: number | undefined } = {},
   ): Promise<Uint8Array> {
+    const kept = await this.#fromKept(id, options, (block, limits) => readWholeOf(block, id, limits));
+    if (kept !== undefined) return kept;
     let free = options.into;
     const { lengthBytes = BLOCK_MAX_BYTES } = options;
-    return this.#read(pool, id, lengthBytes, options, async (node, limits, wait) => {
-      const local = await this.#readWholeHere(node, pool, id, limits);
-      if (local !== undefined) return { value: local, bytes: local.length };
+    return await this.#read(pool, id, lengthBytes, options, async (node, limits, wait) => {
+      const local = await this.#local?.find(node, pool, id, BLOCK_MAX_BYTES, limits);
+      const here = local === undefined ? undefined : await readWholeOf(local, id, limits);
+      if (here !== undefined) return { value: here, bytes: here.length };
       const into = free;
       free = undefined;
       try {
-        return await this.#getWhole(node, pool, id, into, lengthBytes, limits, wait);
+        const answer = await this.#getWhole(node, pool, id, into, lengthBytes, limits, wait);
+        this.#kept?.keep(pool, id, answer.value);
+        return answer;
       } catch (error) {
         // The call has ended, nothing more comes: the next attempt may use the memory.
         free ??= into;
@@ -164,7 +177,7 @@ export class BlockReader {
    * Pages [firstPage, firstPage + pageCount), less what is past the block's end. `blockBytes` if the caller knows it
    * from a source it trusts; a holder that says otherwise is taken for damaged.
    */
-  readPages(
+  async readPages(
     pool: PoolId,
     id: BlockId,
     blockBytes: number | undefined,
@@ -173,10 +186,18 @@ export class BlockReader {
     options: ReadOptions = {},
   ): Promise<VerifiedPages> {
     const key = Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
-    return this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, limits) => {
+    const wanted = (): PagesWanted => {
       const known = blockBytes === undefined ? undefined : this.#pageList(key);
-      const local = await this.#readPagesHere(node, pool, id, key, known, blockBytes, firstPage, pageCount, limits);
-      if (local !== undefined) return { value: local, bytes: local.data.length };
+      return { key, known, blockBytes, firstPage, pageCount };
+    };
+    const kept = await this.#fromKept(id, options, (block, limits) => this.#readPagesOf(block, id, wanted(), limits));
+    if (kept !== undefined) return kept;
+    return await this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, limits) => {
+      const pages = wanted();
+      const { known } = pages;
+      const local = await this.#local?.find(node, pool, id, pageCount * PAGE_BYTES, limits);
+      const here = local === undefined ? undefined : await this.#readPagesOf(local, id, pages, limits);
+      if (here !== undefined) return { value: here, bytes: here.data.length };
       const request: GetRequest = { pool, id, firstPage, pageCount, wantHashes: known === undefined };
       const reply = await this.#network.call(node, blockMethods.get, request, limits);
       const data = this.#verify(node, pool, id, () => {
@@ -198,31 +219,29 @@ export class BlockReader {
     });
   }
 
-  /** The block from a disk of this machine; undefined if it is not to be had there. */
-  async #readWholeHere(node: NodeId, pool: PoolId, id: BlockId, limits: Limits): Promise<Uint8Array | undefined> {
-    const block = await this.#local?.find(node, pool, id, BLOCK_MAX_BYTES, limits);
+  /** From the reader's own disk; undefined if it is not to be had there. Never keeps anybody from asking the holders. */
+  async #fromKept<T>(
+    id: BlockId,
+    { signal = NEVER, timeoutMs = DATA_TIMEOUT_MS }: ReadOptions,
+    read: (block: LocalBlock, limits: ReadLimits) => Promise<T | undefined>,
+  ): Promise<T | undefined> {
+    const block = this.#kept?.find(id);
     if (block === undefined) return undefined;
-    const data = await block.read(0, block.lengthBytes, limits);
-    if (data !== undefined && isSound(() => verifyBlock(id, data))) return data;
-    // Outdated, or damaged: the node is asked itself, and told if it is its copy that is wrong.
-    if (data !== undefined) payloadPool.giveBack(data);
-    block.forget();
-    return undefined;
+    try {
+      return await read(block, { signal, timeoutMs: Math.min(KEPT_TIMEOUT_MS, timeoutMs / 2) });
+    } catch (error) {
+      if (!(error instanceof TimeoutError)) throw error;
+      return undefined;
+    }
   }
 
-  async #readPagesHere(
-    node: NodeId,
-    pool: PoolId,
+  /** Pages of the block as a disk of this machine has it; undefined if it is not to be had there. */
+  async #readPagesOf(
+    block: LocalBlock,
     id: BlockId,
-    key: string,
-    known: Uint8Array | undefined,
-    blockBytes: number | undefined,
-    firstPage: number,
-    pageCount: number,
-    limits: Limits,
+    { key, known, blockBytes, firstPage, pageCount }: PagesWanted,
+    limits: ReadLimits,
   ): Promise<VerifiedPages | undefined> {
-    const block = await this.#local?.find(node, pool, id, pageCount * PAGE_BYTES, limits);
-    if (block === undefined) return undefined;
     const { lengthBytes } = block;
     if (blockBytes === undefined || blockBytes === lengthBytes) {
       const wantedBytes = Math.max(0, Math.min(pageCount * PAGE_BYTES, lengthBytes - firstPage * PAGE_BYTES));
@@ -346,6 +365,16 @@ export class BlockReader {
   }
 }
 
+/** Pages [firstPage, firstPage + pageCount) of a block, and what is known of it already. */
+interface PagesWanted {
+  readonly key: string;
+  /** Its page list, verified. */
+  readonly known: Uint8Array | undefined;
+  readonly blockBytes: number | undefined;
+  readonly firstPage: number;
+  readonly pageCount: number;
+}
+
 interface Tried {
   readonly gone: readonly Address[];
   readonly slow: readonly Address[];
@@ -365,6 +394,16 @@ interface Limits {
   readonly timeoutMs: number;
   /** Until the whole read has failed. */
   readonly leftMs: number;
+}
+
+/** The block as a disk of this machine has it; undefined if it is not to be had there. */
+async function readWholeOf(block: LocalBlock, id: BlockId, limits: ReadLimits): Promise<Uint8Array | undefined> {
+  const data = await block.read(0, block.lengthBytes, limits);
+  if (data !== undefined && isSound(() => verifyBlock(id, data))) return data;
+  // Outdated, or damaged: others are asked; a node itself, and told, if it is its copy that is wrong.
+  if (data !== undefined) payloadPool.giveBack(data);
+  block.forget();
+  return undefined;
 }
 
 function isSound(check: () => void): boolean {

@@ -6,13 +6,13 @@
  * Invariant: a file is held open for at most FILE_AGE_MAX_MS, so that the space of an unlinked pack comes back.
  * Invariant: a buffer that the system may still be filling is given back to nobody.
  */
-import { cancelError, type CancelSignal } from '../cancel.ts';
-import { BlockNotFoundError, CorruptionError, TimeoutError } from '../errors.ts';
+import { BlockNotFoundError, CorruptionError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock, Disk, DiskFile, Timer } from '../env.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
+import { withinLimits, type ReadLimits } from './disk-read.ts';
 import { blockMethods, parseWhereReply, type WhereRequest } from './block-messages.ts';
 import { PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
 import { decodePackHeader, packFileName, PACK_HEADER_BYTES } from './pack-format.ts';
@@ -32,11 +32,6 @@ export interface LocalBlocksOptions {
   readonly disk: Pick<Disk, 'open'>;
   /** Whether an address's host is this machine. */
   readonly isOwnHost: (host: string) => boolean;
-}
-
-interface ReadLimits {
-  readonly signal: CancelSignal;
-  readonly timeoutMs: number;
 }
 
 interface OpenPack {
@@ -151,7 +146,7 @@ export class LocalBlocks {
     const reading = this.#readFile(node, place, bytes, position).finally(() =>
       this.#inFlight.set(node, this.inFlightCount(node) - 1),
     );
-    const count = await within(clock, reading, limits, () => this.#refuse(node));
+    const count = await withinLimits(clock, reading, limits, () => this.#refuse(node));
     if (count === length) return bytes;
     payloadPool.giveBack(bytes);
     return undefined;
@@ -244,29 +239,4 @@ function isAboutBlock(error: unknown): boolean {
 function hostOf(address: string): string {
   const host = address.slice(0, address.lastIndexOf(':'));
   return host.startsWith('[') ? host.slice(1, -1) : host;
-}
-
-/** The promise's value, unless the signal fires or the time is up first. */
-function within<T>(clock: Clock, promise: Promise<T>, limits: ReadLimits, late: () => void): Promise<T> {
-  const { signal, timeoutMs } = limits;
-  return new Promise((resolve, reject) => {
-    const settle = (finish: () => void) => {
-      timer.cancel();
-      signal.removeEventListener('abort', aborted);
-      finish();
-    };
-    const aborted = () => settle(() => reject(cancelError(signal)));
-    const timer = clock.setTimer(timeoutMs, () =>
-      settle(() => {
-        late();
-        reject(new TimeoutError(`a disk of this machine did not answer within ${timeoutMs} ms`));
-      }),
-    );
-    if (signal.aborted) aborted();
-    else signal.addEventListener('abort', aborted);
-    promise.then(
-      (value) => settle(() => resolve(value)),
-      (error: unknown) => settle(() => reject(error instanceof Error ? error : new Error(String(error)))),
-    );
-  });
 }

@@ -53,6 +53,8 @@ export interface SharedBlock {
 /** A cache whose blocks are given to others. */
 export interface ShareSource {
   readonly maxBytes: number;
+  /** It reads from a disk: asked when no other source has the block. */
+  readonly isSlow?: boolean;
   /** The whole block, if it is there or on its way. */
   share(pool: PoolId, id: BlockId): SharedBlock | undefined;
 }
@@ -284,9 +286,12 @@ export class BlockSharing {
   }
 
   #find(pool: PoolId, id: BlockId): SharedBlock | undefined {
-    for (const source of this.#sources) {
-      const block = source.share(pool, id);
-      if (block !== undefined) return block;
+    for (const slow of [false, true]) {
+      for (const source of this.#sources) {
+        if ((source.isSlow === true) !== slow) continue;
+        const block = source.share(pool, id);
+        if (block !== undefined) return block;
+      }
     }
     return undefined;
   }

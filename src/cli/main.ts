@@ -48,8 +48,8 @@ Repair begins by itself. A block of which one copy is left is copied after secon
 Exit codes: 0 done; 4 a node is down; 130 the waiting was interrupted (the nodes go on).`;
 
 const WARMUP_HELP = `
-It reads through the mount: what fits stays in the kernel's page cache, and the mount's own (--cache-memory of
-\`tatami mount\`), from which other readers are served, too. Symbolic links are not followed.
+It reads through the mount: what fits stays in the kernel's page cache, and the mount's own (--cache-memory and
+--cache-dir of \`tatami mount\`), from which other readers are served, too. Symbolic links are not followed.
 
 Exit codes: 0 all was read; 4 some files could not be read: they are named, each with the reason.`;
 
@@ -145,6 +145,8 @@ function buildProgram(): Command {
         'the same, and where they may ask this mount (default: all interfaces, any port; nowhere if all nodes are on this machine)',
       )
       .option('--cache-memory <MiB>', 'memory for blocks that were read (default 128)', count(16, 1 << 20))
+      .option('--cache-dir <dir>', 'keep blocks of other machines on this disk too, also over restarts of the mount')
+      .option('--cache-size <GiB>', 'how much of that disk to use (default 10)', count(1, 1 << 20))
       .option(
         '--attr-timeout-ms <n>',
         'how long names and attributes may be cached; 0 turns it off',

@@ -2,8 +2,9 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
+import { UsageError } from '../../errors.ts';
 import { MOUNT_THREAD_COUNT, mountFuse } from '../../fuse/mount.ts';
-import { MiB, OP_TIMEOUT_MS } from '../../limits.ts';
+import { GiB, MiB, OP_TIMEOUT_MS } from '../../limits.ts';
 import { sentences } from '../../log.ts';
 import { clientLabel } from '../client-label.ts';
 import type { WhereOptions } from '../cluster-files.ts';
@@ -26,16 +27,26 @@ export interface MountOptions extends WhereOptions {
   readonly shareListen?: string;
   /** MiB. */
   readonly cacheMemory?: number;
+  readonly cacheDir?: string;
+  /** GiB. */
+  readonly cacheSize?: number;
   /** Seconds. */
   readonly timeout?: number;
   readonly binding: 'auto' | 'dev-fuse' | 'fuse-native';
 }
 
 const READY_TIMEOUT_MS = 40_000;
+/** Of a cache on disk, unless it is said. */
+export const CACHE_SIZE_GIB = 10;
 
 /** Mounts in the background, or serves the mount in the foreground. */
 export async function mount(directory: string, options: MountOptions): Promise<void> {
   const path = resolve(directory);
+  if (options.cacheSize !== undefined && options.cacheDir === undefined) {
+    throw new UsageError('--cache-size is of a cache on disk: --cache-dir is missing', {
+      remedy: 'Name a directory of this machine with --cache-dir DIR; for memory it is --cache-memory MIB.',
+    });
+  }
   if (options.foreground === true) return serve(path, options);
   const where = await findCluster(options);
   const logFile =
@@ -60,6 +71,8 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.share === true ? ['--share'] : []),
     ...(options.shareListen === undefined ? [] : ['--share-listen', options.shareListen]),
     ...(options.cacheMemory === undefined ? [] : ['--cache-memory', String(options.cacheMemory)]),
+    ...(options.cacheDir === undefined ? [] : ['--cache-dir', resolve(options.cacheDir)]),
+    ...(options.cacheSize === undefined ? [] : ['--cache-size', String(options.cacheSize)]),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
     ...(options.timeout === undefined ? [] : ['--timeout', String(options.timeout)]),
     ...['--binding', options.binding],
@@ -93,8 +106,12 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const share =
     options.share === true || options.shareListen !== undefined ? { listen: options.shareListen } : undefined;
   const readCacheBytes = options.cacheMemory === undefined ? undefined : options.cacheMemory * MiB;
+  const diskCache =
+    options.cacheDir === undefined
+      ? undefined
+      : { directory: resolve(options.cacheDir), maxBytes: (options.cacheSize ?? CACHE_SIZE_GIB) * GiB };
   const client = await connectCluster({
-    ...{ env, ...where, label, log, timeoutMs, localReads, share, readCacheBytes },
+    ...{ env, ...where, label, log, timeoutMs, localReads, share, readCacheBytes, diskCache },
   });
   const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${mountHash(path)}.json`);
@@ -121,7 +138,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     log.info({ path }, 'mounted');
     await Promise.race([stopped, mounted.closed]);
     if (signalled) await mounted.unmount({ force: true });
-    log.info({ path, sharing: client.sharing?.usage() }, 'unmounted');
+    log.info({ path, sharing: client.sharing?.usage(), diskCache: client.diskCache?.usage }, 'unmounted');
   } finally {
     lost = await vfs.close();
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
