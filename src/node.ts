@@ -23,6 +23,7 @@ import { coreReport, openCore, serve, stayInTouch, wiring } from './node-core.ts
 import type { Closers, NodeCoreOptions } from './node-core.ts';
 import { Collector } from './upkeep/collector.ts';
 import { collectGarbage, type GcResult } from './upkeep/gc.ts';
+import { QuietCompaction } from './upkeep/quiet-compaction.ts';
 import { Repairer } from './upkeep/repair.ts';
 import type { NodeReport } from './upkeep/status.ts';
 
@@ -109,6 +110,8 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
     collect: (signal) => collectAsClient(options, catalog, signal),
   });
   closers.add(() => collector.close());
+  const tidying = new QuietCompaction({ engine, isBusy: () => blocks.isBusy(), clock: env.clock, log });
+  closers.add(() => tidying.close());
   blocks.settledEpochOf = (pool) => repair.settledEpoch(pool);
   closers.add(() => repair.close());
   const { diskId } = await env.disk.space(directory.path);
@@ -119,6 +122,7 @@ async function wire(options: StartNodeOptions, closers: Closers): Promise<Runnin
   meta.start();
   await repair.start();
   collector.start();
+  tidying.start();
   const primaryOf = () => meta.status().filter((group) => group.role === 'primary');
   await stayInTouch(options, core, address, () => primaryOf().map((group) => group.id), closers);
 

@@ -1,6 +1,6 @@
 /** A BlockEngine that counts the bytes going through it, for the throughput that `tatami status` shows. */
 import type { BlockId, PoolId } from '../ids.ts';
-import type { BlockEngine } from './types.ts';
+import type { BlockEngine, CompactOptions } from './types.ts';
 
 export class CountingEngine implements BlockEngine {
   /** Bytes given out by read, and taken in by put, since the start. */
@@ -54,8 +54,8 @@ export class CountingEngine implements BlockEngine {
   usage() {
     return this.#engine.usage();
   }
-  compact() {
-    return this.#engine.compact();
+  compact(options?: CompactOptions) {
+    return this.#engine.compact(options);
   }
   close() {
     return this.#engine.close();

@@ -2,7 +2,7 @@
 import { NoSpaceError, StateError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
 import { PAGE_BYTES } from '../limits.ts';
-import type { BlockEngine, BlockInfo, EngineUsage, PageRun } from './types.ts';
+import type { BlockEngine, BlockInfo, CompactOptions, EngineUsage, PageRun } from './types.ts';
 
 interface Held {
   readonly id: BlockId;
@@ -145,7 +145,7 @@ export class MemoryEngine implements BlockEngine {
     };
   }
 
-  compact(): Promise<number> {
+  compact(_options?: CompactOptions): Promise<number> {
     return Promise.resolve(0);
   }
 

@@ -1,5 +1,6 @@
 /**
- * Gives back the space of dead records: packs more than half dead are rewritten.
+ * Gives back the space of dead records: packs more than half dead are rewritten; in quiet times also others, until little
+ * of what the packs hold is dead.
  *
  * What a pack still has to say (live blocks, tombstones that hold down block records of other packs, the latest
  * renewals) is appended to the active pack like any other record, **with its old seq**: if the block is deleted or
@@ -59,19 +60,24 @@ export interface CompactionHost {
 
 type Found = Extract<Scanned, { kind: 'record' }>;
 
-/** Returns the bytes given back. */
-export async function compactPacks(host: CompactionHost): Promise<number> {
+/** Returns the bytes given back. `deadShare`: as in CompactOptions. */
+export async function compactPacks(host: CompactionHost, deadShare?: number): Promise<number> {
   const { files, index, log } = host;
+  const isVictim = (pack: number): boolean => deadShareOf(host, pack) > (deadShare ?? 0.5);
   const active = host.activePack();
-  if (active !== undefined && isVictim(host, active)) await host.seal();
+  if (active !== undefined && isVictim(active)) await host.seal();
   const victims = files
     .packs()
-    .filter((pack) => pack !== host.activePack() && isVictim(host, pack))
-    .sort((a, b) => index.neededBytesOf(a) - index.neededBytesOf(b) || a - b);
+    .filter((pack) => pack !== host.activePack() && isVictim(pack))
+    .sort((a, b) =>
+      deadShare === undefined
+        ? index.neededBytesOf(a) - index.neededBytesOf(b) || a - b
+        : deadShareOf(host, b) - deadShareOf(host, a) || a - b,
+    );
   let freedBytes = 0;
   let skipped = 0;
   for (const pack of victims) {
-    if (host.stopped()) break;
+    if (host.stopped() || (deadShare !== undefined && isTidy(host, deadShare))) break;
     const needed = index.neededBytesOf(pack);
     if (needed > 0 && (await host.diskFreeBytes()) < needed + MARGIN_BYTES) {
       // Others with less to copy came first; what they gave back may do for the next run.
@@ -93,9 +99,15 @@ export async function compactPacks(host: CompactionHost): Promise<number> {
   return Math.max(0, freedBytes);
 }
 
-function isVictim(host: CompactionHost, pack: number): boolean {
-  const contentBytes = host.files.sizeBytes(pack) - PACK_HEADER_BYTES;
-  return contentBytes <= 0 || host.index.neededBytesOf(pack) * 2 < contentBytes;
+/** 1 for a pack that holds nothing. */
+function deadShareOf({ files, index }: CompactionHost, pack: number): number {
+  const contentBytes = files.sizeBytes(pack) - PACK_HEADER_BYTES;
+  return contentBytes <= 0 ? 1 : 1 - index.neededBytesOf(pack) / contentBytes;
+}
+
+function isTidy({ files, index }: CompactionHost, deadShare: number): boolean {
+  const neededBytes = files.packs().reduce((sum, pack) => sum + index.neededBytesOf(pack), 0);
+  return files.totalBytes - neededBytes <= deadShare * files.totalBytes;
 }
 
 /** Bytes copied; undefined if it was given up half way, which is harmless. */

@@ -18,7 +18,7 @@ import { MiB, PAGE_BYTES } from '../limits.ts';
 import { SILENT_LOGGER, type Logger } from '../log.ts';
 import { BufferPool, type Lease } from './buffer-pool.ts';
 import { checkBlockBytes, PAGE_HASH_BYTES, pageCountOf, verifyBlock } from './identity.ts';
-import { compactPacks, packBytesFor } from './pack-compaction.ts';
+import { compactPacks, packBytesFor, type CompactionHost } from './pack-compaction.ts';
 import type { PackEntry } from './pack-entry.ts';
 import { PackFiles } from './pack-files.ts';
 import { decodeRecordHead, recordBytes, recordHeadBytes } from './pack-format.ts';
@@ -30,7 +30,7 @@ import { PackScrub } from './pack-scrub.ts';
 import { PackSpace } from './pack-space.ts';
 import { PackWriter, type NewRecord, type WrittenRecord } from './pack-writer.ts';
 import type { ScrubTarget } from './scrub-target.ts';
-import type { BlockEngine, BlockInfo, BlockPlace, EngineUsage, ReadRun } from './types.ts';
+import type { BlockEngine, BlockInfo, BlockPlace, CompactOptions, EngineUsage, ReadRun } from './types.ts';
 
 /** A checkpoint after this much: bounds what an opening after a crash scans and hashes. */
 const CHECKPOINT_BYTES = 64 * MiB;
@@ -387,9 +387,9 @@ export class PackEngine implements BlockEngine {
     };
   }
 
-  async compact(): Promise<number> {
+  async compact(options: CompactOptions = {}): Promise<number> {
     this.checkOpen();
-    this.state.compacting ??= this.compactNow().finally(() => (this.state.compacting = undefined));
+    this.state.compacting ??= this.compactNow(options).finally(() => (this.state.compacting = undefined));
     return await this.state.compacting;
   }
 
@@ -547,12 +547,12 @@ export class PackEngine implements BlockEngine {
 
   // Upkeep
 
-  private async compactNow(): Promise<number> {
+  private async compactNow({ deadShare, mayGoOn }: CompactOptions): Promise<number> {
     const { index, files, salt, log, space } = this.parts;
     // Packs must not go while an index is built from them.
     await this.keeper.settled();
     try {
-      return await compactPacks({
+      const host: CompactionHost = {
         files,
         index,
         buffers: this.buffers,
@@ -573,8 +573,9 @@ export class PackEngine implements BlockEngine {
           );
           this.setAside(pool, id, entry);
         },
-        stopped: () => this.state.closing !== undefined,
-      });
+        stopped: () => this.state.closing !== undefined || mayGoOn?.() === false,
+      };
+      return await compactPacks(host, deadShare);
     } finally {
       space.invalidate();
     }

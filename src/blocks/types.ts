@@ -172,9 +172,20 @@ export interface BlockEngine {
   /** Called by whoever found that the stored bytes do not match the id: the copy is set aside and counted, not served again. */
   markDamaged(pool: PoolId, id: BlockId): Promise<void>;
   usage(): EngineUsage;
-  /** Rewrites packs that are more than half dead; resolves with the bytes given back. */
-  compact(): Promise<number>;
+  /** Rewrites packs that are more than half dead, or as the options say; resolves with the bytes given back. */
+  compact(options?: CompactOptions): Promise<number>;
   close(): Promise<void>;
+}
+
+/** How thoroughly packs are rewritten. */
+export interface CompactOptions {
+  /**
+   * Packs are rewritten, the most dead first, until what is dead is at most this share of all bytes in packs. At d, one byte
+   * given back costs up to (1 - d) / d bytes written. Default: each pack that is more than half dead is rewritten.
+   */
+  readonly deadShare?: number;
+  /** Asked now and then; false ends it early, which loses nothing. */
+  readonly mayGoOn?: () => boolean;
 }
 
 /** Space and damage of a store on one disk. */
