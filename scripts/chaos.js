@@ -6,12 +6,16 @@
  *
  * `npm run chaos -- --calm MINUTES`: the opposite. Nothing is killed; blocks and metadata keep all cores busy. Exit code 1
  * if any group changed its members: a fail-over for no reason, or a secondary that was dropped.
+ *
+ * `npm run chaos -- --churn MINUTES`: files change and go while garbage is collected, packs are rewritten and nodes are killed
+ * (churn.js).
  */
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { calm } from './calm.js';
+import { churn } from './churn.js';
 import { ClusterUnderTest, quantile, startWriter, until } from './cluster-under-test.js';
 
 const { values } = parseArgs({
@@ -19,13 +23,18 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '50' },
     nodes: { type: 'string', default: '5' },
     calm: { type: 'string' },
+    churn: { type: 'string' },
+    seed: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false },
   },
 });
 const rounds = positive('rounds', values.rounds);
 const nodes = positive('nodes', values.nodes);
-if (values.calm === undefined) await kill();
-else await calm({ minutes: positive('calm', values.calm), nodes, json: values.json });
+const { json } = values;
+if (values.calm !== undefined) await calm({ minutes: positive('calm', values.calm), nodes, json });
+else if (values.churn !== undefined) {
+  await churn({ minutes: positive('churn', values.churn), nodes, seed: positive('seed', values.seed), json });
+} else await kill();
 
 /** @param {string} name @param {string} text */
 function positive(name, text) {
