@@ -120,8 +120,9 @@ async function whenQuiet(cluster) {
   const limitMs = Date.now() + QUIET_LIMIT_MS;
   for (;;) {
     await sleep(5_000);
-    /** @type {{ reclaimedCount: number, pendingCount: number }} */
-    const left = JSON.parse(cluster.tatami('gc', '--dry-run', '--json', '--data', cluster.data));
+    /** @type {unknown} */
+    const parsed = JSON.parse(cluster.tatami('gc', '--dry-run', '--json', '--data', cluster.data));
+    const left = /** @type {{ reclaimedCount: number, pendingCount: number }} */ (parsed);
     const nodes = /** @type {Node[]} */ (/** @type {unknown} */ (cluster.status().nodes));
     const liveBytes = nodes.reduce((sum, node) => sum + (node.usedBytes ?? 0), 0);
     const diskBytes = nodes.reduce((sum, node) => sum + packBytes(join(cluster.data, 'nodes', node.id, 'blocks')), 0);
