@@ -21,7 +21,15 @@ export type { ReplicatedConnectOptions, ReplicatedStoreOptions } from './replica
 export type { BlockSource } from './block-source.ts';
 export type { CancelSignal } from '../cancel.ts';
 export type { Source } from './many.ts';
-export type { BlockInfo, BlockStore, EngineUsage, GetOptions, ManyOptions, WriteOptions } from './types.ts';
+export type {
+  BlockInfo,
+  BlockStore,
+  CompactOptions,
+  EngineUsage,
+  GetOptions,
+  ManyOptions,
+  WriteOptions,
+} from './types.ts';
 export { asBlockId, blockIdFromHex, blockIdToHex } from '../ids.ts';
 export type { BlockId, PoolId } from '../ids.ts';
 export type { ClusterLocation } from '../cluster-location.ts';

@@ -43,4 +43,20 @@ describe('PackStore', () => {
     expect(again.usage()).toMatchObject({ blockCount: 2, liveBytes: 100_005, damaged: [] });
     await again.close();
   });
+
+  it('gives back what is dead as thoroughly as it is asked to', async () => {
+    const store = await PackStore.open({ path: '/store', env: memoryEnv() });
+    const ids = await store.putMany(Array.from({ length: 50 }, (_, index) => sampleBytes(100_000 + index)));
+    for (const id of ids.slice(0, 15)) await store.delete(id);
+    expect(await store.compact()).toBe(0);
+    expect(await store.compact({ deadShare: 0.1, mayGoOn: () => false })).toBe(0);
+    expect(await store.compact({ deadShare: 0.1 })).toBeGreaterThan(1_400_000);
+    const { fileBytes, liveBytes } = store.usage();
+    expect(fileBytes).toBeLessThan(1.1 * liveBytes);
+    for (const [index, id] of ids.entries()) expect(await store.has(id)).toBe(index >= 15);
+    for (const deadShare of [0, -1, 1, Number.NaN]) {
+      await expect(store.compact({ deadShare })).rejects.toThrow(/deadShare is from 0\.01/);
+    }
+    await store.close();
+  });
 });

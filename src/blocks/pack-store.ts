@@ -1,8 +1,9 @@
 import type { Disk, Env, Kv } from '../env.ts';
+import { UsageError } from '../errors.ts';
 import type { PoolId } from '../ids.ts';
 import { EngineStore } from './engine-store.ts';
 import { PackEngine } from './pack-engine.ts';
-import type { EngineUsage } from './types.ts';
+import type { CompactOptions, EngineUsage } from './types.ts';
 
 /** Where a {@link PackStore} is, and how much it may take. */
 export interface PackStoreOptions {
@@ -23,6 +24,8 @@ export interface PackStoreOptions {
 /** All library stores have this name: a node's store (named after its node) is not opened by mistake. */
 const STORE_ID = 'library';
 const POOL = 1 as PoolId;
+/** Less would write a hundred bytes for each that is given back. */
+const DEAD_SHARE_LEAST = 0.01;
 
 /**
  * A durable {@link BlockStore} in a directory: `await PackStore.open({ path })`. A put resolves when the block is on disk;
@@ -69,8 +72,17 @@ export class PackStore extends EngineStore {
     return this.packs.usage();
   }
 
-  /** Gives back the space of deleted blocks; resolves with the bytes. Reads and writes go on meanwhile. */
-  async compact(): Promise<number> {
-    return await this.packs.compact();
+  /**
+   * Gives back the space of deleted blocks; resolves with the bytes. Reads and writes go on meanwhile. By default packs more
+   * than half dead are rewritten; `{ deadShare: 0.1 }` leaves a tenth at the most, and writes more for it.
+   */
+  async compact(options: CompactOptions = {}): Promise<number> {
+    const { deadShare = 0.5 } = options;
+    if (!(deadShare >= DEAD_SHARE_LEAST && deadShare < 1)) {
+      throw new UsageError(`deadShare is from ${DEAD_SHARE_LEAST} to less than 1, not ${deadShare}`, {
+        remedy: 'Give the share of the packs that may stay dead, such as 0.1.',
+      });
+    }
+    return await this.packs.compact(options);
   }
 }
