@@ -106,7 +106,8 @@ export class BlockReader {
     id: BlockId,
     options: ReadOptions & { readonly into?: Uint8Array; readonly lengthBytes?: number | undefined } = {},
   ): Promise<Uint8Array> {
-    const kept = await this.#fromKept(id, options, (block, limits) => readWholeOf(block, id, limits));
+    const block = this.#kept?.find(id);
+    const kept = block && (await fromKept(options, (limits) => readWholeOf(block, id, limits)));
     if (kept !== undefined) return kept;
     let free = options.into;
     const { lengthBytes = BLOCK_MAX_BYTES } = options;
@@ -190,7 +191,8 @@ export class BlockReader {
       const known = blockBytes === undefined ? undefined : this.#pageList(key);
       return { key, known, blockBytes, firstPage, pageCount };
     };
-    const kept = await this.#fromKept(id, options, (block, limits) => this.#readPagesOf(block, id, wanted(), limits));
+    const block = this.#kept?.find(id);
+    const kept = block && (await fromKept(options, (limits) => this.#readPagesOf(block, id, wanted(), limits)));
     if (kept !== undefined) return kept;
     return await this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, limits) => {
       const pages = wanted();
@@ -217,22 +219,6 @@ export class BlockReader {
       });
       return { value: { firstPage, data, recycle: () => reply.recycle?.() }, bytes: data.length };
     });
-  }
-
-  /** From the reader's own disk; undefined if it is not to be had there. Never keeps anybody from asking the holders. */
-  async #fromKept<T>(
-    id: BlockId,
-    { signal = NEVER, timeoutMs = DATA_TIMEOUT_MS }: ReadOptions,
-    read: (block: LocalBlock, limits: ReadLimits) => Promise<T | undefined>,
-  ): Promise<T | undefined> {
-    const block = this.#kept?.find(id);
-    if (block === undefined) return undefined;
-    try {
-      return await read(block, { signal, timeoutMs: Math.min(KEPT_TIMEOUT_MS, timeoutMs / 2) });
-    } catch (error) {
-      if (!(error instanceof TimeoutError)) throw error;
-      return undefined;
-    }
   }
 
   /** Pages of the block as a disk of this machine has it; undefined if it is not to be had there. */
@@ -394,6 +380,19 @@ interface Limits {
   readonly timeoutMs: number;
   /** Until the whole read has failed. */
   readonly leftMs: number;
+}
+
+/** From the reader's own disk; undefined if it is not to be had there. Never keeps anybody from asking the holders. */
+async function fromKept<T>(
+  { signal = NEVER, timeoutMs = DATA_TIMEOUT_MS }: ReadOptions,
+  read: (limits: ReadLimits) => Promise<T | undefined>,
+): Promise<T | undefined> {
+  try {
+    return await read({ signal, timeoutMs: Math.min(KEPT_TIMEOUT_MS, timeoutMs / 2) });
+  } catch (error) {
+    if (!(error instanceof TimeoutError)) throw error;
+    return undefined;
+  }
 }
 
 /** The block as a disk of this machine has it; undefined if it is not to be had there. */

@@ -41,7 +41,7 @@ function readerWith(cache: DiskCache): ClusterBlockClient {
 
 /** A block on the nodes. */
 async function stored(seed: number, length = 300_000): Promise<{ id: BlockId; data: Uint8Array }> {
-  const data = pattern(length).map((byte) => byte ^ seed);
+  const data = pattern(length, seed + 1);
   const { id } = await cluster.client.put(POOL, data);
   return { id, data };
 }
