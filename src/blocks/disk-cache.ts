@@ -27,8 +27,11 @@ const FOLDER = 'tatami-cache-1';
 const LOCK = 'lock';
 const FILE_NAME = /^([0-9a-f]{64})-([0-9]{1,8})$/;
 const UNFINISHED = /^[0-9a-f]{64}-[0-9]{1,8}\.tmp$/;
-/** Copies that wait to be written; a disk that is slower than the network does not get all. */
-const WRITING_MAX_BYTES = 4 * BLOCK_MAX_BYTES;
+/**
+ * Copies that wait to be written: more than a reader has under way, so that what comes in one go is all kept. A disk that is
+ * slower than the network for long does not get all: readers do not wait for it.
+ */
+const WRITING_MAX_BYTES = 16 * BLOCK_MAX_BYTES;
 /** A disk that failed or was full is left alone for so long. */
 const REFUSED_MS = 60_000;
 /** Of so many blocks that were used longest ago, the one with most copies elsewhere is dropped. */
