@@ -2,9 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 /** End-to-end tests that look at stalls, or fill the machine: nothing runs beside them. */
-const ALONE = ['bench-peers', 'cascade', 'failover', 'full-disk', 'no-hang', 'programs', 'repair'].map(
-  (name) => `test/e2e/${name}.test.ts`,
-);
+const ALONE = ['cascade', 'failover', 'full-disk', 'no-hang', 'programs'].map((name) => `test/e2e/${name}.test.ts`);
 
 export default defineConfig({
   test: {
