@@ -17,6 +17,7 @@ import { BLOCK_MAX_BYTES } from '../limits.ts';
 import { SILENT_LOGGER, type Logger } from '../log.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import { ByteBudget } from './byte-budget.ts';
+import { chooseDropped } from './drop-choice.ts';
 import { withinLimits, type ReadLimits } from './disk-read.ts';
 import { hashBlock, PAGE_HASH_BYTES, pageCountOf, verifyBlock } from './identity.ts';
 import type { LocalBlock } from './local-blocks.ts';
@@ -34,8 +35,6 @@ const UNFINISHED = /^[0-9a-f]{64}-[0-9]{1,8}\.tmp$/;
 const WRITING_MAX_BYTES = 16 * BLOCK_MAX_BYTES;
 /** A disk that failed or was full is left alone for so long. */
 const REFUSED_MS = 60_000;
-/** Of so many blocks that were used longest ago, the one with most copies elsewhere is dropped. */
-const DROP_CHOICE = 8;
 /** Of what is kept, given up when the disk is full. */
 const FULL_SHARE = 1 / 8;
 /** For a peer that asks: it has its own deadline, and goes elsewhere. */
@@ -313,18 +312,14 @@ export class DiskCache implements ShareSource {
   /** Drops what was used longest ago until what is kept, with what is being written, fits. */
   async #makeRoom(bytes = this.maxBytes): Promise<void> {
     while (this.#usedBytes > bytes) {
-      let worst: [string, Kept] | undefined;
-      let worstCopies = -1;
-      let choice = 0;
-      for (const entry of this.#kept) {
-        if (!entry[1].ready) continue;
-        const copies = this.#copiesElsewhere(entry[1]);
-        if (copies > worstCopies) [worst, worstCopies] = [entry, copies];
-        if (++choice === DROP_CHOICE) break;
-      }
-      if (worst === undefined) return;
-      await this.#drop(...worst);
+      const choice = chooseDropped(this.#droppable(), ([, kept]) => this.#copiesElsewhere(kept));
+      if (choice === undefined) return;
+      await this.#drop(...choice.dropped);
     }
+  }
+
+  *#droppable(): Generator<[string, Kept]> {
+    for (const entry of this.#kept) if (entry[1].ready) yield entry;
   }
 
   #copiesElsewhere({ pool, id }: Kept): number {

@@ -2,6 +2,7 @@
  * Verified block bytes kept for reading: whole blocks for sequential readers, 64 KiB pages for random ones, in one
  * least-recently-used order under one bound. Readers get views and hold the entry until the bytes were copied out.
  */
+import { chooseDropped } from '../blocks/drop-choice.ts';
 import type { SharedBlock } from '../blocks/sharing.ts';
 import type { BlockClient } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
@@ -18,9 +19,6 @@ export interface BlockRef {
   readonly id: BlockId;
   readonly blockBytes: number;
 }
-
-/** Of so many blocks that were used longest ago, the one with most copies elsewhere is dropped. */
-const DROP_CHOICE = 8;
 
 /** An optional faster way for whole blocks: the answer is the caller's own buffer. */
 interface WholeBlockReader {
@@ -246,21 +244,12 @@ export class BlockCache {
   #evict(): void {
     let from = this.#oldest;
     while (this.#bytes > this.maxBytes) {
-      let worst: CachedBlock | undefined;
-      let worstCopies = -1;
-      let first: CachedBlock | undefined;
-      let choice = 0;
-      for (let entry = from; entry !== undefined && choice < DROP_CHOICE; entry = entry.newer) {
-        if (entry.refs > 0 || entry.ahead || entry.loading !== undefined || entry.data === undefined) continue;
-        first ??= entry;
-        choice += 1;
-        const copies = this.#copiesElsewhere(entry);
-        if (copies > worstCopies) [worst, worstCopies] = [entry, copies];
-      }
-      if (worst === undefined) return;
+      const choice = chooseDropped(droppableFrom(from), (entry) => this.#copiesElsewhere(entry));
+      if (choice === undefined) return;
+      const { oldest, dropped } = choice;
       // What was passed over cannot be dropped in the next turn either.
-      from = worst === first ? worst.newer : first;
-      this.#remove(worst);
+      from = dropped === oldest ? dropped.newer : oldest;
+      this.#remove(dropped);
     }
   }
 
@@ -293,6 +282,12 @@ export class BlockCache {
     else this.#oldest = entry.newer;
     if (entry.newer !== undefined) entry.newer.older = entry.older;
     else this.#newest = entry.older;
+  }
+}
+
+function* droppableFrom(from: CachedBlock | undefined): Generator<CachedBlock> {
+  for (let entry = from; entry !== undefined; entry = entry.newer) {
+    if (entry.refs === 0 && !entry.ahead && entry.loading === undefined && entry.data !== undefined) yield entry;
   }
 }
 
