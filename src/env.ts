@@ -70,8 +70,8 @@ export interface Disk {
   exists(path: string): Promise<boolean>;
   /** Permission bits of a file. Absent where files have none. */
   permissions?(path: string): Promise<number>;
-  /** Makes all missing directories. */
-  mkdir(path: string): Promise<void>;
+  /** Makes all missing directories. `mode`: permission bits of those that are made, where there are any. */
+  mkdir(path: string, mode?: number): Promise<void>;
   unlink(path: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a tree; nothing to do if missing. */

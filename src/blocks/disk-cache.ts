@@ -25,6 +25,8 @@ import type { SharedBlock, ShareSource } from './sharing.ts';
 
 /** The directory within the one that the user names: whatever else is there is not ours. */
 const FOLDER = 'tatami-cache-1';
+/** What files hold is for those who may read the files; a mount checks that, a directory of blocks cannot. */
+const OWNER_ONLY = 0o700;
 const LOCK = 'lock';
 const FILE_NAME = /^([0-9a-f]{64})-([0-9]{1,8})$/;
 const UNFINISHED = /^[0-9a-f]{64}-[0-9]{1,8}\.tmp$/;
@@ -362,7 +364,7 @@ export class DiskCache implements ShareSource {
 
 async function takeDirectory(disk: Disk, directory: string, path: string): Promise<{ release(): Promise<void> }> {
   try {
-    await disk.mkdir(path);
+    await disk.mkdir(path, OWNER_ONLY);
     return await disk.lock(`${path}/${LOCK}`);
   } catch (error) {
     const { code, info } = error as { code?: unknown; info?: { readonly pid?: unknown } };

@@ -190,7 +190,7 @@ export class MemoryDisk implements Disk {
     }
   }
 
-  mkdir(path: string): Promise<void> {
+  mkdir(path: string, _mode?: number): Promise<void> {
     return this.#run('mkdir', path, 0, () => this.#tree.makeDirectories(path));
   }
 

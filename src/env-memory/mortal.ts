@@ -58,7 +58,7 @@ export function mortalDisk(disk: Disk, life: Life, { writesNow = false } = {}): 
     writeFileAtomic: (path, data, mode) => alive(life, () => disk.writeFileAtomic(path, data, mode)),
     readdir: (path) => alive(life, () => disk.readdir(path)),
     exists: (path) => alive(life, () => disk.exists(path)),
-    mkdir: (path) => alive(life, () => disk.mkdir(path)),
+    mkdir: (path, mode) => alive(life, () => disk.mkdir(path, mode)),
     unlink: (path) => alive(life, () => disk.unlink(path)),
     rename: (from, to) => alive(life, () => disk.rename(from, to)),
     remove: (path) => alive(life, () => disk.remove(path)),

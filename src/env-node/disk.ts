@@ -84,8 +84,8 @@ export class NodeDisk implements Disk {
   }
 
   /** The directories made are durable on return: it happens seldom, and a lost directory takes all below it along. */
-  async mkdir(path: string): Promise<void> {
-    const first = await makeDirectory(path);
+  async mkdir(path: string, mode?: number): Promise<void> {
+    const first = await makeDirectory(path, mode);
     if (first === undefined) return;
     const above = dirname(first);
     for (let made = resolve(path); made !== above; made = dirname(made)) {

@@ -23,7 +23,7 @@ export interface QuietCompactionOptions {
 
 export class QuietCompaction {
   readonly #o: QuietCompactionOptions;
-  readonly #timer: { current: Timer | undefined } = { current: undefined };
+  #timer: Timer | undefined;
   /** As of the last look: everything that is written, deletions too, makes files longer. */
   #fileBytes = -1;
   #quietSinceMs = 0;
@@ -42,13 +42,13 @@ export class QuietCompaction {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#timer.current?.cancel();
+    this.#timer?.cancel();
     await this.#running;
   }
 
   #later(): void {
     if (this.#closed) return;
-    this.#timer.current = this.#o.clock.setTimer(LOOK_INTERVAL_MS, () => {
+    this.#timer = this.#o.clock.setTimer(LOOK_INTERVAL_MS, () => {
       this.#running = this.#look().finally(() => this.#later());
     });
   }

@@ -1,6 +1,6 @@
 /** A mount that keeps what it has read on a disk of its own. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MiB } from '../../src/limits.ts';
@@ -35,6 +35,8 @@ it('reads a file from the nodes once, not again after a remount, and lets nobody
   await mustTatami(['mount', second, ...cached, '--cache-size', '1']);
   const refused = await tatami(['mount', third, ...cached]);
   expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/another mount.* keeps its cache in/)]);
+  // Others on this machine may read what the mount lets them read, not its blocks.
+  expect(statSync(join(cache, 'tatami-cache-1')).mode & 0o777).toBe(0o700);
   const before = await readFromNodes();
   expect(await sha256(`${second}/file`)).toBe(await sha256(source));
   expect((await readFromNodes()) - before).toBeGreaterThanOrEqual(FILE_BYTES);
