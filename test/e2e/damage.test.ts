@@ -22,7 +22,7 @@ describe('a byte flipped in a pack', () => {
   });
   afterEach(() => cluster.destroy());
 
-  /** Flips one byte of every stored copy of the file's bytes around `offset`, on at most `most` nodes; which ones. */
+  /** Flips one byte of every stored copy of the file's bytes after `offset`, on at most `most` nodes; which ones. Twice makes it right. */
   async function flip(offset: number, most: number, nodes = ['n1', 'n2', 'n3']): Promise<string[]> {
     await cluster.down();
     const needle = data.subarray(offset, offset + 64);
@@ -31,8 +31,9 @@ describe('a byte flipped in a pack', () => {
       if (flipped.length === most) break;
       const blocks = join(cluster.data, 'nodes', node, 'blocks');
       for (const file of filesBelow(blocks)) {
-        const at = readFileSync(file).indexOf(needle);
-        if (at < 0) continue;
+        const found = readFileSync(file).indexOf(needle);
+        if (found < 0) continue;
+        const at = found + needle.length;
         const fd = openSync(file, 'r+');
         const byte = Buffer.alloc(1);
         readSync(fd, byte, 0, 1, at);
@@ -45,26 +46,28 @@ describe('a byte flipped in a pack', () => {
     return flipped;
   }
 
+  /**
+   * Damages the copy that a cold reader asks for, and reads. Which holder that is follows from the block's hash, but a
+   * slow answer can change it, so the holders are tried in turn: one that was not asked is made right again.
+   */
+  async function damageWhereRead(): Promise<string> {
+    for (let attempt = 0; attempt < 4; attempt++) {
+      for (const node of ['n1', 'n2', 'n3']) {
+        if ((await flip(1_000_000, 1, [node])).length === 0) continue;
+        expect(readFileSync(join(cluster.mount, 'precious')).equals(data)).toBe(true);
+        const { nodes } = await cluster.status();
+        if (nodes.some((each) => each.damage.length > 0)) return node;
+        expect(await flip(1_000_000, 1, [node])).toEqual([node]);
+      }
+    }
+    throw new Error('no cold read came upon the damaged copy');
+  }
+
   it('on one node is read around, mended and reported with node, block and path', async () => {
-    // One block; the holder that a cold reader asks first is the one to be damaged.
+    // One block.
     data = randomBytes(3_000_000);
     writeFileSync(join(cluster.mount, 'precious'), data);
-    await cluster.restartCold();
-    expect(readFileSync(join(cluster.mount, 'precious')).equals(data)).toBe(true);
-    const asked = (await cluster.status()).nodes.filter((each) => (each.readBytes ?? 0) >= data.length);
-    const [node, ...others] = await flip(
-      1_000_000,
-      1,
-      asked.map((each) => each.id),
-    );
-    expect(others).toEqual([]);
-    // The other copy may be asked first by chance; each cold read asks one of the two.
-    for (let attempt = 0; attempt < 12; attempt++) {
-      expect(readFileSync(join(cluster.mount, 'precious')).equals(data)).toBe(true);
-      const status = await cluster.status();
-      if (status.nodes.some((each) => each.damage.length > 0)) break;
-      await cluster.restartCold();
-    }
+    const node = await damageWhereRead();
     const status = await cluster.waitFor('mended', (now) =>
       now.nodes.some((each) => each.damage.some((one) => one.healed)),
     );
