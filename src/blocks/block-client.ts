@@ -30,6 +30,8 @@ import type { BlockClient, PutReceipt } from './types.ts';
  */
 const BLOCK_READS_LEAST = 8;
 const BLOCK_READS_SLOW_LEAST = 2;
+/** While others wait for what we have. */
+const BLOCK_READS_AHEAD = 2;
 const BLOCK_READS_MOST = 24;
 /** Range reads under way: 64 KiB to some pages each, so latency is what counts. */
 const RANGE_READS_AT_ONCE = 32;
@@ -152,7 +154,8 @@ export class ClusterBlockClient implements BlockClient {
       const data = await this.#reader.readWhole(pool, id, { signal, timeoutMs, lengthBytes, ...into });
       this.#sharing?.wasRead(data.length);
       const { queue } = this.#blockReads;
-      const size = this.#flight.ended(startedMs, this.#clock.monotonicMs());
+      const mostNow = this.#sharing?.isAhead() === true ? BLOCK_READS_AHEAD : Infinity;
+      const size = Math.min(mostNow, this.#flight.ended(startedMs, this.#clock.monotonicMs()));
       if (size !== queue.concurrency) queue.concurrency = size;
       return data;
     });

@@ -15,7 +15,7 @@ import type { DiskCache } from './disk-cache.ts';
 import type { LocalBlock, LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { ReplyTimes } from './reply-times.ts';
-import { SHARE_ROUNDS, type BlockSharing } from './sharing.ts';
+import { SHARE_ROUNDS, SHARE_TIMEOUTS, type BlockSharing } from './sharing.ts';
 import { findPool } from '../catalog/placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
@@ -155,8 +155,9 @@ export class BlockReader {
       return [reply, header];
     };
     let tried: Tried = { gone: [], slow: [] };
+    let timeouts = 0;
     for (let round = 0; ; round++) {
-      const [reply, header] = await ask(round === SHARE_ROUNDS, tried);
+      const [reply, header] = await ask(round === SHARE_ROUNDS || timeouts === SHARE_TIMEOUTS, tried);
       const { peers = [], load } = header;
       if (this.#sharing === undefined || peers.length === 0) {
         this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));
@@ -171,6 +172,7 @@ export class BlockReader {
       if (result.data !== undefined) return { value: result.data };
       // Who is not gone may be asked again, but not at once.
       tried = { gone: result.gone, slow: result.slow };
+      if (result.timedOut) timeouts++;
     }
   }
 

@@ -47,6 +47,31 @@ describe('who is sent to whom', () => {
     expect(tracker.ask(ask(3, { gone: [address(1)] }), 0).peers).toEqual([]);
   });
 
+  it('nor to whom may be waiting for it, directly or not: they would wait for each other', () => {
+    const tracker = new ReaderTracker();
+    tracker.ask(ask(1), 0);
+    expect(tracker.ask(ask(2), 0).peers).toEqual([address(1)]);
+    expect(tracker.ask(ask(3, { slow: [address(1)] }), 0).peers).toEqual([address(2)]);
+    // 1 did not get it, and asks again: 2 waits for it, and 3 for 2.
+    expect(tracker.ask(ask(1), 100)).toEqual({ readerCount: 0, peers: [] });
+    // 2 comes back from 1; 3 waits for 2 only.
+    expect(tracker.ask(ask(2, { slow: [address(1)] }), 100).peers).toEqual([]);
+    // After a while they have it.
+    expect(tracker.ask(ask(1), 15_100).peers).toContain(address(3));
+  });
+
+  it('who was sent to others a moment ago is sent to them whether the holder is busy or not', () => {
+    const tracker = new ReaderTracker();
+    tracker.ask(ask(1), 0);
+    tracker.ask(ask(2), 0);
+    tracker.ask(ask(1, { key: 'c', underWay: 0 }), 2_000);
+    expect(tracker.ask(ask(3, { key: 'c', underWay: 0 }), 2_000).peers).toEqual([]);
+    tracker.ask(ask(1, { key: 'd', underWay: 0 }), 2_000);
+    expect(tracker.ask(ask(2, { key: 'd', underWay: 0 }), 2_000).peers).toEqual([address(1)]);
+    tracker.ask(ask(1, { key: 'e', underWay: 0 }), 7_000);
+    expect(tracker.ask(ask(2, { key: 'e', underWay: 0 }), 7_000).peers).toEqual([]);
+  });
+
   it('what was read long ago, or before more than a cache holds, is not there any more', () => {
     const tracker = new ReaderTracker();
     tracker.ask(ask(1), 0);

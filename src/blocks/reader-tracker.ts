@@ -30,14 +30,18 @@ const DEPTH_HALF_LIFE_MS = 1_000;
 /** With so many other requests under way, and for so long after, a holder sends its readers to each other... */
 const BUSY_COUNT = 2;
 const BUSY_LINGER_MS = 1_000;
-/** ... and at any time once a block has so many readers that began so lately: there will be more of them. */
+/** ... at any time once a block has so many readers that began so lately: there will be more of them... */
 const WANTED_COUNT = 2;
 const WANTED_MS = 5_000;
+/** ... and whoever was sent to others so lately: it reads what many read. */
+const STORM_MS = 5_000;
 /** Who was found without what it should have, or out of reach, so often is not named for a while, longer each time. */
 const STRIKES_MAX = 3;
 const BARRED_LEAST_MS = 2_000;
 const BARRED_MOST_MS = 60_000;
 const HOSTS_MAX = 16_384;
+/** Who was sent to others for a block has it after so long, or has come back. */
+const WAITS_MOST_MS = 15_000;
 
 export interface ReaderAsk {
   /** Of the block, pool included. */
@@ -66,6 +70,8 @@ export interface ReaderAnswer {
 
 interface Reader {
   readonly address: Address;
+  /** Whom it was sent to for the block: it may still wait for one of them. */
+  readonly parents: readonly Address[];
   readonly depth: number;
   readonly sinceMs: number;
   /** The host's `readBytes` then. */
@@ -76,6 +82,8 @@ interface Host {
   /** Blocks that others were sent to it for, the older ones counting less. */
   load: number;
   loadAtMs: number;
+  /** When it was last sent to others. */
+  referredMs: number;
   /** As it last said. */
   readBytes: number;
   cacheBytes: number;
@@ -104,20 +112,26 @@ export class ReaderTracker {
     for (const address of gone) this.#strike(address, nowMs);
     let readers = this.#blocks.get(key) ?? [];
     readers = readers.filter((one) => !gone.includes(one.address) && this.#mayHave(one, nowMs));
+    const waiting = waitingFor(readers, reader, nowMs);
     const others = readers.filter(
-      ({ address }) => address !== reader && !slow.includes(address) && this.#mayName(address, reader, nowMs),
+      ({ address }) => !waiting.has(address) && !slow.includes(address) && this.#mayName(address, reader, nowMs),
     );
-    const chosen = ask.direct || !this.#isBusy(ask.underWay, others, nowMs) ? [] : this.#choose(others, nowMs);
+    const isBusy = this.#isBusy(ask.underWay, others, nowMs) || nowMs - own.referredMs < STORM_MS;
+    const chosen = ask.direct || !isBusy ? [] : this.#choose(others, nowMs);
     const [parent] = chosen;
-    if (parent !== undefined) this.#addLoad(parent.address, nowMs);
+    if (parent !== undefined) {
+      this.#addLoad(parent.address, nowMs);
+      own.referredMs = nowMs;
+    }
     const depth = parent === undefined ? 0 : parent.depth + 1;
     readers = readers.filter((one) => one.address !== reader);
-    readers.push({ address: reader, depth, sinceMs: nowMs, atBytes: ask.readBytes });
+    const parents = chosen.map(({ address }) => address);
+    readers.push({ address: reader, parents, depth, sinceMs: nowMs, atBytes: ask.readBytes });
     if (readers.length > READERS_MAX) this.#dropWorst(readers, nowMs);
     this.#blocks.delete(key);
     this.#blocks.set(key, readers);
     if (this.#blocks.size > BLOCKS_MAX) this.#blocks.delete(this.#blocks.keys().next().value as string);
-    return { readerCount: others.length, peers: chosen.map(({ address }) => address) };
+    return { readerCount: others.length, peers: parents };
   }
 
   #isBusy(underWay: number, others: readonly Reader[], nowMs: number): boolean {
@@ -183,10 +197,24 @@ export class ReaderTracker {
   #host(address: Address, nowMs: number): Host {
     let host = this.#hosts.get(address);
     if (host !== undefined) return host;
-    host = { load: 0, loadAtMs: nowMs, readBytes: 0, cacheBytes: 0, strikes: 0, barCount: 0, barredUntilMs: 0 };
+    host = {
+      ...{ load: 0, loadAtMs: nowMs, referredMs: Number.NEGATIVE_INFINITY, readBytes: 0, cacheBytes: 0 },
+      ...{ strikes: 0, barCount: 0, barredUntilMs: 0 },
+    };
     this.#hosts.set(address, host);
     // The one that has been known for the longest time; if it reads still, it is known again at once.
     if (this.#hosts.size > HOSTS_MAX) this.#hosts.delete(this.#hosts.keys().next().value as Address);
     return host;
   }
+}
+
+/** The reader, and all that may be waiting for it: were it sent to one of them, each would wait for the other. */
+function waitingFor(readers: readonly Reader[], reader: Address, nowMs: number): Set<Address> {
+  const waiting = new Set([reader]);
+  const asked = readers.filter(({ parents, sinceMs }) => parents.length > 0 && nowMs - sinceMs < WAITS_MOST_MS);
+  for (let before = 0; before < waiting.size;) {
+    before = waiting.size;
+    for (const { address, parents } of asked) if (parents.some((one) => waiting.has(one))) waiting.add(address);
+  }
+  return waiting;
 }

@@ -178,6 +178,54 @@ describe('readers serve readers', () => {
     await cluster.close();
   });
 
+  it('comes back to the holder after a peer that takes too long, and has the block from it after the second', async () => {
+    const { cluster, letGo } = await busyCluster();
+    const [one, two, three] = [reader(cluster, 'r1'), reader(cluster, 'r2'), reader(cluster, 'r3')];
+    same(await cluster.settle(one.read()));
+    same(await cluster.settle(two.read()));
+    cluster.hub.onCall = async (call) => {
+      if (call.method === 'block.share') await cluster.clock.sleep(60_000);
+    };
+    const startMs = cluster.clock.nowMs;
+    same(await cluster.settle(three.read()));
+    expect(cluster.clock.nowMs - startMs).toBeLessThan(6_500);
+    expect(
+      gets(cluster, 'r3', 'block.share')
+        .map(({ to }) => to)
+        .sort(),
+    ).toEqual(['r1', 'r2']);
+    const asked = gets(cluster, 'r3').map(
+      ({ header }) => (header as { share: { direct: boolean; slow: string[] } }).share,
+    );
+    expect(asked.map(({ direct }) => direct)).toEqual([false, false, true]);
+    expect(asked.map(({ slow }) => slow.length)).toEqual([0, 1, 1]);
+    letGo();
+    await cluster.close();
+  });
+
+  it('reads less at once while others wait for what it has', async () => {
+    const { cluster, letGo } = await busyCluster();
+    const [one, two] = [reader(cluster, 'r1'), reader(cluster, 'r2')];
+    let pass: () => void = () => undefined;
+    const passed = new Promise<void>((resolve) => (pass = resolve));
+    cluster.hub.onReply = async (call) => {
+      if (call.from === 'r1' && call.method === 'block.get') await passed;
+    };
+    const first = one.read();
+    await cluster.quiet();
+    const limits = { signal: new AbortController().signal, timeoutMs: 1_000 };
+    const waiting = Array.from({ length: 4 }, () => two.sharing.get([addressOf('r1')], POOL, id, undefined, limits));
+    await cluster.quiet();
+    expect(one.sharing.isAhead()).toBe(true);
+    expect(one.sharing.isTogether()).toBe(true);
+    pass();
+    same(await cluster.settle(first));
+    for (const { data: got } of await cluster.settle(Promise.all(waiting))) same(got ?? new Uint8Array());
+    expect(one.sharing.isAhead()).toBe(false);
+    letGo();
+    await cluster.close();
+  });
+
   it('readers that do not share are served as ever', async () => {
     const { cluster, letGo } = await busyCluster();
     same(await cluster.settle(reader(cluster, 'r1').read()));

@@ -22,13 +22,16 @@ import { ReplyTimes } from './reply-times.ts';
 const SEND_BUDGET_BYTES = 2 * BLOCK_MAX_BYTES;
 /** Peers' requests that may wait for a block or their turn; more are told to go elsewhere. */
 export const SHARE_REQUESTS_MAX = 64;
-/** So often a holder is asked for the names of others; then for the block. */
+/** Of these, so many that the reader is ahead of others who wait for it. */
+const AHEAD_COUNT = 4;
+/** So often a holder is asked for the names of others, but no more after so many that took too long; then for the block. */
 export const SHARE_ROUNDS = 3;
+export const SHARE_TIMEOUTS = 2;
 /**
  * How long to wait for a peer, who may still be getting the block itself. In a storm all take long, so it follows what
  * the others took. A peer that stands still is noticed by its silence (PEER_DOWN_AFTER_MS) at the latest.
  */
-export const PATIENCE = { leastMs: 1_000, mostMs: 10_000, unknownMs: 5_000, factor: 3 } as const;
+export const PATIENCE = { leastMs: 1_000, mostMs: 10_000, unknownMs: 3_000, factor: 3 } as const;
 /** A peer in the same room answers in milliseconds; a firewall never does. */
 const DIAL_TIMEOUT_MS = 500;
 /** Connections to peers kept: a reader is sent to ever others. */
@@ -79,6 +82,8 @@ export interface PeerResult {
   /** Who does not have it or cannot be reached, and who had too much to do or took too long. */
   readonly gone: readonly Address[];
   readonly slow: readonly Address[];
+  /** The last one asked took too long. */
+  readonly timedOut: boolean;
 }
 
 export class BlockSharing {
@@ -134,7 +139,7 @@ export class BlockSharing {
   /** A holder said how many other readers may have a block. */
   note(pool: PoolId, id: BlockId, readerCount: number): void {
     if (readerCount === 0) return;
-    this.#togetherUntilMs = this.#clock.monotonicMs() + TOGETHER_MS;
+    this.#noteTogether();
     this.#count(pool, id, readerCount);
   }
 
@@ -148,12 +153,23 @@ export class BlockSharing {
     return this.#togetherUntilMs > this.#clock.monotonicMs();
   }
 
-  /** For how long `get` may take at the most. */
-  patienceMs(peers: readonly Address[], bytes: number): number {
-    return peers.reduce((sum, peer) => sum + this.#times.slowAfterMs(peer, bytes), 0);
+  /**
+   * Whether others wait for what is here. Who runs ahead of them takes what they need: the way out of the holders, and
+   * the place in its cache of what they have not yet got.
+   */
+  isAhead(): boolean {
+    return this.#requestCount >= AHEAD_COUNT;
   }
 
-  /** Asks one after the other; verified bytes, in `into` where they fit. Rejects only when the signal fires. */
+  /** For how long `get` should take at the most. */
+  patienceMs(peers: readonly Address[], bytes: number): number {
+    return Math.max(...peers.map((peer) => this.#times.slowAfterMs(peer, bytes)));
+  }
+
+  /**
+   * Asks one after the other, but nobody after one that took too long: by then the holder knows of better ones.
+   * Verified bytes, in `into` where they fit. Rejects only when the signal fires.
+   */
   async get(
     peers: readonly Address[],
     pool: PoolId,
@@ -163,6 +179,7 @@ export class BlockSharing {
   ): Promise<PeerResult> {
     const gone: Address[] = [];
     const slow: Address[] = [];
+    let timedOut = false;
     const deadlineMs = this.#clock.monotonicMs() + limits.timeoutMs;
     for (const peer of peers) {
       const leftMs = deadlineMs - this.#clock.monotonicMs();
@@ -172,12 +189,14 @@ export class BlockSharing {
         if (data !== undefined) {
           this.#usage.gotCount++;
           this.#usage.gotBytes += data.length;
-          return { data, gone, slow };
+          return { data, gone, slow, timedOut };
         }
       } catch (error) {
         limits.signal.throwIfAborted();
-        if (error instanceof OverloadedError || error instanceof TimeoutError) {
+        timedOut = error instanceof TimeoutError;
+        if (timedOut || error instanceof OverloadedError) {
           slow.push(peer);
+          if (timedOut) break;
           continue;
         }
         if (error instanceof PeerUnreachableError || error instanceof CorruptionError) this.#avoid(peer);
@@ -185,7 +204,7 @@ export class BlockSharing {
       gone.push(peer);
     }
     this.#usage.missedCount++;
-    return { data: undefined, gone, slow };
+    return { data: undefined, gone, slow, timedOut };
   }
 
   close(): void {
@@ -262,6 +281,8 @@ export class BlockSharing {
     const block = this.#find(pool, id);
     if (block === undefined) throw this.#missing(id);
     this.#requestCount++;
+    // Who is ahead of all others meets no other reader at the holders; but the others come to it.
+    this.#noteTogether();
     let giveBack: (() => void) | undefined;
     const ended = () => {
       this.#requestCount--;
@@ -283,6 +304,10 @@ export class BlockSharing {
       ended();
       throw error;
     }
+  }
+
+  #noteTogether(): void {
+    this.#togetherUntilMs = this.#clock.monotonicMs() + TOGETHER_MS;
   }
 
   #find(pool: PoolId, id: BlockId): SharedBlock | undefined {

@@ -6,7 +6,7 @@
  */
 import { ReaderTracker } from '../../src/blocks/reader-tracker.ts';
 import { ReplyTimes } from '../../src/blocks/reply-times.ts';
-import { PATIENCE, SHARE_REQUESTS_MAX, SHARE_ROUNDS } from '../../src/blocks/sharing.ts';
+import { PATIENCE, SHARE_REQUESTS_MAX, SHARE_ROUNDS, SHARE_TIMEOUTS } from '../../src/blocks/sharing.ts';
 
 export interface StormOptions {
   readonly readers: number;
@@ -138,6 +138,12 @@ interface ModelReader {
   readonly times: ReplyTimes;
 }
 
+/** Of one reader for one block. */
+interface Tries {
+  readonly round: number;
+  readonly timeouts: number;
+}
+
 export function storm(options: StormOptions): StormResult {
   const { readers: count, holders: holderCount, blocks, sharing, bytesPerMs = 50_000, startSpreadMs = 0 } = options;
   const { deafPercent = 0 } = options;
@@ -160,7 +166,7 @@ export function storm(options: StormOptions): StormResult {
       const block = reader.next++;
       reader.underWay++;
       reader.cache.set(block, []);
-      ask(reader, block, 0, [], []);
+      ask(reader, block, { round: 0, timeouts: 0 }, [], []);
     }
     if (reader.underWay === 0 && reader.next === blocks) {
       endMs = agenda.nowMs;
@@ -186,11 +192,11 @@ export function storm(options: StormOptions): StormResult {
   function ask(
     reader: ModelReader,
     block: number,
-    round: number,
+    tries: Tries,
     gone: readonly string[],
     slow: readonly string[],
   ): void {
-    const direct = round === SHARE_ROUNDS;
+    const direct = tries.round === SHARE_ROUNDS || tries.timeouts === SHARE_TIMEOUTS;
     const holder = holders[block % holderCount];
     if (holder === undefined) return;
     agenda.after(MESSAGE_MS, () => {
@@ -207,7 +213,7 @@ export function storm(options: StormOptions): StormResult {
         agenda.nowMs,
       );
       if (answer.peers.length === 0) holder.uplink.send(() => got(reader, block));
-      else agenda.after(MESSAGE_MS, () => askPeer(reader, block, answer.peers, [], [], round));
+      else agenda.after(MESSAGE_MS, () => askPeer(reader, block, answer.peers, [], [], tries));
     });
   }
 
@@ -217,12 +223,12 @@ export function storm(options: StormOptions): StormResult {
     peers: readonly string[],
     gone: readonly string[],
     slow: readonly string[],
-    round: number,
+    tries: Tries,
   ): void {
     const [address, ...rest] = peers;
     const peer = address === undefined ? undefined : readers.get(address);
     if (address === undefined || peer === undefined) {
-      ask(reader, block, round + 1, gone, slow);
+      ask(reader, block, { ...tries, round: tries.round + 1 }, gone, slow);
       return;
     }
     let settled = false;
@@ -231,18 +237,22 @@ export function storm(options: StormOptions): StormResult {
       settled = true;
       run();
     };
-    const elsewhere = (isGone: boolean) =>
+    const elsewhere = (why: 'gone' | 'overloaded' | 'slow') =>
       once(() => {
-        const [stillGone, stillSlow] = isGone ? [[...gone, address], slow] : [gone, [...slow, address]];
-        askPeer(reader, block, rest, stillGone, stillSlow, round);
+        const [stillGone, stillSlow] = why === 'gone' ? [[...gone, address], slow] : [gone, [...slow, address]];
+        if (why !== 'slow') askPeer(reader, block, rest, stillGone, stillSlow, tries);
+        else askPeer(reader, block, [], stillGone, stillSlow, { ...tries, timeouts: tries.timeouts + 1 });
       });
     const startedMs = agenda.nowMs;
-    agenda.after(peer.deaf ? UNREACHABLE_MS : reader.times.slowAfterMs(address, BLOCK_BYTES), elsewhere(peer.deaf));
+    agenda.after(
+      peer.deaf ? UNREACHABLE_MS : reader.times.slowAfterMs(address, BLOCK_BYTES),
+      elsewhere(peer.deaf ? 'gone' : 'slow'),
+    );
     if (peer.deaf) return;
     agenda.after(MESSAGE_MS, () => {
       const state = peer.cache.get(block);
       if (state === undefined || peer.requests >= SHARE_REQUESTS_MAX) {
-        agenda.after(MESSAGE_MS, elsewhere(state === undefined));
+        agenda.after(MESSAGE_MS, elsewhere(state === undefined ? 'gone' : 'overloaded'));
         return;
       }
       peer.requests++;
