@@ -15,7 +15,7 @@ import type { DiskCache } from './disk-cache.ts';
 import type { LocalBlock, LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { ReplyTimes } from './reply-times.ts';
-import { SHARE_ROUNDS, SHARE_TIMEOUTS, type BlockSharing } from './sharing.ts';
+import { SHARE_ROUNDS, SHARE_ROUNDS_MAX, SHARE_TIMEOUTS, type BlockSharing } from './sharing.ts';
 import { findPool } from '../catalog/placement.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
@@ -141,10 +141,14 @@ export class BlockReader {
   ): Promise<Answer<Uint8Array>> {
     const { signal } = limits;
     const deadlineMs = this.#clock.monotonicMs() + limits.leftMs;
-    const ask = async (direct: boolean, tried: Tried): Promise<readonly [Reply, GetReply]> => {
+    const ask = async (round: number, timeouts: number, tried: Tried): Promise<readonly [Reply, GetReply]> => {
       const sharing = this.#sharing;
       const { cacheBytes = 0, readBytes = 0 } = sharing ?? {};
-      const share = sharing === undefined ? {} : { share: { direct, ...tried, cacheBytes, readBytes } };
+      const direct = round >= SHARE_ROUNDS || timeouts >= SHARE_TIMEOUTS;
+      const share =
+        sharing === undefined || round >= SHARE_ROUNDS_MAX
+          ? {}
+          : { share: { direct, ...tried, cacheBytes, readBytes } };
       const pageCount = BLOCK_MAX_BYTES / PAGE_BYTES;
       const request: GetRequest = { pool, id, firstPage: 0, pageCount, wantHashes: false, ...share };
       const timeoutMs = Math.max(1, Math.min(limits.timeoutMs, deadlineMs - this.#clock.monotonicMs()));
@@ -157,7 +161,7 @@ export class BlockReader {
     let tried: Tried = { gone: [], slow: [] };
     let timeouts = 0;
     for (let round = 0; ; round++) {
-      const [reply, header] = await ask(round === SHARE_ROUNDS || timeouts === SHARE_TIMEOUTS, tried);
+      const [reply, header] = await ask(round, timeouts, tried);
       const { peers = [], load } = header;
       if (this.#sharing === undefined || peers.length === 0) {
         this.#verify(node, pool, id, () => verifyBlock(id, reply.payload));

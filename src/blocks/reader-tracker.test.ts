@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { storm } from '../../test/support/storm-model.ts';
+import { storm } from '../../bench/storm-model.ts';
 import { ReaderTracker, type ReaderAsk } from './reader-tracker.ts';
 
 const MiB = 1 << 20;
@@ -92,10 +92,24 @@ describe('who is sent to whom', () => {
 
   it('remembers so many readers and blocks and no more', () => {
     const tracker = new ReaderTracker();
-    for (let i = 0; i < 100; i++) tracker.ask(ask(i), 0);
-    expect(tracker.ask(ask(200), 0).readerCount).toBeLessThanOrEqual(32);
+    for (let i = 0; i < 2_000; i++) tracker.ask(ask(i), 0);
+    expect(tracker.ask(ask(2_000), 0).readerCount).toBeLessThanOrEqual(1_024);
+    expect(tracker.readerCount).toBe(1_024);
     for (let i = 0; i < 9_000; i++) tracker.ask(ask(1, { key: `k${i}` }), 0);
     expect(tracker.blockCount).toBe(8_192);
+    expect(tracker.readerCount).toBe(8_192);
+    const small = new ReaderTracker(4_096);
+    for (let i = 0; i < 6_000; i++) small.ask(ask(i % 1_000, { key: `k${Math.floor(i / 1_000)}` }), 0);
+    expect(small.readerCount).toBe(4_000);
+    expect(small.blockCount).toBe(4);
+  });
+
+  it('a direct request is served unless the holder is crowded and others have the block', () => {
+    const tracker = new ReaderTracker();
+    tracker.ask(ask(1, { underWay: 100 }), 0);
+    expect(tracker.ask(ask(2, { direct: true, underWay: 15 }), 0).peers).toEqual([]);
+    expect(tracker.ask(ask(3, { direct: true, underWay: 16 }), 0).peers).not.toEqual([]);
+    expect(tracker.ask(ask(4, { key: 'c', direct: true, underWay: 100 }), 0).peers).toEqual([]);
   });
 });
 

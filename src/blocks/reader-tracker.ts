@@ -7,17 +7,20 @@
  * Whom to send a reader to: the one with the least to do, where each step away from the holder counts as half a block
  * to be sent: the tree of a block then gets as deep as the logarithm of its readers, and as all blocks count together,
  * each reader sends on about as much as it gets. (An account of when each reader should have and have sent each block
- * was tried: by the model in test/support/storm-model.ts it did worse, as two holders know nothing of each other's.)
+ * was tried: by the model in bench/storm-model.ts it did worse, as two holders know nothing of each other's.)
  *
  * Nothing here need be true. A reader that is sent to somebody who has nothing comes back, and says so.
  */
 import type { Address } from '../env.ts';
 import { isLoopback } from '../net/address.ts';
+import { ReaderList, type Reader } from './reader-list.ts';
 
 /** Blocks remembered: those of 32 GiB, some MiB of memory at the most. */
 const BLOCKS_MAX = 8_192;
-/** Readers remembered of one block; of more, those with the least to do. */
-const READERS_MAX = 32;
+/** Readers remembered of one block; of more, those with the least to do. Fewer would make a deep tree of thousands of readers. */
+const READERS_MAX = 1_024;
+/** Readers remembered of all blocks, some 200 bytes each. */
+const ALL_READERS_MAX = 131_072;
 /** Readers' caches have their own bounds; what was read so long ago is seldom still there. */
 const KEPT_MS = 60_000;
 /** Others to ask, told to one reader: the next after one that does not answer. */
@@ -35,6 +38,8 @@ const WANTED_COUNT = 2;
 const WANTED_MS = 5_000;
 /** ... and whoever was sent to others so lately: it reads what many read. */
 const STORM_MS = 5_000;
+/** With so many it refers even whoever has asked in vain: peers are sooner done than such a queue. */
+const CROWDED_COUNT = 16;
 /** Who was found without what it should have, or out of reach, so often is not named for a while, longer each time. */
 const STRIKES_MAX = 3;
 const BARRED_LEAST_MS = 2_000;
@@ -51,7 +56,7 @@ export interface ReaderAsk {
   /** Bytes that its cache holds, and all that has gone through it: what is older than the one is no longer there. */
   readonly cacheBytes: number;
   readonly readBytes: number;
-  /** It wants the block from here, whoever else has it. */
+  /** It has asked others in vain, and wants the block from here. */
   readonly direct: boolean;
   /** It asked these: they do not have the block, or cannot be reached. */
   readonly gone: readonly Address[];
@@ -68,17 +73,9 @@ export interface ReaderAnswer {
   readonly peers: readonly Address[];
 }
 
-interface Reader {
-  readonly address: Address;
-  /** Whom it was sent to for the block: it may still wait for one of them. */
-  readonly parents: readonly Address[];
-  readonly depth: number;
-  readonly sinceMs: number;
-  /** The host's `readBytes` then. */
-  readonly atBytes: number;
-}
-
 interface Host {
+  readonly address: Address;
+  readonly isLoopback: boolean;
   /** Blocks that others were sent to it for, the older ones counting less. */
   load: number;
   loadAtMs: number;
@@ -94,13 +91,25 @@ interface Host {
 
 export class ReaderTracker {
   /** By block, in order of last use. */
-  readonly #blocks = new Map<string, Reader[]>();
+  readonly #blocks = new Map<string, ReaderList>();
+  #readerCount = 0;
   readonly #hosts = new Map<Address, Host>();
   #busyUntilMs = Number.NEGATIVE_INFINITY;
+
+  readonly #allReadersMax: number;
+
+  constructor(allReadersMax = ALL_READERS_MAX) {
+    this.#allReadersMax = allReadersMax;
+  }
 
   /** Blocks of which a reader is known; for tests. */
   get blockCount(): number {
     return this.#blocks.size;
+  }
+
+  /** Of all blocks together. */
+  get readerCount(): number {
+    return this.#readerCount;
   }
 
   ask(ask: ReaderAsk, nowMs: number): ReaderAnswer {
@@ -110,28 +119,36 @@ export class ReaderTracker {
     // Requests overtake each other.
     own.readBytes = Math.max(own.readBytes, ask.readBytes);
     for (const address of gone) this.#strike(address, nowMs);
-    let readers = this.#blocks.get(key) ?? [];
-    readers = readers.filter((one) => !gone.includes(one.address) && this.#mayHave(one, nowMs));
-    const waiting = waitingFor(readers, reader, nowMs);
-    const others = readers.filter(
-      ({ address }) => !waiting.has(address) && !slow.includes(address) && this.#mayName(address, reader, nowMs),
+    const readers = this.#blocks.get(key) ?? new ReaderList();
+    const countBefore = readers.count;
+    for (const address of gone) readers.delete(address);
+    const waiting = readers.waitingFor(reader, nowMs - WAITS_MOST_MS);
+    const sample = readers.sample().filter((one) => {
+      const mayHave = this.#mayHave(one, nowMs);
+      if (!mayHave) readers.delete(one.address);
+      return mayHave;
+    });
+    const others = sample.filter(
+      ({ address }) => !waiting.has(address) && !slow.includes(address) && this.#mayName(address, own, nowMs),
     );
     const isBusy = this.#isBusy(ask.underWay, others, nowMs) || nowMs - own.referredMs < STORM_MS;
-    const chosen = ask.direct || !isBusy ? [] : this.#choose(others, nowMs);
+    const isServed = ask.direct ? ask.underWay < CROWDED_COUNT : !isBusy;
+    const chosen = isServed ? [] : this.#choose(others, nowMs);
     const [parent] = chosen;
     if (parent !== undefined) {
       this.#addLoad(parent.address, nowMs);
       own.referredMs = nowMs;
     }
     const depth = parent === undefined ? 0 : parent.depth + 1;
-    readers = readers.filter((one) => one.address !== reader);
     const parents = chosen.map(({ address }) => address);
-    readers.push({ address: reader, parents, depth, sinceMs: nowMs, atBytes: ask.readBytes });
-    if (readers.length > READERS_MAX) this.#dropWorst(readers, nowMs);
+    readers.put({ address: own.address, parents, depth, sinceMs: nowMs, atBytes: ask.readBytes });
+    if (readers.count > READERS_MAX) this.#dropWorst(readers, sample, nowMs);
     this.#blocks.delete(key);
     this.#blocks.set(key, readers);
-    if (this.#blocks.size > BLOCKS_MAX) this.#blocks.delete(this.#blocks.keys().next().value as string);
-    return { readerCount: others.length, peers: parents };
+    this.#readerCount += readers.count - countBefore;
+    this.#dropOldest();
+    // Of a long list those beyond the sample count as they are.
+    return { readerCount: others.length + Math.max(0, readers.count - 1 - sample.length), peers: parents };
   }
 
   #isBusy(underWay: number, others: readonly Reader[], nowMs: number): boolean {
@@ -147,9 +164,9 @@ export class ReaderTracker {
   }
 
   /** A reader on this very machine has an address that means another one elsewhere. */
-  #mayName(address: Address, to: Address, nowMs: number): boolean {
+  #mayName(address: Address, to: Host, nowMs: number): boolean {
     const host = this.#hosts.get(address);
-    return host !== undefined && host.barredUntilMs <= nowMs && isLoopback(address) === isLoopback(to);
+    return host !== undefined && host.barredUntilMs <= nowMs && host.isLoopback === to.isLoopback;
   }
 
   #choose(others: readonly Reader[], nowMs: number): Reader[] {
@@ -164,14 +181,22 @@ export class ReaderTracker {
     return this.#load(this.#hosts.get(one.address), nowMs) + depth * DEPTH_COST;
   }
 
-  #dropWorst(readers: Reader[], nowMs: number): void {
-    let worst = 0;
+  #dropWorst(readers: ReaderList, sample: readonly Reader[], nowMs: number): void {
+    let worst: Reader | undefined;
     let worstCost = -1;
-    readers.forEach((one, index) => {
+    for (const one of sample) {
       const cost = this.#cost(one, nowMs);
-      if (cost > worstCost) [worst, worstCost] = [index, cost];
-    });
-    readers.splice(worst, 1);
+      if (cost > worstCost) [worst, worstCost] = [one, cost];
+    }
+    if (worst !== undefined) readers.delete(worst.address);
+  }
+
+  #dropOldest(): void {
+    for (const [key, readers] of this.#blocks) {
+      if (this.#blocks.size <= BLOCKS_MAX && this.#readerCount <= this.#allReadersMax) return;
+      this.#blocks.delete(key);
+      this.#readerCount -= readers.count;
+    }
   }
 
   #load(host: Host | undefined, nowMs: number): number {
@@ -198,6 +223,7 @@ export class ReaderTracker {
     let host = this.#hosts.get(address);
     if (host !== undefined) return host;
     host = {
+      ...{ address, isLoopback: isLoopback(address) },
       ...{ load: 0, loadAtMs: nowMs, referredMs: Number.NEGATIVE_INFINITY, readBytes: 0, cacheBytes: 0 },
       ...{ strikes: 0, barCount: 0, barredUntilMs: 0 },
     };
@@ -206,15 +232,4 @@ export class ReaderTracker {
     if (this.#hosts.size > HOSTS_MAX) this.#hosts.delete(this.#hosts.keys().next().value as Address);
     return host;
   }
-}
-
-/** The reader, and all that may be waiting for it: were it sent to one of them, each would wait for the other. */
-function waitingFor(readers: readonly Reader[], reader: Address, nowMs: number): Set<Address> {
-  const waiting = new Set([reader]);
-  const asked = readers.filter(({ parents, sinceMs }) => parents.length > 0 && nowMs - sinceMs < WAITS_MOST_MS);
-  for (let before = 0; before < waiting.size;) {
-    before = waiting.size;
-    for (const { address, parents } of asked) if (parents.some((one) => waiting.has(one))) waiting.add(address);
-  }
-  return waiting;
 }

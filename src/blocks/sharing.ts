@@ -24,9 +24,13 @@ const SEND_BUDGET_BYTES = 2 * BLOCK_MAX_BYTES;
 export const SHARE_REQUESTS_MAX = 64;
 /** Of these, so many that the reader is ahead of others who wait for it. */
 const AHEAD_COUNT = 4;
-/** So often a holder is asked for the names of others, but no more after so many that took too long; then for the block. */
+/**
+ * So often a holder is asked for the names of others, but no more after so many that took too long; then for the block, which
+ * it may refuse while it is crowded; and in the end without a word of others, which it never does.
+ */
 export const SHARE_ROUNDS = 3;
 export const SHARE_TIMEOUTS = 2;
+export const SHARE_ROUNDS_MAX = 6;
 /**
  * How long to wait for a peer, who may still be getting the block itself. In a storm all take long, so it follows what
  * the others took. A peer that stands still is noticed by its silence (PEER_DOWN_AFTER_MS) at the latest.

@@ -4,9 +4,9 @@
  * blocks in order, some at once, and keeps the latest. What src/blocks does with sockets is done with numbers here, so that
  * ten thousand readers take seconds.
  */
-import { ReaderTracker } from '../../src/blocks/reader-tracker.ts';
-import { ReplyTimes } from '../../src/blocks/reply-times.ts';
-import { PATIENCE, SHARE_REQUESTS_MAX, SHARE_ROUNDS, SHARE_TIMEOUTS } from '../../src/blocks/sharing.ts';
+import { ReaderTracker } from '../src/blocks/reader-tracker.ts';
+import { ReplyTimes } from '../src/blocks/reply-times.ts';
+import { PATIENCE, SHARE_REQUESTS_MAX, SHARE_ROUNDS, SHARE_ROUNDS_MAX, SHARE_TIMEOUTS } from '../src/blocks/sharing.ts';
 
 export interface StormOptions {
   readonly readers: number;
@@ -196,11 +196,11 @@ export function storm(options: StormOptions): StormResult {
     gone: readonly string[],
     slow: readonly string[],
   ): void {
-    const direct = tries.round === SHARE_ROUNDS || tries.timeouts === SHARE_TIMEOUTS;
+    const direct = tries.round >= SHARE_ROUNDS || tries.timeouts >= SHARE_TIMEOUTS;
     const holder = holders[block % holderCount];
     if (holder === undefined) return;
     agenda.after(MESSAGE_MS, () => {
-      if (!sharing) {
+      if (!sharing || tries.round >= SHARE_ROUNDS_MAX) {
         holder.uplink.send(() => got(reader, block));
         return;
       }
