@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { AuthError, FormatError, TatamiError } from '../errors.ts';
+import { AuthError, FormatError, OverloadedError, PeerUnreachableError, TatamiError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
 import { FRAME_FIXED_BYTES, FrameType } from './frames.ts';
 import { Handshake, refuseFrame } from './handshake.ts';
@@ -102,6 +102,16 @@ describe('handshake', () => {
     const frame = refuseFrame(refusal as TatamiError);
     expect(() => deliver(side('initiator'), [frame])).toThrow(FormatError);
     expect(() => deliver(side('initiator'), [frame])).toThrow(/10.0.0.9:5000 refused the connection: .*version 2/);
+  });
+
+  it.each([
+    [new AuthError('no'), AuthError],
+    [new FormatError('no'), FormatError],
+    [new OverloadedError('no'), OverloadedError],
+    // A node that ends while others connect: no reason to give up, as a wrong key is.
+    [new PeerUnreachableError('no'), PeerUnreachableError],
+  ])('a refusal for %s is that for the dialler, too', (error, wanted) => {
+    expect(() => deliver(side('initiator'), [refuseFrame(error)])).toThrow(wanted);
   });
 
   it('takes no message out of order or malformed', () => {

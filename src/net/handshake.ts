@@ -13,7 +13,7 @@
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { Buffer } from 'node:buffer';
-import { AuthError, FormatError, OverloadedError, StateError } from '../errors.ts';
+import { AuthError, FormatError, OverloadedError, PeerUnreachableError, StateError } from '../errors.ts';
 import type { TatamiError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
 import { FrameType, plainFrame } from './frames.ts';
@@ -156,13 +156,21 @@ export class Handshake {
   }
 }
 
+/** Why a peer is not let in: it is wrong, or speaks another version; or it may try again: too many others, or about to end. */
+const Refusal = { auth: 1, format: 2, overloaded: 3, closing: 4 } as const;
+
+function refusalOf(error: TatamiError): number {
+  if (error instanceof FormatError) return Refusal.format;
+  if (error instanceof OverloadedError) return Refusal.overloaded;
+  return error instanceof PeerUnreachableError ? Refusal.closing : Refusal.auth;
+}
+
 /** Tells the peer in plain text why it is not let in. */
 export function refuseFrame(error: TatamiError): Uint8Array {
-  const code = error instanceof FormatError ? 2 : error instanceof OverloadedError ? 3 : 1;
   return plainFrame(
     FrameType.refuse,
     concat([
-      Uint8Array.of(code),
+      Uint8Array.of(refusalOf(error)),
       shortText(error.message, REASON_MAX_BYTES),
       shortText(error.remedy ?? '', REASON_MAX_BYTES),
     ]),
@@ -175,8 +183,10 @@ function decodeRefusal(bytes: Uint8Array, remoteAddress: string): TatamiError {
   const message = `${remoteAddress} refused the connection: ${reader.text(REASON_MAX_BYTES)}`;
   const remedy = reader.text(REASON_MAX_BYTES);
   const details = remedy === '' ? {} : { remedy };
-  if (code === 2) return new FormatError(message, details);
-  if (code === 3) return new OverloadedError(message, details);
+  if (code === Refusal.format) return new FormatError(message, details);
+  if (code === Refusal.overloaded) return new OverloadedError(message, details);
+  // It is a node that stops while we connect, as one does when all are restarted.
+  if (code === Refusal.closing) return new PeerUnreachableError(message, details);
   return new AuthError(message, details);
 }
 

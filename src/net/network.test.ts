@@ -414,6 +414,19 @@ describe('payloads', () => {
 });
 
 describe('strangers', () => {
+  it('to a node that is about to end are no reason to give up, as with a wrong key', async () => {
+    const closing: Promise<void>[] = [];
+    const { world, client, server } = await pair({}, () => {
+      // Somebody has connected, and has yet to say who he is.
+      queueMicrotask(() => closing.push(server.network.close()));
+    });
+    const error = await failure(world, client.dial('n1:7420', 2_000));
+    expect(error).toBeInstanceOf(PeerUnreachableError);
+    expect(error.message).toMatch(/refused/);
+    await world.settle(Promise.all(closing));
+    expect(closing).not.toEqual([]);
+  });
+
   it('with a wrong key are refused, with the remedy at their side', async () => {
     const { world, server } = await pair({});
     const stranger = make(world, 'c9', { key: new Uint8Array(32).fill(2) }).network;
