@@ -7,6 +7,8 @@ import { placement } from './placement.ts';
 import { repairUnderReads } from './repair.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
 import { bootStorm } from './boot-storm.ts';
+import { scaleOut } from './scale-out.ts';
+import { calculatedStorm } from './storm.ts';
 import { slowHolder } from './slow-holder.ts';
 import { smallFilesBenchmark } from './small-files.ts';
 import type { Benchmark } from './types.ts';
@@ -24,5 +26,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   placement,
   slowHolder,
   bootStorm,
+  scaleOut,
+  calculatedStorm,
   repairUnderReads,
 ];

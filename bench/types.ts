@@ -23,6 +23,8 @@ export interface BenchContext {
   readonly mountDirectory: string;
   /** Data directory of the cluster under test, if it is on this machine and may be restarted for cold runs. */
   readonly dataDirectory: string | undefined;
+  /** Where plots go. */
+  readonly resultsDirectory: string;
   readonly sizeBytes: number;
   readonly rounds: number;
   readonly smallFileCount: number;

@@ -314,7 +314,7 @@ function buildProgram(): Command {
       .option('--rounds <n>', 'alternate runs of each pair', count(1, 50))
       .option('--install', 'peers: install what Debian packages are missing, without starting a service')
       .option('--systems <names>', 'peers: which, with commas between (default: tatamifs,GlusterFS,MooseFS)')
-      .option('--results <dir>', 'peers: where its report and plot go (default: bench/results of the checkout)')
+      .option('--results <dir>', 'peers, storm: where report and plot go (default: bench/results of the checkout)')
       .option('--json', 'for scripts'),
   ).action(async (names, options) => (await import('./commands/bench.ts')).bench(names, options));
   return program;

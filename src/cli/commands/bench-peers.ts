@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,7 +30,7 @@ export interface PeersOptions {
   /** Names, with commas between; all where there are none. */
   readonly systems: string | undefined;
   /** Where the report and the plot go. */
-  readonly results: string | undefined;
+  readonly resultsDirectory: string;
 }
 
 /** Of the checkout or the installed package: this file is in dist/src/cli/commands of it. */
@@ -69,7 +69,7 @@ export async function benchPeers(options: PeersOptions): Promise<void> {
       print(`\n${notesOf(summary).join('\n')}\n\nProcessor time:\n`);
       print(table(costs.head, costs.rows));
     }
-    const base = join(resultsDirectory(options.results), `${about.date}-peers`);
+    const base = join(options.resultsDirectory, `${about.date}-peers`);
     const title = `${all.map(({ name }) => name).join(', ')}, ${about.date}`;
     const subtitle = `${about.machine}; commit ${about.commit}; ${about.rounds} rounds; two copies, three servers, one machine`;
     writeFileSync(`${base}.svg`, plot(summary.lines, title, subtitle));
@@ -116,10 +116,4 @@ function commit(): string {
   } catch {
     return 'unknown';
   }
-}
-
-function resultsDirectory(wanted: string | undefined): string {
-  if (wanted !== undefined) return resolve(wanted);
-  const own = join(ROOT, 'bench', 'results');
-  return existsSync(own) ? own : resolve('.');
 }

@@ -24,6 +24,7 @@ export interface BenchOptions extends WhereOptions {
   readonly files?: number;
   /** Of `peers`. */
   readonly install?: boolean;
+  /** Where plots and reports go. */
   readonly results?: string;
   readonly systems?: string;
 }
@@ -34,6 +35,8 @@ const DEFAULT_SIZE_MIB = 1024;
 const DEFAULT_ROUNDS = 3;
 const SMALL_FILES = 2_000;
 const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
+/** Of the checkout, or of the package. */
+const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 
 /** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
 export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
@@ -53,6 +56,7 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
     const rows: Row[] = [];
     const context: BenchContext = {
       ...setUp.places,
+      resultsDirectory: resultsDirectory(options.results),
       sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
       rounds: options.rounds ?? DEFAULT_ROUNDS,
       smallFileCount: options.files ?? SMALL_FILES,
@@ -104,8 +108,16 @@ async function peers(names: readonly string[], options: BenchOptions): Promise<v
     install: options.install === true,
     json: options.json === true,
     systems: options.systems,
-    results: options.results,
+    resultsDirectory: resultsDirectory(options.results),
   });
+}
+
+/** Of the checkout that this was built from, where it is one; and made if need be. */
+function resultsDirectory(wanted: string | undefined): string {
+  const own = join(ROOT, 'bench', 'results');
+  const directory = resolve(wanted ?? (existsSync(own) ? own : '.'));
+  mkdirSync(directory, { recursive: true });
+  return directory;
 }
 
 /** Ctrl-C can reach a program that is being started before it has a session of its own: that is no failure of its. */
