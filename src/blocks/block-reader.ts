@@ -27,6 +27,8 @@ import type { Network, Reply } from '../net/types.ts';
 const HEDGE = { leastMs: 25, mostMs: 1_000, unknownMs: 150, factor: 1.5 } as const;
 /** Disks of this machine are asked for much at once, and the next copy may be on the same one. */
 const HEDGE_NEAR_LEAST_MS = 150;
+/** Where many read the same, a second holder would send what the first one sends already, on a way that is as crowded. */
+const HEDGE_TOGETHER_LEAST_MS = 1_000;
 /**
  * Second requests may be at most this share of reads over time, so that a cluster slow from load is not given more of it;
  * and as many at once as one reader has requests at a node that stops.
@@ -344,6 +346,7 @@ export class BlockReader {
 
   #hedgeAfterMs(node: NodeId, bytes: number): number {
     const slowAfterMs = this.#times.slowAfterMs(node, bytes);
+    if (this.#sharing?.isTogether() === true) return Math.max(HEDGE_TOGETHER_LEAST_MS, slowAfterMs);
     return this.#local?.isNear(node) === true ? Math.max(HEDGE_NEAR_LEAST_MS, slowAfterMs) : slowAfterMs;
   }
 

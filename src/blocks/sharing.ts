@@ -23,7 +23,7 @@ const SEND_BUDGET_BYTES = 2 * BLOCK_MAX_BYTES;
 /** Peers' requests that may wait for a block or their turn; more are told to go elsewhere. */
 export const SHARE_REQUESTS_MAX = 64;
 /** Of these, so many that the reader is ahead of others who wait for it. */
-const AHEAD_COUNT = 4;
+const AHEAD_COUNT = 2;
 /**
  * So often a holder is asked for the names of others, but no more after so many that took too long; then for the block, which
  * it may refuse while it is crowded; and in the end without a word of others, which it never does.

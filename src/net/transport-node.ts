@@ -121,8 +121,13 @@ async function connect(
 ): Promise<Connection> {
   const { host, port } = parseAddress(address);
   const receiver = new ReadBuffer();
-  // With onread the socket reads into one buffer again and again; TLS takes the socket over below that, and ignores it.
-  const raw = new net.Socket({ onread: receiver.onread() } as net.SocketConstructorOpts);
+  // With onread the socket reads into one buffer again and again, or straight into the place of what comes.
+  const onread = receiver.onread();
+  const isCertain = psk !== undefined && net.isIP(host) !== 0 && !isPlain(host);
+  // A name may mean this machine: then the address tells whether TLS is wanted. TLS over a socket that exists ignores onread.
+  const raw = isCertain
+    ? tls.connect({ host, port, onread, ...tlsOptions(psk) } as tls.ConnectionOptions)
+    : new net.Socket({ onread } as net.SocketConstructorOpts);
   raw.setNoDelay(true);
   return new Promise<Connection>((resolve, reject) => {
     let settled = false;
@@ -153,24 +158,25 @@ async function connect(
       resolve(new NodeConnection(socket, address, readsInto));
     }
     const onError = (error: Error): void => {
-      fail(connectError(address, error));
+      fail(tlsError(address, error));
     };
     const onClose = (): void => {
       fail(new PeerUnreachableError(`${address} closed the connection`));
     };
     raw.on('error', onError);
     raw.on('close', onClose);
+    if (isCertain) {
+      raw.once('secureConnect', () => {
+        succeed(raw, receiver);
+      });
+      return;
+    }
     raw.connect({ host, port }, () => {
       if (psk === undefined || isPlain(raw.remoteAddress ?? '')) {
         succeed(raw, receiver);
         return;
       }
-      secured = tls.connect({
-        socket: raw,
-        ...TLS_OPTIONS,
-        checkServerIdentity: () => undefined,
-        pskCallback: () => ({ psk, identity: PSK_IDENTITY }),
-      } as tls.ConnectionOptions);
+      secured = tls.connect({ socket: raw, ...tlsOptions(psk) } as tls.ConnectionOptions);
       const tlsSocket = secured;
       tlsSocket.on('error', (error: Error) => {
         fail(tlsError(address, error));
@@ -180,6 +186,15 @@ async function connect(
       });
     });
   });
+}
+
+/** Of the side that dials. */
+function tlsOptions(psk: Buffer): tls.ConnectionOptions {
+  return {
+    ...TLS_OPTIONS,
+    checkServerIdentity: () => undefined,
+    pskCallback: () => ({ psk, identity: PSK_IDENTITY }),
+  };
 }
 
 /**
