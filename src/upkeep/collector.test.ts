@@ -114,6 +114,17 @@ describe('Collector', () => {
     expect(runs).toBe(3);
   });
 
+  it('comes again for what was too young the last time, even if nothing is changed any more', async () => {
+    outcome = () => Promise.resolve({ ...NOTHING, pendingCount: 2, pendingBytes: 200 });
+    await world.run(40_000);
+    expect(runs).toBe(1);
+    outcome = () => Promise.resolve({ ...NOTHING, reclaimedCount: 2, reclaimedBytes: 200 });
+    await world.run(COLLECT_EVERY_MS + 10_000);
+    expect(runs).toBe(2);
+    await world.run(2 * COLLECT_EVERY_MS);
+    expect(runs).toBe(2);
+  });
+
   it('remembers through a restart when it was done', async () => {
     await world.run(40_000);
     const before = collector.report();

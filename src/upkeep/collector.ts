@@ -1,6 +1,6 @@
 /**
  * Collects garbage by itself (gc.ts): the node that is primary of the first group does so every now and then, if something
- * was changed since, and at once when a disk is getting full. Two that both believe to be it are safe, only wasteful.
+ * was changed since or is still to be freed, and at once when a disk is getting full. Two that both believe to be it are safe, only wasteful.
  *
  * When it was last done is kept on disk at the node that did it. A new primary that has never done it begins soon.
  */
@@ -119,7 +119,9 @@ export class Collector {
       this.#last = { ...result, atMs: Number(clock.wallNs() / 1_000_000n), tookMs: clock.monotonicMs() - nowMs };
       this.#dueMs = clock.monotonicMs() + everyMs(current);
       this.#urgentDueMs = clock.monotonicMs() + URGENT_EVERY_MS;
-      this.#seqThen = result.skippedNodes.length === 0 ? servedSeq((group as { id: GroupId }).id) : undefined;
+      // What was too young has its time next time, whether anything is changed until then or not.
+      const isThrough = result.skippedNodes.length === 0 && result.pendingCount === 0;
+      this.#seqThen = isThrough ? servedSeq((group as { id: GroupId }).id) : undefined;
       await this.#o.kv.batch([{ key: KEY, value: encode(this.#last) }], { sync: true });
       if (result.reclaimedCount > 0)
         log.info({ copies: result.reclaimedCount, bytes: result.reclaimedBytes }, 'freed what no file uses');
