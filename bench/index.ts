@@ -1,6 +1,7 @@
 /** All benchmarks, and what runs them: sets up, measures in alternate runs, prints one table. */
 import { blockStores } from './blocks.ts';
 import { libraryRead } from './library-read.ts';
+import { manyBlocks } from './many-blocks.ts';
 import { memoryWhileStreaming } from './memory.ts';
 import { metadataRates } from './metadata.ts';
 import { placement } from './placement.ts';
@@ -23,6 +24,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   blockStores,
   metadataRates,
   memoryWhileStreaming,
+  manyBlocks,
   placement,
   slowHolder,
   bootStorm,

@@ -391,6 +391,28 @@ describe('PackEngine', () => {
     expect(engine.usage().blockCount).toBe(3);
   });
 
+  it('leaves no row of a tombstone that a crash makes it read again, when nothing is left for it to delete', async () => {
+    await reopen({ packMaxBytes: 40_000 });
+    const gone: BlockId[] = [];
+    for (const seed of [1, 2, 3, 4]) gone.push(await put(sampleBytes(9000, seed)));
+    const kept = await put(sampleBytes(9000, 5));
+    for (const id of gone) await engine.delete(POOL, id);
+    await engine.compact();
+    expect(await disk.exists(PACK_1)).toBe(false);
+    disk.crash();
+    await open();
+    expect(await read(kept)).toEqual(sampleBytes(9000, 5));
+    expect(engine.usage().blockCount).toBe(1);
+    await engine.close();
+    const kv = await disk.openKv('/store/index');
+    const rows: Uint8Array[] = [];
+    for await (const [key] of kv.scan({ gte: Uint8Array.of(0x62), lt: Uint8Array.of(0x63) })) rows.push(key);
+    await kv.close();
+    expect(rows.map((row) => Buffer.from(row).subarray(5).toString('hex'))).toEqual([
+      Buffer.from(kept).toString('hex'),
+    ]);
+  });
+
   it('makes the name of a pack durable that a process died making', async () => {
     disk.setDelay((op) => (op === 'syncDir' ? new Promise(() => undefined) : undefined));
     void put(sampleBytes(10)).catch(() => undefined);

@@ -452,15 +452,15 @@ export class PackEngine implements BlockEngine {
     if (seq >= (this.uncertain.get(key) ?? Number.POSITIVE_INFINITY)) this.uncertain.delete(key);
   }
 
-  private async checkpoint(clean: boolean): Promise<void> {
+  private async checkpoint(last: boolean): Promise<void> {
     const { index, files } = this.parts;
     const indexed = new Map(this.dirtyPacks);
     this.dirtyPacks.clear();
     this.state.bytesSinceCheckpoint = 0;
     this.state.recordsSinceCheckpoint = 0;
-    if (clean) for (const pack of files.packs()) indexed.set(pack, indexed.get(pack) ?? files.sizeBytes(pack));
+    if (last) for (const pack of files.packs()) indexed.set(pack, indexed.get(pack) ?? files.sizeBytes(pack));
     try {
-      await index.checkpoint(indexed, this.state.nextSeq, clean);
+      await index.checkpoint(indexed, this.state.nextSeq, last);
     } catch (error) {
       for (const [pack, bytes] of indexed) if (!this.dirtyPacks.has(pack)) this.dirtyPacks.set(pack, bytes);
       throw error;
@@ -589,7 +589,7 @@ export class PackEngine implements BlockEngine {
       await this.keeper.settled();
       await this.writer.close();
       await this.state.upkeep;
-      // Without it the next opening scans and counts: slower, nothing worse.
+      // Without it the next opening scans more: slower, nothing worse.
       await this.checkpoint(true).catch((error: unknown) =>
         log.warn({ error: String(error) }, 'the block index could not be written at the end'),
       );

@@ -14,8 +14,8 @@ import { BLOCK_ID_BYTES, type BlockId, type PoolId } from '../ids.ts';
 import { openRow, sealRow } from './index-row.ts';
 import { decodeEntry, encodeEntry, neededBytes, type PackEntry } from './pack-entry.ts';
 
-/** 2: rows have checksums. An index of another version is rebuilt. */
-export const INDEX_FORMAT_VERSION = 2;
+/** 2: rows have checksums; 3: counts are written with the rows. An index of another version is rebuilt. */
+export const INDEX_FORMAT_VERSION = 3;
 
 /** Rows held back in memory before they are written together. */
 const FLUSH_ROWS = 512;
@@ -23,6 +23,9 @@ const FLUSH_ROWS = 512;
 const BLOCK_PREFIX = 0x62; // 'b' pool id -> PackEntry
 const DAMAGE_PREFIX = 0x64; // 'd' pool id -> nothing; the blocks whose entry says damaged
 const PACK_PREFIX = 0x70; // 'p' pack -> PackRow
+const NEEDED_PREFIX = 0x6e; // 'n' pack -> bytes that its live records need
+const BATCH_PREFIX = 0x66; // 'f' number -> nothing; a batch of rows that may not be durable yet
+const COUNTS_KEY = Uint8Array.of(0x6b); // 'k' -> Counts
 const CHECKPOINT_KEY = Uint8Array.of(0x63); // 'c' -> Checkpoint
 const STORE_KEY = Uint8Array.of(0x73); // 's' -> version, salt
 
@@ -39,14 +42,20 @@ export interface PackRow {
   readonly indexedBytes: number;
   /** Where the pack ends whatever its file holds, because a sync of it failed; undefined: it ends with its file. */
   readonly cutBytes: number | undefined;
-  /** Valid only in a clean checkpoint. */
-  readonly neededBytes: number;
 }
 
 export interface Checkpoint {
   readonly nextSeq: number;
-  /** The store was closed in order and not opened since: the counters are exact. */
-  readonly clean: boolean;
+}
+
+/**
+ * What the rows of the Kv add up to. Written in one batch with the rows that change it, so it is right whenever all batches
+ * are there: a power failure can take any that were not synced, and each of those has left its number.
+ */
+interface Counts {
+  /** Of the batch that it came with, and of the last one that was synced. */
+  readonly batch: number;
+  readonly durable: number;
   readonly blockCount: number;
   readonly liveBytes: number;
 }
@@ -96,12 +105,17 @@ function rowKey(prefix: number, key: BlockKey): Uint8Array {
   return row;
 }
 
-function packKey(pack: number): Uint8Array {
+function numberKey(prefix: number, number: number): Uint8Array {
   const key = Buffer.alloc(5);
-  key[0] = PACK_PREFIX;
-  key.writeUInt32BE(pack, 1);
+  key[0] = prefix;
+  key.writeUInt32BE(number, 1);
   return key;
 }
+
+const packKey = (pack: number): Uint8Array => numberKey(PACK_PREFIX, pack);
+const neededKey = (pack: number): Uint8Array => numberKey(NEEDED_PREFIX, pack);
+/** Numbers start over after 2^32: those of batches that are not durable are never so far apart. */
+const batchKey = (batch: number): Uint8Array => numberKey(BATCH_PREFIX, batch >>> 0);
 
 function prefixRange(prefix: number, pool?: PoolId): { gte: Uint8Array; lt: Uint8Array } {
   if (pool === undefined) return { gte: Uint8Array.of(prefix), lt: Uint8Array.of(prefix + 1) };
@@ -127,8 +141,14 @@ export class PackIndex {
   /** Bytes of each pack that its live records need. Only a hint for choosing what to compact. */
   #needed = new Map<number, number>();
   #cuts = new Map<number, number>();
+  /** Packs whose 'n' row may be wrong. */
+  #neededChanged = new Set<number>();
   #blockCount = 0;
   #liveBytes = 0;
+  /** The counts are those of all rows. */
+  #isCounted = true;
+  #batch = 0;
+  #durableBatch = 0;
   #flushing: Promise<void> = Promise.resolve();
   readonly #account = { pack: this.#addNeeded.bind(this) };
 
@@ -153,8 +173,18 @@ export class PackIndex {
     return this.#overlay.size >= FLUSH_ROWS;
   }
 
+  /** Whether the counts are right. False: rows were lost, and {@link recount} is due. */
+  get isCounted(): boolean {
+    return this.#isCounted;
+  }
+
   neededBytesOf(pack: number): number {
     return Math.max(0, this.#needed.get(pack) ?? 0);
+  }
+
+  /** Packs in which live records are, by the rows. */
+  neededPacks(): number[] {
+    return [...this.#needed].flatMap(([pack, bytes]) => (bytes > 0 ? [pack] : []));
   }
 
   damaged(): readonly { readonly pool: PoolId; readonly id: BlockId }[] {
@@ -213,6 +243,7 @@ export class PackIndex {
 
   #addNeeded(pack: number, bytes: number): void {
     this.#needed.set(pack, (this.#needed.get(pack) ?? 0) + bytes);
+    this.#neededChanged.add(pack);
   }
 
   /** Writes what is only in memory. With `sync` all rows written until now are durable on return. */
@@ -235,20 +266,41 @@ export class PackIndex {
       const row = rowKey(DAMAGE_PREFIX, key);
       ops.push(this.#damaged.has(key) ? { key: row, value: sealRow(row, NOTHING) } : { key: row });
     }
+    const neededChanged = [...this.#neededChanged];
+    const batch = this.#batch + 1;
+    ops.push(...this.#countOps(batch, neededChanged, sync));
     this.#damageChanged.clear();
+    this.#neededChanged.clear();
     const kv = this.#kv;
     try {
       await this.#write(ops, sync);
     } catch (error) {
       for (const key of damageChanged) this.#damageChanged.add(key);
+      for (const pack of neededChanged) this.#neededChanged.add(pack);
       throw error;
     }
     // Another index was put in its place meanwhile: what was written is in the old one.
     if (kv !== this.#kv) return;
+    this.#batch = batch;
+    if (sync) this.#durableBatch = batch;
     for (const [key, entry] of pending) {
       // A newer one stays for the next flush.
       if (this.#overlay.get(key) === entry) this.#overlay.delete(key);
     }
+  }
+
+  /** The counts as they are with this batch. */
+  #countOps(batch: number, neededChanged: readonly number[], sync: boolean): KvOp[] {
+    if (!this.#isCounted) return [{ key: COUNTS_KEY }];
+    const ops: KvOp[] = neededChanged.map((pack) => {
+      const bytes = this.#needed.get(pack);
+      return bytes === undefined ? { key: neededKey(pack) } : sealed(neededKey(pack), encodeNumbers([bytes]));
+    });
+    const durable = sync ? batch : this.#durableBatch;
+    ops.push(sealed(COUNTS_KEY, encodeNumbers([batch, durable, this.#blockCount, this.#liveBytes])));
+    if (!sync) ops.push(sealed(batchKey(batch), NOTHING));
+    else for (let old = this.#durableBatch + 1; old < batch; old++) ops.push({ key: batchKey(old) });
+    return ops;
   }
 
   async #write(ops: readonly KvOp[], sync: boolean): Promise<void> {
@@ -293,25 +345,18 @@ export class PackIndex {
 
   /**
    * Makes durable that the packs are indexed up to the given offsets (taken before the call; what is indexed meanwhile
-   * does no harm).
+   * does no harm). `last`: nothing follows.
    */
-  async checkpoint(indexed: ReadonlyMap<number, number>, nextSeq: number, clean: boolean): Promise<void> {
+  async checkpoint(indexed: ReadonlyMap<number, number>, nextSeq: number, last: boolean): Promise<void> {
     // First the rows, durably; only then the claim that they are there.
     await this.flush(true);
     const ops: KvOp[] = [];
     for (const [pack, indexedBytes] of indexed)
       ops.push(sealed(packKey(pack), this.#encodePackRow(pack, indexedBytes)));
-    const { blockCount, liveBytes } = this;
-    const checkpoint: Checkpoint = { nextSeq, clean, blockCount, liveBytes };
+    const checkpoint: Checkpoint = { nextSeq };
     ops.push(sealed(CHECKPOINT_KEY, Buffer.from(JSON.stringify(checkpoint))));
     // Unsynced is enough but at the end: an older checkpoint only means a longer scan.
-    await this.#write(ops, clean);
-  }
-
-  /** Durably takes back that the store was closed in order. */
-  async markOpened(checkpoint: Checkpoint): Promise<void> {
-    const value = Buffer.from(JSON.stringify({ ...checkpoint, clean: false }));
-    await this.#write([sealed(CHECKPOINT_KEY, value)], true);
+    await this.#write(ops, last);
   }
 
   /** Durably ends a pack at `cutBytes`. */
@@ -323,11 +368,12 @@ export class PackIndex {
   async forgetPack(pack: number): Promise<void> {
     this.#cuts.delete(pack);
     this.#needed.delete(pack);
-    await this.#write([{ key: packKey(pack) }], false);
+    this.#neededChanged.delete(pack);
+    await this.#write([{ key: packKey(pack) }, { key: neededKey(pack) }], false);
   }
 
   #encodePackRow(pack: number, indexedBytes: number): Uint8Array {
-    const row: PackRow = { indexedBytes, cutBytes: this.#cuts.get(pack), neededBytes: this.neededBytesOf(pack) };
+    const row: PackRow = { indexedBytes, cutBytes: this.#cuts.get(pack) };
     return Buffer.from(JSON.stringify(row));
   }
 
@@ -355,17 +401,34 @@ export class PackIndex {
       const pack = Buffer.from(key).readUInt32BE(1);
       packs.set(pack, row);
       if (row.cutBytes !== undefined) this.#cuts.set(pack, row.cutBytes);
-      if (checkpoint.clean) this.#needed.set(pack, row.neededBytes);
     }
     for await (const [key, value] of this.#kv.scan(prefixRange(DAMAGE_PREFIX))) {
       openRow(key, value);
       this.#damaged.add(blockKeyOf(...poolAndId(key)));
     }
-    if (checkpoint.clean) {
-      this.#blockCount = checkpoint.blockCount;
-      this.#liveBytes = checkpoint.liveBytes;
-    }
+    await this.#loadCounts();
     return { checkpoint, packs };
+  }
+
+  async #loadCounts(): Promise<void> {
+    for await (const [key, value] of this.#kv.scan(prefixRange(NEEDED_PREFIX))) {
+      const [bytes = 0] = decodeNumbers(openRow(key, value), 1);
+      this.#needed.set(Buffer.from(key).readUInt32BE(1), bytes);
+    }
+    const row = this.#kv.get(COUNTS_KEY);
+    if (row === undefined) {
+      this.#isCounted = false;
+      return;
+    }
+    const [batch, durable, blockCount, liveBytes] = decodeNumbers(openRow(COUNTS_KEY, row), 4);
+    const counts: Counts = { batch, durable, blockCount, liveBytes };
+    this.#batch = counts.batch;
+    this.#durableBatch = counts.durable;
+    this.#blockCount = counts.blockCount;
+    this.#liveBytes = counts.liveBytes;
+    for (let number = counts.durable + 1; number <= counts.batch; number++) {
+      if (this.#kv.get(batchKey(number)) === undefined) this.#isCounted = false;
+    }
   }
 
   /** Whether there is no row at all. */
@@ -393,7 +456,11 @@ export class PackIndex {
     this.#damaged = next.#damaged;
     this.#damagedList = undefined;
     this.#needed = next.#needed;
+    this.#neededChanged = next.#neededChanged;
     this.#cuts = next.#cuts;
+    this.#isCounted = next.#isCounted;
+    this.#batch = next.#batch;
+    this.#durableBatch = next.#durableBatch;
     this.#blockCount = next.#blockCount;
     this.#liveBytes = next.#liveBytes;
     this.#flushing = Promise.all(flushing).then(() => undefined);
@@ -409,6 +476,9 @@ export class PackIndex {
   /** Counts everything anew; `mend` may change rows on the way (undefined deletes). */
   async recount(mend: (entry: PackEntry) => PackEntry | undefined): Promise<void> {
     await this.flush(false);
+    // Should the process end before it is through, the next one counts.
+    this.#isCounted = false;
+    const packs = [...this.#needed.keys()];
     this.#needed.clear();
     this.#damaged.clear();
     this.#damagedList = undefined;
@@ -421,6 +491,8 @@ export class PackIndex {
       this.update(key, entry, mend(entry));
       if (this.flushDue) await this.flush(false);
     }
+    for (const pack of [...packs, ...this.#needed.keys()]) this.#neededChanged.add(pack);
+    this.#isCounted = true;
   }
 
   async close(): Promise<void> {
@@ -448,6 +520,20 @@ function storeRow(salt: bigint): Uint8Array {
   return row;
 }
 
+function encodeNumbers(numbers: readonly number[]): Uint8Array {
+  const bytes = Buffer.alloc(8 * numbers.length);
+  numbers.forEach((number, index) => bytes.writeDoubleLE(number, 8 * index));
+  return bytes;
+}
+
+function decodeNumbers(bytes: Uint8Array, count: 1): [number];
+function decodeNumbers(bytes: Uint8Array, count: 4): [number, number, number, number];
+function decodeNumbers(bytes: Uint8Array, count: number): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length !== 8 * count) throw new CorruptionError('the block index has a row of another length');
+  return Array.from({ length: count }, (_, index) => view.getFloat64(8 * index, true));
+}
+
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
@@ -465,15 +551,14 @@ function parseJson(bytes: Uint8Array | undefined): Record<string, unknown> | und
 function parseCheckpoint(bytes: Uint8Array | undefined): Checkpoint | undefined {
   const value = parseJson(bytes);
   if (value === undefined) return undefined;
-  const { nextSeq, clean, blockCount, liveBytes } = value;
-  if (!isCount(nextSeq) || typeof clean !== 'boolean' || !isCount(blockCount) || !isCount(liveBytes)) return undefined;
-  return { nextSeq, clean, blockCount, liveBytes };
+  const { nextSeq } = value;
+  return isCount(nextSeq) ? { nextSeq } : undefined;
 }
 
 function parsePackRow(bytes: Uint8Array): PackRow | undefined {
   const value = parseJson(bytes);
   if (value === undefined) return undefined;
-  const { indexedBytes, cutBytes, neededBytes: needed } = value;
-  if (!isCount(indexedBytes) || !isCount(needed) || (cutBytes !== undefined && !isCount(cutBytes))) return undefined;
-  return { indexedBytes, cutBytes, neededBytes: needed };
+  const { indexedBytes, cutBytes } = value;
+  if (!isCount(indexedBytes) || (cutBytes !== undefined && !isCount(cutBytes))) return undefined;
+  return { indexedBytes, cutBytes };
 }

@@ -21,19 +21,28 @@ import {
   RECORD_HEADER_BYTES,
   type RecordHeader,
 } from './pack-format.ts';
-import { blockKeyOf, type Checkpoint, type PackIndex, type PackRow } from './pack-index.ts';
+import {
+  blockKeyOf,
+  parseBlockKey,
+  type BlockKey,
+  type Checkpoint,
+  type PackIndex,
+  type PackRow,
+} from './pack-index.ts';
 import { scanPack, type ScanSource } from './pack-scanner.ts';
 
 const MERGES = { block: mergeBlock, tombstone: mergeTombstone, renewal: mergeRenewal } as const;
 
-/** Puts one durable record into the index. */
+/** Puts one durable record into the index. Returns the block's key. */
 export function indexRecord(
   index: PackIndex,
   header: Pick<RecordHeader, 'type' | 'pool' | 'id'>,
   placed: PlacedRecord,
-): void {
+): BlockKey {
   const known = index.get(header.pool, header.id);
-  index.update(blockKeyOf(header.pool, header.id), known, MERGES[header.type](known, placed));
+  const key = blockKeyOf(header.pool, header.id);
+  index.update(key, known, MERGES[header.type](known, placed));
+  return key;
 }
 
 export interface Recovered {
@@ -59,7 +68,9 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const { disk, dir, files, index, loaded, salt, log } = options;
   const rows = loaded?.packs ?? new Map<number, PackRow>();
   const packs = (await disk.readdir(dir)).flatMap((name) => parsePackFileName(name) ?? []);
-  let exact = loaded?.checkpoint.clean === true;
+  // Otherwise all rows are counted, and mended: with packs that are gone, or all that was ever written, to be read.
+  let exact = loaded !== undefined && index.isCounted;
+  const touched = new Set<BlockKey>();
   let nextSeq = loaded?.checkpoint.nextSeq ?? 1;
   let nextPack = 1;
   let resume: Recovered['resume'];
@@ -70,9 +81,8 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const indexed = new Map<number, number>();
   for (const pack of packs) {
     const row = rows.get(pack);
-    const tail = await recoverPack(options, pack, row);
+    const tail = await recoverPack(options, pack, row, loaded === undefined ? undefined : touched);
     if (row === undefined) unknownPacks = true;
-    if (tail.scanned) exact = false;
     nextSeq = Math.max(nextSeq, tail.maxSeq + 1);
     nextPack = Math.max(nextPack, pack + 1);
     indexed.set(pack, tail.sizeBytes);
@@ -88,18 +98,23 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   }
   // The process that made them may have died before it made their names durable, or was about to.
   if (unknownPacks) await disk.syncDir(dir);
-  if (!exact) {
+  const exists = (pack: number): boolean => indexed.has(pack);
+  if (exact && index.neededPacks().every(exists)) {
+    for (const key of touched) {
+      const { pool, id } = parseBlockKey(key);
+      const entry = index.get(pool, id);
+      if (entry !== undefined) index.update(key, entry, mendEntry(entry, exists));
+    }
+  } else {
     let lostCount = 0;
     await index.recount((entry) => {
-      const mended = mendEntry(entry, (pack) => indexed.has(pack));
+      const mended = mendEntry(entry, exists);
       if (mended?.damaged === true && !entry.damaged) lostCount++;
       return mended;
     });
     if (lostCount > 0) log.error({ blocks: lostCount }, 'pack files are missing: their blocks count as damaged');
   }
   await index.claim(salt);
-  const { blockCount, liveBytes } = index;
-  await index.markOpened({ nextSeq, clean: false, blockCount, liveBytes });
   await index.checkpoint(indexed, nextSeq, false);
   return { nextSeq, nextPack, resume };
 }
@@ -116,7 +131,6 @@ export function mendEntry(entry: PackEntry, exists: (pack: number) => boolean): 
 }
 
 interface Tail {
-  readonly scanned: boolean;
   readonly maxSeq: number;
   /** Where the pack ends, for us. */
   readonly sizeBytes: number;
@@ -124,7 +138,12 @@ interface Tail {
   readonly appendable: boolean;
 }
 
-async function recoverPack(options: RecoveryOptions, pack: number, row: PackRow | undefined): Promise<Tail> {
+async function recoverPack(
+  options: RecoveryOptions,
+  pack: number,
+  row: PackRow | undefined,
+  touched: Set<BlockKey> | undefined,
+): Promise<Tail> {
   const { disk, files } = options;
   const from = Math.max(PACK_HEADER_BYTES, row?.indexedBytes ?? 0);
   const cutBytes = row?.cutBytes;
@@ -136,7 +155,7 @@ async function recoverPack(options: RecoveryOptions, pack: number, row: PackRow 
     if (fileBytes > end) await removeCutPart(options, file, pack, end);
     if (end === from) {
       if (row === undefined) await file.datasync();
-      return { scanned: false, maxSeq: 0, sizeBytes: end, appendable: intact };
+      return { maxSeq: 0, sizeBytes: end, appendable: intact };
     }
     if (end < from) {
       if (fileBytes > PACK_HEADER_BYTES || from > PACK_HEADER_BYTES) {
@@ -145,13 +164,17 @@ async function recoverPack(options: RecoveryOptions, pack: number, row: PackRow 
           'a pack file is shorter than it was: blocks in it are damaged',
         );
       }
-      return { scanned: false, maxSeq: 0, sizeBytes: end, appendable: false };
+      return { maxSeq: 0, sizeBytes: end, appendable: false };
     }
     await checkHeader(options, file, pack);
-    const { maxSeq, torn } = await indexPart(options, { file, pack, salt: options.salt }, { from, end });
+    const { maxSeq, torn } = await indexPart(
+      { ...options, touched },
+      { file, pack, salt: options.salt },
+      { from, end },
+    );
     // What was found is in the system's memory for sure, on disk perhaps: before the index claims it, it must be.
     await file.datasync();
-    return { scanned: true, maxSeq, sizeBytes: end, appendable: intact && !torn };
+    return { maxSeq, sizeBytes: end, appendable: intact && !torn };
   } finally {
     await file.close();
   }
@@ -203,10 +226,16 @@ export interface PackPart {
 
 /** Puts the records of a part of a pack into the index. */
 export async function indexPart(
-  { index, log }: { readonly index: PackIndex; readonly log: Logger },
+  host: {
+    readonly index: PackIndex;
+    readonly log: Logger;
+    /** Gets the keys of what was found. */
+    readonly touched?: Set<BlockKey> | undefined;
+  },
   source: ScanSource,
   { from, end, durableBytes = from, wasKnown = () => false }: PackPart,
 ): Promise<{ maxSeq: number; torn: boolean }> {
+  const { index, log, touched } = host;
   const { pack } = source;
   const records: Seen[] = [];
   const gaps: { offset: number; endOffset: number }[] = [];
@@ -239,7 +268,8 @@ export async function indexPart(
       tornBytes += endOffset - offset;
       continue;
     }
-    indexRecord(index, header, { ...header, pack, offset });
+    const key = indexRecord(index, header, { ...header, pack, offset });
+    touched?.add(key);
     if (index.flushDue) await index.flush(false);
   }
   if (tornBytes > 0)
