@@ -83,6 +83,21 @@ async function busyCluster(): Promise<{ cluster: FakeCluster; letGo: () => void 
   return { cluster, letGo };
 }
 
+/** A read whose block comes when `pass` is called. */
+async function beginReading(
+  cluster: FakeCluster,
+  reader: Reader,
+): Promise<{ first: Promise<Uint8Array>; pass: () => void }> {
+  let pass: () => void = () => undefined;
+  const passed = new Promise<void>((resolve) => (pass = resolve));
+  cluster.hub.onReply = async (call) => {
+    if (call.from === reader.name && call.method === 'block.get') await passed;
+  };
+  const first = reader.read();
+  await cluster.quiet();
+  return { first, pass };
+}
+
 const gets = (cluster: FakeCluster, from: string, method = 'block.get') =>
   cluster.hub.calls.filter((call) => call.method === method && call.from === from);
 
@@ -122,13 +137,7 @@ describe('readers serve readers', () => {
   it('a reader that is still getting the block passes it on when it has it', async () => {
     const { cluster, letGo } = await busyCluster();
     const [one, two] = [reader(cluster, 'r1'), reader(cluster, 'r2')];
-    let pass: () => void = () => undefined;
-    const passed = new Promise<void>((resolve) => (pass = resolve));
-    cluster.hub.onReply = async (call) => {
-      if (call.from === 'r1' && call.method === 'block.get') await passed;
-    };
-    const first = one.read();
-    await cluster.quiet();
+    const { first, pass } = await beginReading(cluster, one);
     const second = two.read();
     await cluster.quiet();
     expect(gets(cluster, 'r2', 'block.share')).toHaveLength(1);
@@ -206,13 +215,7 @@ describe('readers serve readers', () => {
   it('reads less at once while others wait for what it has', async () => {
     const { cluster, letGo } = await busyCluster();
     const [one, two] = [reader(cluster, 'r1'), reader(cluster, 'r2')];
-    let pass: () => void = () => undefined;
-    const passed = new Promise<void>((resolve) => (pass = resolve));
-    cluster.hub.onReply = async (call) => {
-      if (call.from === 'r1' && call.method === 'block.get') await passed;
-    };
-    const first = one.read();
-    await cluster.quiet();
+    const { first, pass } = await beginReading(cluster, one);
     const limits = { signal: new AbortController().signal, timeoutMs: 1_000 };
     const waiting = Array.from({ length: 4 }, () => two.sharing.get([addressOf('r1')], POOL, id, undefined, limits));
     await cluster.quiet();
