@@ -25,7 +25,12 @@ const DAMAGE_PREFIX = 0x64; // 'd' pool id -> nothing; the blocks whose entry sa
 const PACK_PREFIX = 0x70; // 'p' pack -> PackRow
 const NEEDED_PREFIX = 0x6e; // 'n' pack -> bytes that its live records need
 const BATCH_PREFIX = 0x66; // 'f' number -> nothing; a batch of rows that may not be durable yet
-const COUNTS_KEY = Uint8Array.of(0x6b); // 'k' -> Counts
+/**
+ * 'k' -> what the rows add up to: number of the batch that it came with, of the last synced one, blocks, bytes. Written in one
+ * batch with the rows that change it, so it is right whenever all batches are there: a power failure can take any that were
+ * not synced, and each of those has left its number.
+ */
+const COUNTS_KEY = Uint8Array.of(0x6b);
 const CHECKPOINT_KEY = Uint8Array.of(0x63); // 'c' -> Checkpoint
 const STORE_KEY = Uint8Array.of(0x73); // 's' -> version, salt
 
@@ -46,18 +51,6 @@ export interface PackRow {
 
 export interface Checkpoint {
   readonly nextSeq: number;
-}
-
-/**
- * What the rows of the Kv add up to. Written in one batch with the rows that change it, so it is right whenever all batches
- * are there: a power failure can take any that were not synced, and each of those has left its number.
- */
-interface Counts {
-  /** Of the batch that it came with, and of the last one that was synced. */
-  readonly batch: number;
-  readonly durable: number;
-  readonly blockCount: number;
-  readonly liveBytes: number;
 }
 
 /** The index cannot tell now: it is being rebuilt. Who asks another node or later gets an answer. */
@@ -420,13 +413,9 @@ export class PackIndex {
       this.#isCounted = false;
       return;
     }
-    const [batch, durable, blockCount, liveBytes] = decodeNumbers(openRow(COUNTS_KEY, row), 4);
-    const counts: Counts = { batch, durable, blockCount, liveBytes };
-    this.#batch = counts.batch;
-    this.#durableBatch = counts.durable;
-    this.#blockCount = counts.blockCount;
-    this.#liveBytes = counts.liveBytes;
-    for (let number = counts.durable + 1; number <= counts.batch; number++) {
+    const counts = decodeNumbers(openRow(COUNTS_KEY, row), 4);
+    [this.#batch, this.#durableBatch, this.#blockCount, this.#liveBytes] = counts;
+    for (let number = this.#durableBatch + 1; number <= this.#batch; number++) {
       if (this.#kv.get(batchKey(number)) === undefined) this.#isCounted = false;
     }
   }
