@@ -69,6 +69,11 @@ const MUTATIONS: Mutation[] = [
   { op: 'setxattr', ino, name: bytes('user.a'), value: bytes('v'), mode: 'replace' },
   { op: 'removexattr', ino, name: bytes('user.a') },
   { op: 'releaseOrphan', ino },
+  {
+    op: 'lock',
+    ino,
+    lock: { kind: 'flock', type: 'write', owner: 2n ** 64n - 1n, pid: 9, start: 0, end: 2 ** 53 - 1 },
+  },
   { op: 'setattr', ino, set: { pool: 3 as PoolId } },
 ];
 

@@ -10,6 +10,7 @@
  * | `p` ino parent name | empty: back pointer |
  * | `e` dataIno offset | extent |
  * | `x` ino name | extended attribute |
+ * | `k` ino | locks |
  * | `o` ino | orphan: sessions that still have it open |
  * | `r` ino | dead: extents and attributes to be reclaimed |
  * | `s` session | session with its results |
@@ -79,6 +80,7 @@ export const extentPrefix = (dataIno: number): string => 'e' + u64Key(dataIno);
 export const extentKey = (dataIno: number, offset: number): string => 'e' + u64Key(dataIno) + u64Key(offset);
 export const xattrPrefix = (ino: number): string => 'x' + u64Key(ino);
 export const xattrKey = (ino: number, name: string): string => 'x' + u64Key(ino) + name;
+export const lockKey = (ino: number): string => 'k' + u64Key(ino);
 export const orphanKey = (ino: number): string => 'o' + u64Key(ino);
 export const deadKey = (ino: number): string => 'r' + u64Key(ino);
 export const sessionKey = (session: SessionId): string => 's' + Buffer.from(session, 'hex').toString('latin1');

@@ -4,12 +4,22 @@
  */
 import type { CancelSignal } from '../cancel.ts';
 import { CancelledError } from '../errors.ts';
-import type { Seq, SessionId } from '../ids.ts';
+import type { Ino, Seq, SessionId } from '../ids.ts';
 import { SESSION_LEASE_MS } from '../limits.ts';
 import type { Command } from './commands.ts';
+import { LockQueue } from './lock-queue.ts';
 import type { MetaStore } from './meta-store.ts';
 import { outcomeError, type Outcome } from './outcome.ts';
-import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from './types.ts';
+import type {
+  LockWait,
+  MetaClient,
+  Mutation,
+  MutationResult,
+  OwnLockRequest,
+  Query,
+  QueryOf,
+  QueryResults,
+} from './types.ts';
 
 export interface LocalMetaClientOptions {
   readonly store: MetaStore;
@@ -22,6 +32,7 @@ export interface LocalMetaClientOptions {
 
 /** Commands of all clients of one store, in line: MetaStore.apply takes one call at a time. */
 const tails = new WeakMap<MetaStore, Promise<unknown>>();
+const queues = new WeakMap<MetaStore, LockQueue>();
 
 export class LocalMetaClient implements MetaClient {
   readonly sessionId: SessionId;
@@ -33,6 +44,11 @@ export class LocalMetaClient implements MetaClient {
   private constructor(options: LocalMetaClientOptions) {
     this.#store = options.store;
     this.#wallNs = options.wallNs;
+    const { store, wallNs } = options;
+    if (!queues.has(store)) {
+      const nowMs = (): number => Number(wallNs() / 1_000_000n);
+      queues.set(store, new LockQueue({ locksOf: (ino) => store.locksOf(ino), nowMs }));
+    }
     this.sessionId = options.sessionId ?? (('0'.repeat(31) + '1') as SessionId);
   }
 
@@ -59,6 +75,9 @@ export class LocalMetaClient implements MetaClient {
       let outcome: Outcome | undefined;
       const seq = (this.#store.appliedSeq + 1) as Seq;
       await this.#store.apply([{ seq, command }], (_seq, applied) => (outcome = applied));
+      const queue = queues.get(this.#store)!;
+      if (command.kind === 'client' && command.mutation.op === 'lock') queue.relocked(command.mutation.ino);
+      if (command.kind === 'expireSession') queue.tick();
       return outcome!;
     });
     tails.set(
@@ -98,6 +117,26 @@ export class LocalMetaClient implements MetaClient {
   ): Promise<QueryResults[Op]> {
     if (options?.signal?.aborted === true) throw new CancelledError();
     return this.#store.query(query);
+  }
+
+  /** Waits until it may be had: there is nobody from whom it could hear nothing. */
+  waitForLock(ino: Ino, lock: OwnLockRequest, options?: { readonly signal?: CancelSignal }): Promise<LockWait> {
+    const queue = queues.get(this.#store)!;
+    const wanted = { ...lock, session: this.sessionId };
+    const signal = options?.signal;
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) return reject(new CancelledError());
+      const cancel = (): void => {
+        queue.leave(ino, wanted);
+        reject(new CancelledError());
+      };
+      const state = queue.wait(ino, wanted, () => {
+        signal?.removeEventListener('abort', cancel);
+        resolve('free');
+      });
+      if (state === 'held') signal?.addEventListener('abort', cancel, { once: true });
+      else resolve(state);
+    });
   }
 
   async sync(): Promise<void> {

@@ -18,10 +18,19 @@ import type { Header, Network } from '../net/types.ts';
 import { metaMethods } from './meta-service.ts';
 import { decodeOutcome, outcomeError } from './outcome.ts';
 import { decodeQueryResult } from './query-codec.ts';
-import { encodeMutateRequest, encodeQueryRequest } from './requests.ts';
+import { encodeLockWait, encodeMutateRequest, encodeQueryRequest } from './requests.ts';
 import { PrimaryWatch, eitherSignal } from './primary-watch.ts';
 import type { GroupEra } from './primary-watch.ts';
-import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from './types.ts';
+import type {
+  LockWait,
+  MetaClient,
+  Mutation,
+  MutationResult,
+  OwnLockRequest,
+  Query,
+  QueryOf,
+  QueryResults,
+} from './types.ts';
 
 /** Conditions that pass: the same request is tried again, at whoever is primary then. */
 const PASSING = new Set([
@@ -167,6 +176,18 @@ export class RemoteMetaClient implements MetaClient {
     );
     if (!(reply instanceof Uint8Array)) throw new FormatError('reply to meta.query is not bytes');
     return decodeQueryResult(query.op, reply);
+  }
+
+  async waitForLock(ino: Ino, lock: OwnLockRequest, options: CallOptions = NO_OPTIONS): Promise<LockWait> {
+    const reply = await this.#call(
+      () => this.#groupOf(ino),
+      metaMethods.waitForLock,
+      (group) => encodeLockWait(group, this.#sessionId, ino, lock),
+      this.#withDeadline(options),
+    );
+    const { state } = (reply ?? {}) as { readonly state?: unknown };
+    if (state === 'free' || state === 'held' || state === 'deadlock') return state;
+    throw new FormatError('reply to meta.waitForLock is of no known kind');
   }
 
   async sync(options: CallOptions = {}): Promise<void> {

@@ -16,7 +16,7 @@ import { parseSyncPush } from './group/push-codec.ts';
 import type { GroupRules } from './group/rules.ts';
 import { encodeOutcome, outcomeError } from './outcome.ts';
 import { encodeQueryResult } from './query-codec.ts';
-import { decodeMutateRequest, decodeQueryRequest, takeClientCommand } from './requests.ts';
+import { decodeLockWait, decodeMutateRequest, decodeQueryRequest, takeClientCommand } from './requests.ts';
 import type { GroupStatus } from './types.ts';
 
 export const metaMethods = {
@@ -27,6 +27,7 @@ export const metaMethods = {
   keepAlive: 'meta.keepAlive',
   endSession: 'meta.endSession',
   gcBarrier: 'meta.gcBarrier',
+  waitForLock: 'meta.waitForLock',
 } as const;
 
 export interface MetaServiceOptions {
@@ -127,6 +128,10 @@ export class MetaService {
     network.handle(metaMethods.sync, async (request) => {
       await this.#of(request).sync();
       return { header: null };
+    });
+    network.handle(metaMethods.waitForLock, async (request) => {
+      const { group, ino, wanted } = decodeLockWait(request.header);
+      return { header: { state: await this.#member(group).waitForLock(ino, wanted, request.signal) } };
     });
     network.handle(metaMethods.openSession, (request) => this.#openSession(request));
     network.handle(metaMethods.keepAlive, (request) => this.#keepAlive(request));

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import type { RootOwner } from '../catalog/types.ts';
 import type { Kv, KvOp } from '../env.ts';
 import { FormatError, StateError, UnavailableError } from '../errors.ts';
-import type { Seq, SessionId } from '../ids.ts';
+import type { Ino, Seq, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { MiB } from '../limits.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
@@ -16,6 +16,7 @@ import { decodeCounters, encodeCounters, encodeInode, type Counters } from './co
 import { decodeCommand, type Command } from './commands.ts';
 import * as keys from './keys.ts';
 import { keyFromBytes, keyToBytes } from './keys.ts';
+import { decodeLocks, type HeldLock } from './locks.ts';
 import { applyCommand, initialCounters, initialRoot, type SessionTable } from './namespace.ts';
 import { outcomeError, Refusal, type Outcome } from './outcome.ts';
 import { runQuery } from './queries.ts';
@@ -80,6 +81,7 @@ export class MetaStore {
   readonly #table: Table;
   readonly #overlayMaxBytes: number;
   readonly #beforeWrite: (() => Promise<void>) | undefined;
+  #onRelocked: ((ino: Ino) => void) | undefined;
   readonly #sessions: SessionTable = { open: new Map(), changed: new Set() };
   readonly #tx: Transaction;
   #counters: Counters = initialCounters();
@@ -151,6 +153,16 @@ export class MetaStore {
   /** The recorded outcome of a request, if it was applied and is not yet acknowledged. */
   recordedOutcome(id: SessionId, requestId: number): Outcome | undefined {
     return this.#sessions.open.get(id)?.results.get(requestId);
+  }
+
+  /** Called from now on for each file whose locks a command has changed, once it is applied. One watcher. */
+  watchLocks(onRelocked: (ino: Ino) => void): void {
+    this.#onRelocked = onRelocked;
+  }
+  /** Locks of a file, as applied. */
+  locksOf(ino: Ino): readonly HeldLock[] {
+    const row = this.#table.get(keys.lockKey(ino));
+    return row === undefined ? [] : decodeLocks(row);
   }
 
   /**
@@ -225,6 +237,7 @@ export class MetaStore {
       this.flush().catch(() => undefined);
     }
     onOutcome?.(seq, outcome);
+    if (this.#onRelocked !== undefined) for (const ino of this.#tx.relocked) this.#onRelocked(ino);
   }
 
   /** Back-pressure: the disk is slower than the commands. */
@@ -238,7 +251,14 @@ export class MetaStore {
    */
   query<Op extends Query['op']>(query: QueryOf<Op>): Maybe<QueryResults[Op]> {
     this.#requireComplete();
-    const program = runQuery({ get: (key) => this.#table.get(key), counters: this.#counters }, query);
+    const program = runQuery(
+      {
+        get: (key) => this.#table.get(key),
+        counters: this.#counters,
+        sessionLabel: (id) => this.#sessions.open.get(id)?.label ?? '',
+      },
+      query,
+    );
     try {
       const step = program.next();
       if (step.done === true) return step.value as QueryResults[Op];

@@ -6,6 +6,7 @@
 import type { Ino, PoolId } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts';
+import { readLockRequest, writeLockRequest } from './locks.ts';
 import { MODE_MASK } from './make.ts';
 import type { Mutation, SetAttr } from './types.ts';
 
@@ -22,6 +23,7 @@ const OPS = [
   'setxattr',
   'removexattr',
   'releaseOrphan',
+  'lock',
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
@@ -106,6 +108,9 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
     case 'releaseOrphan':
       w.u53(m.ino);
       break;
+    case 'lock':
+      writeLockRequest(w.u53(m.ino), m.lock);
+      break;
   }
 }
 
@@ -170,6 +175,8 @@ export function readMutation(r: ByteReader): Mutation {
       return { op, ino: readIno(r), name: r.bytes16() };
     case 'releaseOrphan':
       return { op, ino: readIno(r) };
+    case 'lock':
+      return { op, ino: readIno(r), lock: readLockRequest(r) };
   }
 }
 

@@ -5,7 +5,7 @@ import { asBlockId, ROOT_INO, type Ino, type PoolId, type Seq, type SessionId } 
 import { decodeCommand, encodeCommand, type Command } from './commands.ts';
 import { MetaStore } from './meta-store.ts';
 import type { Outcome } from './outcome.ts';
-import { ModelFs } from './testing-model.ts';
+import { LOCKED_BYTES, ModelFs } from './testing-model.ts';
 import { contentOf, OWNER, TestKv } from './testing.ts';
 import type { Extent, Mutation } from './types.ts';
 
@@ -135,6 +135,23 @@ const build: fc.Arbitrary<Build> = fc.oneof(
     arbitrary: fc.tuple(slot, name).map(([i, n]): Build => (ino) => ({ op: 'removexattr', ino: ino(i), name: n })),
   },
   { weight: 1, arbitrary: slot.map((i): Build => (ino) => ({ op: 'releaseOrphan', ino: ino(i) })) },
+  {
+    weight: 8,
+    arbitrary: fc
+      .tuple(
+        fc.nat(2),
+        fc.constantFrom('posix' as const, 'posix' as const, 'flock' as const),
+        fc.constantFrom('read' as const, 'write' as const, 'unlock' as const),
+        fc.bigInt({ min: 2n ** 64n - 2n, max: 2n ** 64n - 1n }),
+        fc.nat(LOCKED_BYTES - 1),
+        fc.nat(LOCKED_BYTES - 1),
+      )
+      .map(([i, kind, type, owner, a, b]): Build => (ino) => ({
+        op: 'lock',
+        ino: ino(i),
+        lock: { kind, type, owner, pid: 7, start: Math.min(a, b), end: Math.max(a, b) },
+      })),
+  },
 );
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -247,6 +264,32 @@ class History {
       storedBytes: storedTotal,
     });
     await this.#checkAllExtents();
+    await this.#checkLocks();
+  }
+
+  /** Byte by byte, and page by page. */
+  async #checkLocks(): Promise<void> {
+    const expected: string[] = [];
+    for (const [key, bytes] of this.model.locks) {
+      bytes.forEach((holders, at) => {
+        for (const [holder, type] of holders) expected.push(`${key} ${at} ${holder} ${type}`);
+      });
+    }
+    const listed: string[] = [];
+    for (let from = 0, more = true; more;) {
+      const query = { op: 'locks', ino: from as Ino, lastIno: Number.MAX_SAFE_INTEGER, limit: 1 } as const;
+      const page = await this.store.query<'locks'>(query);
+      for (const { ino, locks } of page.files) {
+        expect(locks.length).toBeGreaterThan(0);
+        expect((await this.store.query<'locks'>({ ...query, ino, lastIno: ino })).files).toEqual([{ ino, locks }]);
+        for (const { kind, start, end, session, owner, type } of locks) {
+          for (let at = start; at <= end; at++) listed.push(`${ino} ${kind} ${at} ${session} ${owner} ${type}`);
+        }
+        from = ino + 1;
+      }
+      more = page.more;
+    }
+    expect(listed.sort()).toEqual(expected.sort());
   }
 
   async #checkDirectory(ino: Ino): Promise<void> {

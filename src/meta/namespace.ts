@@ -9,6 +9,7 @@ import type { ClientCommand, Command } from './commands.ts';
 import { EMPTY_BYTES, type Counters, type Inode } from './codec.ts';
 import { commit, punch } from './data.ts';
 import { link, rmdir, unlink } from './link.ts';
+import { lock, releaseAllLocks } from './lock-rows.ts';
 import { make } from './make.ts';
 import { reclaim, releaseAllOrphans, releaseOrphan } from './orphans.ts';
 import { Refusal, type Outcome } from './outcome.ts';
@@ -81,6 +82,7 @@ export function* applyCommand(tx: Transaction, sessions: SessionTable, command: 
     case 'expireSession':
       if (!sessions.open.has(command.session)) return DONE;
       yield* releaseAllOrphans(tx, command.session);
+      yield* releaseAllLocks(tx, command.session);
       tx.seal();
       sessions.open.delete(command.session);
       sessions.changed.add(command.session);
@@ -147,6 +149,8 @@ function* applyMutation(tx: Transaction, m: Mutation, session: SessionId): Table
       return removexattr(tx, m);
     case 'releaseOrphan':
       return releaseOrphan(tx, m.ino, session);
+    case 'lock':
+      return lock(tx, m.ino, { ...m.lock, session });
   }
 }
 

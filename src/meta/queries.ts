@@ -1,5 +1,5 @@
 /** Reads of the table, as programs that yield their range reads. Refusals are those of FsError. */
-import type { Ino } from '../ids.ts';
+import type { Ino, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { FILE_MAX_BYTES } from '../limits.ts';
 import { attrOf, decodeDirent, decodeInode, type Counters, type Inode } from './codec.ts';
@@ -11,6 +11,7 @@ import {
   direntPrefix,
   inodeKey,
   inoFromKey,
+  lockKey,
   KEY_NAME_AT,
   keyFromBytes,
   keyToBytes,
@@ -20,14 +21,17 @@ import {
   xattrPrefix,
 } from './keys.ts';
 import { backName, FILE_NLINK_MAX } from './link.ts';
+import { decodeLocks } from './locks.ts';
 import { checkedName } from './names.ts';
 import { refuse } from './outcome.ts';
 import type { PointReader, TableProgram } from './transaction.ts';
-import type { Attr, Dirent, Extent, Query, QueryOf, QueryResults } from './types.ts';
+import type { Attr, Dirent, Extent, LockedFile, Query, QueryOf, QueryResults } from './types.ts';
 import { checkedXattrName, XATTR_MAX_COUNT, xattrValue } from './xattrs.ts';
 
 export interface QueryTable extends PointReader {
   readonly counters: Readonly<Counters>;
+  /** For people: host and mount point. Empty for a session that is not open. */
+  sessionLabel(id: SessionId): string;
 }
 
 /** Rows that one answer holds at most, whatever the caller asks. */
@@ -64,6 +68,8 @@ export function* runQuery(table: QueryTable, query: Query): TableProgram<AnyQuer
       return yield* paths(table, query);
     case 'allExtents':
       return yield* allExtents(table, query);
+    case 'locks':
+      return yield* locks(table, query);
   }
 }
 
@@ -122,6 +128,23 @@ function* listxattr(table: PointReader, query: QueryOf<'listxattr'>): TableProgr
   const prefix = xattrPrefix(inode.ino);
   const [rows] = yield [{ gte: prefix, lt: prefixEnd(prefix), limit: XATTR_MAX_COUNT, reverse: false }];
   return { names: rows!.map(([key]) => keyToBytes(key.slice(KEY_NAME_AT))) };
+}
+
+function* locks(table: QueryTable, query: QueryOf<'locks'>): TableProgram<QueryResults['locks']> {
+  const labelled = (ino: Ino, row: Uint8Array): LockedFile => ({
+    ino,
+    locks: decodeLocks(row).map((lock) => ({ ...lock, label: table.sessionLabel(lock.session) })),
+  });
+  if (query.lastIno === query.ino) {
+    const row = table.get(lockKey(query.ino));
+    return { files: row === undefined ? [] : [labelled(query.ino, row)], more: false };
+  }
+  const limit = pageCount(query.limit);
+  // Strings as keys: the end of the range is the first key after the last number's.
+  const range = { gte: lockKey(query.ino), lt: lockKey(query.lastIno) + '\0' };
+  const [rows] = yield [{ ...range, limit: limit + 1, reverse: false }];
+  const files = rows!.slice(0, limit).map(([key, row]) => labelled(inoFromKey(key), row));
+  return { files, more: rows!.length > limit };
 }
 
 /** Follows the back pointers of every name up to the root. What was renamed on the way meanwhile is left out. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { FormatError } from '../errors.ts';
-import type { BlockId, Ino, PoolId } from '../ids.ts';
+import type { BlockId, Ino, PoolId, SessionId } from '../ids.ts';
 import { decodeQueryResult, encodeQueryResult } from './query-codec.ts';
 import { decodeQueryRequest, encodeQueryRequest } from './requests.ts';
 import type { Attr, Dirent, Extent, FileType, Query, QueryOf, QueryResults } from './types.ts';
@@ -50,6 +50,16 @@ const entry: fc.Arbitrary<Dirent & { attr?: Attr }> = fc.oneof(
   fc.record({ name, ino, type, attr }),
 );
 const few = { maxLength: 5 };
+const heldLock = fc.record({
+  kind: fc.constantFrom('posix' as const, 'flock' as const),
+  type: fc.constantFrom('read' as const, 'write' as const),
+  session: fc.constantFrom('a'.repeat(32), '0f'.repeat(16)) as fc.Arbitrary<SessionId>,
+  owner: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+  pid: fc.nat(),
+  start: fc.nat(),
+  end: fc.integer({ min: 2 ** 31, max: Number.MAX_SAFE_INTEGER }),
+  label: fc.string({ maxLength: 20 }),
+});
 
 const RESULTS: { readonly [Op in Query['op']]: fc.Arbitrary<QueryResults[Op]> } = {
   lookup: fc.record({ attr }),
@@ -62,6 +72,10 @@ const RESULTS: { readonly [Op in Query['op']]: fc.Arbitrary<QueryResults[Op]> } 
   statfs: fc.record({ inodeCount: u53, storedBytes: u53 }),
   paths: fc.record({ paths: fc.array(data(2000), few) }),
   allExtents: fc.record({ items: fc.array(fc.record({ ino, extent: blockExtent }), few), more: fc.boolean() }),
+  locks: fc.record({
+    files: fc.array(fc.record({ ino, locks: fc.array(heldLock, few) }), few),
+    more: fc.boolean(),
+  }),
 };
 
 /** Buffers and plain arrays of bytes alike. */
@@ -108,6 +122,7 @@ const QUERIES: { readonly [Op in Query['op']]: fc.Arbitrary<QueryOf<Op>> } = {
   statfs: fc.record({ op: fc.constant('statfs') }),
   paths: fc.record({ op: fc.constant('paths'), ino }),
   allExtents: fc.record({ op: fc.constant('allExtents'), afterIno: u53, afterOffset: u53, limit: fc.constant(9) }),
+  locks: fc.record({ op: fc.constant('locks'), ino, lastIno: u53, limit: fc.constant(9) }),
 };
 
 it.each(Object.keys(QUERIES) as Query['op'][])('a question survives its encoding: %s', (op) => {

@@ -4,6 +4,7 @@
  */
 import type { Ino } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
+import { readHeldLock, writeHeldLock } from './locks.ts';
 import { readAttr, readExtent, readFileType, writeAttr, writeExtent, writeFileType } from './codec.ts';
 import type { Attr, Dirent, Extent, Query, QueryResults } from './types.ts';
 
@@ -102,6 +103,26 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
     decode(r) {
       const items = readList(r, () => ({ ino: r.u53() as Ino, extent: blockExtent(r, readExtent(r)) }));
       return { items, more: r.flag() };
+    },
+  },
+  locks: {
+    encode(w, { files, more }) {
+      w.u32(files.length);
+      for (const { ino, locks } of files) {
+        w.u53(ino).u32(locks.length);
+        for (const lock of locks) {
+          writeHeldLock(w, lock);
+          w.text(lock.label);
+        }
+      }
+      flag(w, more);
+    },
+    decode(r) {
+      const files = readList(r, () => ({
+        ino: r.u53() as Ino,
+        locks: readList(r, () => ({ ...readHeldLock(r), label: r.text() })),
+      }));
+      return { files, more: r.flag() };
     },
   },
 };

@@ -4,9 +4,12 @@
  */
 import { FormatError } from '../errors.ts';
 import { ByteReader, ByteWriter, TextMemo } from './bytes.ts';
+import type { Ino, SessionId } from '../ids.ts';
+import { readSessionId } from './codec.ts';
 import { decodeCommand, stampCommand, writeClientCommand, type ClientCommand } from './commands.ts';
+import { readLockRequest, writeLockRequest, type LockRequest } from './locks.ts';
 import { readQuery, writeQuery } from './query-request.ts';
-import type { Mutation, Query } from './types.ts';
+import type { Mutation, OwnLockRequest, Query } from './types.ts';
 
 const VERSION = 1;
 const writer = new ByteWriter();
@@ -51,6 +54,26 @@ export function decodeQueryRequest(header: unknown): { readonly group: string; r
   const query = readQuery(r);
   r.end();
   return { group, query };
+}
+
+export function encodeLockWait(group: string, session: SessionId, ino: Ino, lock: OwnLockRequest): Uint8Array {
+  const w = writer.reset().u8(VERSION).text(group).raw(Buffer.from(session, 'hex')).u53(ino);
+  writeLockRequest(w, lock);
+  return w.finish();
+}
+
+/** Throws FormatError. */
+export function decodeLockWait(header: unknown): {
+  readonly group: string;
+  readonly ino: Ino;
+  readonly wanted: LockRequest;
+} {
+  const { r, group } = open(header, 'a question for a lock');
+  const session = readSessionId(r);
+  const ino = r.u53() as Ino;
+  const lock = readLockRequest(r);
+  r.end();
+  return { group, ino, wanted: { ...lock, session } };
 }
 
 function open(header: unknown, what: string): { readonly r: ByteReader; readonly group: string } {

@@ -36,7 +36,12 @@ function fail(errno: Errno): never {
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
 
+/** Bytes of a file that the tests lock. */
+export const LOCKED_BYTES = 12;
+
 export class ModelFs {
+  /** By file and kind: for each byte, who holds it how: `session owner` -> type. */
+  readonly locks = new Map<string, Map<string, 'read' | 'write'>[]>();
   readonly root = node(1, 'directory', 2);
   readonly nodes = new Map<number, ModelNode>([[1, this.root]]);
 
@@ -148,7 +153,29 @@ export class ModelFs {
         if (found?.nlink === 0 && found.orphanOf === session) this.nodes.delete(found.ino);
         return undefined;
       }
+      case 'lock':
+        return this.#lock(session, m);
     }
+  }
+
+  #lock(session: string, { ino, lock }: Extract<Mutation, { op: 'lock' }>): number | undefined {
+    const { kind, owner, type, start, end } = lock;
+    if (type !== 'unlock' && !this.nodes.has(ino)) fail('ENOENT');
+    const key = `${ino} ${kind}`;
+    const bytes = this.locks.get(key) ?? Array.from({ length: LOCKED_BYTES }, () => new Map());
+    this.locks.set(key, bytes);
+    const me = `${session} ${owner}`;
+    const range = bytes.slice(start, end + 1);
+    for (const holders of range) {
+      for (const [holder, held] of holders) {
+        if (holder !== me && type !== 'unlock' && (type === 'write' || held === 'write')) fail('EAGAIN');
+      }
+    }
+    for (const holders of range) {
+      if (type === 'unlock') holders.delete(me);
+      else holders.set(me, type);
+    }
+    return this.nodes.has(ino) ? ino : undefined;
   }
 
   #file(ino: number): ModelNode {
@@ -187,6 +214,9 @@ export class ModelFs {
   endSession(session: string): void {
     for (const found of this.nodes.values()) {
       if (found.nlink === 0 && found.orphanOf === session) this.nodes.delete(found.ino);
+    }
+    for (const holders of [...this.locks.values()].flat()) {
+      for (const holder of holders.keys()) if (holder.startsWith(session)) holders.delete(holder);
     }
   }
 

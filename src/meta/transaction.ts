@@ -40,6 +40,8 @@ export class Transaction implements PointReader {
   #countersBefore: Counters;
   /** The command's time. */
   nowNs = 0n;
+  /** Files whose locks the command has changed. */
+  relocked: Ino[] = [];
 
   constructor(below: PointReader, counters: Counters) {
     this.#below = below;
@@ -58,6 +60,7 @@ export class Transaction implements PointReader {
     this.writes.clear();
     this.#inodes.clear();
     this.#changed.clear();
+    if (this.relocked.length > 0) this.relocked = [];
     this.counters = copyOf(this.#countersBefore);
   }
 

@@ -4,6 +4,7 @@
  */
 import type { CancelSignal } from '../cancel.ts';
 import type { BlockId, GroupId, Ino, PoolId, SessionId } from '../ids.ts';
+import type { HeldLock, LockRequest } from './locks.ts';
 
 export type FileType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char' | 'block';
 
@@ -134,11 +135,16 @@ export type Mutation =
     }
   | { readonly op: 'removexattr'; readonly ino: Ino; readonly name: Uint8Array }
   /** The session's last handle of an unlinked file is closed. */
-  | { readonly op: 'releaseOrphan'; readonly ino: Ino };
+  | { readonly op: 'releaseOrphan'; readonly ino: Ino }
+  /** A lock is granted, changed or given up, never waited for: EAGAIN if another owner's excludes it; ENOENT, ENOLCK. */
+  | { readonly op: 'lock'; readonly ino: Ino; readonly lock: OwnLockRequest };
+
+/** Of the session that asks. */
+export type OwnLockRequest = Omit<LockRequest, 'session'>;
 
 /** What a mutation yields when it succeeds. attr: of the inode made or changed, after the change. */
 export interface MutationResult {
-  /** make, link, setattr, commit, punch, unlink (of the victim if it still exists), rename (of the moved). */
+  /** make, link, setattr, commit, punch, unlink (of the victim if it still exists), rename (of the moved), lock (if granted). */
   readonly attr?: Attr;
   /** The affected directory, after the change; keeps the client's cache right. */
   readonly parentAttr?: Attr;
@@ -175,7 +181,9 @@ export type Query =
   /** Every path of an inode (hard links), for reports. */
   | { readonly op: 'paths'; readonly ino: Ino }
   /** All block extents of the table, by (ino, offset) after the cursor: for garbage collection and fsck. */
-  | { readonly op: 'allExtents'; readonly afterIno: number; readonly afterOffset: number; readonly limit: number };
+  | { readonly op: 'allExtents'; readonly afterIno: number; readonly afterOffset: number; readonly limit: number }
+  /** Locks of the files with numbers from `ino` to `lastIno`, of at most `limit` files; `more` tells. */
+  | { readonly op: 'locks'; readonly ino: Ino; readonly lastIno: number; readonly limit: number };
 
 export interface QueryResults {
   readonly lookup: { readonly attr: Attr };
@@ -195,7 +203,17 @@ export interface QueryResults {
     readonly items: readonly { readonly ino: Ino; readonly extent: Extent & { kind: 'block' } }[];
     readonly more: boolean;
   };
+  readonly locks: { readonly files: readonly LockedFile[]; readonly more: boolean };
 }
+
+export interface LockedFile {
+  readonly ino: Ino;
+  /** At least one. `label`: of the mount that holds it, for people. */
+  readonly locks: readonly (HeldLock & { readonly label: string })[];
+}
+
+/** What came of waiting for a lock: ask for it again, wait on, or give up (EDEADLK: its holders wait for this owner). */
+export type LockWait = 'free' | 'held' | 'deadlock';
 
 export type QueryOf<Op extends Query['op']> = Extract<Query, { op: Op }>;
 
@@ -214,6 +232,11 @@ export interface MetaClient {
     query: QueryOf<Op>,
     options?: { readonly timeoutMs?: number; readonly signal?: CancelSignal },
   ): Promise<QueryResults[Op]>;
+  /**
+   * Resolves when the lock, which was just refused with EAGAIN, may be had, would never be, or after a few seconds. It
+   * keeps its place among those that wait if it asks again soon.
+   */
+  waitForLock(ino: Ino, lock: OwnLockRequest, options?: { readonly signal?: CancelSignal }): Promise<LockWait>;
   /** Everything acknowledged before is on disk on every in-sync member when it resolves (fsync). */
   sync(options?: { readonly timeoutMs?: number }): Promise<void>;
   close(): Promise<void>;

@@ -56,6 +56,7 @@ describe('a directory', () => {
     const disturbed: MetaClient = {
       sessionId: client.sessionId,
       query: (query, options) => client.query(query, options),
+      waitForLock: (ino, lock, options) => client.waitForLock(ino, lock, options),
       sync: () => client.sync(),
       close: () => client.close(),
       async mutate(mutation) {

@@ -179,6 +179,9 @@ export class WatchedMeta implements MetaClient {
     await this.beforeQuery?.(query);
     return await this.#inner.query<Op>(query, options);
   }
+  waitForLock(...args: Parameters<MetaClient['waitForLock']>): ReturnType<MetaClient['waitForLock']> {
+    return this.#inner.waitForLock(...args);
+  }
   async sync(): Promise<void> {
     this.syncs += 1;
     await this.beforeSync?.();

@@ -124,6 +124,7 @@ const mutations: Mutation[] = [
   { op: 'setxattr', ino, name, value: name, mode: 'any' },
   { op: 'removexattr', ino, name },
   { op: 'releaseOrphan', ino },
+  { op: 'lock', ino, lock: { kind: 'posix', type: 'read', owner: 3n, pid: 9, start: 4, end: 5 } },
 ];
 const session = HEX32 as SessionId;
 const commands: Command[] = [

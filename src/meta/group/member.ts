@@ -17,14 +17,16 @@ import {
   TooLargeError,
   UnavailableError,
 } from '../../errors.ts';
-import type { NodeId, Seq, SessionId } from '../../ids.ts';
+import type { CancelSignal } from '../../cancel.ts';
+import type { Ino, NodeId, Seq, SessionId } from '../../ids.ts';
 import type { HandlerReply, IncomingRequest } from '../../net/types.ts';
 import { encodeCommand } from '../commands.ts';
 import type { Command } from '../commands.ts';
 import type { MetaStore } from '../meta-store.ts';
 import { type Maybe } from '../meta-store.ts';
 import type { Outcome } from '../outcome.ts';
-import type { GroupStatus, Query, QueryOf, QueryResults } from '../types.ts';
+import type { LockRequest } from '../locks.ts';
+import type { GroupStatus, LockWait, Query, QueryOf, QueryResults } from '../types.ts';
 import { Applier } from './applier.ts';
 import { Following } from './following.ts';
 import { EpochGate } from './epoch-gate.ts';
@@ -39,6 +41,7 @@ import type { Head, SyncPush } from './messages.ts';
 import { describeCopy, forceGroup } from './force.ts';
 import { GRACE_MS, SuspendWatch } from './lease.ts';
 import { LeaseOfVoters } from './lease-of-voters.ts';
+import { LockWaits } from './lock-waits.ts';
 import { leaveGroup } from './leave.ts';
 import type { CopyState } from './lineage.ts';
 import { openParts } from './open-member.ts';
@@ -90,6 +93,7 @@ export class GroupMember {
   /** In words, why this member cannot take part. */
   #broken: string | undefined;
   readonly #waiters = new Waiters();
+  readonly #lockWaits: LockWaits;
   readonly #applier: Applier;
   readonly #following: Following;
   readonly #pushing: Pushing;
@@ -121,6 +125,8 @@ export class GroupMember {
     this.#kv = kv;
     this.#store = store;
     this.#log = opened.log;
+    this.#lockWaits = new LockWaits(o.env.clock, (ino) => store.locksOf(ino));
+    store.watchLocks((ino) => this.#lockWaits.relocked(ino));
     this.#applier = new Applier({
       store,
       log: opened.log,
@@ -223,7 +229,7 @@ export class GroupMember {
     this.#timer?.cancel();
     this.#applier.close();
     this.#unsubscribe?.();
-    this.#waiters.rejectAll(stoppingError());
+    this.#rejectWaiters(stoppingError());
     await this.#following.idle();
     await Promise.all([this.#applier.running, this.#following.copied(), this.#takingTail, this.#table.running]);
     await this.#copies.close();
@@ -281,6 +287,12 @@ export class GroupMember {
       this.#requireServing();
       return later;
     });
+  }
+
+  /** Answers when the lock may be had, and soon in any case; what is answered is a hint, the lock itself is a command. */
+  waitForLock(ino: Ino, wanted: LockRequest, signal: CancelSignal): Promise<LockWait> {
+    this.#requireServing();
+    return this.#lockWaits.wait(ino, wanted, signal);
   }
 
   /** Everything acknowledged before the call is on disk on every in-sync member when it resolves. */
@@ -626,7 +638,7 @@ export class GroupMember {
     } else if (this.#primary !== undefined) {
       this.#primary = undefined;
       const info = { primary: group.primary, epoch: group.epoch };
-      this.#waiters.rejectAll(new NotPrimaryError(`${self} is no longer the primary`, { info }));
+      this.#rejectWaiters(new NotPrimaryError(`${self} is no longer the primary`, { info }));
     }
     if (this.#primary === undefined && this.#broken === undefined) this.#askForSecondary();
     if (!first) {
@@ -676,6 +688,7 @@ export class GroupMember {
     if (this.#primary !== undefined) {
       this.#leaseOfVoters.askIfDue(this.#primary, nowMs);
       if (this.#serving()?.ok === true) this.#expireSessions(nowMs);
+      this.#lockWaits.tick();
       this.#afterEvent();
     } else {
       this.#askForSecondary();
@@ -689,6 +702,11 @@ export class GroupMember {
       // Not ordered, for example because the members are changing: it is tried again.
       this.proposeCommand({ kind: 'expireSession', session }).catch(() => this.#sessions.notEnded(session));
     }
+  }
+
+  #rejectWaiters(error: Error): void {
+    this.#waiters.rejectAll(error);
+    this.#lockWaits.rejectAll(error);
   }
 
   #logFailed(error: unknown): void {
@@ -719,7 +737,7 @@ export class GroupMember {
     log.error({ group, why }, 'this node takes no part in the group');
     this.#broken = why;
     this.#primary = undefined;
-    this.#waiters.rejectAll(new UnavailableError(`group ${group} on ${self}: ${why}`));
+    this.#rejectWaiters(new UnavailableError(`group ${group} on ${self}: ${why}`));
   }
 }
 
