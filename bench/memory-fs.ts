@@ -12,7 +12,9 @@ import type {
   Caller,
   DirItem,
   Entry,
+  FileLock,
   Handle,
+  LockOwner,
   Maybe,
   Opened,
   ReadResult,
@@ -356,6 +358,13 @@ export class MemoryFs implements VfsOps {
     node.changed();
     return data.length;
   }
+
+  getlk(_caller: Caller, _handle: Handle, _owner: LockOwner, lock: FileLock): FileLock {
+    return { ...lock, type: 'unlock' };
+  }
+
+  /** There is one mount, and nobody measures locks with it: everything is granted. */
+  setlk(): void {}
 
   flush(_caller: Caller, _handle: Handle, _lockOwner: bigint): void {}
 

@@ -19,6 +19,11 @@ export function encodeInvalidateInode(ino: number, offset = 0, lengthBytes = 0):
   return bytes;
 }
 
+/** Drops the cached attributes alone. */
+export function encodeInvalidateAttributes(ino: number): Buffer {
+  return encodeInvalidateInode(ino, -1);
+}
+
 /** Drops a cached name. */
 export function encodeInvalidateEntry(parent: number, name: Uint8Array): Buffer {
   const { bytes, view } = message(NotifyCode.INVAL_ENTRY, 16 + name.length + 1);

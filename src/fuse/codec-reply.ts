@@ -1,8 +1,11 @@
 /** Encoding of replies. All functions write into memory that the caller owns and return the position after what they wrote. */
 import type { Attr, FileType } from '../meta/types.ts';
-import type { DirItem, Entry, StatFs } from '../vfs/ops.ts';
+import { LOCK_END_MAX } from '../meta/locks.ts';
+import type { DirItem, Entry, FileLock, StatFs } from '../vfs/ops.ts';
 import { NAME_MAX_BYTES } from '../limits.ts';
 import {
+  LOCK_TYPES,
+  OFFSET_MAX,
   ATTR_BYTES,
   ATTR_OUT_BYTES,
   DIRENTPLUS_BYTES,
@@ -141,6 +144,15 @@ export function encodeCount(view: DataView, at: number, count: number): number {
 export function encodeOffset(view: DataView, at: number, offset: number): number {
   setU64(view, at, offset);
   return at + 8;
+}
+
+export function encodeLock(view: DataView, at: number, { type, start, end, pid }: FileLock): number {
+  setU64(view, at, start);
+  if (end < LOCK_END_MAX) setU64(view, at + 8, end);
+  else view.setBigInt64(at + 8, OFFSET_MAX, true);
+  view.setUint32(at + 16, LOCK_TYPES.indexOf(type), true);
+  view.setUint32(at + 20, pid, true);
+  return at + 24;
 }
 
 /** Records start at multiples of 8. */

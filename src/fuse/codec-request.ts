@@ -4,8 +4,10 @@
  * values are copied, since it is filled again as soon as the request has been dispatched.
  */
 import { FsError } from '../errors.ts';
+import { LOCK_END_MAX } from '../meta/locks.ts';
 import type { SetAttr } from '../meta/types.ts';
-import { IN_HEADER_BYTES, SetattrValid } from './protocol.ts';
+import type { FileLock, Handle, LockOwner } from '../vfs/ops.ts';
+import { IN_HEADER_BYTES, LOCK_FLOCK, LOCK_TYPES, SetattrValid } from './protocol.ts';
 import { getTime, getU64 } from './wire.ts';
 
 /** One request's bytes: the same memory seen two ways, and how much of it is filled. */
@@ -210,30 +212,30 @@ export function decodeCopyFileRange(request: RequestBytes): CopyFileRangeRequest
 }
 
 export interface LockRequest {
-  readonly handle: number;
-  readonly owner: bigint;
-  readonly start: number;
-  /** Inclusive; Number.MAX_SAFE_INTEGER = to the end of file. */
-  readonly end: number;
-  /** F_RDLCK 0, F_WRLCK 1, F_UNLCK 2. */
-  readonly type: number;
-  readonly pid: number;
-  /** flock(2) instead of fcntl(2). */
-  readonly wholeFile: boolean;
+  readonly handle: Handle;
+  readonly owner: LockOwner;
+  readonly lock: FileLock;
 }
 
-/** GETLK, SETLK, SETLKW. */
+/** GETLK, SETLK, SETLKW. Ends beyond what a file can have mean "to the end of the file". */
 export function decodeLock(request: RequestBytes): LockRequest {
   expectBody(request, 48);
   const { view } = request;
+  const type = LOCK_TYPES[view.getUint32(BODY + 32, true)];
+  if (type === undefined) throw new FsError('EINVAL', 'unknown type of lock');
+  const start = Math.min(getU64(view, BODY + 16), LOCK_END_MAX);
   return {
     handle: getU64(view, BODY),
-    owner: view.getBigUint64(BODY + 8, true),
-    start: Math.min(getU64(view, BODY + 16), Number.MAX_SAFE_INTEGER),
-    end: Math.min(getU64(view, BODY + 24), Number.MAX_SAFE_INTEGER),
-    type: view.getUint32(BODY + 32, true),
-    pid: view.getUint32(BODY + 36, true),
-    wholeFile: (view.getUint32(BODY + 40, true) & 1) !== 0,
+    owner: {
+      kind: (view.getUint32(BODY + 40, true) & LOCK_FLOCK) === 0 ? 'posix' : 'flock',
+      owner: view.getBigUint64(BODY + 8, true),
+    },
+    lock: {
+      type,
+      start,
+      end: Math.max(start, Math.min(getU64(view, BODY + 24), LOCK_END_MAX)),
+      pid: view.getUint32(BODY + 36, true),
+    },
   };
 }
 

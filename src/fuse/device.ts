@@ -17,8 +17,6 @@ export const DEVICE_PATH = '/dev/fuse';
 const FALLBACK_OUTSTANDING_READS = 2;
 /** One writev takes at most so many pieces (IOV_MAX); more are joined first. */
 const IOV_MAX = 1024;
-/** Notifications waiting to be sent; beyond it the oldest are dropped, as caches time out anyway. */
-const NOTIFICATIONS_MAX = 4096;
 
 export class FuseDevice implements ReplySink {
   readonly fd: number;
@@ -27,7 +25,7 @@ export class FuseDevice implements ReplySink {
   #resolveClosed!: (end: MountEnd) => void;
   #waitingReads = 0;
   #end: MountEnd | undefined;
-  #notifications: Buffer[] = [];
+  #notifications: { readonly message: Buffer; readonly done: () => void }[] = [];
   #notifying = false;
   /** Replies can be written. */
   #fdOpen = true;
@@ -153,19 +151,22 @@ export class FuseDevice implements ReplySink {
     }
   }
 
-  /** Queues a notification; never waits and never fails. */
-  notify(message: Buffer): void {
-    if (this.#end !== undefined || this.#closing) return;
-    if (this.#notifications.length >= NOTIFICATIONS_MAX) this.#notifications.shift();
-    this.#notifications.push(message);
-    if (!this.#notifying) this.#sendNotification();
+  /** Queues a notification; resolves when the kernel has done what it says, or is gone. Never fails. */
+  notify(message: Buffer): Promise<void> {
+    if (this.#end !== undefined || this.#closing) return Promise.resolve();
+    return new Promise((done) => {
+      this.#notifications.push({ message, done });
+      if (!this.#notifying) this.#sendNotification();
+    });
   }
 
   #sendNotification(): void {
     const next = this.#notifications.shift();
     this.#notifying = next !== undefined;
     if (next === undefined) return;
-    write(this.fd, next, 0, next.length, null, (error) => {
+    const { message, done } = next;
+    write(this.fd, message, 0, message.length, null, (error) => {
+      done();
       // ENOENT: the kernel does not have the inode or name, so there is nothing to drop.
       if (error !== null && error.code !== 'ENOENT' && error.code !== 'ENOTDIR') this.#replyFailed(error);
       this.#notifying = false;
@@ -177,7 +178,7 @@ export class FuseDevice implements ReplySink {
   /** Closes the descriptor, after a notification that is under way: its number may be somebody else's file a moment later. Idempotent. */
   close(): void {
     this.#closing = true;
-    this.#notifications = [];
+    for (const { done } of this.#notifications.splice(0)) done();
     if (this.#notifying || this.#released) return;
     if (this.#poller !== undefined && this.#releaseFd === undefined) {
       this.#poller.stop();

@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { FsError, TimeoutError, UsageError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import type { KernelNotifier, VfsOps } from '../vfs/ops.ts';
-import { encodeInvalidateEntry, encodeInvalidateInode } from './codec-notify.ts';
+import { encodeInvalidateAttributes, encodeInvalidateEntry, encodeInvalidateInode } from './codec-notify.ts';
 import { DEVICE_PATH, FuseDevice } from './device.ts';
 import { findMount, type MountEntry } from './mount-table.ts';
 import { FS_TYPE, inspectMountPoint, prepareMountPoint, readMountTable } from './mount-point.ts';
@@ -223,7 +223,8 @@ class DeviceMount implements FuseMount {
     });
     this.notifier = {
       invalidateInode: (ino) => device.notify(encodeInvalidateInode(ino)),
-      invalidateEntry: (parent, name) => device.notify(encodeInvalidateEntry(parent, name)),
+      invalidateAttributes: (ino) => device.notify(encodeInvalidateAttributes(ino)),
+      invalidateEntry: (parent, name) => void device.notify(encodeInvalidateEntry(parent, name)),
     };
   }
 

@@ -14,6 +14,8 @@ export class PendingRequest implements Caller {
   readonly ino: Ino;
   /** Meaning by opcode: bytes asked for (read, readdir, getxattr). */
   size = 0;
+  /** For a lock, without a deadline. */
+  waitsForOthers = false;
   /** Before what works on it has ended: its caller is about to die. */
   answered = false;
   #controller: Cancellation | undefined;

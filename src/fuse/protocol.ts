@@ -106,6 +106,13 @@ export const OpenReplyFlag = { DIRECT_IO: 1 << 0, KEEP_CACHE: 1 << 1, NONSEEKABL
 export const RenameFlag = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
 export const XattrFlag = { CREATE: 1, REPLACE: 2 } as const;
 export const NotifyCode = { POLL: 1, INVAL_INODE: 2, INVAL_ENTRY: 3, STORE: 4, RETRIEVE: 5, DELETE: 6 } as const;
+/** Index = number in GETLK and SETLK: F_RDLCK, F_WRLCK, F_UNLCK. */
+export const LOCK_TYPES = ['read', 'write', 'unlock'] as const;
+/** In lk_flags: flock(2) instead of fcntl(2). */
+export const LOCK_FLOCK = 1;
+/** The kernel's end of a lock that has none. */
+export const OFFSET_MAX = 2n ** 63n - 1n;
+
 export const GETATTR_FH = 1;
 export const FSYNC_FDATASYNC = 1;
 

@@ -45,6 +45,10 @@ function body(...fields: Field[]): Buffer {
     }),
   );
 }
+/** As the kernel sends them: to the end of the file unless told. */
+function lockBody({ type = 0, start = 0, end = 2n ** 63n - 1n, flags = 0 }): Buffer {
+  return body(u64(9), u64(2n ** 63n + 1n), u64(start), u64(end), u32(type), u32(4242), u32(flags), u32(0));
+}
 const u32 = (value: number): Field => ['u32', value];
 const u64 = (value: number | bigint): Field => ['u64', value];
 
@@ -142,6 +146,7 @@ function hex(bytes: Buffer): string {
 
 const OPENED = { handle: 9, keepCache: true };
 const ANSWERS: Parameters<typeof recordingOps>[0] = {
+  getlk: () => ({ type: 'write', start: 5, end: Number.MAX_SAFE_INTEGER, pid: 77 }),
   lookup: () => ENTRY,
   getattr: () => ({ attr: ATTR, attrTimeoutMs: 1000 }),
   setattr: () => ({ attr: ATTR, attrTimeoutMs: 0 }),
@@ -239,6 +244,11 @@ const SCRIPT: readonly (readonly [string, number, Buffer])[] = [
   ['REMOVEXATTR', Opcode.REMOVEXATTR, body('user.a')],
   ['FALLOCATE', Opcode.FALLOCATE, body(u64(9), u64(4096), u64(8192), u32(3), u32(0))],
   ['LSEEK', Opcode.LSEEK, body(u64(9), u64(1), u32(3), u32(0))],
+  ['GETLK', Opcode.GETLK, lockBody({ type: 1 })],
+  ['SETLK of a range', Opcode.SETLK, lockBody({ start: 4096, end: 8191n })],
+  ['SETLKW', Opcode.SETLKW, lockBody({ type: 1 })],
+  ['SETLK of flock, unlocking', Opcode.SETLK, lockBody({ type: 2, flags: 1 })],
+  ['SETLK of an unknown type', Opcode.SETLK, lockBody({ type: 3 })],
   ['INTERRUPT of nothing', Opcode.INTERRUPT, body(u64(4))],
   ['ACCESS (not offered)', Opcode.ACCESS, body(u32(4), u32(0))],
   ['DESTROY', Opcode.DESTROY, body()],
@@ -272,16 +282,15 @@ describe('INIT', () => {
   const init = (major: number, minor: number, flags = 0xffffffff): Buffer =>
     body(u32(major), u32(minor), u32(131072), u32(flags));
 
-  it('agrees on the lower minor and asks for no cache or lock that would be ours to keep right', () => {
+  it('agrees on the lower minor and asks for locks, and for no cache that would be ours to keep right', () => {
     const harness = new Harness();
     harness.ask(Opcode.INIT, init(7, 31));
     const reply = harness.replies[0]!;
     expect(reply.readUInt32LE(20)).toBe(31);
     const flags = reply.readUInt32LE(28);
-    expect(
-      flags & (InitFlag.WRITEBACK_CACHE | InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS | InitFlag.AUTO_INVAL_DATA),
-    ).toBe(0);
-    expect(flags & InitFlag.MAX_PAGES).not.toBe(0);
+    expect(flags & (InitFlag.WRITEBACK_CACHE | InitFlag.AUTO_INVAL_DATA)).toBe(0);
+    for (const wanted of [InitFlag.MAX_PAGES, InitFlag.POSIX_LOCKS, InitFlag.FLOCK_LOCKS])
+      expect(flags & wanted).not.toBe(0);
   });
 
   it('asks for nothing that is not offered', () => {
@@ -390,6 +399,27 @@ describe('INTERRUPT', () => {
     await Promise.resolve();
     expect(harness.replies).toHaveLength(1);
     expect(harness.calls.at(-1)).toBe('release(77)');
+  });
+
+  it('of a lock that is waited for is for whoever waits for it, who may have got it', async () => {
+    let granted!: () => void;
+    const signals: (boolean | undefined)[] = [];
+    const harness = new Harness({
+      setlk: (caller: Caller) => {
+        caller.signal?.addEventListener('abort', () => signals.push(caller.signal?.aborted));
+        return new Promise<void>((resolve) => (granted = resolve));
+      },
+    });
+    harness.ending = false;
+    harness.ask(Opcode.SETLKW, lockBody({ type: 1 }), 10);
+    harness.ask(Opcode.INTERRUPT, body(u64(10)), 11);
+    expect(signals).toEqual([true]);
+    expect(harness.replies).toEqual([]);
+    granted();
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(harness.replies).toHaveLength(1);
+    expect(harness.lastErrno).toBeCloseTo(0);
   });
 
   it('a request of a thread that goes on is answered as if there had been no signal', async () => {

@@ -11,7 +11,7 @@
  */
 import { CancelledError, FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
-import type { DirItem, Entry, AttrReply, Maybe, Opened, ReadResult, StatFs, VfsOps } from '../vfs/ops.ts';
+import type { DirItem, Entry, AttrReply, FileLock, Maybe, Opened, ReadResult, StatFs, VfsOps } from '../vfs/ops.ts';
 import { PendingRequest } from './pending-request.ts';
 import * as reply from './codec-reply.ts';
 import * as request from './codec-request.ts';
@@ -50,6 +50,8 @@ const MAX_BACKGROUND = 64;
 /** What we ask for, where the kernel offers it; the reasons that are not obvious are in docs/decisions/0005-fuse-device.md. */
 const WANTED_FLAGS =
   InitFlag.ASYNC_READ |
+  InitFlag.POSIX_LOCKS |
+  InitFlag.FLOCK_LOCKS |
   InitFlag.ATOMIC_O_TRUNC |
   InitFlag.EXPORT_SUPPORT |
   InitFlag.BIG_WRITES |
@@ -227,6 +229,16 @@ export class FuseSession {
         if (offset > Number.MAX_SAFE_INTEGER) throw new FsError('ENXIO');
         return this.#settle(from, ops.lseek(from, handle, offset, whence), this.#sendOffset);
       }
+      case Opcode.GETLK: {
+        const { handle, owner, lock } = request.decodeLock(message);
+        return this.#settle(from, ops.getlk(from, handle, owner, lock), this.#sendLock);
+      }
+      case Opcode.SETLK:
+      case Opcode.SETLKW: {
+        const { handle, owner, lock } = request.decodeLock(message);
+        from.waitsForOthers = opcode === Opcode.SETLKW;
+        return this.#settle(from, ops.setlk(from, handle, owner, lock, from.waitsForOthers), this.#sendEmpty);
+      }
       case Opcode.INTERRUPT:
         return this.#interrupt(from, getU64(view, BODY));
       case Opcode.INIT:
@@ -348,6 +360,8 @@ export class FuseSession {
   #interrupt(from: PendingRequest, unique: number): void {
     const target = this.#pending.get(unique);
     if (target === undefined) return this.#sendError(from, ERRNO_NUMBERS.EAGAIN);
+    // For as long as another likes, so any signal ends it: programs set an alarm. It says itself whether it got the lock.
+    if (target.waitsForOthers) return target.interrupt();
     if (this.#endInterrupted(target)) return;
     this.#interrupted.add(target);
     this.#options.onInterrupted?.();
@@ -416,6 +430,10 @@ export class FuseSession {
 
   readonly #sendOffset: Answer<number> = (to, offset) => {
     this.#send(to, reply.encodeOffset(this.#view, DATA, offset));
+  };
+
+  readonly #sendLock: Answer<FileLock> = (to, lock) => {
+    this.#send(to, reply.encodeLock(this.#view, DATA, lock));
   };
 
   readonly #sendStatfs: Answer<StatFs> = (to, stat) => {

@@ -236,7 +236,11 @@ export interface MetaClient {
    * Resolves when the lock, which was just refused with EAGAIN, may be had, would never be, or after a few seconds. It
    * keeps its place among those that wait if it asks again soon.
    */
-  waitForLock(ino: Ino, lock: OwnLockRequest, options?: { readonly signal?: CancelSignal }): Promise<LockWait>;
+  waitForLock(
+    ino: Ino,
+    lock: OwnLockRequest,
+    options?: { readonly timeoutMs?: number; readonly signal?: CancelSignal },
+  ): Promise<LockWait>;
   /** Everything acknowledged before is on disk on every in-sync member when it resolves (fsync). */
   sync(options?: { readonly timeoutMs?: number }): Promise<void>;
   close(): Promise<void>;

@@ -174,17 +174,20 @@ export class FileOps {
     }
   }
 
-  release(handle: Handle): void {
+  /** What was open, if it was a file. */
+  release(handle: Handle): FileHandle | undefined {
     const opened = this.#state.handles.remove(handle);
-    if (!(opened instanceof FileHandle)) return;
+    if (!(opened instanceof FileHandle)) return undefined;
     this.#state.readPath.close(opened);
     this.#letGo(opened.inode);
+    return opened;
   }
 
   // Data
 
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
     const opened = this.#state.handles.file(handle);
+    opened.checkLocks();
     if (!opened.canRead) throw new FsError('EBADF', 'the file is not open for reading');
     checkRange(offset, size);
     return this.#state.readPath.read(caller, opened, offset, size);
@@ -194,6 +197,7 @@ export class FileOps {
     const opened = this.#state.handles.file(handle);
     const { file } = opened;
     if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
+    opened.checkLocks();
     opened.reportError();
     if (data.length === 0) return 0;
     if (file.barrier !== undefined) {

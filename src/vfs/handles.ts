@@ -30,6 +30,8 @@ export class FileHandle {
   readonly ahead = new ReadAhead();
   /** Background errors of the file that this handle has reported. */
   errorsSeen: number;
+  /** Locks that were taken through it ended with the session: whoever believes to hold them must not go on. */
+  locksLost = false;
 
   constructor(inode: Inode, file: FileData, flags: number) {
     this.inode = inode;
@@ -40,6 +42,14 @@ export class FileHandle {
     this.appends = (flags & O_APPEND) !== 0;
     this.syncs = (flags & (O_DSYNC | O_SYNC)) !== 0;
     this.errorsSeen = file.errorCount;
+  }
+
+  /** Throws EIO if locks were lost, until it is closed. */
+  checkLocks(): void {
+    if (!this.locksLost) return;
+    throw new FsError('EIO', 'the locks taken through this handle were lost: the servers did not hear of this mount', {
+      remedy: 'Close the file and open it again.',
+    });
   }
 
   /** Throws a background write's error, once per handle. */

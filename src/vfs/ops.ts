@@ -62,6 +62,14 @@ export interface ReadResult {
   release?(): void;
 }
 
+/** Whose lock it is, and of which of the two kinds, which do not see each other. */
+export interface LockOwner {
+  /** posix: of a process, fcntl(2). flock: of an open file, flock(2). */
+  readonly kind: 'posix' | 'flock';
+  /** The kernel's number of 64 bits. */
+  readonly owner: bigint;
+}
+
 export interface FileLock {
   readonly type: 'read' | 'write' | 'unlock';
   readonly start: number;
@@ -99,9 +107,13 @@ export interface VfsOps {
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult>;
   /** Copies what it keeps of `data` before it returns or awaits. Resolves with the byte count. */
   write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number>;
-  /** On each close(2): dirty data is committed, write errors are reported here. */
+  /** The first lock that is in the way of this one, or type 'unlock'. */
+  getlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock): Maybe<FileLock>;
+  /** EAGAIN if it would have to wait and shall not. A wait ends with EINTR when the caller's signal fires. */
+  setlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock, wait: boolean): Maybe<void>;
+  /** On each close(2): dirty data is committed, write errors are reported, the owner's fcntl locks are given up. */
   flush(caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void>;
-  /** Last close. */
+  /** Last close: locks of the open file are given up. */
   release(handle: Handle): Maybe<void>;
   fsync(caller: Caller, handle: Handle, dataOnly: boolean): Maybe<void>;
   opendir(caller: Caller, ino: Ino): Maybe<Opened>;
@@ -133,6 +145,8 @@ export interface VfsOps {
 
 /** What the filesystem may tell the kernel; given to it by the binding. */
 export interface KernelNotifier {
-  invalidateInode(ino: Ino): void;
+  /** Resolves when its pages and attributes are dropped. */
+  invalidateInode(ino: Ino): Promise<void>;
+  invalidateAttributes(ino: Ino): Promise<void>;
   invalidateEntry(parent: Ino, name: Uint8Array): void;
 }

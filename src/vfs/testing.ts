@@ -5,12 +5,12 @@ import type { CancelSignal } from '../cancel.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Timer } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
-import { asBlockId, blockIdToHex, type BlockId, type Epoch, type PoolId, type SessionId } from '../ids.ts';
+import { asBlockId, blockIdToHex, type BlockId, type Epoch, type Ino, type PoolId, type SessionId } from '../ids.ts';
 import { LocalMetaClient } from '../meta/local-client.ts';
 import { MetaStore } from '../meta/meta-store.ts';
 import { TestKv } from '../meta/testing.ts';
 import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from '../meta/types.ts';
-import type { Caller } from './ops.ts';
+import type { Caller, KernelNotifier } from './ops.ts';
 import type { VfsLimits, VfsLog } from './options.ts';
 import { Vfs } from './vfs.ts';
 
@@ -191,10 +191,13 @@ export class WatchedMeta implements MetaClient {
     await this.#inner.close();
   }
   onSessionLost(callback: () => void): void {
-    this.loseSession = callback;
+    this.#lostCallbacks.push(callback);
   }
   /** As when the servers have not heard of the mount for too long. */
-  loseSession = (): void => {};
+  loseSession(): void {
+    for (const callback of this.#lostCallbacks) callback();
+  }
+  readonly #lostCallbacks: (() => void)[] = [];
   /** Commits so far. */
   get commits(): Extract<Mutation, { op: 'commit' }>[] {
     return this.mutations.filter((mutation) => mutation.op === 'commit');
@@ -251,6 +254,12 @@ export class TestCluster {
     return new TestCluster(await MetaStore.open({ kv: new TestKv() }), blockSizeBytes);
   }
 
+  /** The servers have not heard of the mount for too long: its session ends there, and the mount is told. */
+  async expire({ meta }: TestMount): Promise<void> {
+    await LocalMetaClient.open({ store: this.#store, wallNs: () => this.clock.wallNs(), sessionId: meta.sessionId });
+    meta.loseSession();
+  }
+
   /** Another mount of the same files. Metadata takes `metaDelay` before it answers, if given. */
   async mount(limits: Partial<VfsLimits> = {}): Promise<TestMount> {
     this.#mounts += 1;
@@ -272,6 +281,19 @@ export class TestCluster {
     });
     return { vfs, meta, logged };
   }
+}
+
+/** What a mount tells the kernel to drop. */
+export class WatchedKernel implements KernelNotifier {
+  readonly dropped: string[] = [];
+
+  async invalidateInode(ino: Ino): Promise<void> {
+    this.dropped.push(`pages of ${ino}`);
+  }
+  async invalidateAttributes(ino: Ino): Promise<void> {
+    this.dropped.push(`attributes of ${ino}`);
+  }
+  invalidateEntry(): void {}
 }
 
 export function name(text: string): Uint8Array {

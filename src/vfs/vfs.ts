@@ -14,6 +14,7 @@ import { withDeadline } from './async.ts';
 import { OpDeadlines } from './op-deadlines.ts';
 import { DirOps } from './dir-ops.ts';
 import { FileOps } from './file-ops.ts';
+import { LockOps } from './lock-ops.ts';
 import { MountState } from './mount-state.ts';
 import { NameOps } from './name-ops.ts';
 import type {
@@ -21,8 +22,10 @@ import type {
   Caller,
   DirItem,
   Entry,
+  FileLock,
   Handle,
   KernelNotifier,
+  LockOwner,
   Maybe,
   Opened,
   ReadResult,
@@ -51,6 +54,7 @@ export class Vfs implements VfsOps {
   readonly #state: MountState;
   readonly #names: NameOps;
   readonly #files: FileOps;
+  readonly #locks: LockOps;
   readonly #dirs: DirOps;
   readonly #xattrs: XattrOps;
   readonly #deadlines: OpDeadlines;
@@ -61,12 +65,13 @@ export class Vfs implements VfsOps {
     this.#state = new MountState(options);
     this.#names = new NameOps(this.#state);
     this.#files = new FileOps(this.#state, this.#names);
+    this.#locks = new LockOps(this.#state);
     this.#dirs = new DirOps(this.#state);
     this.#xattrs = new XattrOps(this.#state);
     this.#deadlines = new OpDeadlines(this.#state.clock, this.#state.limits.timeoutMs);
   }
 
-  /** The binding's way to tell the kernel to forget; used once locks and leases need it. */
+  /** The binding's way to tell the kernel to forget what it keeps of a file when a lock is taken. */
   setNotifier(notifier: KernelNotifier): void {
     this.#state.notifier = notifier;
   }
@@ -144,11 +149,25 @@ export class Vfs implements VfsOps {
   write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number> {
     return this.#boundHandle('write', handle, this.#files.write(caller, handle, offset, data));
   }
-  flush(_caller: Caller, handle: Handle, _lockOwner: bigint): Maybe<void> {
-    return this.#boundHandle('close', handle, this.#files.flush(handle));
+  getlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock): Maybe<FileLock> {
+    return this.#boundHandle('getlk', handle, this.#locks.getlk(caller, handle, owner, lock));
+  }
+  /** Waiting for others has no deadline; its steps have. */
+  setlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock, wait: boolean): Maybe<void> {
+    return this.#locks.setlk(caller, handle, owner, lock, wait);
+  }
+  flush(_caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void> {
+    return this.#boundHandle('close', handle, this.#flush(handle, lockOwner));
+  }
+  #flush(handle: Handle, lockOwner: bigint): Maybe<void> {
+    const flushed = this.#files.flush(handle);
+    // What was written under a lock is committed before others may have it.
+    if (flushed instanceof Promise) return flushed.finally(() => this.#locks.closed(handle, lockOwner));
+    return this.#locks.closed(handle, lockOwner);
   }
   release(handle: Handle): void {
-    this.#files.release(handle);
+    const opened = this.#files.release(handle);
+    if (opened !== undefined) this.#locks.released(opened);
   }
   fsync(_caller: Caller, handle: Handle, _dataOnly: boolean): Maybe<void> {
     return this.#boundHandle('fsync', handle, this.#files.fsync(handle));
@@ -297,7 +316,7 @@ export class Vfs implements VfsOps {
     try {
       await withDeadline(clock, timeoutMs, 'writing back', async () => {
         await Promise.all([...writeBack.dirtyFiles()].map(async (file) => writeBack.flush(file)));
-        for (const handle of handles.numbers()) this.#files.release(handle);
+        for (const handle of handles.numbers()) this.release(handle);
         await this.#state.settled();
         if (this.#state.isUnsynced) await this.#state.sync(Math.min(timeoutMs, CLOSE_SYNC_TIMEOUT_MS));
       });
