@@ -200,6 +200,13 @@ function buildProgram(): Command {
       .argument('<path>')
       .option('--json', 'for scripts'),
   ).action(async (path, options) => (await import('./commands/stat.ts')).statFile(path, options));
+  withCluster(
+    program
+      .command('locks')
+      .description('who holds locks (fcntl, flock) on a file, or on any: process, and the mount it uses')
+      .argument('[path]')
+      .option('--json', 'for scripts'),
+  ).action(async (path, options) => (await import('./commands/locks.ts')).locks(path, options));
 
   program.commandsGroup('Looking after it:');
   withCluster(

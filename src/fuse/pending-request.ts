@@ -7,6 +7,7 @@ const ABORTED = AbortSignal.abort();
 
 /** One request: the caller as VfsOps sees it, and what the reply needs to know of the question. */
 export class PendingRequest implements Caller {
+  readonly opcode: number;
   readonly unique: number;
   readonly uid: number;
   readonly gid: number;
@@ -22,6 +23,7 @@ export class PendingRequest implements Caller {
   #interrupted = false;
 
   constructor(view: DataView) {
+    this.opcode = view.getUint32(4, true);
     this.unique = getU64(view, 8);
     this.ino = getU64(view, 16) as Ino;
     this.uid = view.getUint32(24, true);

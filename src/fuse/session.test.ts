@@ -457,6 +457,22 @@ it('when the kernel no longer wants the answer, what was opened for it is closed
   ]);
 });
 
+it('an inode that is gone is looked up anew by the kernel, a name that is not there is not', () => {
+  const fail = () => {
+    throw new FsError('ENOENT');
+  };
+  const harness = new Harness({ open: fail, getattr: fail, create: fail, lookup: fail, unlink: fail });
+  const errnoOf = (opcode: number, payload: Buffer): number => {
+    harness.ask(opcode, payload);
+    return harness.lastErrno;
+  };
+  expect(errnoOf(Opcode.OPEN, body(u32(0), u32(0)))).toBe(ERRNO_NUMBERS.ESTALE);
+  expect(errnoOf(Opcode.GETATTR, body(u32(0), u32(0), u64(0)))).toBe(ERRNO_NUMBERS.ESTALE);
+  expect(errnoOf(Opcode.CREATE, body(u32(0), u32(0), u32(0), u32(0), 'n'))).toBe(ERRNO_NUMBERS.ESTALE);
+  expect(errnoOf(Opcode.LOOKUP, body('n'))).toBe(ERRNO_NUMBERS.ENOENT);
+  expect(errnoOf(Opcode.UNLINK, body('n'))).toBe(ERRNO_NUMBERS.ENOENT);
+});
+
 it('names and values outlive the request buffer', () => {
   const kept: Uint8Array[] = [];
   const harness = new Harness({

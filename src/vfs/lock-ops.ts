@@ -48,6 +48,11 @@ export class LockOps {
     state.meta.onSessionLost?.(() => this.#sessionLost());
   }
 
+  /** Nobody has asked for a lock that was not given up. */
+  get isIdle(): boolean {
+    return this.#holdings.size === 0;
+  }
+
   /** F_GETLK: the first lock that is in the way, or type unlock. */
   async getlk(caller: Caller, handle: Handle, { kind, owner }: LockOwner, lock: FileLock): Promise<FileLock> {
     const { ino } = this.#state.handles.file(handle).inode;
@@ -89,7 +94,6 @@ export class LockOps {
 
   /** Each close(2) of a process: all that it has of the file is given up. */
   closed(handle: Handle, owner: bigint): Maybe<void> {
-    if (this.#holdings.size === 0) return;
     const ino = this.#state.handles.inoOf(handle);
     const holding = ino === undefined ? undefined : this.#holdings.get(keyOf(ino, 'posix', owner));
     return holding === undefined ? undefined : this.#release(holding);
@@ -100,7 +104,6 @@ export class LockOps {
    * Processes have given theirs up before.
    */
   released(opened: FileHandle): void {
-    if (this.#holdings.size === 0) return;
     for (const holding of this.#holdings.values()) {
       if (!holding.handles.delete(opened) || holding.handles.size > 0) continue;
       this.#state.background(this.#release(holding));

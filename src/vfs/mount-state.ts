@@ -130,6 +130,7 @@ export class MountState {
     try {
       return await this.meta.mutate(mutation, { timeoutMs: stepTimeoutMs(this.limits) });
     } catch (error) {
+      this.#mayBeGone(error, mutation);
       throw toFsError(error, mutation.op);
     }
   }
@@ -139,8 +140,16 @@ export class MountState {
     try {
       return await this.meta.query<Op>(query, signal === undefined ? { timeoutMs } : { timeoutMs, signal });
     } catch (error) {
+      this.#mayBeGone(error, query);
       throw toFsError(error, query.op);
     }
+  }
+
+  /** Removed through another mount, perhaps: the names under which it was seen are not believed any more. */
+  #mayBeGone(error: unknown, asked: Mutation | Query): void {
+    if (!(error instanceof FsError) || error.code !== 'ENOENT') return;
+    if ('parent' in asked) this.inodes.expire(asked.parent);
+    if ('ino' in asked) this.inodes.expire(asked.ino);
   }
 
   /** Whether something was changed through this mount since the servers last said that all is on their disks. */

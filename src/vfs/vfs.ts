@@ -161,6 +161,7 @@ export class Vfs implements VfsOps {
   }
   #flush(handle: Handle, lockOwner: bigint): Maybe<void> {
     const flushed = this.#files.flush(handle);
+    if (this.#locks.isIdle) return flushed;
     // What was written under a lock is committed before others may have it.
     if (flushed instanceof Promise) return flushed.finally(() => this.#locks.closed(handle, lockOwner));
     return this.#locks.closed(handle, lockOwner);
