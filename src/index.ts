@@ -30,6 +30,7 @@ export type {
   NodeFsError,
   PathLike,
   ReaddirOptions,
+  LockOptions,
   ReadOptions,
   StreamOptions,
   TimeLike,

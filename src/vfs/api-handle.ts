@@ -2,11 +2,12 @@
 import { Readable, type Writable } from 'node:stream';
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
+import { LOCK_END_MAX } from '../meta/locks.ts';
 import type { SetAttr } from '../meta/types.ts';
 import { asNode } from './api-errors.ts';
 import { BigIntStats, Stats } from './api-stats.ts';
 import { readStream, STEP_BYTES, writeStream, type StreamOptions } from './api-streams.ts';
-import type { Caller, Handle, VfsOps } from './ops.ts';
+import type { Caller, Handle, LockOwner, VfsOps } from './ops.ts';
 
 /** A text encoding of Node: `utf8`, `latin1`, `hex`, ... */
 export type Encoding = BufferEncoding;
@@ -37,6 +38,20 @@ export interface ReadOptions {
   readonly position?: number | bigint | null;
 }
 
+/** Which lock, see {@link FileHandle.lock}. */
+export interface LockOptions {
+  /** Others may have it, too, as long as all of them want it so. Default: it is for one alone. */
+  readonly shared?: boolean;
+  /** First byte of the range. Default 0. */
+  readonly start?: number;
+  /** Bytes of the range. Default, and 0: to the end of the file, wherever that will be. */
+  readonly length?: number;
+  /** Whether to wait while another has it, for as long as that takes. Default true; false: EAGAIN at once. */
+  readonly wait?: boolean;
+  /** Ends the wait, with EINTR. */
+  readonly signal?: AbortSignal;
+}
+
 /** A time: seconds since 1970 (also as text), a Date, date text, or, as a bigint, nanoseconds. */
 export type TimeLike = number | string | Date | bigint;
 
@@ -53,6 +68,18 @@ export function timeNs(time: TimeLike): bigint {
   if (!Number.isFinite(seconds)) throw new FsError('EINVAL', `not a time: ${String(time)}`);
   const whole = Math.floor(seconds);
   return BigInt(whole) * 1_000_000_000n + BigInt(Math.round((seconds - whole) * 1e6)) * 1_000n;
+}
+
+/** The handle is the owner: two handles of one program exclude each other. Of the kind that has ranges. */
+function lockOwner(handle: Handle): LockOwner {
+  return { kind: 'posix', owner: BigInt(handle) };
+}
+
+function rangeOf({ start = 0, length = 0 }: Pick<LockOptions, 'start' | 'length'>): { start: number; end: number } {
+  if (!Number.isSafeInteger(start) || start < 0 || !Number.isSafeInteger(length) || length < 0) {
+    throw new FsError('EINVAL', `not a range of bytes: ${length} from ${start} on`);
+  }
+  return { start, end: length === 0 ? LOCK_END_MAX : Math.min(LOCK_END_MAX, start + length - 1) };
 }
 
 /**
@@ -331,6 +358,33 @@ export class FileHandle implements AsyncDisposable {
   /** The rest of the file as a web stream; leaves the handle open. */
   readableWebStream(): ReturnType<typeof Readable.toWeb> {
     return Readable.toWeb(this.createReadStream({ autoClose: false }));
+  }
+
+  /**
+   * Takes a lock on the file or a range of it, which excludes other handles, other mounts and programs that use fcntl(2)
+   * on them; or changes the type of one that is held. What the holders before have written is seen from here on.
+   * Locks are advisory: who does not ask for one is not kept out. They end with the handle, and with the session of a
+   * program that the servers have not heard of for a minute; the handle then fails with EIO.
+   *
+   * @throws EAGAIN if it is not waited for; EDEADLK if its holder waits for this handle; EINTR; ENOLCK; EBADF; EIO
+   */
+  async lock(options: LockOptions = {}): Promise<void> {
+    const { shared = false, wait = true, signal } = options;
+    await asNode({ syscall: 'lock' }, async () => {
+      const handle = this.#open('lock');
+      const lock = { ...rangeOf(options), type: shared ? 'read' : 'write', pid: this.#caller.pid } as const;
+      const caller = signal === undefined ? this.#caller : { ...this.#caller, signal };
+      await this.#ops.setlk(caller, handle, lockOwner(handle), lock, wait);
+    });
+  }
+
+  /** Commits what was written and gives up the lock of the file, or of a range of it. No error where there is none. */
+  async unlock(range: Pick<LockOptions, 'start' | 'length'> = {}): Promise<void> {
+    await asNode({ syscall: 'lock' }, async () => {
+      const handle = this.#open('lock');
+      const lock = { ...rangeOf(range), type: 'unlock', pid: this.#caller.pid } as const;
+      await this.#ops.setlk(this.#caller, handle, lockOwner(handle), lock, false);
+    });
   }
 
   /** Commits what was written, as close does, and stays open. */

@@ -25,7 +25,7 @@ export { BigIntStats, Dirent, Stats } from './api-stats.ts';
 export type { FileSystemStats } from './api-stats.ts';
 export type { PathLike } from './api-path.ts';
 export type { NodeFsError } from './api-errors.ts';
-export type { Encoding, EncodingOption, ReadOptions, TimeLike, WriteInput } from './api-handle.ts';
+export type { Encoding, EncodingOption, LockOptions, ReadOptions, TimeLike, WriteInput } from './api-handle.ts';
 export type { StreamOptions } from './api-streams.ts';
 
 /** As whom a {@link FileSystem} acts: owner of what it makes. */
