@@ -8,9 +8,12 @@ import { SESSION_LEASE_MS } from '../../src/limits.ts';
 import { hostOf } from '../../src/testing.ts';
 import type { FileSystem } from '../../src/vfs/api.ts';
 import { SimCluster } from './cluster.ts';
+import type { SimRandom } from './random.ts';
 
 const COUNTER = '/counter';
 const DIGITS = 12;
+/** A program has the lock for this long at most, were there no servers to wait for. */
+const HELD_MS = 20;
 
 /** Adds one to the counter again and again, each time under the lock. */
 class Counting {
@@ -22,9 +25,9 @@ class Counting {
   readonly done: Promise<void>;
   #stopped = false;
 
-  /** `pauseMs`: between two rounds, so that long histories do not take long. */
-  constructor(fs: FileSystem, clock: Clock, pauseMs: number) {
-    this.done = this.#run(fs, clock, pauseMs);
+  /** `pauseMs`: between two rounds, on average, so that long histories do not take long. */
+  constructor(fs: FileSystem, clock: Clock, random: SimRandom, pauseMs: number) {
+    this.done = this.#run(fs, clock, random, pauseMs);
     this.done.catch(() => undefined);
   }
 
@@ -32,14 +35,16 @@ class Counting {
     this.#stopped = true;
   }
 
-  async #run(fs: FileSystem, clock: Clock, pauseMs: number): Promise<void> {
+  async #run(fs: FileSystem, clock: Clock, random: SimRandom, pauseMs: number): Promise<void> {
     while (!this.#stopped) {
-      await clock.sleep(pauseMs);
+      await clock.sleep(random.below(2 * pauseMs));
       let value: number | undefined;
       try {
         await using handle = await fs.open(COUNTER, 'r+');
         await handle.lock();
         value = Number((await handle.readBytes(0, DIGITS)).toString()) + 1;
+        // Long enough for others to come in between, if they were let.
+        await clock.sleep(random.below(HELD_MS));
         await handle.write(String(value).padStart(DIGITS, '0'), 0);
         await handle.flush();
         await handle.unlock();
@@ -66,7 +71,9 @@ async function begin(seed: number, pauseMs = 50): Promise<Scene> {
   const programs = new Map<string, Counting>();
   for (let index = 0; index < 4; index++) {
     const fs = await sim.connect();
-    programs.set(sim.latestClient, new Counting(fs, sim.world.envOf(hostOf(sim.latestClient)).clock, pauseMs));
+    const name = sim.latestClient;
+    const { clock } = sim.world.envOf(hostOf(name));
+    programs.set(name, new Counting(fs, clock, sim.world.random.fork(name), pauseMs));
   }
   await sim.world.run(2_000);
   return { sim, programs };
@@ -141,6 +148,35 @@ describe('a counter under a lock', () => {
     expect(granted).toBe(false);
     await sim.settle(lock, { what: 'the lock of the one that is gone', limitMs: SESSION_LEASE_MS });
     await finish(scene, [victim!]);
+  });
+
+  it('is not written by a holder whose session has ended meanwhile', async () => {
+    const sim = await SimCluster.start({ seed: 506, nodes: 3 });
+    const holder = await sim.connect();
+    const name = hostOf(sim.latestClient);
+    const other = await sim.connect();
+    await sim.settle(holder.writeFile(COUNTER, 'old'));
+    const held = await sim.settle(holder.open(COUNTER, 'r+'));
+    await sim.settle(held.lock());
+    await sim.settle(held.write('never seen', 0));
+    for (const id of sim.cluster.nodeIds) sim.world.network.partition(name, hostOf(id));
+    const taken = await sim.settle(other.open(COUNTER, 'r+'));
+    await sim.settle(taken.lock(), { limitMs: 2 * SESSION_LEASE_MS });
+    await sim.settle(taken.write('new', 0));
+    await sim.settle(taken.close());
+    sim.world.network.heal();
+    await sim.world.run(SESSION_LEASE_MS);
+    await expect(sim.settle(held.write('never seen', 0))).rejects.toMatchObject({ code: 'EIO' });
+    await expect(sim.settle(held.lock())).rejects.toMatchObject({ code: 'EIO' });
+    await sim.settle(held.close().catch(() => undefined));
+    expect(await sim.settle(holder.readFile(COUNTER, 'utf8'))).toBe('new');
+    // Opened anew, all is as for anybody.
+    const anew = await sim.settle(holder.open(COUNTER, 'r+'));
+    await sim.settle(anew.lock());
+    await sim.settle(anew.write('own', 0));
+    await sim.settle(anew.close());
+    expect(await sim.settle(other.readFile(COUNTER, 'utf8'))).toBe('own');
+    await sim.close();
   });
 
   it('counts right when a machine is cut off for longer than its session lasts, and comes back', async () => {
