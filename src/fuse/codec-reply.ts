@@ -1,6 +1,6 @@
 /** Encoding of replies. All functions write into memory that the caller owns and return the position after what they wrote. */
 import type { Attr, FileType } from '../meta/types.ts';
-import { LOCK_END_MAX } from '../meta/locks.ts';
+import { LOCK_END_MAX } from '../vfs/ops.ts';
 import type { DirItem, Entry, FileLock, StatFs } from '../vfs/ops.ts';
 import { NAME_MAX_BYTES } from '../limits.ts';
 import {

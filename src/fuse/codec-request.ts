@@ -4,8 +4,8 @@
  * values are copied, since it is filled again as soon as the request has been dispatched.
  */
 import { FsError } from '../errors.ts';
-import { LOCK_END_MAX } from '../meta/locks.ts';
 import type { SetAttr } from '../meta/types.ts';
+import { LOCK_END_MAX } from '../vfs/ops.ts';
 import type { FileLock, Handle, LockOwner } from '../vfs/ops.ts';
 import { IN_HEADER_BYTES, LOCK_FLOCK, LOCK_TYPES, SetattrValid } from './protocol.ts';
 import { getTime, getU64 } from './wire.ts';

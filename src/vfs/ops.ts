@@ -7,6 +7,8 @@ import type { CancelSignal } from '../cancel.ts';
 import type { Ino } from '../ids.ts';
 import type { Attr, FileType, SetAttr } from '../meta/types.ts';
 
+export { LOCK_END_MAX } from '../meta/locks.ts';
+
 /** Answers known at once need no promise: it saves a turn of the event loop on the hot path. */
 export type Maybe<T> = T | Promise<T>;
 
@@ -73,7 +75,7 @@ export interface LockOwner {
 export interface FileLock {
   readonly type: 'read' | 'write' | 'unlock';
   readonly start: number;
-  /** Inclusive; Number.MAX_SAFE_INTEGER = to the end of file. */
+  /** Inclusive; LOCK_END_MAX: to the end of the file. */
   readonly end: number;
   readonly pid: number;
 }
