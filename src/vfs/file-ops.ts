@@ -14,6 +14,7 @@ import { untilKnown } from './pools.ts';
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+const FALLOC_FL_ZERO_RANGE = 16;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -119,7 +120,8 @@ export class FileOps {
 
   /** Close-to-open: an open sees what was committed before it, so it asks. */
   async #revalidate(caller: Caller, ino: Ino, flags: number, known: Inode | undefined): Promise<Inode> {
-    if ((flags & O_TRUNC) !== 0 && (flags & O_ACCMODE) !== 0) {
+    // Also when it is opened for reading, as Linux does; the kernel has asked whether the caller may write.
+    if ((flags & O_TRUNC) !== 0) {
       const type = known?.attr.type ?? (await this.#ask(caller, ino)).attr.type;
       checkOpenable(type, flags);
       const file = this.#state.inodes.get(ino)?.data;
@@ -162,7 +164,7 @@ export class FileOps {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       if (created) this.#state.dataOf(inode).extents.setEmpty(inode.attr.version);
-      else if ((flags & O_TRUNC) !== 0 && (flags & O_ACCMODE) !== 0) {
+      else if ((flags & O_TRUNC) !== 0) {
         await this.#truncate(this.#state.dataOf(inode), { sizeBytes: 0 }, 0);
       }
       const opened = this.#opened(inode, flags);
@@ -253,14 +255,19 @@ export class FileOps {
     if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
     if (length <= 0 || offset < 0) throw new FsError('EINVAL');
     if (offset + length > FILE_MAX_BYTES) throw new FsError('EFBIG');
-    if (mode === 0) {
-      if (offset + length > file.sizeBytes())
-        await this.#truncate(file, { sizeBytes: offset + length }, offset + length);
-      return;
-    }
-    if (mode !== (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {
+    const what = mode & ~FALLOC_FL_KEEP_SIZE;
+    if (what !== 0 && what !== FALLOC_FL_ZERO_RANGE && mode !== (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {
       throw new FsError('EOPNOTSUPP', `fallocate mode ${mode} is not supported`);
     }
+    // Space cannot be set aside: blocks are placed when they are written. A range of zeros is a hole.
+    if (what !== 0) await this.#punch(opened, offset, length);
+    const end = offset + length;
+    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes())
+      await this.#truncate(file, { sizeBytes: end }, end);
+  }
+
+  async #punch(opened: FileHandle, offset: number, length: number): Promise<void> {
+    const { file } = opened;
     await this.#state.writeBack.flush(file);
     opened.reportError();
     await this.#alone(file, async () => {

@@ -10,6 +10,10 @@ import { findPool, poolNamed, POOL_XATTR, untilKnown } from './pools.ts';
 const CAPABILITY = Buffer.from('security.capability');
 /** Made once: the kernel asks before it writes to a file, and a stack costs more than the answer. */
 const NO_CAPABILITY = new FsError('ENODATA');
+const TRUSTED = Buffer.from('trusted.');
+/** Those that ext4 has, without the access control lists. */
+const NAMESPACES = [Buffer.from('user.'), TRUSTED, Buffer.from('security.')];
+const NO_NAMESPACE = new FsError('EOPNOTSUPP', 'names of extended attributes begin with user., trusted. or security.');
 
 export class XattrOps {
   readonly #state: MountState;
@@ -88,7 +92,8 @@ export class XattrOps {
 
   async listxattr(caller: Caller, ino: Ino): Promise<readonly Uint8Array[]> {
     const { names } = await this.#state.query<'listxattr'>({ op: 'listxattr', ino }, caller.signal);
-    return names;
+    // The kernel keeps others from reading and writing them, but not from seeing their names.
+    return caller.uid === 0 ? names : names.filter((name) => !TRUSTED.equals(name.subarray(0, TRUSTED.length)));
   }
 
   /** The change time is another now. */
@@ -102,4 +107,9 @@ export class XattrOps {
 
 function checkName(name: Uint8Array): void {
   if (name.length === 0 || name.length > XATTR_NAME_MAX_BYTES) throw new FsError('ERANGE');
+  if (POOL_XATTR.equals(name)) return;
+  const prefix = NAMESPACES.find((candidate) => candidate.equals(name.subarray(0, candidate.length)));
+  // Made once, too: `ls -l` asks for the access control list of each file.
+  if (prefix === undefined) throw NO_NAMESPACE;
+  if (prefix.length === name.length) throw new FsError('EINVAL', 'the name ends after its namespace');
 }
