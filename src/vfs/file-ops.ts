@@ -249,7 +249,7 @@ export class FileOps {
     await this.#state.sync();
   }
 
-  async fallocate(_caller: Caller, handle: Handle, offset: number, length: number, mode: number): Promise<void> {
+  async fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Promise<void> {
     const opened = this.#state.handles.file(handle);
     const { file } = opened;
     if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
@@ -264,6 +264,7 @@ export class FileOps {
     const end = offset + length;
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes())
       await this.#truncate(file, { sizeBytes: end }, end);
+    else if (what === 0) await this.setattr(caller, file.inode.ino, { mtimeNs: 'now' });
   }
 
   async #punch(opened: FileHandle, offset: number, length: number): Promise<void> {
