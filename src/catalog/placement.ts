@@ -55,7 +55,11 @@ function makeLogTable(): Int32Array {
   return table;
 }
 
-const negativeLog2 = makeLogTable();
+let logTable: Int32Array | undefined;
+/** Made at the first use, in some 20 ms: many commands place nothing. */
+function negativeLog2(): Int32Array {
+  return (logTable ??= makeLogTable());
+}
 
 /** One node's draw: smaller cost/weight is better (the sign of ln(u) is dropped). */
 interface Draw {
@@ -122,7 +126,7 @@ function drawsOf(nodes: readonly CatalogNode[], pool: Pool, pg: number): Draw[] 
   view.setUint32(4, pg, true);
   return nodes.map((node) => ({
     node,
-    cost: negativeLog2[xxh64Low32(key, seedOf(node)) & (2 ** DRAW_BITS - 1)] ?? 0,
+    cost: negativeLog2()[xxh64Low32(key, seedOf(node)) & (2 ** DRAW_BITS - 1)] ?? 0,
     weight: integerWeight(node),
   }));
 }

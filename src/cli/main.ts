@@ -3,20 +3,20 @@
  * The `tatami` command. Each command's module is loaded only when it runs, so that `tatami --help` is quick.
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS } from '../limits.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { endQuietlyWithoutReader } from './interruption.ts';
 import { addGroupCommands, addNodeCommands } from './node-program.ts';
 import { printError } from './output.ts';
+import { ROOT } from './places.ts';
 import { addPoolCommands } from './pool-program.ts';
 import { count, withCluster } from './program-options.ts';
 import { parseSince, parseSpan } from './since.ts';
 import { tellParent } from './spawn.ts';
 
-const VERSION = (
-  JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version;
+const VERSION = (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version;
 
 const EXIT_HELP = `
 Exit codes:

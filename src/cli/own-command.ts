@@ -1,9 +1,7 @@
 /** What to type to run this very program again: `tatami` is on the PATH only where the package is installed so. */
 import { realpathSync } from 'node:fs';
 import { delimiter, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+import { MAIN } from './places.ts';
 
 export function ownCommand(main = MAIN, path = process.env['PATH'] ?? '', cwd = process.cwd()): string {
   const own = realOf(main);

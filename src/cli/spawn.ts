@@ -7,18 +7,15 @@
 import { spawn } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { TatamiError, TimeoutError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import { rotateLog } from './rotate-log.ts';
 import { newDirectory } from './new-directory.ts';
+import { MAIN } from './places.ts';
 
 export type ChildMessage =
   | { readonly kind: 'ready'; readonly detail: string }
   | { readonly kind: 'failed'; readonly code: string; readonly message: string; readonly remedy: string | undefined };
-
-/** This program's entry point: works from dist and from an installed package. */
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
 /** Tells the parent, if there is one that waits. */
 export function tellParent(message: ChildMessage): Promise<void> {

@@ -3,7 +3,6 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import {
   allSystems,
   compare,
@@ -20,6 +19,7 @@ import { UsageError } from '../../errors.ts';
 import { GiB, MiB } from '../../limits.ts';
 import { listenForInterruption } from '../interruption.ts';
 import { note, print, printJson, table } from '../output.ts';
+import { ROOT } from '../places.ts';
 
 export interface PeersOptions {
   readonly sizeBytes: number;
@@ -32,9 +32,6 @@ export interface PeersOptions {
   /** Where the report and the plot go. */
   readonly resultsDirectory: string;
 }
-
-/** Of the checkout or the installed package: this file is in dist/src/cli/commands of it. */
-const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 
 /** Compares with other filesystems on this machine; they and everything of ours are started and taken away by it. */
 export async function benchPeers(options: PeersOptions): Promise<void> {

@@ -4,7 +4,6 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { BENCHMARKS } from '../../../bench/index.ts';
 import type { BenchContext, Row } from '../../../bench/index.ts';
 import { dropPageCache } from '../../../bench/measure.ts';
@@ -15,6 +14,7 @@ import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
 import { listenForInterruption } from '../interruption.ts';
 import { note, print, printJson, table } from '../output.ts';
+import { MAIN, ROOT } from '../places.ts';
 
 export interface BenchOptions extends WhereOptions {
   readonly mount?: string;
@@ -34,9 +34,6 @@ const PEERS = 'peers';
 const DEFAULT_SIZE_MIB = 1024;
 const DEFAULT_ROUNDS = 3;
 const SMALL_FILES = 2_000;
-const TATAMI = fileURLToPath(new URL('../main.js', import.meta.url));
-/** Of the checkout, or of the package. */
-const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 
 /** Runs benchmarks on a given mount, or on a cluster of three nodes and two copies started for the purpose. */
 export async function bench(names: readonly string[], options: BenchOptions): Promise<void> {
@@ -148,7 +145,7 @@ interface SetUp {
 /** In a session of its own: Ctrl-C is for the benchmark, which then stops what it has started. */
 function tatami(...args: string[]): void {
   const options: SpawnSyncOptions & { detached: boolean } = { stdio: ['ignore', 'ignore', 'inherit'], detached: true };
-  const { status, error } = spawnSync(process.execPath, [TATAMI, ...args], options);
+  const { status, error } = spawnSync(process.execPath, [MAIN, ...args], options);
   if (error !== undefined) throw error;
   if (status !== 0) throw new TatamiError('ERR_BENCH', `tatami ${args[0]} ended with ${status}`);
 }
