@@ -62,25 +62,16 @@ const WANTED_FLAGS =
   InitFlag.MAX_PAGES;
 
 /**
- * Of these ENOENT means that the inode is gone which the kernel has under some name (or in which it makes one): it was
- * removed through another mount, and there may be another one under that name. ESTALE makes the kernel look up the path
- * anew, once, where ENOENT would be the program's.
+ * Only of these may ENOENT be about a name. Of all others it means that the inode is gone which the kernel has open or under
+ * some name (or in which it makes one): it was removed through another mount, and there may be another one under that
+ * name. ESTALE makes the kernel look up the path anew, once, where ENOENT would be the program's.
  */
-const OF_AN_INODE: ReadonlySet<number> = new Set([
-  Opcode.OPEN,
-  Opcode.OPENDIR,
-  Opcode.GETATTR,
-  Opcode.SETATTR,
-  Opcode.READLINK,
-  Opcode.GETXATTR,
-  Opcode.SETXATTR,
-  Opcode.LISTXATTR,
-  Opcode.REMOVEXATTR,
-  Opcode.CREATE,
-  Opcode.MKNOD,
-  Opcode.MKDIR,
-  Opcode.SYMLINK,
-  Opcode.LINK,
+const OF_A_NAME: ReadonlySet<number> = new Set([
+  Opcode.LOOKUP,
+  Opcode.UNLINK,
+  Opcode.RMDIR,
+  Opcode.RENAME,
+  Opcode.RENAME2,
 ]);
 
 type Answer<T> = (to: PendingRequest, value: T) => void;
@@ -303,7 +294,7 @@ export class FuseSession {
 
   #fail(from: PendingRequest, error: unknown): void {
     let number = error instanceof FsError ? errnoNumber(error.code) : undefined;
-    if (number === ERRNO_NUMBERS.ENOENT && OF_AN_INODE.has(from.opcode)) number = ERRNO_NUMBERS.ESTALE;
+    if (number === ERRNO_NUMBERS.ENOENT && !OF_A_NAME.has(from.opcode)) number = ERRNO_NUMBERS.ESTALE;
     if (number === undefined && error instanceof CancelledError && from.interrupted) number = ERRNO_NUMBERS.EINTR;
     if (number === undefined) {
       this.#options.log(withCause('An operation failed in an unforeseen way and was answered with EIO.', error));

@@ -110,6 +110,23 @@ describe('a lock', () => {
     await expect(one.set(READ)).rejects.toMatchObject({ code: 'EAGAIN' });
   });
 
+  it('is had by all of very many who wait, one after the other', async () => {
+    const one = await program(a);
+    await one.set(WRITE);
+    const others = await Promise.all(Array.from({ length: 300 }, () => program(b)));
+    let count = 0;
+    const all = others.map(async (other) => {
+      await other.set(WRITE, true);
+      count++;
+      await other.set(UNLOCK);
+    });
+    await turns();
+    expect(count).toBe(0);
+    await one.set(UNLOCK);
+    for (let round = 0; count < others.length && round < 20; round++) await cluster.clock.advance(1_000);
+    await Promise.all(all);
+  });
+
   it('that is waited for is not had after an interrupt', async () => {
     const one = await program(a);
     const other = await program(b);

@@ -11,6 +11,7 @@
  */
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
+import { REQUESTS_PER_CONNECTION_MAX } from '../limits.ts';
 import { conflictOf, LOCK_END_MAX, type LockKind } from '../meta/locks.ts';
 import type { Attr, OwnLockRequest } from '../meta/types.ts';
 import { mayPass, pauseMs, toFsError } from './fs-errors.ts';
@@ -19,6 +20,12 @@ import type { MountState } from './mount-state.ts';
 import type { Caller, FileLock, Handle, LockOwner, Maybe } from './ops.ts';
 import { stepTimeoutMs } from './options.ts';
 
+/**
+ * Questions that wait at the primary at once: they share a connection with all others, which may have some more on their
+ * way (REQUESTS_PER_CONNECTION_MAX). Whoever comes beyond asks for its lock again after a pause.
+ */
+const WAITING_MAX_COUNT = REQUESTS_PER_CONNECTION_MAX / 4;
+const ASK_AGAIN_MS = 500;
 const WHOLE_FILE = { start: 0, end: LOCK_END_MAX };
 
 /** What one owner may hold of one file. */
@@ -42,6 +49,8 @@ export class LockOps {
   readonly #holdings = new Map<string, Holding>();
   /** Grows with each session that was lost. */
   #era = 0;
+  /** Callers that wait for others to give up their locks. */
+  #waiting = 0;
 
   constructor(state: MountState) {
     this.#state = state;
@@ -104,6 +113,7 @@ export class LockOps {
    * Processes have given theirs up before.
    */
   released(opened: FileHandle): void {
+    if (!opened.hasLocked) return;
     for (const holding of this.#holdings.values()) {
       if (!holding.handles.delete(opened) || holding.handles.size > 0) continue;
       this.#state.background(this.#release(holding));
@@ -150,13 +160,17 @@ export class LockOps {
     const { signal } = caller;
     const timeoutMs = stepTimeoutMs(this.#state.limits);
     let answer;
+    this.#waiting += 1;
     try {
+      if (this.#waiting > WAITING_MAX_COUNT) return await this.#state.clock.sleep(ASK_AGAIN_MS, signal);
       answer = await this.#state.meta.waitForLock(ino, lock, {
         timeoutMs,
         ...(signal === undefined ? {} : { signal }),
       });
     } catch (error) {
       throw toFsError(error, 'waiting for a lock');
+    } finally {
+      this.#waiting -= 1;
     }
     // Otherwise it is asked for again, also if nothing was heard for a while: that it may be had can have been missed.
     if (answer === 'deadlock') throw new FsError('EDEADLK', 'who holds the lock waits for this process');
@@ -209,6 +223,7 @@ export class LockOps {
       this.#holdings.set(key, holding);
     }
     holding.handles.add(opened);
+    opened.hasLocked = true;
     return holding;
   }
 
