@@ -24,6 +24,20 @@ function idOf(index: number): BlockId {
   return new Uint8Array(createHash('sha256').update(String(index)).digest()) as BlockId;
 }
 
+const INDEX_BITS = 24n;
+
+/** All numbers below `count` in the order of their ids, in which LevelDB takes rows many times as fast. */
+function inOrderOfIds(count: number): Uint32Array {
+  if (count > 2 ** Number(INDEX_BITS)) throw new Error(`at most ${2 ** Number(INDEX_BITS)} blocks`);
+  const keys = new BigUint64Array(count);
+  for (let i = 0; i < count; i++) {
+    const start = Buffer.from(idOf(i).subarray(0, 8)).readBigUInt64BE() >> INDEX_BITS;
+    keys[i] = (start << INDEX_BITS) | BigInt(i);
+  }
+  keys.sort();
+  return Uint32Array.from(keys, (key) => Number(key & ((1n << INDEX_BITS) - 1n)));
+}
+
 async function fill(path: string, count: number): Promise<void> {
   await (await PackStore.open({ path })).close();
   const { disk, clock, random } = createNodeEnv();
@@ -32,11 +46,11 @@ async function fill(path: string, count: number): Promise<void> {
   const salt = await openStoreFile({ disk, clock, random, path, storeId }, packs, SILENT_LOGGER);
   const { index } = await openIndex(disk, path, salt, SILENT_LOGGER);
   const ends = new Map<number, number>();
-  for (let i = 0; i < count; i++) {
+  for (const i of inOrderOfIds(count)) {
     const id = idOf(i);
     const pack = 1 + Math.floor(i / PER_PACK);
     const offset = PACK_HEADER_BYTES + (i % PER_PACK) * RECORD_BYTES;
-    ends.set(pack, offset + RECORD_BYTES);
+    ends.set(pack, Math.max(offset + RECORD_BYTES, ends.get(pack) ?? 0));
     index.update(blockKeyOf(POOL, id), undefined, {
       ...{ state: 'live', seq: i + 1, pack, offset, lengthBytes: BLOCK_BYTES, generation: 0 },
       ...{ stampSeq: 0, stampPack: 0, damaged: false, shadows: [] },
