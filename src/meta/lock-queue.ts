@@ -89,7 +89,8 @@ export class LockQueue {
     if (waiters === undefined) return;
     const held = this.#ports.locksOf(ino);
     for (const waiter of [...waiters]) {
-      if (waiter.calledMs !== undefined && held.some((lock) => isOf(lock, waiter.wanted))) this.#remove(waiter);
+      // Called or not: it may have come by itself.
+      if (held.some((lock) => isOf(lock, waiter.wanted))) this.#remove(waiter);
     }
     this.#callThose(ino, this.#ports.nowMs());
   }
@@ -97,10 +98,8 @@ export class LockQueue {
   /** Looks after waiters that were called, or are gone; to be called every so often. */
   tick(): void {
     const nowMs = this.#ports.nowMs();
-    for (const ino of [...this.#byFile.keys()]) {
-      this.#dropGone(ino, nowMs);
-      this.#callThose(ino, nowMs);
-    }
+    // Others wait for who is gone only if it was called.
+    for (const ino of [...this.#byFile.keys()]) if (this.#dropGone(ino, nowMs)) this.#callThose(ino, nowMs);
   }
 
   #callThose(ino: Ino, nowMs: number): void {
@@ -123,20 +122,29 @@ export class LockQueue {
 
   /** Whether one of those who exclude it waits for it; over any number of steps. */
   #waitsForItself(from: Waiter): boolean {
-    const looked: LockOwner[] = [];
+    const byOwner = new Map<string, Waiter[]>();
+    for (const waiter of [...this.#byFile.values()].flat()) {
+      if (waiter.wanted.kind !== 'posix') continue;
+      const key = ownerKey(waiter.wanted);
+      const others = byOwner.get(key);
+      if (others === undefined) byOwner.set(key, [waiter]);
+      else others.push(waiter);
+    }
+    const held = new Map<Ino, readonly HeldLock[]>();
+    const own = ownerKey(from.wanted);
+    const looked = new Set<string>();
     const next: Waiter[] = [from];
     for (let waiter = next.pop(); waiter !== undefined; waiter = next.pop()) {
-      const { wanted } = waiter;
-      for (const lock of this.#ports.locksOf(waiter.ino)) {
+      const { ino, wanted } = waiter;
+      const locks = held.get(ino) ?? this.#ports.locksOf(ino);
+      held.set(ino, locks);
+      for (const lock of locks) {
         if (!excludes(lock, wanted)) continue;
-        if (isSameOwner(lock, from.wanted)) return true;
-        if (looked.some((owner) => isSameOwner(owner, lock))) continue;
-        looked.push(lock);
-        for (const others of this.#byFile.values()) {
-          for (const other of others) {
-            if (other.wanted.kind === 'posix' && isSameOwner(other.wanted, lock)) next.push(other);
-          }
-        }
+        const key = ownerKey(lock);
+        if (key === own) return true;
+        if (looked.has(key)) continue;
+        looked.add(key);
+        next.push(...(byOwner.get(key) ?? []));
       }
     }
     return false;
@@ -163,13 +171,22 @@ export class LockQueue {
     this.#count--;
   }
 
-  #dropGone(ino: Ino, nowMs: number): void {
+  /** True if any was. */
+  #dropGone(ino: Ino, nowMs: number): boolean {
+    let dropped = false;
     for (const waiter of this.#byFile.get(ino) ?? []) {
       if (waiter.call !== undefined) continue;
       const goneMs = waiter.calledMs === undefined ? waiter.seenMs + WAITER_GONE_MS : waiter.calledMs + CALLED_MS;
-      if (nowMs >= goneMs) this.#remove(waiter);
+      if (nowMs < goneMs) continue;
+      this.#remove(waiter);
+      dropped = true;
     }
+    return dropped;
   }
+}
+
+function ownerKey({ session, owner }: LockOwner): string {
+  return `${session} ${owner}`;
 }
 
 /** The lock that the request asks for is among those held. */

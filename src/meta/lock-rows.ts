@@ -15,8 +15,8 @@ import { refuse } from './outcome.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
 import type { MutationResult } from './types.ts';
 
-/** Rows read at a time when a session ends. */
-const LOCK_PAGE_COUNT = 1024;
+/** Rows read at a time when a session ends: each may have thousands of locks. */
+const LOCK_PAGE_COUNT = 64;
 
 /** A file that is gone has no locks to grant, but one may still give up what it had. */
 export function lock(tx: Transaction, ino: Ino, request: LockRequest): MutationResult {

@@ -61,10 +61,14 @@ export interface MetaClientOptions {
 interface CallOptions {
   readonly timeoutMs?: number;
   readonly signal?: CancelSignal;
+  /** As of a commit: it must not be done under another session than that in which it was asked for. */
+  readonly fenced?: boolean;
 }
 
 interface DeadlineOptions extends CallOptions {
   readonly deadlineMs: number;
+  /** A late answer does not make the primary suspect. */
+  readonly patient?: boolean;
 }
 
 const NO_OPTIONS: CallOptions = {};
@@ -126,7 +130,8 @@ export class RemoteMetaClient implements MetaClient {
         this.#sessionLost(session);
         // Refused at the first try, it was not done, and can be under the next session. But not what was written under the
         // old one: its locks are gone, and others may have written since.
-        if (tried.count > 1 || mutation.op === 'commit' || clock.monotonicMs() >= deadlineMs) throw error;
+        if (tried.count > 1 || mutation.op === 'commit' || options.fenced === true || clock.monotonicMs() >= deadlineMs)
+          throw error;
       }
     }
   }
@@ -183,7 +188,8 @@ export class RemoteMetaClient implements MetaClient {
       () => this.#groupOf(ino),
       metaMethods.waitForLock,
       (group) => encodeLockWait(group, this.#sessionId, ino, lock),
-      this.#withDeadline(options),
+      // That it takes its time says nothing about the primary.
+      { ...this.#withDeadline(options), patient: true },
     );
     const { state } = (reply ?? {}) as { readonly state?: unknown };
     if (state === 'free' || state === 'held' || state === 'deadlock') return state;
@@ -249,7 +255,7 @@ export class RemoteMetaClient implements MetaClient {
       epoch = era.epoch;
       const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - clock.monotonicMs()));
       try {
-        return await this.#attempt(era, method, headerFor(group.id), timeoutMs, signal);
+        return await this.#attempt(era, method, headerFor(group.id), { ...options, timeoutMs });
       } catch (error) {
         if (era.moved.aborted && signal?.aborted !== true) continue;
         if (!(error instanceof TatamiError) || !PASSING.has(error.code)) throw error;
@@ -265,16 +271,15 @@ export class RemoteMetaClient implements MetaClient {
     era: GroupEra,
     method: string,
     header: Header,
-    timeoutMs: number,
-    caller: CancelSignal | undefined,
+    { timeoutMs, signal: caller, patient }: DeadlineOptions & { readonly timeoutMs: number },
   ): Promise<unknown> {
-    const question = this.#primaries.asked(era.primary);
+    const question = patient === true ? undefined : this.#primaries.asked(era.primary);
     const { signal, release } = eitherSignal(era.moved, caller);
     try {
       return (await this.#o.network.call(era.primary, method, header, { timeoutMs, signal })).header;
     } finally {
       release();
-      this.#primaries.answered(question);
+      if (question !== undefined) this.#primaries.answered(question);
     }
   }
 

@@ -21,7 +21,7 @@ import {
   xattrPrefix,
 } from './keys.ts';
 import { backName, FILE_NLINK_MAX } from './link.ts';
-import { decodeLocks } from './locks.ts';
+import { decodeLocks, LOCKS_PER_FILE_MAX_COUNT } from './locks.ts';
 import { checkedName } from './names.ts';
 import { refuse } from './outcome.ts';
 import type { PointReader, TableProgram } from './transaction.ts';
@@ -143,8 +143,15 @@ function* locks(table: QueryTable, query: QueryOf<'locks'>): TableProgram<QueryR
   // Strings as keys: the end of the range is the first key after the last number's.
   const range = { gte: lockKey(query.ino), lt: lockKey(query.lastIno) + '\0' };
   const [rows] = yield [{ ...range, limit: limit + 1, reverse: false }];
-  const files = rows!.slice(0, limit).map(([key, row]) => labelled(inoFromKey(key), row));
-  return { files, more: rows!.length > limit };
+  const files: LockedFile[] = [];
+  let count = 0;
+  for (const [key, row] of rows!) {
+    if (files.length === limit || count >= LOCKS_PER_FILE_MAX_COUNT) return { files, more: true };
+    const file = labelled(inoFromKey(key), row);
+    files.push(file);
+    count += file.locks.length;
+  }
+  return { files, more: false };
 }
 
 /** Follows the back pointers of every name up to the root. What was renamed on the way meanwhile is left out. */

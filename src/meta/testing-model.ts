@@ -162,7 +162,8 @@ export class ModelFs {
     const { kind, owner, type, start, end } = lock;
     if (type !== 'unlock' && !this.nodes.has(ino)) fail('ENOENT');
     const key = `${ino} ${kind}`;
-    const bytes = this.locks.get(key) ?? Array.from({ length: LOCKED_BYTES }, () => new Map<string, 'read' | 'write'>());
+    const bytes =
+      this.locks.get(key) ?? Array.from({ length: LOCKED_BYTES }, () => new Map<string, 'read' | 'write'>());
     this.locks.set(key, bytes);
     const me = `${session} ${owner}`;
     const range = bytes.slice(start, end + 1);

@@ -226,7 +226,8 @@ export interface MetaClient {
   /** FsError for the file conditions; UnavailableError or TimeoutError when the deadline passes; StaleBlocksError; SessionExpiredError. */
   mutate(
     mutation: Mutation,
-    options?: { readonly timeoutMs?: number; readonly signal?: CancelSignal },
+    /** `fenced`: not under another session than this, of whose locks it may count on (a commit never is). */
+    options?: { readonly timeoutMs?: number; readonly signal?: CancelSignal; readonly fenced?: boolean },
   ): Promise<MutationResult>;
   query<Op extends Query['op']>(
     query: QueryOf<Op>,

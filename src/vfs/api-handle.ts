@@ -402,7 +402,10 @@ export class FileHandle implements AsyncDisposable {
 
   async #close(): Promise<void> {
     try {
-      await this.flush();
+      await asNode({ syscall: 'close' }, async () => {
+        const handle = this.#handle;
+        if (handle !== undefined) await this.#ops.flush(this.#caller, handle, lockOwner(handle).owner);
+      });
     } finally {
       if (this.#handle !== undefined) await this.#ops.release(this.#handle);
     }

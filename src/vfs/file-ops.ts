@@ -42,15 +42,17 @@ export class FileOps {
     return this.#state.learn(attr, askedAt);
   }
 
-  async setattr(_caller: Caller, ino: Ino, set: SetAttr): Promise<AttrReply> {
+  async setattr(_caller: Caller, ino: Ino, set: SetAttr, handle?: Handle): Promise<AttrReply> {
     const { sizeBytes } = set;
     if (sizeBytes !== undefined) {
+      if (handle !== undefined) this.#state.handles.file(handle).checkLocks();
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new FsError('EINVAL');
       if (sizeBytes > FILE_MAX_BYTES) throw new FsError('EFBIG');
     }
     const file = this.#state.inodes.get(ino)?.data;
     if (file === undefined) return this.#state.attrReply(await this.#change(ino, set));
-    if (sizeBytes !== undefined) return this.#state.attrReply(await this.#truncate(file, set, sizeBytes));
+    if (sizeBytes !== undefined)
+      return this.#state.attrReply(await this.#truncate(file, set, sizeBytes, handle !== undefined));
     if (set.mtimeNs === undefined || file.isClean) return this.#state.attrReply(await this.#change(ino, set));
     // The commit of what was written before must not undo the time that is set now.
     const mtimeNs = set.mtimeNs === 'now' ? this.#state.clock.wallNs() : set.mtimeNs;
@@ -61,19 +63,19 @@ export class FileOps {
     return this.#state.attrReply(inode);
   }
 
-  async #change(ino: Ino, set: SetAttr): Promise<Inode> {
+  async #change(ino: Ino, set: SetAttr, fenced = false): Promise<Inode> {
     const askedAt = this.#state.inodes.stamp();
-    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set });
+    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set }, fenced);
     if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
     return this.#state.changed(attr, askedAt);
   }
 
   /** Ordered against the file's writes and commits: nothing written before comes back, nothing after it is lost. */
-  async #truncate(file: FileData, set: SetAttr, sizeBytes: number): Promise<Inode> {
+  async #truncate(file: FileData, set: SetAttr, sizeBytes: number, fenced = false): Promise<Inode> {
     return await this.#alone(file, async () => {
       this.#state.writeBack.truncate(file, sizeBytes);
       if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
-      const inode = await this.#change(file.inode.ino, set);
+      const inode = await this.#change(file.inode.ino, set, fenced);
       file.extents.applyPunch(inode.attr.version, sizeBytes, Infinity);
       if (file.mtimeNs !== undefined && typeof set.mtimeNs === 'bigint') file.mtimeNs = set.mtimeNs;
       return inode;
@@ -252,6 +254,7 @@ export class FileOps {
   async fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Promise<void> {
     const opened = this.#state.handles.file(handle);
     const { file } = opened;
+    opened.checkLocks();
     if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
     if (length <= 0 || offset < 0) throw new FsError('EINVAL');
     if (offset + length > FILE_MAX_BYTES) throw new FsError('EFBIG');
@@ -263,7 +266,7 @@ export class FileOps {
     if (what !== 0) await this.#punch(opened, offset, length);
     const end = offset + length;
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes())
-      await this.#truncate(file, { sizeBytes: end }, end);
+      await this.#truncate(file, { sizeBytes: end }, end, true);
     else if (what === 0) await this.setattr(caller, file.inode.ino, { mtimeNs: 'now' });
   }
 
@@ -274,7 +277,7 @@ export class FileOps {
     await this.#alone(file, async () => {
       const askedAt = this.#state.inodes.stamp();
       const { ino } = file.inode;
-      const { attr } = await this.#state.mutate({ op: 'punch', ino, offset, lengthBytes: length });
+      const { attr } = await this.#state.mutate({ op: 'punch', ino, offset, lengthBytes: length }, true);
       if (attr === undefined) return file.extents.forget();
       this.#state.changed(attr, askedAt);
       file.extents.applyPunch(attr.version, offset, offset + length);

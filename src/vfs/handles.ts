@@ -30,6 +30,8 @@ export class FileHandle {
   readonly ahead = new ReadAhead();
   /** Background errors of the file that this handle has reported. */
   errorsSeen: number;
+  /** Closed: nothing that comes for it later is of use. */
+  isReleased = false;
   /** A lock was asked for through it. */
   hasLocked = false;
   /** Locks that were taken through it ended with the session: whoever believes to hold them must not go on. */

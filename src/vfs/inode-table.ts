@@ -30,6 +30,8 @@ export class Inode {
   hasNoCapability = false;
   /** Flushes of a partly filled last block since its pieces were merged; outlives the handles of one append each. */
   partialFlushes = 0;
+  /** A lock was taken through this mount: others may be writing what is beside it. */
+  isLockedHere = false;
   data: FileData | undefined;
   /** The name under which it was seen last ({@link keyOf}): for reports while no server can be asked. */
   place: string | undefined;

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Cancellation } from '../cancel.ts';
-import { UnavailableError } from '../errors.ts';
+import { NoSpaceError, UnavailableError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import { LOCK_END_MAX } from '../meta/locks.ts';
-import { O_CREAT, O_RDWR } from './handles.ts';
+import { O_CREAT, O_RDONLY, O_RDWR } from './handles.ts';
 import type { Caller, FileLock, Handle, LockOwner } from './ops.ts';
 import { name, readAll, ROOT, TestCluster, turns, WatchedKernel, type TestMount } from './testing.ts';
 
@@ -80,7 +80,9 @@ describe('a lock', () => {
     await one.set(WRITE);
     for (const loser of [same, other]) {
       await expect(loser.set(READ)).rejects.toMatchObject({ code: 'EAGAIN' });
-      expect(await loser.get(READ)).toEqual({ type: 'write', start: 0, end: LOCK_END_MAX, pid: 7 });
+      // A process of another machine has no number here.
+      const pid = loser === same ? 7 : 0;
+      expect(await loser.get(READ)).toEqual({ type: 'write', start: 0, end: LOCK_END_MAX, pid });
     }
     expect(await one.get(WRITE)).toMatchObject({ type: 'unlock' });
     await one.set(UNLOCK);
@@ -293,5 +295,123 @@ describe('when the session is lost', () => {
     await one.set(UNLOCK);
     await waiting;
     await expect(one.set(WRITE)).rejects.toMatchObject({ code: 'EAGAIN' });
+  });
+});
+
+/** The reviewer's cases: what is on its way when a file is closed, a session ends or a lock is given up. */
+describe('what comes too late', () => {
+  it('is written before the lock is given up, whichever handle is closed', async () => {
+    const one = await program(a);
+    const reader = await a.vfs.open(ROOT, ino, O_RDONLY);
+    const other = await program(b);
+    await one.set(WRITE);
+    await one.write(0, 'under the lock');
+    // The process closes another descriptor of the file: its locks go, as POSIX wants.
+    await a.vfs.flush(ROOT, reader.handle, one.owner.owner);
+    await other.set(WRITE);
+    expect(await other.read()).toBe('under the lock');
+  });
+
+  it('is given up when it is granted to an open file that was closed meanwhile', async () => {
+    const holder = await program(b);
+    const one = await program(a);
+    await holder.set(WRITE);
+    const waiting = one.set(WRITE, true);
+    await turns();
+    await one.close();
+    await holder.set(UNLOCK);
+    await expect(waiting).rejects.toMatchObject({ code: 'EBADF' });
+    await holder.set(WRITE, true);
+  });
+
+  it('is given up also if the question was on its way when the process closed the file', async () => {
+    const one = await program(a);
+    const other = await program(b);
+    let arrive!: () => void;
+    a.meta.beforeMutate = (mutation) => {
+      if (mutation.op !== 'lock') return;
+      a.meta.beforeMutate = undefined;
+      return new Promise<void>((resolve) => (arrive = resolve));
+    };
+    const asked = one.set(WRITE);
+    await turns();
+    const closed = one.close();
+    arrive();
+    await Promise.allSettled([asked, closed]);
+    await turns();
+    await other.set(WRITE);
+  });
+
+  it('is given up when the session ended while it was asked for, and was granted under the next', async () => {
+    const one = await program(a);
+    const other = await program(b);
+    await one.set({ type: 'read', start: 0, end: 9, pid: 1 });
+    let lost = false;
+    a.meta.beforeMutate = async (mutation) => {
+      if (mutation.op !== 'lock' || lost) return;
+      lost = true;
+      await cluster.expire(a);
+    };
+    await expect(one.set(WRITE)).rejects.toMatchObject({ code: 'EIO' });
+    await turns();
+    await other.set(WRITE);
+  });
+
+  it('does not take back what is known since the grant', async () => {
+    const one = await program(a);
+    const other = await program(b);
+    expect(await one.read()).toBe('');
+    // A question of another program of the mount, answered late with what was true before.
+    let answer!: () => void;
+    a.meta.afterQuery = () => {
+      a.meta.afterQuery = undefined;
+      return new Promise<void>((resolve) => (answer = resolve));
+    };
+    const slow = a.vfs.open(ROOT, ino, O_RDONLY);
+    await turns();
+    await other.set(WRITE);
+    await other.write(0, 'new');
+    await other.set(UNLOCK);
+    await one.set(WRITE);
+    answer();
+    await slow;
+    expect(await one.read()).toBe('new');
+  });
+
+  it('is not done to a file whose lock is lost', async () => {
+    const one = await program(a);
+    const other = await program(b);
+    await one.set(WRITE);
+    await cluster.expire(a);
+    await other.set(WRITE);
+    await other.write(0, 'kept');
+    await other.set(UNLOCK);
+    const { vfs } = a;
+    await expect(vfs.setattr(ROOT, ino, { sizeBytes: 0 }, one.handle)).rejects.toMatchObject({ code: 'EIO' });
+    await expect(vfs.fallocate(ROOT, one.handle, 0, 4, 3)).rejects.toMatchObject({ code: 'EIO' });
+    await expect(one.set(UNLOCK)).rejects.toMatchObject({ code: 'EIO' });
+    expect(await other.read()).toBe('kept');
+  });
+
+  it('leaves a handle alone that has given up its lock before the session was lost', async () => {
+    const one = await program(a);
+    const range = { start: 3, end: 8, pid: 1 };
+    await one.set({ ...range, type: 'write' });
+    await one.set({ ...range, type: 'unlock' });
+    await cluster.expire(a);
+    await one.write(0, 'fine');
+    expect(await one.read()).toBe('fine');
+  });
+
+  it('is given up by a close that has an earlier write to complain of', async () => {
+    const one = await program(a);
+    const other = await program(b);
+    await one.set(WRITE);
+    cluster.blocks.beforePut = () => {
+      throw new NoSpaceError('full');
+    };
+    await one.write(0, 'x'.repeat(5_000));
+    await expect(one.close()).rejects.toMatchObject({ code: 'ENOSPC' });
+    await other.set(WRITE);
   });
 });

@@ -125,10 +125,11 @@ export class MountState {
 
   // The servers
 
-  async mutate(mutation: Mutation): Promise<MutationResult> {
+  /** `fenced`: asked for through an open file, under whose locks it may be; not done if the session is lost meanwhile. */
+  async mutate(mutation: Mutation, fenced = false): Promise<MutationResult> {
     this.#changes += 1;
     try {
-      return await this.meta.mutate(mutation, { timeoutMs: stepTimeoutMs(this.limits) });
+      return await this.meta.mutate(mutation, { timeoutMs: stepTimeoutMs(this.limits), fenced });
     } catch (error) {
       this.#mayBeGone(error, mutation);
       throw toFsError(error, mutation.op);

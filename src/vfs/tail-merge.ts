@@ -17,6 +17,8 @@ const SMALL_TAIL_BYTES = 64 * 1024;
 /** Undefined: nothing to do. Otherwise resolves when the dirty end has been completed with the pieces before it. */
 export function mergeBeforeFlush(state: MountState, file: FileData): Promise<void> | undefined {
   const { inode } = file;
+  // Who takes turns by locks of ranges counts on it that only its own bytes are written.
+  if (inode.isLockedHere) return undefined;
   inode.partialFlushes += 1;
   if (inode.partialFlushes < LOOK_EVERY) return undefined;
   inode.partialFlushes = 0;

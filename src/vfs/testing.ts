@@ -159,6 +159,7 @@ export class WatchedMeta implements MetaClient {
   beforeSync: (() => Promise<void> | void) | undefined;
   afterMutate: ((mutation: Mutation) => Promise<void> | void) | undefined;
   beforeQuery: ((query: Query) => Promise<void> | void) | undefined;
+  afterQuery: ((query: Query) => Promise<void> | void) | undefined;
 
   constructor(inner: MetaClient) {
     this.#inner = inner;
@@ -177,7 +178,9 @@ export class WatchedMeta implements MetaClient {
   ): Promise<QueryResults[Op]> {
     this.queries.push(query);
     await this.beforeQuery?.(query);
-    return await this.#inner.query<Op>(query, options);
+    const result = await this.#inner.query<Op>(query, options);
+    await this.afterQuery?.(query);
+    return result;
   }
   waitForLock(...args: Parameters<MetaClient['waitForLock']>): ReturnType<MetaClient['waitForLock']> {
     return this.#inner.waitForLock(...args);

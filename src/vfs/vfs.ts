@@ -89,8 +89,8 @@ export class Vfs implements VfsOps {
   getattr(caller: Caller, ino: Ino, _handle: Handle | undefined): Maybe<AttrReply> {
     return this.#bound('getattr', ino, this.#files.getattr(caller, ino));
   }
-  setattr(caller: Caller, ino: Ino, set: SetAttr, _handle: Handle | undefined): Maybe<AttrReply> {
-    return this.#bound('setattr', ino, this.#files.setattr(caller, ino, set));
+  setattr(caller: Caller, ino: Ino, set: SetAttr, handle: Handle | undefined): Maybe<AttrReply> {
+    return this.#bound('setattr', ino, this.#files.setattr(caller, ino, set, handle));
   }
   readlink(caller: Caller, ino: Ino): Maybe<Uint8Array> {
     return this.#bound('readlink', ino, this.#names.readlink(caller, ino));
@@ -154,17 +154,22 @@ export class Vfs implements VfsOps {
   }
   /** Waiting for others has no deadline; its steps have. */
   setlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock, wait: boolean): Maybe<void> {
-    return this.#locks.setlk(caller, handle, owner, lock, wait);
+    const result = this.#locks.setlk(caller, handle, owner, lock, wait);
+    return wait ? result : this.#boundHandle('setlk', handle, result);
   }
   flush(_caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void> {
     return this.#boundHandle('close', handle, this.#flush(handle, lockOwner));
   }
   #flush(handle: Handle, lockOwner: bigint): Maybe<void> {
-    const flushed = this.#files.flush(handle);
-    if (this.#locks.isIdle) return flushed;
-    // What was written under a lock is committed before others may have it.
-    if (flushed instanceof Promise) return flushed.finally(() => this.#locks.closed(handle, lockOwner));
-    return this.#locks.closed(handle, lockOwner);
+    return this.#locks.isIdle ? this.#files.flush(handle) : this.#flushAndUnlock(handle, lockOwner);
+  }
+  /** What was written under a lock is committed before others may have it, and they may although that failed. */
+  async #flushAndUnlock(handle: Handle, lockOwner: bigint): Promise<void> {
+    try {
+      await this.#files.flush(handle);
+    } finally {
+      await this.#locks.closed(handle, lockOwner);
+    }
   }
   release(handle: Handle): void {
     const opened = this.#files.release(handle);
