@@ -93,6 +93,16 @@ describe('who waits', () => {
     expect(world.called).toEqual(['write 2', 'write 3']);
   });
 
+  it('is called when another thread of its process has got the lock', () => {
+    world.lock(1n, 'read');
+    world.lock(2n, 'read');
+    expect(world.wait(1n, 'write')).toBe('held');
+    world.held.set(FILE, []);
+    world.lock(1n, 'write');
+    expect(world.called).toEqual(['write 1']);
+    expect(world.queue.waiterCount).toBe(0);
+  });
+
   it('is told at once that nobody holds it', () => {
     expect(world.wait(2n, 'write')).toBe('free');
   });

@@ -89,8 +89,10 @@ export class LockQueue {
     if (waiters === undefined) return;
     const held = this.#ports.locksOf(ino);
     for (const waiter of [...waiters]) {
-      // Called or not: it may have come by itself.
-      if (held.some((lock) => isOf(lock, waiter.wanted))) this.#remove(waiter);
+      if (!held.some((lock) => isOf(lock, waiter.wanted))) continue;
+      // Called or not: it may have come by itself, or another thread of the same process, and then it has it, too.
+      this.#remove(waiter);
+      waiter.call?.();
     }
     this.#callThose(ino, this.#ports.nowMs());
   }
