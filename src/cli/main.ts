@@ -71,7 +71,7 @@ says when it was last done. What is being written is never taken, and pools of l
 
 const BALANCE_HELP = `
 A node that joins gets its share, a node that is drained or removed leaves it to the others, by itself: some 15 s after
-the last such change, so that nodes that join one after the other are filled in one go. Copying takes a quarter of a node's
+the last such change, so that nodes that join one after the other are filled in one go. Copying takes a seventh of a node's
 time while somebody else waits for its disk. While it is paused, blocks of which copies are lost still get new ones; a
 drain waits.`;
 

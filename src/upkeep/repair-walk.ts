@@ -25,7 +25,7 @@ const BACKLOG_MAX_COUNT = 50_000;
 /** Copies on their way at once: they keep the disks busy. */
 const COPIES_AT_ONCE = 4;
 /** The part of its time that a copier works while somebody else waits for the disk. */
-export const REPAIR_SHARE_WHEN_BUSY = 0.25;
+export const REPAIR_SHARE_WHEN_BUSY = 0.15;
 
 export interface WalkOptions {
   readonly engine: Pick<BlockEngine, 'list'>;
