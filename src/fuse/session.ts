@@ -150,9 +150,11 @@ export class FuseSession {
         const start = BODY + p.WRITE_IN_BYTES;
         request.expectBody(message, p.WRITE_IN_BYTES + size);
         if (offset + size > Number.MAX_SAFE_INTEGER) throw new FsError('EFBIG');
+        // Of a page written through a mapping the kernel tells no flags: it is never appended.
+        const flags = view.getUint32(BODY + 32, true);
         return this.#settle(
           from,
-          ops.write(from, getU64(view, BODY), offset, message.bytes.subarray(start, start + size)),
+          ops.write(from, getU64(view, BODY), offset, message.bytes.subarray(start, start + size), flags),
           this.#sendCount,
         );
       }

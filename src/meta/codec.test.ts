@@ -75,6 +75,12 @@ const MUTATIONS: Mutation[] = [
     lock: { kind: 'flock', type: 'write', owner: 2n ** 64n - 1n, pid: 9, start: 0, end: 2 ** 53 - 1 },
   },
   { op: 'setattr', ino, set: { pool: 3 as PoolId } },
+  { op: 'commit', ino, extents: [inline(9, bytes('xyz'))], growToBytes: 12, mtimeNs: 12n, appendAt: 10 },
+  {
+    ...{ op: 'commit', ino, extents: [block], growToBytes: 12, generation: 5, mtimeNs: 'now', appendAt: 10 },
+    rewrites: { beforeOffset: 10, version: 2 ** 40 },
+  },
+  { op: 'keepOrphans', ino, upToNumber: 7, inos: [ino, ROOT_INO] },
 ];
 
 const COMMANDS: Command[] = [
@@ -181,7 +187,7 @@ describe('codecs', () => {
       { ok: true, result: { parentAttr: attr, newParentAttr: attr, created: true } },
     ] as const) {
       expect(decodeOutcome(encodeOutcome(outcome))).toEqual(outcome);
-      const one = { openedNs: 5n, leaseMs: 7, label: 'l', ackedBelow: 3, results: new Map([[3, outcome]]) };
+      const one = { openedNs: 5n, leaseMs: 7, label: 'l', ackedBelow: 3, orphansAnswered: 4, results: new Map([[3, outcome]]) };
       expect(decodeSession(encodeSession(one))).toEqual(one);
     }
   });

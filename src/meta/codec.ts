@@ -255,16 +255,38 @@ export function decodeExtent(offset: number, bytes: Uint8Array): Extent {
   return readExtentBody(r, offset);
 }
 
-export function encodeOrphan(sessions: readonly SessionId[]): Uint8Array {
-  writer.reset().u8(VALUE_VERSION).u16(sessions.length);
-  for (const session of sessions) writer.raw(Buffer.from(session, 'hex'));
-  return writer.finish();
+/** An inode without names that is still there. */
+export interface Orphan {
+  /** Sessions that have it open. */
+  readonly holders: readonly SessionId[];
+  /** Its row of kind `q`, while others may have it open, too; else 0. */
+  readonly number: number;
 }
 
-export function decodeOrphan(bytes: Uint8Array): SessionId[] {
+const ORPHAN_VERSION = 2;
+
+export function encodeOrphan({ holders, number }: Orphan): Uint8Array {
+  writer.reset().u8(ORPHAN_VERSION).u16(holders.length);
+  for (const session of holders) writer.raw(Buffer.from(session, 'hex'));
+  return writer.u53(number).finish();
+}
+
+export function decodeOrphan(bytes: Uint8Array): Orphan {
   const r = new ByteReader(bytes, 'an orphan record in the table');
+  const version = r.version(ORPHAN_VERSION);
+  const holders = Array.from({ length: r.u16() }, () => readSessionId(r));
+  return { holders, number: version === 1 ? 0 : r.u53() };
+}
+
+/** Which inode an orphan's number stands for. */
+export function encodeUnanswered(ino: Ino): Uint8Array {
+  return writer.reset().u8(VALUE_VERSION).u53(ino).finish();
+}
+
+export function decodeUnanswered(bytes: Uint8Array): Ino {
+  const r = new ByteReader(bytes, 'an unanswered orphan in the table');
   r.version(VALUE_VERSION);
-  return Array.from({ length: r.u16() }, () => readSessionId(r));
+  return r.u53() as Ino;
 }
 
 const sessions = new TextMemo();
@@ -306,16 +328,31 @@ export interface Counters {
   deadCount: number;
   /** Blocks put under an older collection generation than this may be gone. */
   gcGeneration: number;
+  /** Number of the last orphan that others than the session that unlinked it may have open. */
+  orphanNumber: number;
+  /** Of those up to here it is known who has them open: no rows of kind `q` are left. */
+  orphansAnswered: number;
 }
 
+const COUNTERS_VERSION = 2;
+
 export function encodeCounters(counters: Counters): Uint8Array {
-  writer.reset().u8(VALUE_VERSION);
+  writer.reset().u8(COUNTERS_VERSION);
   writer.u53(counters.nextIno).u53(counters.inodeCount).u53(counters.storedBytes);
-  return writer.u53(counters.deadCount).u53(counters.gcGeneration).finish();
+  writer.u53(counters.deadCount).u53(counters.gcGeneration);
+  return writer.u53(counters.orphanNumber).u53(counters.orphansAnswered).finish();
 }
 
 export function decodeCounters(bytes: Uint8Array): Counters {
   const r = new ByteReader(bytes, 'the counters in the table');
-  r.version(VALUE_VERSION);
-  return { nextIno: r.u53(), inodeCount: r.u53(), storedBytes: r.u53(), deadCount: r.u53(), gcGeneration: r.u53() };
+  const version = r.version(COUNTERS_VERSION);
+  return {
+    nextIno: r.u53(),
+    inodeCount: r.u53(),
+    storedBytes: r.u53(),
+    deadCount: r.u53(),
+    gcGeneration: r.u53(),
+    orphanNumber: version === 1 ? 0 : r.u53(),
+    orphansAnswered: version === 1 ? 0 : r.u53(),
+  };
 }

@@ -4,7 +4,7 @@
  */
 import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, INLINE_MAX_BYTES } from '../limits.ts';
 import { decodeExtent, encodeExtent, type Inode } from './codec.ts';
-import { contiguousRuns, cutExtent, extentEnd, touches } from './extents.ts';
+import { contiguousRuns, cutExtent, extentEnd, sliceExtent, touches } from './extents.ts';
 import { extentKey, extentPrefix, KEY_NAME_AT, prefixEnd, u64FromKey } from './keys.ts';
 import { refuse } from './outcome.ts';
 import type { Row } from './overlay.ts';
@@ -19,13 +19,14 @@ const CLOCK_AHEAD_MAX_NS = 60_000_000_000n;
 export function* commit(tx: Transaction, m: Extract<Mutation, { op: 'commit' }>): TableProgram<MutationResult> {
   const inode = tx.existing(m.ino);
   if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
-  for (const extent of m.extents) checkExtent(extent);
-  const runs = contiguousRuns(m.extents) ?? refuse('EINVAL');
-  if (m.growToBytes > FILE_MAX_BYTES) refuse('EFBIG');
-  const namesBlocks = m.extents.some((extent) => extent.kind === 'block');
+  const { extents, growToBytes } = placed(inode, m);
+  for (const extent of extents) checkExtent(extent);
+  const runs = contiguousRuns(extents) ?? refuse('EINVAL');
+  if (growToBytes > FILE_MAX_BYTES) refuse('EFBIG');
+  const namesBlocks = extents.some((extent) => extent.kind === 'block');
   if (namesBlocks && (m.generation ?? 0) < tx.counters.gcGeneration) refuse('ERR_STALE_BLOCKS');
 
-  let sizeBytes = Math.max(inode.sizeBytes, m.growToBytes);
+  let sizeBytes = Math.max(inode.sizeBytes, growToBytes);
   for (const run of runs) {
     const end = extentEnd(run.at(-1)!);
     yield* clearRange(tx, inode, run[0]!.offset, end);
@@ -38,6 +39,22 @@ export function* commit(tx: Transaction, m: Extract<Mutation, { op: 'commit' }>)
   tx.touchContent(inode);
   if (m.mtimeNs !== 'now') setWriteTime(inode, m.mtimeNs, oldMtimeNs);
   return { attr: tx.attr(inode) };
+}
+
+/** Where the bytes go: as they come, unless they are appended to a file that ends elsewhere by now. */
+function placed(
+  inode: Inode,
+  { extents, growToBytes, appendAt, rewrites }: Extract<Mutation, { op: 'commit' }>,
+): { readonly extents: readonly Extent[]; readonly growToBytes: number } {
+  const moveBytes = appendAt === undefined ? 0 : inode.sizeBytes - appendAt;
+  const isRewritten = rewrites !== undefined && moveBytes === 0 && rewrites.version === inode.version;
+  if (moveBytes === 0 && (rewrites === undefined || isRewritten)) return { extents, growToBytes };
+  const from = rewrites?.beforeOffset ?? 0;
+  const kept = extents
+    .filter((extent) => extentEnd(extent) > from)
+    .map((extent) => (extent.offset < from ? sliceExtent(extent, from, extentEnd(extent)) : extent))
+    .map((extent) => ({ ...extent, offset: extent.offset + moveBytes }));
+  return { extents: kept, growToBytes: growToBytes + moveBytes };
 }
 
 /**

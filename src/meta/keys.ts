@@ -12,6 +12,7 @@
  * | `x` ino name | extended attribute |
  * | `k` ino | locks |
  * | `o` ino | orphan: sessions that still have it open |
+ * | `q` number | orphan of which not all sessions have told whether they have it open |
  * | `r` ino | dead: extents and attributes to be reclaimed |
  * | `s` session | session with its results |
  * | `c` | counters |
@@ -82,6 +83,7 @@ export const xattrPrefix = (ino: number): string => 'x' + u64Key(ino);
 export const xattrKey = (ino: number, name: string): string => 'x' + u64Key(ino) + name;
 export const lockKey = (ino: number): string => 'k' + u64Key(ino);
 export const orphanKey = (ino: number): string => 'o' + u64Key(ino);
+export const unansweredKey = (orphanNumber: number): string => 'q' + u64Key(orphanNumber);
 export const deadKey = (ino: number): string => 'r' + u64Key(ino);
 export const sessionKey = (session: SessionId): string => 's' + Buffer.from(session, 'hex').toString('latin1');
 

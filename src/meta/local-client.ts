@@ -4,13 +4,15 @@
  */
 import type { CancelSignal } from '../cancel.ts';
 import { CancelledError } from '../errors.ts';
-import type { Ino, Seq, SessionId } from '../ids.ts';
+import { ROOT_INO, type Ino, type Seq, type SessionId } from '../ids.ts';
 import { SESSION_LEASE_MS } from '../limits.ts';
 import type { Command } from './commands.ts';
 import { LockQueue } from './lock-queue.ts';
 import type { MetaStore } from './meta-store.ts';
+import { answerForOrphans } from './orphan-answers.ts';
 import { outcomeError, type Outcome } from './outcome.ts';
 import type {
+  AnswerForOrphans,
   LockWait,
   MetaClient,
   Mutation,
@@ -33,6 +35,7 @@ export interface LocalMetaClientOptions {
 /** Commands of all clients of one store, in line: MetaStore.apply takes one call at a time. */
 const tails = new WeakMap<MetaStore, Promise<unknown>>();
 const queues = new WeakMap<MetaStore, LockQueue>();
+const clientsOf = new WeakMap<MetaStore, Set<LocalMetaClient>>();
 
 export class LocalMetaClient implements MetaClient {
   readonly sessionId: SessionId;
@@ -65,7 +68,20 @@ export class LocalMetaClient implements MetaClient {
       leaseMs: SESSION_LEASE_MS,
       label: options.label ?? 'local',
     });
+    const clients = clientsOf.get(options.store) ?? new Set();
+    clientsOf.set(options.store, clients.add(client));
     return client;
+  }
+
+  /** Asked at once, and not with the session's next sign of life. */
+  onUnlinked(answer: AnswerForOrphans): void {
+    this.#answer = answer;
+  }
+  #answer: AnswerForOrphans | undefined;
+
+  async #answerForOrphans(): Promise<void> {
+    const after = this.#store.orphansOwedAfter(this.sessionId);
+    if (after !== undefined) await answerForOrphans(this, ROOT_INO, after, this.#answer);
   }
 
   /** Applies any command after those before it. */
@@ -101,6 +117,9 @@ export class LocalMetaClient implements MetaClient {
       return outcome.result;
     } finally {
       this.#unanswered.delete(requestId);
+      if (mutation.op === 'unlink' || mutation.op === 'rename') {
+        for (const client of clientsOf.get(this.#store)!) await client.#answerForOrphans();
+      }
       await this.#reclaim();
     }
   }
@@ -145,6 +164,7 @@ export class LocalMetaClient implements MetaClient {
 
   /** Ends the session: files that it still has open without a name are destroyed. */
   async close(): Promise<void> {
+    clientsOf.get(this.#store)!.delete(this);
     await this.propose({ kind: 'expireSession', session: this.sessionId });
     await this.#store.flush();
   }

@@ -10,18 +10,20 @@ import { groupOfIno } from '../catalog/document.ts';
 import type { CatalogService, Group } from '../catalog/types.ts';
 import type { Env, Timer } from '../env.ts';
 import { CancelledError, FormatError, SessionExpiredError, TatamiError, TimeoutError } from '../errors.ts';
-import type { Epoch, Ino, SessionId } from '../ids.ts';
+import type { Epoch, GroupId, Ino, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, META_TIMEOUT_MS, SESSION_LEASE_MS } from '../limits.ts';
 import type { Logger } from '../log.ts';
 import type { Header, Network } from '../net/types.ts';
 import { metaMethods } from './meta-service.ts';
+import { answerForOrphans } from './orphan-answers.ts';
 import { decodeOutcome, outcomeError } from './outcome.ts';
 import { decodeQueryResult } from './query-codec.ts';
 import { encodeLockWait, encodeMutateRequest, encodeQueryRequest } from './requests.ts';
 import { PrimaryWatch, eitherSignal } from './primary-watch.ts';
 import type { GroupEra } from './primary-watch.ts';
 import type {
+  AnswerForOrphans,
   LockWait,
   MetaClient,
   Mutation,
@@ -90,6 +92,9 @@ export class RemoteMetaClient implements MetaClient {
   #nextRequestId = 1;
   readonly #primaries: PrimaryWatch;
   readonly #lostCallbacks: (() => void)[] = [];
+  #answerForOrphans: AnswerForOrphans | undefined;
+  /** Groups whose question about unlinked files is being answered. */
+  readonly #answering = new Set<GroupId>();
   #timer: Timer | undefined;
   /** Another session is being opened, until it is: changes wait for it. */
   #renewal: Promise<void> | undefined;
@@ -114,6 +119,11 @@ export class RemoteMetaClient implements MetaClient {
   /** Called each time the session has expired, before anything is done under another one. */
   onSessionLost(callback: () => void): void {
     this.#lostCallbacks.push(callback);
+  }
+
+  /** As told with the answers to what keeps the session alive: within a third of its lease. */
+  onUnlinked(answer: AnswerForOrphans): void {
+    this.#answerForOrphans = answer;
   }
 
   async mutate(mutation: Mutation, options: CallOptions = NO_OPTIONS): Promise<MutationResult> {
@@ -349,7 +359,7 @@ export class RemoteMetaClient implements MetaClient {
     this.#timer = this.#o.env.clock.setTimer(this.#leaseMs / 3, () => {
       const session = this.#sessionId;
       const options = { timeoutMs: this.#leaseMs / 3 };
-      this.#everyGroup((group) => this.#callWith(group, metaMethods.keepAlive, { session }, options))
+      this.#everyGroup((group) => this.#keepAlive(group, session, options))
         .catch((error: unknown) => {
           if (error instanceof SessionExpiredError) this.#sessionLost(session);
           else this.#o.log.warn({ error: String(error) }, 'the session could not be kept alive');
@@ -358,6 +368,23 @@ export class RemoteMetaClient implements MetaClient {
           if (!this.#closing.signal.aborted) this.#keepAliveLater();
         });
     });
+  }
+
+  async #keepAlive(group: Group, session: SessionId, options: CallOptions): Promise<void> {
+    const reply = await this.#callWith(group, metaMethods.keepAlive, { session }, options);
+    const { orphansAfter } = (reply ?? {}) as { readonly orphansAfter?: unknown };
+    if (typeof orphansAfter !== 'number' || session !== this.#sessionId || this.#answering.has(group.id)) return;
+    // Not waited for: an answer may take long, and the session must stay alive.
+    this.#answering.add(group.id);
+    answerForOrphans(this, this.#anInoOf(group), orphansAfter, this.#answerForOrphans)
+      .catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'unlinked files: asked again later'))
+      .finally(() => this.#answering.delete(group.id));
+  }
+
+  /** By which its group is found. */
+  #anInoOf(group: Group): Ino {
+    const tablet = this.#o.catalog.current().tablets.find((candidate) => candidate.group === group.id);
+    return Math.max(ROOT_INO, tablet?.firstIno ?? ROOT_INO) as Ino;
   }
 
   get #timeoutMs(): number {

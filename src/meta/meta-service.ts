@@ -210,7 +210,8 @@ export class MetaService {
       });
     }
     member.heardOfSession(session);
-    return { header: { serving: member.status().serving } };
+    const orphansAfter = member.orphansOwedAfter(session);
+    return { header: { serving: member.status().serving, ...(orphansAfter !== undefined && { orphansAfter }) } };
   }
 }
 

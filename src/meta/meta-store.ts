@@ -18,6 +18,7 @@ import * as keys from './keys.ts';
 import { keyFromBytes, keyToBytes } from './keys.ts';
 import { decodeLocks, type HeldLock } from './locks.ts';
 import { applyCommand, initialCounters, initialRoot, type SessionTable } from './namespace.ts';
+import { answeredByAll } from './orphans.ts';
 import { outcomeError, Refusal, type Outcome } from './outcome.ts';
 import { runQuery } from './queries.ts';
 import { decodeSession, encodeSession, type Session } from './sessions.ts';
@@ -140,7 +141,15 @@ export class MetaStore {
 
   /** Removes a bounded number of rows that nobody can reach; undefined when there are none. */
   reclaimCommand(): Command | undefined {
-    return this.#counters.deadCount > 0 ? { kind: 'reclaim', maxRows: RECLAIM_ROW_COUNT } : undefined;
+    const { deadCount, orphansAnswered, orphanNumber } = this.#counters;
+    const isSettled =
+      orphansAnswered === orphanNumber || answeredByAll(this.#counters, this.#sessions.open.values()) <= orphansAnswered;
+    return deadCount === 0 && isSettled ? undefined : { kind: 'reclaim', maxRows: RECLAIM_ROW_COUNT };
+  }
+  /** The number of an orphan after which the session has yet to tell which others it has open; undefined if there is none. */
+  orphansOwedAfter(id: SessionId): number | undefined {
+    const answered = this.#sessions.open.get(id)?.orphansAnswered;
+    return answered === undefined || answered >= this.#counters.orphanNumber ? undefined : answered;
   }
 
   /** Sessions that are open, for the primary's leases. */

@@ -24,9 +24,15 @@ const OPS = [
   'removexattr',
   'releaseOrphan',
   'lock',
+  'keepOrphans',
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
+
+const COMMIT_GENERATION = 1;
+const COMMIT_APPEND = 2;
+const COMMIT_REWRITES = 4;
+const COMMIT_ALL = 7;
 
 const writer = new ByteWriter();
 
@@ -91,8 +97,14 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
     case 'commit':
       w.u53(m.ino).u53(m.growToBytes);
       time(w, m.mtimeNs);
-      flag(w, m.generation !== undefined);
+      w.u8(
+        (m.generation === undefined ? 0 : COMMIT_GENERATION) |
+          (m.appendAt === undefined ? 0 : COMMIT_APPEND) |
+          (m.rewrites === undefined ? 0 : COMMIT_REWRITES),
+      );
       if (m.generation !== undefined) w.u53(m.generation);
+      if (m.appendAt !== undefined) w.u53(m.appendAt);
+      if (m.rewrites !== undefined) w.u53(m.rewrites.beforeOffset).u53(m.rewrites.version);
       w.u32(m.extents.length);
       for (const extent of m.extents) writeExtent(w, extent);
       break;
@@ -107,6 +119,10 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       break;
     case 'releaseOrphan':
       w.u53(m.ino);
+      break;
+    case 'keepOrphans':
+      w.u53(m.ino).u53(m.upToNumber).u32(m.inos.length);
+      for (const ino of m.inos) w.u53(ino);
       break;
     case 'lock':
       writeLockRequest(w.u53(m.ino), m.lock);
@@ -153,13 +169,25 @@ export function readMutation(r: ByteReader): Mutation {
       const ino = readIno(r);
       const growToBytes = r.u53();
       const mtimeNs = readTime(r);
-      const generation = r.flag() ? r.u53() : undefined;
+      const flags = r.u8();
+      if (flags > COMMIT_ALL) r.fail('a commit has unknown parts');
+      const generation = flags & COMMIT_GENERATION ? r.u53() : undefined;
+      const appendAt = flags & COMMIT_APPEND ? r.u53() : undefined;
+      const rewrites = flags & COMMIT_REWRITES ? { beforeOffset: r.u53(), version: r.u53() } : undefined;
       // Each extent takes bytes of its own, so a false count ends in FormatError before it costs memory.
       const extents = [];
       for (let left = r.u32(); left > 0; left--) extents.push(readExtent(r));
-      return generation === undefined
-        ? { op, ino, growToBytes, mtimeNs, extents }
-        : { op, ino, growToBytes, mtimeNs, generation, extents };
+      if (appendAt === undefined && rewrites === undefined) {
+        return generation === undefined
+          ? { op, ino, growToBytes, mtimeNs, extents }
+          : { op, ino, growToBytes, mtimeNs, generation, extents };
+      }
+      return {
+        ...{ op, ino, growToBytes, mtimeNs, extents },
+        ...(generation !== undefined && { generation }),
+        ...(appendAt !== undefined && { appendAt }),
+        ...(rewrites !== undefined && { rewrites }),
+      };
     }
     case 'punch':
       return { op, ino: readIno(r), offset: r.u53(), lengthBytes: r.u53() };
@@ -175,6 +203,13 @@ export function readMutation(r: ByteReader): Mutation {
       return { op, ino: readIno(r), name: r.bytes16() };
     case 'releaseOrphan':
       return { op, ino: readIno(r) };
+    case 'keepOrphans': {
+      const ino = readIno(r);
+      const upToNumber = r.u53();
+      const inos: Ino[] = [];
+      for (let left = r.u32(); left > 0; left--) inos.push(readIno(r));
+      return { op, ino, upToNumber, inos };
+    }
     case 'lock':
       return { op, ino: readIno(r), lock: readLockRequest(r) };
   }

@@ -134,7 +134,31 @@ const build: fc.Arbitrary<Build> = fc.oneof(
     weight: 1,
     arbitrary: fc.tuple(slot, name).map(([i, n]): Build => (ino) => ({ op: 'removexattr', ino: ino(i), name: n })),
   },
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(slot, extents, fc.nat(100), fc.nat(60), fc.boolean())
+      .map(([i, list, growToBytes, appendAt, rewrites]): Build => (ino) => ({
+        op: 'commit',
+        ino: ino(i),
+        extents: list,
+        growToBytes,
+        generation: 0,
+        mtimeNs: 'now',
+        appendAt,
+        ...(rewrites && { rewrites: { beforeOffset: appendAt, version: 0 } }),
+      })),
+  },
   { weight: 1, arbitrary: slot.map((i): Build => (ino) => ({ op: 'releaseOrphan', ino: ino(i) })) },
+  {
+    weight: 2,
+    arbitrary: fc.tuple(fc.nat(6), fc.array(slot, { maxLength: 3 })).map(([upToNumber, list]): Build => (ino) => ({
+      op: 'keepOrphans',
+      ino: ROOT_INO,
+      upToNumber,
+      inos: list.map(ino),
+    })),
+  },
   {
     weight: 8,
     arbitrary: fc
@@ -182,7 +206,7 @@ class History {
     const history = new History();
     history.store = await MetaStore.open({ kv: history.kv });
     for (const session of SESSIONS)
-      await history.apply({ kind: 'openSession', session, nowNs: 5n, leaseMs: 1000, label: 'test' });
+      await history.open(session);
     return history;
   }
 
@@ -196,17 +220,23 @@ class History {
     return this.outcomes.at(-1)!;
   }
 
+  async open(session: SessionId): Promise<void> {
+    await this.apply({ kind: 'openSession', session, nowNs: this.#clock, leaseMs: 1000, label: 'test' });
+    this.model.openSession(session);
+  }
+
   async run(one: Step): Promise<void> {
     if (one.kind === 'flush') {
       await this.store.flush();
       this.disks.push({ kv: this.kv.clone(), seq: this.store.durableSeq });
     } else if (one.kind === 'reclaim') {
       await this.apply({ kind: 'reclaim', maxRows: 2 });
+      this.model.settle();
     } else if (one.kind === 'expire') {
       const session = SESSIONS[one.session]!;
       await this.apply({ kind: 'expireSession', session });
       this.model.endSession(session);
-      await this.apply({ kind: 'openSession', session, nowNs: this.#clock, leaseMs: 1000, label: 'again' });
+      await this.open(session);
       this.#requests[one.session] = 0;
     } else {
       await this.mutate(one);

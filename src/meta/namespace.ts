@@ -11,7 +11,7 @@ import { commit, punch } from './data.ts';
 import { link, rmdir, unlink } from './link.ts';
 import { lock, releaseAllLocks } from './lock-rows.ts';
 import { make } from './make.ts';
-import { reclaim, releaseAllOrphans, releaseOrphan } from './orphans.ts';
+import { keepOrphans, reclaim, releaseAllOrphans, releaseOrphan } from './orphans.ts';
 import { Refusal, type Outcome } from './outcome.ts';
 import { rename } from './rename.ts';
 import { acknowledge, SESSION_RESULTS_MAX_COUNT, type Session } from './sessions.ts';
@@ -32,7 +32,7 @@ const ROOT_POOL = 1 as PoolId;
 
 /** Every table starts so, before the first command. */
 export function initialCounters(): Counters {
-  return { nextIno: ROOT_INO + 1, inodeCount: 1, storedBytes: 0, deadCount: 0, gcGeneration: 0 };
+  return { nextIno: ROOT_INO + 1, inodeCount: 1, storedBytes: 0, deadCount: 0, gcGeneration: 0, orphanNumber: 0, orphansAnswered: 0 };
 }
 
 /** The root directory of a new table; the first session gives it its times. */
@@ -75,7 +75,10 @@ export function* applyCommand(tx: Transaction, sessions: SessionTable, command: 
       if (sessions.open.has(command.session)) return DONE;
       dateRoot(tx, command.nowNs);
       const { nowNs: openedNs, leaseMs, label } = command;
-      sessions.open.set(command.session, { openedNs, leaseMs, label, ackedBelow: 0, results: new Map() });
+      // It cannot have opened what had no name before.
+      const orphansAnswered = tx.counters.orphanNumber;
+      const session = { openedNs, leaseMs, label, ackedBelow: 0, results: new Map(), orphansAnswered };
+      sessions.open.set(command.session, session);
       sessions.changed.add(command.session);
       return DONE;
     }
@@ -91,7 +94,7 @@ export function* applyCommand(tx: Transaction, sessions: SessionTable, command: 
       tx.counters.gcGeneration = Math.max(tx.counters.gcGeneration, command.generation);
       return DONE;
     case 'reclaim':
-      yield* reclaim(tx, command.maxRows);
+      yield* reclaim(tx, sessions.open.values(), command.maxRows);
       return DONE;
     case 'noop':
       return DONE;
@@ -111,6 +114,7 @@ function* applyClient(tx: Transaction, sessions: SessionTable, command: ClientCo
   let outcome: Outcome;
   try {
     tx.nowNs = command.nowNs;
+    tx.hasOtherSessions = sessions.open.size > 1;
     const result = yield* applyMutation(tx, command.mutation, id);
     tx.seal();
     outcome = { ok: true, result };
@@ -121,6 +125,9 @@ function* applyClient(tx: Transaction, sessions: SessionTable, command: ClientCo
   }
   acknowledge(session, Math.min(command.ackedBelow, requestId));
   session.results.set(requestId, outcome);
+  if (command.mutation.op === 'keepOrphans') {
+    session.orphansAnswered = Math.max(session.orphansAnswered, Math.min(command.mutation.upToNumber, tx.counters.orphanNumber));
+  }
   sessions.changed.add(id);
   return outcome;
 }
@@ -149,6 +156,8 @@ function* applyMutation(tx: Transaction, m: Mutation, session: SessionId): Table
       return removexattr(tx, m);
     case 'releaseOrphan':
       return releaseOrphan(tx, m.ino, session);
+    case 'keepOrphans':
+      return keepOrphans(tx, m, session);
     case 'lock':
       return lock(tx, m.ino, { ...m.lock, session });
   }

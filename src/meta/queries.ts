@@ -2,7 +2,7 @@
 import type { Ino, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { FILE_MAX_BYTES } from '../limits.ts';
-import { attrOf, decodeDirent, decodeInode, type Counters, type Inode } from './codec.ts';
+import { attrOf, decodeDirent, decodeInode, decodeUnanswered, type Counters, type Inode } from './codec.ts';
 import { readExtents } from './data.ts';
 import {
   BACK_PARENT_AT,
@@ -12,11 +12,13 @@ import {
   inodeKey,
   inoFromKey,
   lockKey,
+  KEY_INO_AT,
   KEY_NAME_AT,
   keyFromBytes,
   keyToBytes,
   prefixEnd,
   u64FromKey,
+  unansweredKey,
   xattrKey,
   xattrPrefix,
 } from './keys.ts';
@@ -68,6 +70,8 @@ export function* runQuery(table: QueryTable, query: Query): TableProgram<AnyQuer
       return yield* paths(table, query);
     case 'allExtents':
       return yield* allExtents(table, query);
+    case 'orphans':
+      return yield* orphans(table, query);
     case 'locks':
       return yield* locks(table, query);
   }
@@ -84,6 +88,16 @@ function existing(table: PointReader, ino: Ino): Inode {
 
 function pageCount(limit: number): number {
   return Math.max(1, Math.min(PAGE_MAX_COUNT, Math.floor(limit)));
+}
+
+function* orphans(table: QueryTable, query: QueryOf<'orphans'>): TableProgram<QueryResults['orphans']> {
+  const limit = pageCount(query.limit);
+  // As of now: what comes while the rows are read has a greater number.
+  const { orphanNumber } = table.counters;
+  const range = { gte: unansweredKey(query.after + 1), lt: unansweredKey(orphanNumber + 1) };
+  const [rows] = yield [{ ...range, limit, reverse: false }];
+  const inos = rows!.map(([, value]) => decodeUnanswered(value));
+  return { inos, upToNumber: rows!.length < limit ? orphanNumber : u64FromKey(rows!.at(-1)![0], KEY_INO_AT) };
 }
 
 function lookup(table: PointReader, query: QueryOf<'lookup'>): QueryResults['lookup'] {

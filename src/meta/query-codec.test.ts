@@ -72,6 +72,7 @@ const RESULTS: { readonly [Op in Query['op']]: fc.Arbitrary<QueryResults[Op]> } 
   statfs: fc.record({ inodeCount: u53, storedBytes: u53 }),
   paths: fc.record({ paths: fc.array(data(2000), few) }),
   allExtents: fc.record({ items: fc.array(fc.record({ ino, extent: blockExtent }), few), more: fc.boolean() }),
+  orphans: fc.record({ inos: fc.array(ino, few), upToNumber: u53 }),
   locks: fc.record({
     files: fc.array(fc.record({ ino, locks: fc.array(heldLock, few) }), few),
     more: fc.boolean(),
@@ -122,6 +123,7 @@ const QUERIES: { readonly [Op in Query['op']]: fc.Arbitrary<QueryOf<Op>> } = {
   statfs: fc.record({ op: fc.constant('statfs') }),
   paths: fc.record({ op: fc.constant('paths'), ino }),
   allExtents: fc.record({ op: fc.constant('allExtents'), afterIno: u53, afterOffset: u53, limit: fc.constant(9) }),
+  orphans: fc.record({ op: fc.constant('orphans'), ino, after: u53, limit: fc.constant(9) }),
   locks: fc.record({ op: fc.constant('locks'), ino, lastIno: u53, limit: fc.constant(9) }),
 };
 

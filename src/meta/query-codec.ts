@@ -105,6 +105,14 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
       return { items, more: r.flag() };
     },
   },
+  orphans: {
+    encode(w, { inos, upToNumber }) {
+      w.u32(inos.length);
+      for (const ino of inos) w.u53(ino);
+      w.u53(upToNumber);
+    },
+    decode: (r) => ({ inos: readList(r, () => r.u53() as Ino), upToNumber: r.u53() }),
+  },
   locks: {
     encode(w, { files, more }) {
       w.u32(files.length);

@@ -19,6 +19,7 @@ const OPS = [
   'paths',
   'allExtents',
   'locks',
+  'orphans',
 ] as const satisfies readonly Query['op'][];
 const OP_NUMBERS = new Map<Query['op'], number>(OPS.map((op, number) => [op, number]));
 
@@ -54,6 +55,9 @@ export function writeQuery(w: ByteWriter, query: Query): void {
     case 'allExtents':
       w.u53(query.afterIno).u53(query.afterOffset).u32(query.limit);
       break;
+    case 'orphans':
+      w.u53(query.ino).u53(query.after).u32(query.limit);
+      break;
     case 'locks':
       w.u53(query.ino).u53(query.lastIno).u32(query.limit);
       break;
@@ -81,6 +85,8 @@ export function readQuery(r: ByteReader): Query {
       return { op };
     case 'allExtents':
       return { op, afterIno: r.u53(), afterOffset: r.u53(), limit: readLimit(r) };
+    case 'orphans':
+      return { op, ino: readIno(r), after: r.u53(), limit: readLimit(r) };
     case 'locks':
       return { op, ino: readIno(r), lastIno: r.u53(), limit: readLimit(r) };
   }

@@ -6,7 +6,7 @@
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readOutcome, writeOutcome, type Outcome } from './outcome.ts';
 
-const SESSION_VERSION = 1;
+const SESSION_VERSION = 2;
 
 /** Unacknowledged results of one session; a client has far fewer requests in flight (REQUESTS_PER_CONNECTION_MAX). */
 export const SESSION_RESULTS_MAX_COUNT = 4096;
@@ -20,6 +20,8 @@ export interface Session {
   ackedBelow: number;
   /** Invariant: every key >= ackedBelow; in the order of application, which is equal on every replica. */
   readonly results: Map<number, Outcome>;
+  /** Of orphans up to this number it has told which it has open. */
+  orphansAnswered: number;
 }
 
 /** Forgets the results that the client has seen. */
@@ -38,7 +40,7 @@ const writer = new ByteWriter();
 
 export function encodeSession(session: Session): Uint8Array {
   writer.reset().u8(SESSION_VERSION).i64(session.openedNs).u53(session.leaseMs).text(session.label);
-  writer.u53(session.ackedBelow).u32(session.results.size);
+  writer.u53(session.ackedBelow).u53(session.orphansAnswered).u32(session.results.size);
   for (const [requestId, outcome] of session.results) {
     writer.u53(requestId);
     writeOutcome(writer, outcome);
@@ -48,12 +50,13 @@ export function encodeSession(session: Session): Uint8Array {
 
 export function decodeSession(bytes: Uint8Array): Session {
   const r = new ByteReader(bytes, 'a session in the table');
-  r.version(SESSION_VERSION);
+  const version = r.version(SESSION_VERSION);
   const session: Session = {
     openedNs: r.i64(),
     leaseMs: r.u53(),
     label: r.text(),
     ackedBelow: r.u53(),
+    orphansAnswered: version === 1 ? 0 : r.u53(),
     results: new Map(),
   };
   for (let left = r.u32(); left > 0; left--) {

@@ -40,6 +40,8 @@ export class Transaction implements PointReader {
   #countersBefore: Counters;
   /** The command's time. */
   nowNs = 0n;
+  /** Others than the session that asks may have files open. */
+  hasOtherSessions = false;
   /** Files whose locks the command has changed. */
   relocked: Ino[] = [];
 
@@ -160,6 +162,7 @@ export class Transaction implements PointReader {
 }
 
 /** Field by field: a spread of an object goes the long way round. */
-function copyOf({ nextIno, inodeCount, storedBytes, deadCount, gcGeneration }: Counters): Counters {
-  return { nextIno, inodeCount, storedBytes, deadCount, gcGeneration };
+function copyOf(counters: Counters): Counters {
+  const { nextIno, inodeCount, storedBytes, deadCount, gcGeneration, orphanNumber, orphansAnswered } = counters;
+  return { nextIno, inodeCount, storedBytes, deadCount, gcGeneration, orphanNumber, orphansAnswered };
 }

@@ -114,6 +114,9 @@ export type Mutation =
    * Replaces the file's bytes in the extents' ranges (which do not overlap each other) and grows the size to at least
    * `growToBytes`. `generation`: least put-receipt generation of the blocks named, undefined without blocks; too old
    * -> StaleBlocksError. mtimeNs: when the last of these writes happened, 'now' = on arrival.
+   * `appendAt`: what lies from there on is appended, wherever the file ends by now; all ranges move with it.
+   * `rewrites`: what lies before that offset is a copy of what the file held at that version. It is left out if the file
+   * has changed since, or ends elsewhere.
    */
   | {
       readonly op: 'commit';
@@ -122,6 +125,8 @@ export type Mutation =
       readonly growToBytes: number;
       readonly generation?: number;
       readonly mtimeNs: bigint | 'now';
+      readonly appendAt?: number;
+      readonly rewrites?: { readonly beforeOffset: number; readonly version: number };
     }
   /** Turns a range into a hole. */
   | { readonly op: 'punch'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number }
@@ -136,6 +141,11 @@ export type Mutation =
   | { readonly op: 'removexattr'; readonly ino: Ino; readonly name: Uint8Array }
   /** The session's last handle of an unlinked file is closed. */
   | { readonly op: 'releaseOrphan'; readonly ino: Ino }
+  /**
+   * Answers for all orphans up to `upToNumber`: of those that the session did not unlink itself it has `inos` open. `ino`: any
+   * number of the group's.
+   */
+  | { readonly op: 'keepOrphans'; readonly ino: Ino; readonly upToNumber: number; readonly inos: readonly Ino[] }
   /** A lock is granted, changed or given up, never waited for: EAGAIN if another owner's excludes it; ENOENT, ENOLCK. */
   | { readonly op: 'lock'; readonly ino: Ino; readonly lock: OwnLockRequest };
 
@@ -182,6 +192,11 @@ export type Query =
   | { readonly op: 'paths'; readonly ino: Ino }
   /** All block extents of the table, by (ino, offset) after the cursor: for garbage collection and fsck. */
   | { readonly op: 'allExtents'; readonly afterIno: number; readonly afterOffset: number; readonly limit: number }
+  /**
+   * Files without names that came after number `after`, of which not every session has told whether it has them open: at
+   * most `limit`. `upToNumber`: there are no others up to it. `ino`: any number of the group's.
+   */
+  | { readonly op: 'orphans'; readonly ino: Ino; readonly after: number; readonly limit: number }
   /** Locks of the files with numbers from `ino` to `lastIno`, of at most `limit` files; `more` tells. */
   | { readonly op: 'locks'; readonly ino: Ino; readonly lastIno: number; readonly limit: number };
 
@@ -203,6 +218,7 @@ export interface QueryResults {
     readonly items: readonly { readonly ino: Ino; readonly extent: Extent & { kind: 'block' } }[];
     readonly more: boolean;
   };
+  readonly orphans: { readonly inos: readonly Ino[]; readonly upToNumber: number };
   readonly locks: { readonly files: readonly LockedFile[]; readonly more: boolean };
 }
 
@@ -223,6 +239,8 @@ export interface MetaClient {
   readonly sessionId: SessionId;
   /** Calls back each time the session has expired: what was not committed, and unlinked open files, are lost. */
   onSessionLost?(callback: () => void): void;
+  /** Asks from now on which files are open here of those that lost their last name elsewhere. The others may be destroyed. */
+  onUnlinked?(answer: AnswerForOrphans): void;
   /** FsError for the file conditions; UnavailableError or TimeoutError when the deadline passes; StaleBlocksError; SessionExpiredError. */
   mutate(
     mutation: Mutation,
@@ -246,6 +264,12 @@ export interface MetaClient {
   sync(options?: { readonly timeoutMs?: number }): Promise<void>;
   close(): Promise<void>;
 }
+
+/** Calls `keep` once, with those that are open here: they are kept until releaseOrphan. Once that resolves, the group knows. */
+export type AnswerForOrphans = (
+  inos: readonly Ino[],
+  keep: (open: readonly Ino[]) => Promise<void>,
+) => Promise<void>;
 
 export interface GroupStatus {
   readonly id: GroupId;

@@ -203,8 +203,8 @@ export class FileSystem {
   }
 
   /**
-   * Adds to the end, making the file if it is missing. Within this filesystem appends never overwrite each other; appends
-   * of different clients at the same time can.
+   * Adds to the end, making the file if it is missing. Appends never overwrite each other, nor does one of less than a block
+   * lie within another, from whatever client they come.
    */
   async appendFile(
     path: PathLike,

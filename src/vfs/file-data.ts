@@ -16,19 +16,30 @@ export interface Piece {
   /** Order in which pieces were cut off; commits keep it. */
   readonly seq: number;
   readonly cutMs: number;
-  readonly offset: number;
+  /** In the file; of what is appended, where it lies if nobody else appends. */
+  offset: number;
   /** In the file; a truncation may shorten it. */
   length: number;
   /** All bytes that were put as the block. */
   readonly data: Uint8Array;
   readonly buffer: Uint8Array;
   readonly inline: boolean;
+  /** It ends within what one write appended: the piece after it is committed with it, so that no other's lies between. */
+  readonly continues: boolean;
+  /** Its first bytes are a copy of what is stored there. Such a piece is committed alone. */
+  readonly rewrites: Rewrites | undefined;
   state: 'waiting' | 'moving' | 'ready';
   receipt: PutReceipt | undefined;
   /** A transfer of the buffer was given up: somebody may still read it, so it is not used again. */
   abandoned: boolean;
   /** Dropped by truncation, failure or removal of the file; whoever works on it lets go. */
   dropped: boolean;
+}
+
+/** What lies before the offset was read from the file as it was at the version. */
+export interface Rewrites {
+  readonly beforeOffset: number;
+  readonly version: number;
 }
 
 export class FileData {
@@ -49,6 +60,12 @@ export class FileData {
   committing = false;
   /** Writes wait while it is set: the file is being truncated. */
   barrier: Promise<void> | undefined;
+  /** What is uncommitted was appended (O_APPEND), end to end: the commit puts it where the file ends then. */
+  appending = false;
+  /** Appended bytes that are not in a piece yet begin here. */
+  appendFrom = 0;
+  /** The dirty run that reaches across that offset begins with stored bytes. */
+  merged: Rewrites | undefined;
   /** End of the bytes not yet committed, 0 when there are none. */
   uncommittedEnd = 0;
   /** Modification time that the file has once everything is committed; undefined when clean. */
@@ -84,13 +101,41 @@ export class FileData {
     return this.uncommittedEnd > committed ? this.uncommittedEnd : committed;
   }
 
+  /** Where the next appended byte goes, if nobody else appends meanwhile. */
+  appendAt(): number {
+    return this.appending && !this.isClean ? this.uncommittedEnd : this.sizeBytes();
+  }
+
   addPending(piece: Piece): void {
     this.pending.push(piece);
     this.pendingBytes += piece.buffer.length;
-    const index = Math.floor(piece.offset / this.blockSizeBytes);
-    const same = this.#pendingByBlock.get(index);
-    if (same === undefined) this.#pendingByBlock.set(index, [piece]);
-    else same.push(piece);
+    this.#index(piece);
+  }
+
+  #index(piece: Piece): void {
+    for (const index of this.#blocksOf(piece)) {
+      const same = this.#pendingByBlock.get(index);
+      if (same === undefined) this.#pendingByBlock.set(index, [piece]);
+      else same.push(piece);
+    }
+  }
+
+  /** One, unless it was moved. */
+  #blocksOf({ offset, data }: Piece): readonly number[] {
+    const first = Math.floor(offset / this.blockSizeBytes);
+    const last = Math.floor((offset + data.length - 1) / this.blockSizeBytes);
+    return last === first ? [first] : [first, last];
+  }
+
+  /** Others have appended (or cut the file off) before what is pending, all of which was appended. Nothing is dirty. */
+  movePending(bytes: number): void {
+    this.#pendingByBlock.clear();
+    for (const piece of this.pending) {
+      piece.offset += bytes;
+      this.#index(piece);
+    }
+    this.appendFrom += bytes;
+    this.updateEnd();
   }
 
   /** Oldest first. */
@@ -103,10 +148,11 @@ export class FileData {
     this.pending = this.pending.filter((piece) => !gone.has(piece));
     for (const piece of gone) {
       this.pendingBytes -= piece.buffer.length;
-      const index = Math.floor(piece.offset / this.blockSizeBytes);
-      const left = (this.#pendingByBlock.get(index) ?? []).filter((other) => other !== piece);
-      if (left.length === 0) this.#pendingByBlock.delete(index);
-      else this.#pendingByBlock.set(index, left);
+      for (const index of this.#blocksOf(piece)) {
+        const left = (this.#pendingByBlock.get(index) ?? []).filter((other) => other !== piece);
+        if (left.length === 0) this.#pendingByBlock.delete(index);
+        else this.#pendingByBlock.set(index, left);
+      }
     }
     this.updateEnd();
   }

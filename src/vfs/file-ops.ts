@@ -5,7 +5,7 @@ import { FILE_MAX_BYTES } from '../limits.ts';
 import type { SetAttr } from '../meta/types.ts';
 import { interruptible } from './async.ts';
 import type { FileData } from './file-data.ts';
-import { FileHandle, O_ACCMODE, O_EXCL, O_TRUNC, O_WRONLY } from './handles.ts';
+import { FileHandle, O_ACCMODE, O_APPEND, O_EXCL, O_TRUNC, O_WRONLY } from './handles.ts';
 import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
 import type { NameOps } from './name-ops.ts';
@@ -88,6 +88,8 @@ export class FileOps {
     let lift!: () => void;
     file.barrier = new Promise<void>((resolve) => (lift = resolve));
     try {
+      // Where it lies is known once it is committed.
+      if (file.appending) await this.#state.writeBack.flush(file);
       return await file.order.run(critical);
     } finally {
       file.barrier = undefined;
@@ -97,20 +99,40 @@ export class FileOps {
 
   // Open and close
 
-  async open(caller: Caller, ino: Ino, flags: number): Promise<Opened> {
+  open(caller: Caller, ino: Ino, flags: number): Promise<Opened> {
+    return this.#opening(this.#open(caller, ino, flags));
+  }
+
+  async #opening<T>(opening: Promise<T>): Promise<T> {
+    const { opens } = this.#state;
+    opens.add(opening);
+    try {
+      return await opening;
+    } finally {
+      opens.delete(opening);
+    }
+  }
+
+  async #open(caller: Caller, ino: Ino, flags: number): Promise<Opened> {
     const { inodes } = this.#state;
     const known = inodes.get(ino);
     // Counted before the question, so that an unlink meanwhile keeps the file.
+    let counted = known;
     if (known !== undefined) inodes.opened(known);
     try {
       const inode = await this.#revalidate(caller, ino, flags, known);
-      if (known !== inode) inodes.opened(inode);
-      if (known !== undefined && known !== inode) this.#letGo(known);
+      if (known !== inode) {
+        inodes.opened(inode);
+        counted = inode;
+        if (known !== undefined) this.#letGo(known);
+      }
+      // Kept for others that have it open; here nobody has.
+      if (inode.attr.nlink === 0 && inode.openCount === 1) throw new FsError('ENOENT', 'the file was removed');
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       return this.#opened(inode, flags);
     } catch (error) {
-      if (known !== undefined) this.#letGo(known);
+      if (counted !== undefined) this.#letGo(counted);
       throw error;
     }
   }
@@ -151,7 +173,11 @@ export class FileOps {
     return { handle, keepCache };
   }
 
-  async create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Promise<Entry & Opened> {
+  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Promise<Entry & Opened> {
+    return this.#opening(this.#create(caller, parent, name, mode, flags));
+  }
+
+  async #create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Promise<Entry & Opened> {
     const { inodes } = this.#state;
     const { inode, created } = await this.#names.make(
       caller,
@@ -194,27 +220,49 @@ export class FileOps {
     opened.checkLocks();
     if (!opened.canRead) throw new FsError('EBADF', 'the file is not open for reading');
     checkRange(offset, size);
-    return this.#state.readPath.read(caller, opened, offset, size);
+    const { file } = opened;
+    // Where it lies is known once it is committed.
+    const flushed = file.appending && !file.isClean ? this.#state.writeBack.flush(file) : undefined;
+    if (flushed === undefined) return this.#state.readPath.read(caller, opened, offset, size);
+    return interruptible(flushed, caller.signal).then(() => this.#state.readPath.read(caller, opened, offset, size));
   }
 
-  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number> {
+  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array, flags?: number): Maybe<number> {
     const opened = this.#state.handles.file(handle);
     const { file } = opened;
+    const appends = flags === undefined ? opened.appends : (flags & O_APPEND) !== 0;
     if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
     opened.checkLocks();
     opened.reportError();
     if (data.length === 0) return 0;
     if (file.barrier !== undefined) {
       const kept = new Uint8Array(data);
-      return file.barrier.then(() => this.write(caller, handle, offset, kept));
+      return file.barrier.then(() => this.write(caller, handle, offset, kept, flags));
     }
-    const at = opened.appends ? file.sizeBytes() : offset;
+    if (appends !== file.appending && !file.isClean) return this.#writeFlushed(caller, handle, offset, data, flags);
+    const at = appends ? file.appendAt() : offset;
     if (at + data.length > FILE_MAX_BYTES) throw new FsError('EFBIG');
     checkRange(at, data.length);
-    const room = this.#state.writeBack.write(file, at, data);
+    const room = this.#state.writeBack.write(file, at, data, appends);
+    // The kernel keeps the bytes where it takes the file's end to be.
+    if (at !== offset && appends) this.#state.dropPages(opened.inode);
     if (opened.syncs) return this.#writeThrough(opened, data.length);
     if (room === undefined) return data.length;
     return this.#waitForRoom(caller, opened, room, data.length);
+  }
+
+  /** What is appended and what is written in its place do not wait together. */
+  async #writeFlushed(
+    caller: Caller,
+    handle: Handle,
+    offset: number,
+    data: Uint8Array,
+    flags: number | undefined,
+  ): Promise<number> {
+    const kept = new Uint8Array(data);
+    const opened = this.#state.handles.file(handle);
+    await this.#state.writeBack.flush(opened.file);
+    return await this.write(caller, handle, offset, kept, flags);
   }
 
   async #writeThrough(opened: FileHandle, length: number): Promise<number> {

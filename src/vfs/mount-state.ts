@@ -104,6 +104,10 @@ export class MountState {
         file.inode.attrExpiresMs = 0;
       },
       becameClean: (file) => this.#dropIfIdle(file),
+      moved: (file) => {
+        file.extents.forget();
+        this.dropPages(file.inode);
+      },
       failed: (file, error) => {
         const { ino } = file.inode;
         this.#lost.set(ino, this.knownPath(ino) ?? `inode ${ino}`);
@@ -113,6 +117,25 @@ export class MountState {
       beforeFlush: (file) => mergeBeforeFlush(this, file),
     });
     this.meta.onSessionLost?.(() => this.#sessionLost());
+    this.meta.onUnlinked?.((inos, keep) => this.#unlinkedElsewhere(inos, keep));
+  }
+
+  /** An answer to an open that is on its way counts: it may have been given before the name was removed. */
+  readonly opens = new Set<Promise<unknown>>();
+  #keeping: Promise<void> | undefined;
+
+  /** Which of these are open here: the servers keep those until they are closed. */
+  async #unlinkedElsewhere(inos: readonly Ino[], keep: (open: readonly Ino[]) => Promise<void>): Promise<void> {
+    await Promise.allSettled([...this.opens]);
+    const open = inos.filter((ino) => {
+      const inode = this.inodes.get(ino);
+      if (inode === undefined || inode.openCount === 0 || inode.gone) return false;
+      inode.orphan = true;
+      inode.attrExpiresMs = 0;
+      return true;
+    });
+    this.#keeping = keep(open);
+    await this.#keeping;
   }
 
   /** What was not committed under the old session is lost, and so are files that only it kept from being destroyed. */
@@ -205,6 +228,14 @@ export class MountState {
     file.extents.apply(attr.version, extents);
   }
 
+  /** The kernel forgets what it keeps of the content, soon. */
+  dropPages(inode: Inode): void {
+    const dropped = this.notifier?.invalidateInode(inode.ino);
+    if (dropped === undefined) return;
+    inode.pageVersion = undefined;
+    this.background(dropped);
+  }
+
   // What callers are told
 
   /** The servers' attributes, with what was written here and is not committed yet. */
@@ -289,6 +320,8 @@ export class MountState {
   /** The servers may now destroy it. After its last commit, which would else find no inode. */
   async releaseOrphan(ino: Ino, file: FileData | undefined): Promise<void> {
     const release = async (): Promise<void> => {
+      // It may be among those that the servers are just told to keep.
+      await this.#keeping?.catch(() => undefined);
       await this.mutate({ op: 'releaseOrphan', ino });
     };
     try {

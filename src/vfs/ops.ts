@@ -108,7 +108,8 @@ export interface VfsOps {
   /** Fewer bytes than asked only at the end of the file. */
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult>;
   /** Copies what it keeps of `data` before it returns or awaits. Resolves with the byte count. */
-  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number>;
+  /** `flags`: of the open file as they are by now (fcntl F_SETFL), if they may differ from those it was opened with. */
+  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array, flags?: number): Maybe<number>;
   /** The first lock that is in the way of this one, or type 'unlock'. */
   getlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock): Maybe<FileLock>;
   /** EAGAIN if it would have to wait and shall not. A wait ends with EINTR when the caller's signal fires. */

@@ -4,7 +4,8 @@
  * shorter than what follows them, doubled: so a byte is rewritten a logarithmic number of times.
  *
  * Only appends: bytes in the middle of a file are never rewritten on behalf of their neighbours, since another mount
- * may be writing them. And only if nobody else changed the file, as far as a question asked right before can tell.
+ * may be writing them. And only if nobody else changed the file: the commit tells which version was read, and the servers
+ * leave out what was only copied if the file is at another by then.
  */
 import type { FileData } from './file-data.ts';
 import type { MountState } from './mount-state.ts';
@@ -35,16 +36,18 @@ async function merge(state: MountState, file: FileData): Promise<void> {
   const run = file.dirty.runs(index)[0];
   if (run === undefined || run.offset !== inode.attr.sizeBytes) return;
   const known = inode.attr.version;
+  const end = run.offset;
   const blockStart = index * blockSizeBytes;
   await state.loadExtents(file, blockStart);
-  if (inode.attr.version !== known || !file.extents.knows(known, blockStart, run.offset)) return;
-  const from = youngTail(file, blockStart, run.offset);
+  if (inode.attr.version !== known || !file.extents.knows(known, blockStart, end)) return;
+  const from = youngTail(file, blockStart, end);
   if (from === undefined) return;
   const { writes } = file;
-  const data = await state.readPath.readStored(file, from, run.offset);
+  const data = await state.readPath.readStored(file, from, end);
   if (file.writes !== writes || inode.attr.version !== known || file.pending.length > 0 || file.barrier !== undefined)
     return;
   file.dirty.write(from, data);
+  file.merged = { beforeOffset: end, version: known };
 }
 
 /** Where the pieces that are worth rewriting with an append begin. */

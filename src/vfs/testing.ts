@@ -9,7 +9,7 @@ import { asBlockId, blockIdToHex, type BlockId, type Epoch, type Ino, type PoolI
 import { LocalMetaClient } from '../meta/local-client.ts';
 import { MetaStore } from '../meta/meta-store.ts';
 import { TestKv } from '../meta/testing.ts';
-import type { MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from '../meta/types.ts';
+import type { AnswerForOrphans, MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from '../meta/types.ts';
 import type { Caller, KernelNotifier } from './ops.ts';
 import type { VfsLimits, VfsLog } from './options.ts';
 import { Vfs } from './vfs.ts';
@@ -192,6 +192,9 @@ export class WatchedMeta implements MetaClient {
   }
   async close(): Promise<void> {
     await this.#inner.close();
+  }
+  onUnlinked(answer: AnswerForOrphans): void {
+    this.#inner.onUnlinked?.(answer);
   }
   onSessionLost(callback: () => void): void {
     this.#lostCallbacks.push(callback);

@@ -146,8 +146,8 @@ export class Vfs implements VfsOps {
     const result = this.#files.read(caller, handle, offset, size);
     return this.#boundHandle('read', handle, result, (late) => late.release?.());
   }
-  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number> {
-    return this.#boundHandle('write', handle, this.#files.write(caller, handle, offset, data));
+  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array, flags?: number): Maybe<number> {
+    return this.#boundHandle('write', handle, this.#files.write(caller, handle, offset, data, flags));
   }
   getlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock): Maybe<FileLock> {
     return this.#boundHandle('getlk', handle, this.#locks.getlk(caller, handle, owner, lock));

@@ -48,6 +48,8 @@ export interface WriteBackPorts {
   uncertain(file: FileData): void;
   /** A file has nothing uncommitted left. */
   becameClean(file: FileData): void;
+  /** What was appended lies elsewhere than was believed, since others have appended, too. */
+  moved(file: FileData): void;
   failed(file: FileData, error: FsError): void;
   /** Called before a flush cuts off dirty runs; may complete them with what is stored before them. */
   beforeFlush(file: FileData): Promise<void> | undefined;
@@ -75,11 +77,14 @@ export class WriteBack {
 
   /**
    * Copies the bytes before it returns. A promise means: the memory bound is exceeded, let the writer wait.
-   * The bound can be exceeded by one request of each waiting writer.
+   * The bound can be exceeded by one request of each waiting writer. `append`: `offset` is what the file's appendAt()
+   * says; what is uncommitted is either all appended or not at all.
    */
-  write(file: FileData, offset: number, data: Uint8Array): Promise<void> | undefined {
+  write(file: FileData, offset: number, data: Uint8Array, append = false): Promise<void> | undefined {
     const { clock } = this.#ports;
     if (file.isClean) {
+      file.appending = append;
+      file.appendFrom = offset;
       file.dirtySinceMs = clock.monotonicMs();
       this.#dirtyFiles.add(file);
       this.#watch();
@@ -88,7 +93,7 @@ export class WriteBack {
     file.writes += 1;
     file.uncommittedEnd = Math.max(file.uncommittedEnd, offset + data.length);
     file.mtimeNs = file.changeNs = clock.wallNs();
-    for (const index of whole) this.#cut(file, index);
+    for (const index of whole) this.#cut(file, index, append ? offset + data.length : 0);
     if (!this.#memory.isOver) return undefined;
     const room = this.#memory.room();
     this.#press();
@@ -145,10 +150,15 @@ export class WriteBack {
     for (const index of file.dirty.indexes()) this.#cut(file, index);
   }
 
-  /** Turns the block's dirty runs into pieces. */
-  #cut(file: FileData, index: number): void {
+  /** Turns the block's dirty runs into pieces. `appendEnd`: where the append that is being written ends. */
+  #cut(file: FileData, index: number, appendEnd = 0): void {
     for (const run of file.dirty.take(index)) {
       const inline = run.length <= this.#ports.limits.inlineMaxBytes;
+      const runEnd = run.offset + run.length;
+      const { merged } = file;
+      const rewrites =
+        merged !== undefined && run.offset < merged.beforeOffset && merged.beforeOffset < runEnd ? merged : undefined;
+      if (rewrites !== undefined) file.merged = undefined;
       const piece: Piece = {
         seq: file.nextSeq++,
         cutMs: this.#ports.clock.monotonicMs(),
@@ -157,6 +167,8 @@ export class WriteBack {
         data: run.length === run.buffer.length ? run.buffer : run.buffer.subarray(0, run.length),
         buffer: run.buffer,
         inline,
+        continues: runEnd < appendEnd,
+        rewrites,
         state: inline ? 'ready' : 'waiting',
         receipt: undefined,
         abandoned: false,
@@ -228,6 +240,8 @@ export class WriteBack {
       readyBytes += piece.buffer.length;
       readyCount += 1;
     }
+    // Its rest is committed with it, and is still to come.
+    while (file.pending[readyCount - 1]?.continues === true && readyCount < COMMIT_EXTENTS_MAX) readyCount -= 1;
     if (readyCount === 0) return this.#settle(file);
     const next = file.pending[readyCount];
     const wantedIsReady =
@@ -251,14 +265,17 @@ export class WriteBack {
     let sorted = true;
     for (const piece of file.pending) {
       if (piece.state !== 'ready' || batch.length >= COMMIT_EXTENTS_MAX) break;
+      if (piece.rewrites !== undefined && batch.length > 0) break;
       if (piece.inline && inlineBytes + piece.length > COMMIT_INLINE_BYTES_MAX && batch.length > 0) break;
       if (piece.offset < end) sorted = false;
       if (!sorted && batch.some((other) => overlaps(other, piece))) break;
       end = Math.max(end, piece.offset + piece.length);
       if (piece.inline) inlineBytes += piece.length;
       batch.push(piece);
+      if (piece.rewrites !== undefined) break;
     }
-    return batch;
+    const whole = batch.findLastIndex((piece) => !piece.continues) + 1;
+    return whole === 0 ? batch : batch.slice(0, whole);
   }
 
   async #commit(file: FileData): Promise<void> {
@@ -271,20 +288,26 @@ export class WriteBack {
       const last = extents[extents.length - 1] as Extent;
       const generations = batch.flatMap((piece) => (piece.receipt === undefined ? [] : [piece.receipt.generation]));
       const generation = generations.length === 0 ? undefined : Math.min(...generations);
+      const { rewrites } = first;
+      const endBytes = last.offset + last.lengthBytes;
       try {
         const result = await meta.mutate(
           {
             op: 'commit',
             ino: file.inode.ino,
             extents,
-            growToBytes: last.offset + last.lengthBytes,
+            growToBytes: endBytes,
             mtimeNs: file.mtimeNs ?? clock.wallNs(),
             ...(generation === undefined ? {} : { generation }),
+            ...(file.appending && { appendAt: rewrites?.beforeOffset ?? first.offset }),
+            ...(rewrites === undefined ? {} : { rewrites }),
           },
           { timeoutMs: stepTimeoutMs(this.#ports.limits) },
         );
         this.#progress.progress(clock.monotonicMs());
         this.#ports.committed(file, result.attr, extents);
+        const moveBytes = file.appending && result.attr !== undefined ? result.attr.sizeBytes - endBytes : 0;
+        if (moveBytes !== 0) this.#move(file, moveBytes);
         this.#release(file, batch);
         return;
       } catch (error) {
@@ -303,6 +326,14 @@ export class WriteBack {
         return;
       }
     }
+  }
+
+  /** What follows what was appended goes with it. */
+  #move(file: FileData, bytes: number): void {
+    this.#cutAll(file);
+    file.writes += 1;
+    file.movePending(bytes);
+    this.#ports.moved(file);
   }
 
   async #putAgain(file: FileData, batch: readonly Piece[], stale: StaleBlocksError, generation: number): Promise<void> {
@@ -342,15 +373,21 @@ export class WriteBack {
     this.#failFrom(file, piece.seq, cause);
   }
 
-  #failFrom(file: FileData, seq: number, cause: unknown): void {
+  #failFrom(file: FileData, fromSeq: number, cause: unknown): void {
     const error = toFsError(cause, 'writing back');
+    const { pending } = file;
+    // What begins a write whose rest is lost is lost with it.
+    let kept = pending.findIndex((piece) => piece.seq >= fromSeq);
+    if (kept < 0) kept = pending.length;
+    while (pending[kept - 1]?.continues === true) kept -= 1;
+    const seq = pending[kept]?.seq ?? fromSeq;
     file.writes += 1;
     file.errorCount += 1;
     file.lastError = error;
     file.dirty.truncate(0);
     this.#drop(
       file,
-      file.pending.filter((other) => other.seq >= seq),
+      pending.filter((other) => other.seq >= seq),
     );
     if (!file.inode.gone) this.#ports.failed(file, error);
   }

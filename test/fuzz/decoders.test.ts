@@ -402,7 +402,8 @@ describe('files', () => {
       (bytes) => tableCodec.decodeExtent(0, bytes),
     );
     fuzzBytes([tableCodec.encodeDirent({ ino, type: 'file' })], tableCodec.decodeDirent);
-    fuzzBytes([tableCodec.encodeOrphan([session])], tableCodec.decodeOrphan);
+    fuzzBytes([tableCodec.encodeOrphan({ holders: [session], number: 3 })], tableCodec.decodeOrphan);
+    fuzzBytes([tableCodec.encodeUnanswered(ino)], tableCodec.decodeUnanswered);
     fuzzBytes([], tableCodec.decodeDead);
     fuzzBytes([], tableCodec.decodeCounters);
     fuzzBytes([], (bytes) => tableCodec.decodeInode(ino, bytes));

@@ -334,6 +334,10 @@ export class GroupMember {
     return this.#store.hasSession(id);
   }
 
+  orphansOwedAfter(id: SessionId): number | undefined {
+    return this.#store.orphansOwedAfter(id);
+  }
+
   get gcGeneration(): number {
     return this.#store.gcGeneration;
   }
