@@ -62,8 +62,6 @@ export class FileData {
   barrier: Promise<void> | undefined;
   /** What is uncommitted was appended (O_APPEND), end to end: the commit puts it where the file ends then. */
   appending = false;
-  /** Appended bytes that are not in a piece yet begin here. */
-  appendFrom = 0;
   /** The dirty run that reaches across that offset begins with stored bytes. */
   merged: Rewrites | undefined;
   /** End of the bytes not yet committed, 0 when there are none. */
@@ -134,7 +132,6 @@ export class FileData {
       piece.offset += bytes;
       this.#index(piece);
     }
-    this.appendFrom += bytes;
     this.updateEnd();
   }
 

@@ -134,7 +134,8 @@ export class MountState {
       inode.attrExpiresMs = 0;
       return true;
     });
-    this.#keeping = keep(open);
+    // Known to whoever closes one from now on.
+    this.#keeping = Promise.resolve().then(() => keep(open));
     await this.#keeping;
   }
 

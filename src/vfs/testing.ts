@@ -156,6 +156,7 @@ export class WatchedMeta implements MetaClient {
   syncs = 0;
   readonly #inner: MetaClient;
   beforeMutate: ((mutation: Mutation) => Promise<void> | void) | undefined;
+  beforeKeep: ((open: readonly Ino[]) => Promise<void> | void) | undefined;
   beforeSync: (() => Promise<void> | void) | undefined;
   afterMutate: ((mutation: Mutation) => Promise<void> | void) | undefined;
   beforeQuery: ((query: Query) => Promise<void> | void) | undefined;
@@ -194,7 +195,12 @@ export class WatchedMeta implements MetaClient {
     await this.#inner.close();
   }
   onUnlinked(answer: AnswerForOrphans): void {
-    this.#inner.onUnlinked?.(answer);
+    this.#inner.onUnlinked?.((inos, keep) =>
+      answer(inos, async (open) => {
+        await this.beforeKeep?.(open);
+        await keep(open);
+      }),
+    );
   }
   onSessionLost(callback: () => void): void {
     this.#lostCallbacks.push(callback);

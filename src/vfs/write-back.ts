@@ -84,7 +84,6 @@ export class WriteBack {
     const { clock } = this.#ports;
     if (file.isClean) {
       file.appending = append;
-      file.appendFrom = offset;
       file.dirtySinceMs = clock.monotonicMs();
       this.#dirtyFiles.add(file);
       this.#watch();
@@ -93,7 +92,8 @@ export class WriteBack {
     file.writes += 1;
     file.uncommittedEnd = Math.max(file.uncommittedEnd, offset + data.length);
     file.mtimeNs = file.changeNs = clock.wallNs();
-    for (const index of whole) this.#cut(file, index, append ? offset + data.length : 0);
+    if (append) this.#cutAppended(file, offset, offset + data.length);
+    else for (const index of whole) this.#cut(file, index);
     if (!this.#memory.isOver) return undefined;
     const room = this.#memory.room();
     this.#press();
@@ -150,8 +150,14 @@ export class WriteBack {
     for (const index of file.dirty.indexes()) this.#cut(file, index);
   }
 
-  /** Turns the block's dirty runs into pieces. `appendEnd`: where the append that is being written ends. */
-  #cut(file: FileData, index: number, appendEnd = 0): void {
+  /** What is appended leaves in its order: blocks to which nothing can be added, also one that was not empty before. */
+  #cutAppended(file: FileData, start: number, end: number): void {
+    const full = Math.floor(end / file.blockSizeBytes);
+    for (const index of file.dirty.indexes()) if (index < full) this.#cut(file, index, { start, end });
+  }
+
+  /** Turns the block's dirty runs into pieces. `appended`: by the write that is being done. */
+  #cut(file: FileData, index: number, appended?: { readonly start: number; readonly end: number }): void {
     for (const run of file.dirty.take(index)) {
       const inline = run.length <= this.#ports.limits.inlineMaxBytes;
       const runEnd = run.offset + run.length;
@@ -167,7 +173,7 @@ export class WriteBack {
         data: run.length === run.buffer.length ? run.buffer : run.buffer.subarray(0, run.length),
         buffer: run.buffer,
         inline,
-        continues: runEnd < appendEnd,
+        continues: appended !== undefined && appended.start < runEnd && runEnd < appended.end,
         rewrites,
         state: inline ? 'ready' : 'waiting',
         receipt: undefined,
@@ -411,7 +417,9 @@ export class WriteBack {
     let leaving = 0;
     for (const file of this.#dirtyFiles) leaving += file.pendingBytes;
     for (const file of this.#dirtyFiles) {
-      if (leaving < this.#memory.maxBytes / 2 && !file.dirty.isEmpty) {
+      // What waits for the rest of its write would wait for ever.
+      const isWanted = leaving < this.#memory.maxBytes / 2 || file.pending.at(-1)?.continues === true;
+      if (isWanted && !file.dirty.isEmpty) {
         const before = file.pendingBytes;
         this.#cutAll(file);
         leaving += file.pendingBytes - before;

@@ -1,0 +1,122 @@
+/** A file whose last name is removed through one mount while it is open in another. */
+import { beforeEach, expect, it } from 'vitest';
+import { ROOT_INO, type Ino } from '../ids.ts';
+import { O_CREAT, O_RDWR } from './handles.ts';
+import { name, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
+
+let cluster: TestCluster;
+let remover: TestMount;
+let user: TestMount;
+
+beforeEach(async () => {
+  cluster = await TestCluster.start(4096);
+  remover = await cluster.mount();
+  user = await cluster.mount();
+});
+
+async function makeFile(): Promise<Ino> {
+  const made = await remover.vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_RDWR | O_CREAT);
+  await remover.vfs.write(ROOT, made.handle, 0, Buffer.from('content'));
+  await remover.vfs.flush(ROOT, made.handle, 0n);
+  remover.vfs.release(made.handle);
+  return made.attr.ino;
+}
+
+/** As the servers say: undefined if it is gone. */
+async function nlinkAtServers(ino: Ino): Promise<number | undefined> {
+  const other = await cluster.mount();
+  try {
+    return (await other.meta.query<'getattr'>({ op: 'getattr', ino })).attr.nlink;
+  } catch {
+    return undefined;
+  } finally {
+    await other.vfs.close();
+    await other.meta.close();
+  }
+}
+
+it('stays until its last handle is closed, and can be written', async () => {
+  const ino = await makeFile();
+  const { handle } = await user.vfs.open(ROOT, ino, O_RDWR);
+  const again = await user.vfs.open(ROOT, ino, O_RDWR);
+  await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
+  await user.vfs.write(ROOT, handle, 7, Buffer.from(' and more'));
+  await user.vfs.fsync(ROOT, handle, false);
+  expect((await user.vfs.getattr(ROOT, ino, handle)).attr).toMatchObject({ nlink: 0, sizeBytes: 16 });
+  user.vfs.release(again.handle);
+  await turns();
+  expect(await nlinkAtServers(ino)).toBe(0);
+  user.vfs.release(handle);
+  await turns();
+  expect(await nlinkAtServers(ino)).toBeUndefined();
+});
+
+it('is gone at once where nobody has it open, and cannot be opened once it has no name', async () => {
+  const ino = await makeFile();
+  await user.vfs.lookup(ROOT, ROOT_INO, name('f'));
+  await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  expect(await nlinkAtServers(ino)).toBeUndefined();
+  const kept = await makeFile();
+  const { handle } = await remover.vfs.open(ROOT, kept, O_RDWR);
+  await user.vfs.lookup(ROOT, ROOT_INO, name('f'));
+  await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  expect(await nlinkAtServers(kept)).toBe(0);
+  await expect(user.vfs.open(ROOT, kept, O_RDWR)).rejects.toMatchObject({ code: 'ENOENT' });
+  expect((await readAll(remover.vfs, handle, 0, 100)).toString()).toBe('content');
+});
+
+it('is kept when the answer to the open was on its way', async () => {
+  const ino = await makeFile();
+  let arrive!: () => void;
+  const arrived = new Promise<void>((resolve) => (arrive = resolve));
+  user.meta.afterQuery = async (query) => {
+    if ('ino' in query && query.ino === ino) await arrived;
+  };
+  const opening = Promise.resolve(user.vfs.open(ROOT, ino, O_RDWR));
+  await turns();
+  const unlinking = Promise.resolve(remover.vfs.unlink(ROOT, ROOT_INO, name('f')));
+  await turns();
+  arrive();
+  const { handle } = await opening;
+  await unlinking;
+  expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
+});
+
+it('is released also when it is closed while the servers are being told', async () => {
+  const ino = await makeFile();
+  const { handle } = await user.vfs.open(ROOT, ino, O_RDWR);
+  let closed = false;
+  user.meta.beforeKeep = async (open) => {
+    if (closed) return;
+    closed = true;
+    expect(open).toEqual([ino]);
+    user.vfs.release(handle);
+    await turns();
+  };
+  await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  await turns();
+  expect(closed).toBe(true);
+  expect(await nlinkAtServers(ino)).toBeUndefined();
+});
+
+it('is released when the session of whoever had it open ends', async () => {
+  const ino = await makeFile();
+  await user.vfs.open(ROOT, ino, O_RDWR);
+  await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  expect(await nlinkAtServers(ino)).toBe(0);
+  await user.meta.close();
+  expect(await nlinkAtServers(ino)).toBeUndefined();
+});
+
+it('a file renamed over is as one removed', async () => {
+  const ino = await makeFile();
+  const { handle } = await user.vfs.open(ROOT, ino, O_RDWR);
+  const other = await remover.vfs.create(ROOT, ROOT_INO, name('g'), 0o644, O_RDWR | O_CREAT);
+  remover.vfs.release(other.handle);
+  await remover.vfs.rename(ROOT, ROOT_INO, name('g'), ROOT_INO, name('f'), { noReplace: false, exchange: false });
+  expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
+  user.vfs.release(handle);
+  await turns();
+  expect(await nlinkAtServers(ino)).toBeUndefined();
+});
