@@ -17,10 +17,10 @@ export function link(tx: Transaction, m: Extract<Mutation, { op: 'link' }>): Mut
   const parent = tx.directory(m.parent);
   const name = checkedName(m.name);
   const inode = tx.existing(m.ino);
-  if (tx.dirent(parent.ino, name) !== undefined) refuse('EEXIST');
-  if (inode.type === 'directory') refuse('EPERM');
   // An orphan cannot come back: its data may be gone at any moment.
   if (inode.nlink === 0) refuse('ENOENT');
+  if (tx.dirent(parent.ino, name) !== undefined) refuse('EEXIST');
+  if (inode.type === 'directory') refuse('EPERM');
   if (inode.nlink >= FILE_NLINK_MAX) refuse('EMLINK');
   inode.nlink++;
   tx.touch(inode);

@@ -85,9 +85,9 @@ export class ModelFs {
       case 'link': {
         const parent = this.#directory(m.parent);
         const found = this.nodes.get(m.ino) ?? fail('ENOENT');
+        if (found.nlink === 0) fail('ENOENT');
         if (parent.entries.has(text(m.name))) fail('EEXIST');
         if (found.type === 'directory') fail('EPERM');
-        if (found.nlink === 0) fail('ENOENT');
         found.nlink++;
         this.#attach(parent, text(m.name), found);
         return found.ino;

@@ -225,6 +225,11 @@ async function askNames(
     inos.set(attr.uid, attr.ino);
     return { tag: attr.uid, value: attr.gid, nlink: attr.nlink };
   };
+  // Without a name it is there for those alone that have it open: how long, the model does not know.
+  const named = (attr: Attr | undefined): Attr => {
+    if (attr === undefined || attr.nlink === 0) throw new FsError('ENOENT');
+    return attr;
+  };
   try {
     switch (call.op) {
       case 'create': {
@@ -263,12 +268,12 @@ async function askNames(
         await meta.mutate({ op: 'link', ino: inoOf(call.tag, inos), parent, name: Buffer.from(call.name) });
         return { ok: true };
       case 'setattr':
-        await meta.mutate({ op: 'setattr', ino: inoOf(call.tag, inos), set: { gid: call.value } });
+        named((await meta.mutate({ op: 'setattr', ino: inoOf(call.tag, inos), set: { gid: call.value } })).attr);
         return { ok: true };
       case 'lookup':
         return { file: seen((await meta.query({ op: 'lookup', parent, name: Buffer.from(call.name) })).attr) };
       case 'getattr':
-        return { file: seen((await meta.query({ op: 'getattr', ino: inoOf(call.tag, inos) })).attr) };
+        return { file: seen(named((await meta.query({ op: 'getattr', ino: inoOf(call.tag, inos) })).attr)) };
       case 'readdir': {
         const query = {
           op: 'readdir',
