@@ -187,7 +187,14 @@ describe('codecs', () => {
       { ok: true, result: { parentAttr: attr, newParentAttr: attr, created: true } },
     ] as const) {
       expect(decodeOutcome(encodeOutcome(outcome))).toEqual(outcome);
-      const one = { openedNs: 5n, leaseMs: 7, label: 'l', ackedBelow: 3, orphansAnswered: 4, results: new Map([[3, outcome]]) };
+      const one = {
+        openedNs: 5n,
+        leaseMs: 7,
+        label: 'l',
+        ackedBelow: 3,
+        orphansAnswered: 4,
+        results: new Map([[3, outcome]]),
+      };
       expect(decodeSession(encodeSession(one))).toEqual(one);
     }
   });

@@ -143,7 +143,8 @@ export class MetaStore {
   reclaimCommand(): Command | undefined {
     const { deadCount, orphansAnswered, orphanNumber } = this.#counters;
     const isSettled =
-      orphansAnswered === orphanNumber || answeredByAll(this.#counters, this.#sessions.open.values()) <= orphansAnswered;
+      orphansAnswered === orphanNumber ||
+      answeredByAll(this.#counters, this.#sessions.open.values()) <= orphansAnswered;
     return deadCount === 0 && isSettled ? undefined : { kind: 'reclaim', maxRows: RECLAIM_ROW_COUNT };
   }
   /** The number of an orphan after which the session has yet to tell which others it has open; undefined if there is none. */

@@ -205,8 +205,7 @@ class History {
   static async start(): Promise<History> {
     const history = new History();
     history.store = await MetaStore.open({ kv: history.kv });
-    for (const session of SESSIONS)
-      await history.open(session);
+    for (const session of SESSIONS) await history.open(session);
     return history;
   }
 

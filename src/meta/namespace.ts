@@ -32,7 +32,15 @@ const ROOT_POOL = 1 as PoolId;
 
 /** Every table starts so, before the first command. */
 export function initialCounters(): Counters {
-  return { nextIno: ROOT_INO + 1, inodeCount: 1, storedBytes: 0, deadCount: 0, gcGeneration: 0, orphanNumber: 0, orphansAnswered: 0 };
+  return {
+    nextIno: ROOT_INO + 1,
+    inodeCount: 1,
+    storedBytes: 0,
+    deadCount: 0,
+    gcGeneration: 0,
+    orphanNumber: 0,
+    orphansAnswered: 0,
+  };
 }
 
 /** The root directory of a new table; the first session gives it its times. */
@@ -126,7 +134,10 @@ function* applyClient(tx: Transaction, sessions: SessionTable, command: ClientCo
   acknowledge(session, Math.min(command.ackedBelow, requestId));
   session.results.set(requestId, outcome);
   if (command.mutation.op === 'keepOrphans') {
-    session.orphansAnswered = Math.max(session.orphansAnswered, Math.min(command.mutation.upToNumber, tx.counters.orphanNumber));
+    session.orphansAnswered = Math.max(
+      session.orphansAnswered,
+      Math.min(command.mutation.upToNumber, tx.counters.orphanNumber),
+    );
   }
   sessions.changed.add(id);
   return outcome;

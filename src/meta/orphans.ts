@@ -75,7 +75,10 @@ export function keepOrphans(
 }
 
 /** The number up to which every session has answered. */
-export function answeredByAll(counters: Readonly<Counters>, sessions: Iterable<Pick<Session, 'orphansAnswered'>>): number {
+export function answeredByAll(
+  counters: Readonly<Counters>,
+  sessions: Iterable<Pick<Session, 'orphansAnswered'>>,
+): number {
   let least = counters.orphanNumber;
   for (const { orphansAnswered } of sessions) least = Math.min(least, orphansAnswered);
   return least;

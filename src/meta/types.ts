@@ -266,10 +266,7 @@ export interface MetaClient {
 }
 
 /** Calls `keep` once, with those that are open here: they are kept until releaseOrphan. Once that resolves, the group knows. */
-export type AnswerForOrphans = (
-  inos: readonly Ino[],
-  keep: (open: readonly Ino[]) => Promise<void>,
-) => Promise<void>;
+export type AnswerForOrphans = (inos: readonly Ino[], keep: (open: readonly Ino[]) => Promise<void>) => Promise<void>;
 
 export interface GroupStatus {
   readonly id: GroupId;

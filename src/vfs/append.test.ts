@@ -22,7 +22,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 3,
-    arbitrary: fc.record({ kind: fc.constantFrom('flush' as const, 'read' as const, 'turn' as const), mount: fc.nat(1) }),
+    arbitrary: fc.record({
+      kind: fc.constantFrom('flush' as const, 'read' as const, 'turn' as const),
+      mount: fc.nat(1),
+    }),
   },
 );
 

@@ -9,7 +9,15 @@ import { asBlockId, blockIdToHex, type BlockId, type Epoch, type Ino, type PoolI
 import { LocalMetaClient } from '../meta/local-client.ts';
 import { MetaStore } from '../meta/meta-store.ts';
 import { TestKv } from '../meta/testing.ts';
-import type { AnswerForOrphans, MetaClient, Mutation, MutationResult, Query, QueryOf, QueryResults } from '../meta/types.ts';
+import type {
+  AnswerForOrphans,
+  MetaClient,
+  Mutation,
+  MutationResult,
+  Query,
+  QueryOf,
+  QueryResults,
+} from '../meta/types.ts';
 import type { Caller, KernelNotifier } from './ops.ts';
 import type { VfsLimits, VfsLog } from './options.ts';
 import { Vfs } from './vfs.ts';
