@@ -151,13 +151,20 @@ export class FileOps {
     return { handle, keepCache };
   }
 
-  async create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Promise<Entry & Opened> {
+  async create(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    umask: number,
+    flags: number,
+  ): Promise<Entry & Opened> {
     const { inodes } = this.#state;
     const { inode, created } = await this.#names.make(
       caller,
       parent,
       name,
-      { type: 'file', mode },
+      { type: 'file', mode, umask },
       (flags & O_EXCL) !== 0,
     );
     checkOpenable(inode.attr.type, flags);
