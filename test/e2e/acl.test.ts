@@ -7,6 +7,7 @@ import { must, mustTatami, run, shell, tatami, TestCluster, waitUntil } from './
 
 const RUNNER = fileURLToPath(new URL('./acl.py', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('./acl-script.txt', import.meta.url));
+const COPIES = fileURLToPath(new URL('./acl-copies.txt', import.meta.url));
 const EXT4_MIB = 32;
 const ANN = { uid: 1000, gid: 1000 };
 
@@ -35,17 +36,20 @@ afterAll(async () => {
   await cluster.destroy();
 });
 
-const answers = (directories: readonly string[]) => must('python3', [RUNNER, SCRIPT, directories.join()]);
+const answers = (script: string, directories: readonly string[]) =>
+  must('python3', [RUNNER, script, directories.join()]);
 
 it('two mounts, and one that keeps names and attributes, answer as ext4 does', async () => {
-  const expected = await answers([ext4]);
+  const expected = await answers(SCRIPT, [ext4]);
   // So that a script that nobody could run is no success.
   expect(expected).toContain('user:1002:rwx');
-  expect(expected.split('\n= 127\n')).toHaveLength(1);
+  expect(expected).not.toMatch(/^= 12[67]$/m);
   for (const mounts of [[first, second], [cluster.mount]]) {
-    const name = `by-${mounts.length}`;
-    mkdirSync(join(mounts[0]!, name));
-    expect(await answers(mounts.map((mount) => join(mount, name)))).toBe(expected);
+    const places = mounts.map((mount) => join(mount, `by-${mounts.length}`));
+    mkdirSync(places[0]!);
+    expect(await answers(SCRIPT, places)).toBe(expected);
+    // Without any cache it would take long, and show nothing more.
+    if (mounts.length === 1) expect(await answers(COPIES, places)).toBe(await answers(COPIES, [ext4]));
   }
 });
 
