@@ -223,15 +223,7 @@ export class MemoryFs implements VfsOps {
     return node.data;
   }
 
-  mknod(
-    caller: Caller,
-    parent: Ino,
-    name: Uint8Array,
-    type: FileType,
-    mode: number,
-    rdev: number,
-    umask = 0,
-  ): Entry {
+  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number, umask = 0): Entry {
     return this.#entry(this.#insert(this.#directory(parent), name, type, mode & ~umask, caller, rdev));
   }
 
@@ -326,14 +318,7 @@ export class MemoryFs implements VfsOps {
     return { handle: this.#openHandle(node, flags), keepCache: true };
   }
 
-  create(
-    caller: Caller,
-    parent: Ino,
-    name: Uint8Array,
-    mode: number,
-    flags: number,
-    umask = 0,
-  ): Entry & Opened {
+  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number, umask = 0): Entry & Opened {
     const directory = this.#directory(parent);
     const existing = directory.children!.get(keyOf(name))?.node;
     if (existing !== undefined) {

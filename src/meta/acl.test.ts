@@ -26,10 +26,15 @@ const code = (work: () => unknown): unknown => {
 describe('the value of the attribute', () => {
   it('is the kernel’s: version 2, then tag, permissions and id, little endian', () => {
     const value = encodeAcl(acl('u::rwx,u:1000:r-x,g::---,m::r-x,o::--x'));
-    expect(Buffer.from(value).toString('hex').match(/.{2,16}/g)).toEqual(
-      ['02000000' + '01000700', 'ffffffff' + '02000500', 'e8030000' + '04000000', 'ffffffff' + '10000500'].concat(
-        ['ffffffff' + '20000100', 'ffffffff'],
-      ),
+    expect(
+      Buffer.from(value)
+        .toString('hex')
+        .match(/.{2,16}/g),
+    ).toEqual(
+      ['02000000' + '01000700', 'ffffffff' + '02000500', 'e8030000' + '04000000', 'ffffffff' + '10000500'].concat([
+        'ffffffff' + '20000100',
+        'ffffffff',
+      ]),
     );
     expect(decodeAcl(value)).toEqual(acl('u::rwx,u:1000:r-x,g::---,m::r-x,o::--x'));
   });

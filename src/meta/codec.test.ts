@@ -196,9 +196,12 @@ describe('codecs', () => {
       // Programs that know no lists shall refuse the row.
       expect(encodeInode(listed)[0]).toBe(2);
     }
-    expect(() => decodeInode(ROOT_INO, Uint8Array.from(encodeInode(inode), (byte, at) => (at === 0 ? 3 : byte)))).toThrow(
-      /version 3/,
-    );
+    expect(() =>
+      decodeInode(
+        ROOT_INO,
+        Uint8Array.from(encodeInode(inode), (byte, at) => (at === 0 ? 3 : byte)),
+      ),
+    ).toThrow(/version 3/);
     const {
       target: _target,
       dataIno: _d,

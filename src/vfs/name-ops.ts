@@ -114,12 +114,7 @@ export class NameOps {
     if (result.newParentAttr !== undefined) this.#state.changed(result.newParentAttr, askedAt);
   }
 
-  async makeEntry(
-    caller: Caller,
-    parent: Ino,
-    name: Uint8Array,
-    what: NewInode,
-  ): Promise<Entry> {
+  async makeEntry(caller: Caller, parent: Ino, name: Uint8Array, what: NewInode): Promise<Entry> {
     if (what.target !== undefined && what.target.length > SYMLINK_MAX_BYTES) throw new FsError('ENAMETOOLONG');
     const { inode } = await this.make(caller, parent, name, what, true);
     inode.kernelRefs += 1;

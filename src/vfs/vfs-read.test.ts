@@ -371,7 +371,9 @@ describe('access control lists', () => {
     await fs.writeFile('/d/f', '');
     await fs.mkdir('/d/d/e', { recursive: true });
     await fs.writeFile('/f', '');
-    const modes = await Promise.all(['/d', '/d/f', '/d/d', '/d/d/e', '/f'].map(async (path) => (await fs.stat(path)).mode));
+    const modes = await Promise.all(
+      ['/d', '/d/f', '/d/d', '/d/d/e', '/f'].map(async (path) => (await fs.stat(path)).mode),
+    );
     expect(modes.map((mode) => (mode & 0o777).toString(8))).toEqual(['700', '644', '754', '754', '600']);
     expect(await fs.listxattr('/d/d/e')).toEqual(['system.posix_acl_default']);
     await expect(fs.setxattr('/f', 'system.posix_acl_access', 'x')).rejects.toMatchObject({ code: 'EINVAL' });

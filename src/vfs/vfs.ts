@@ -112,13 +112,7 @@ export class Vfs implements VfsOps {
   symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry> {
     return this.#make('symlink', caller, parent, name, { type: 'symlink', mode: 0o777, umask: 0, target });
   }
-  #make(
-    what: string,
-    caller: Caller,
-    parent: Ino,
-    name: Uint8Array,
-    made: NewInode,
-  ): Maybe<Entry> {
+  #make(what: string, caller: Caller, parent: Ino, name: Uint8Array, made: NewInode): Maybe<Entry> {
     return this.#bound(what, parent, this.#names.makeEntry(caller, parent, name, made), this.#forgetEntry);
   }
   link(caller: Caller, ino: Ino, newParent: Ino, newName: Uint8Array): Maybe<Entry> {
@@ -144,14 +138,7 @@ export class Vfs implements VfsOps {
   open(caller: Caller, ino: Ino, flags: number): Maybe<Opened> {
     return this.#bound('open', ino, this.#files.open(caller, ino, flags), ({ handle }) => this.release(handle));
   }
-  create(
-    caller: Caller,
-    parent: Ino,
-    name: Uint8Array,
-    mode: number,
-    flags: number,
-    umask = 0,
-  ): Maybe<Entry & Opened> {
+  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number, umask = 0): Maybe<Entry & Opened> {
     return this.#bound('create', parent, this.#files.create(caller, parent, name, mode, umask, flags), (made) => {
       this.release(made.handle);
       this.#forgetEntry(made);

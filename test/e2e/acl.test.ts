@@ -28,7 +28,9 @@ beforeAll(async () => {
   for (const mount of [first, second]) {
     await mustTatami(['mount', mount, '--data', cluster.data, '--attr-timeout-ms', '0']);
   }
-  await shell(`truncate -s ${EXT4_MIB}M ${ext4}.img && mkfs.ext4 -q ${ext4}.img && mount -o loop,acl ${ext4}.img ${ext4}`);
+  await shell(
+    `truncate -s ${EXT4_MIB}M ${ext4}.img && mkfs.ext4 -q ${ext4}.img && mount -o loop,acl ${ext4}.img ${ext4}`,
+  );
 });
 afterAll(async () => {
   await run('umount', [ext4]);
