@@ -121,6 +121,8 @@ class Node {
       generation: 1,
       pool: 1 as PoolId,
       parent: this.parent?.ino ?? (this.ino === ROOT_INO ? 0 : ROOT_INO),
+      hasAcl: false,
+      hasDefaultAcl: false,
     };
   }
 
@@ -221,12 +223,12 @@ export class MemoryFs implements VfsOps {
     return node.data;
   }
 
-  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number): Entry {
-    return this.#entry(this.#insert(this.#directory(parent), name, type, mode, caller, rdev));
+  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number, umask = 0): Entry {
+    return this.#entry(this.#insert(this.#directory(parent), name, type, mode & ~umask, caller, rdev));
   }
 
-  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number): Entry {
-    return this.#entry(this.#insert(this.#directory(parent), name, 'directory', mode, caller, 0));
+  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number, umask = 0): Entry {
+    return this.#entry(this.#insert(this.#directory(parent), name, 'directory', mode & ~umask, caller, 0));
   }
 
   symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Entry {
@@ -316,14 +318,14 @@ export class MemoryFs implements VfsOps {
     return { handle: this.#openHandle(node, flags), keepCache: true };
   }
 
-  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Entry & Opened {
+  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number, umask = 0): Entry & Opened {
     const directory = this.#directory(parent);
     const existing = directory.children!.get(keyOf(name))?.node;
     if (existing !== undefined) {
       if (flags & 0o200) throw fsError('EEXIST');
       return { ...this.#entry(existing), ...this.open(caller, existing.ino, flags) };
     }
-    const node = this.#insert(directory, name, 'file', mode, caller, 0);
+    const node = this.#insert(directory, name, 'file', mode & ~umask, caller, 0);
     node.lookupCount++;
     return {
       attr: node.attr(),

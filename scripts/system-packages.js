@@ -24,6 +24,7 @@ const PACKAGE_OF = {
   ip: 'iproute2',
   xz: 'xz-utils',
   setfattr: 'attr',
+  setfacl: 'acl',
   // Not a program, but a file that the end-to-end tests copy from.
   '/usr/src/linux-source-6.1.tar.xz': 'linux-source-6.1',
 };

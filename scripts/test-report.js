@@ -19,6 +19,7 @@ export const E2E_PROGRAMS = [
     'ip',
     'fusermount',
     'setfattr',
+    'setfacl',
     'python3',
   ],
   '/usr/src/linux-source-6.1.tar.xz',

@@ -86,8 +86,9 @@ function fileSize(size: number): number {
 }
 
 export interface MknodRequest {
-  /** With the file type bits. */
+  /** With the file type bits, and as in all requests that make something, before the umask. */
   readonly mode: number;
+  readonly umask: number;
   readonly rdev: number;
   readonly name: Buffer;
 }
@@ -97,19 +98,30 @@ export function decodeMknod(request: RequestBytes): MknodRequest {
   return {
     mode: request.view.getUint32(BODY, true),
     rdev: request.view.getUint32(BODY + 4, true),
+    umask: umaskAt(request, BODY + 8),
     name: stringAt(request, BODY + 16),
   };
+}
+
+function umaskAt(request: RequestBytes, at: number): number {
+  return request.view.getUint32(at, true) & 0o777;
 }
 
 export interface NamedRequest {
   readonly flags: number;
   readonly mode: number;
+  readonly umask: number;
   readonly name: Buffer;
 }
 
 export function decodeMkdir(request: RequestBytes): NamedRequest {
   expectBody(request, 8);
-  return { flags: 0, mode: request.view.getUint32(BODY, true), name: stringAt(request, BODY + 8) };
+  return {
+    flags: 0,
+    mode: request.view.getUint32(BODY, true),
+    umask: umaskAt(request, BODY + 4),
+    name: stringAt(request, BODY + 8),
+  };
 }
 
 export function decodeCreate(request: RequestBytes): NamedRequest {
@@ -117,6 +129,7 @@ export function decodeCreate(request: RequestBytes): NamedRequest {
   return {
     flags: request.view.getUint32(BODY, true),
     mode: request.view.getUint32(BODY + 4, true),
+    umask: umaskAt(request, BODY + 8),
     name: stringAt(request, BODY + 16),
   };
 }
@@ -145,19 +158,23 @@ export interface SetxattrRequest {
   readonly name: Buffer;
   readonly value: Buffer;
   readonly flags: number;
+  /** Undefined in the short form. */
+  readonly moreFlags: number | undefined;
 }
 
-/** The short form: FUSE_SETXATTR_EXT is not asked for. */
-export function decodeSetxattr(request: RequestBytes): SetxattrRequest {
-  expectBody(request, 8);
+/** 8 bytes before the name, or `extended` (FUSE_SETXATTR_EXT was agreed on) 16. */
+export function decodeSetxattr(request: RequestBytes, extended: boolean): SetxattrRequest {
+  const fixed = extended ? 16 : 8;
+  expectBody(request, fixed);
   const size = request.view.getUint32(BODY, true);
-  const name = stringAt(request, BODY + 8);
-  const start = BODY + 8 + name.length + 1;
+  const name = stringAt(request, BODY + fixed);
+  const start = BODY + fixed + name.length + 1;
   if (start + size > request.length) throw new FsError('EINVAL', 'kernel request too short');
   return {
     name,
     value: Buffer.from(request.bytes.subarray(start, start + size)),
     flags: request.view.getUint32(BODY + 4, true),
+    moreFlags: extended ? request.view.getUint32(BODY + 8, true) : undefined,
   };
 }
 

@@ -105,6 +105,8 @@ export const SetattrValid = {
 export const OpenReplyFlag = { DIRECT_IO: 1 << 0, KEEP_CACHE: 1 << 1, NONSEEKABLE: 1 << 2, CACHE_DIR: 1 << 3 } as const;
 export const RenameFlag = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
 export const XattrFlag = { CREATE: 1, REPLACE: 2 } as const;
+/** In setxattr_flags, of the longer SETXATTR: the setgid bit goes if an access control list is set. */
+export const SETXATTR_ACL_KILL_SGID = 1;
 export const NotifyCode = { POLL: 1, INVAL_INODE: 2, INVAL_ENTRY: 3, STORE: 4, RETRIEVE: 5, DELETE: 6 } as const;
 /** Index = number in GETLK and SETLK: F_RDLCK, F_WRLCK, F_UNLCK. */
 export const LOCK_TYPES = ['read', 'write', 'unlock'] as const;

@@ -26,6 +26,8 @@ const ATTR: Attr = {
   generation: 3,
   pool: 1 as PoolId,
   parent: 1 as Ino,
+  hasAcl: false,
+  hasDefaultAcl: true,
 };
 const ENTRY = { attr: ATTR, entryTimeoutMs: 1500, attrTimeoutMs: 250 };
 const DOT: DirItem = { name: Buffer.from('.'), ino: 1 as Ino, type: 'directory', nextOffset: 1 };
@@ -291,6 +293,24 @@ describe('INIT', () => {
     expect(flags & (InitFlag.WRITEBACK_CACHE | InitFlag.AUTO_INVAL_DATA)).toBe(0);
     for (const wanted of [InitFlag.MAX_PAGES, InitFlag.POSIX_LOCKS, InitFlag.FLOCK_LOCKS])
       expect(flags & wanted).not.toBe(0);
+  });
+
+  it('and with it on access control lists: the umask comes to us, and whether setgid goes', () => {
+    const harness = new Harness(ANSWERS);
+    harness.ask(Opcode.INIT, init(7, 38));
+    const flags = harness.replies[0]!.readUInt32LE(28);
+    for (const wanted of [InitFlag.POSIX_ACL, InitFlag.DONT_MASK, InitFlag.SETXATTR_EXT])
+      expect(flags & wanted).not.toBe(0);
+    const value = Buffer.from('v');
+    for (const moreFlags of [0, 1])
+      harness.ask(
+        Opcode.SETXATTR,
+        Buffer.concat([body(u32(1), u32(0), u32(moreFlags), u32(0), 'system.posix_acl_access'), value]),
+      );
+    expect(harness.calls.map((call) => call.replace(/^.*"system/, '"system'))).toEqual([
+      '"system.posix_acl_access", "v", any, false)',
+      '"system.posix_acl_access", "v", any, true)',
+    ]);
   });
 
   it('asks for nothing that is not offered', () => {

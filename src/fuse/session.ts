@@ -55,11 +55,14 @@ const WANTED_FLAGS =
   InitFlag.ATOMIC_O_TRUNC |
   InitFlag.EXPORT_SUPPORT |
   InitFlag.BIG_WRITES |
+  InitFlag.DONT_MASK |
   InitFlag.DO_READDIRPLUS |
   InitFlag.ASYNC_DIO |
   InitFlag.PARALLEL_DIROPS |
+  InitFlag.POSIX_ACL |
   InitFlag.ABORT_ERROR |
-  InitFlag.MAX_PAGES;
+  InitFlag.MAX_PAGES |
+  InitFlag.SETXATTR_EXT;
 
 /**
  * Only of these may ENOENT be about a name. Of all others it means that the inode is gone which the kernel has open or under
@@ -87,6 +90,8 @@ export class FuseSession {
   readonly #out = Buffer.alloc(DATA + p.READDIR_MAX_BYTES + 1024);
   readonly #view = new DataView(this.#out.buffer, this.#out.byteOffset, this.#out.byteLength);
   #ready = false;
+  /** What the kernel and we have agreed on. */
+  #flags = 0;
 
   constructor(ops: VfsOps, sink: ReplySink, options: SessionOptions) {
     this.#ops = ops;
@@ -161,8 +166,8 @@ export class FuseSession {
       case Opcode.OPEN:
         return this.#settle(from, ops.open(from, from.ino, view.getUint32(BODY, true)), this.#sendOpen);
       case Opcode.CREATE: {
-        const { name, mode, flags } = request.decodeCreate(message);
-        return this.#settle(from, ops.create(from, from.ino, name, mode & 0o7777, flags), this.#sendCreate);
+        const { name, mode, flags, umask } = request.decodeCreate(message);
+        return this.#settle(from, ops.create(from, from.ino, name, mode & 0o7777, flags, umask), this.#sendCreate);
       }
       case Opcode.FLUSH:
         return this.#settle(
@@ -183,14 +188,14 @@ export class FuseSession {
         return this.#settle(from, ops.symlink(from, from.ino, name, target), this.#sendEntry);
       }
       case Opcode.MKNOD: {
-        const { mode, rdev, name } = request.decodeMknod(message);
+        const { mode, rdev, name, umask } = request.decodeMknod(message);
         const type = reply.fileTypeOfMode(mode);
         if (type === undefined || type === 'directory' || type === 'symlink') throw new FsError('EINVAL');
-        return this.#settle(from, ops.mknod(from, from.ino, name, type, mode & 0o7777, rdev), this.#sendEntry);
+        return this.#settle(from, ops.mknod(from, from.ino, name, type, mode & 0o7777, rdev, umask), this.#sendEntry);
       }
       case Opcode.MKDIR: {
-        const { name, mode } = request.decodeMkdir(message);
-        return this.#settle(from, ops.mkdir(from, from.ino, name, mode & 0o7777), this.#sendEntry);
+        const { name, mode, umask } = request.decodeMkdir(message);
+        return this.#settle(from, ops.mkdir(from, from.ino, name, mode & 0o7777, umask), this.#sendEntry);
       }
       case Opcode.UNLINK:
         return this.#settle(from, ops.unlink(from, from.ino, request.stringAt(message, BODY)), this.#sendEmpty);
@@ -229,9 +234,12 @@ export class FuseSession {
         from.size = view.getUint32(BODY, true);
         return this.#settle(from, ops.listxattr(from, from.ino), this.#sendXattrNames);
       case Opcode.SETXATTR: {
-        const { name, value, flags } = request.decodeSetxattr(message);
+        const extended = (this.#flags & InitFlag.SETXATTR_EXT) !== 0;
+        const { name, value, flags, moreFlags } = request.decodeSetxattr(message, extended);
         const mode = flags & p.XattrFlag.CREATE ? 'create' : flags & p.XattrFlag.REPLACE ? 'replace' : 'any';
-        return this.#settle(from, ops.setxattr(from, from.ino, name, value, mode), this.#sendEmpty);
+        // Before Linux 5.13 the kernel does not tell whether the caller is in the file's group: root is taken to be.
+        const killSetgid = moreFlags === undefined ? from.uid !== 0 : (moreFlags & p.SETXATTR_ACL_KILL_SGID) !== 0;
+        return this.#settle(from, ops.setxattr(from, from.ino, name, value, mode, killSetgid), this.#sendEmpty);
       }
       case Opcode.REMOVEXATTR:
         return this.#settle(from, ops.removexattr(from, from.ino, request.stringAt(message, BODY)), this.#sendEmpty);
@@ -329,6 +337,7 @@ export class FuseSession {
       timeGranularityNs: 1,
       maxPages: p.MAX_IO_BYTES / 4096,
     };
+    this.#flags = answer.flags;
     this.#send(from, reply.encodeInit(this.#view, DATA, answer));
     if (this.#ready) return;
     this.#ready = true;

@@ -81,6 +81,30 @@ const MUTATIONS: Mutation[] = [
     rewrites: { beforeOffset: 10, version: 2 ** 40 },
   },
   { op: 'keepOrphans', ino, upToNumber: 7, inos: [ino, ROOT_INO] },
+  {
+    op: 'make',
+    parent: ino,
+    name: bytes('n'),
+    type: 'directory',
+    mode: 0o777,
+    umask: 0o27,
+    owner: OWNER,
+    rdev: 0,
+    exclusive: true,
+  },
+  {
+    op: 'make',
+    parent: ino,
+    name: bytes('n'),
+    type: 'symlink',
+    mode: 0o777,
+    umask: 0o777,
+    owner: OWNER,
+    rdev: 0,
+    target: bytes('t'),
+    exclusive: true,
+  },
+  { op: 'setxattr', ino, name: bytes('user.a'), value: bytes('v'), mode: 'create', killSetgid: true },
 ];
 
 const COMMANDS: Command[] = [
@@ -171,6 +195,19 @@ describe('codecs', () => {
       version: 2 ** 33,
     };
     expect(decodeInode(ROOT_INO, encodeInode(inode))).toEqual(inode);
+    expect(encodeInode(inode)[0]).toBe(1);
+    for (const hasAcl of [true, false]) {
+      const listed = { ...inode, hasAcl, hasDefaultAcl: true };
+      expect(decodeInode(ROOT_INO, encodeInode(listed))).toEqual(listed);
+      // Programs that know no lists shall refuse the row.
+      expect(encodeInode(listed)[0]).toBe(2);
+    }
+    expect(() =>
+      decodeInode(
+        ROOT_INO,
+        Uint8Array.from(encodeInode(inode), (byte, at) => (at === 0 ? 3 : byte)),
+      ),
+    ).toThrow(/version 3/);
     const {
       target: _target,
       dataIno: _d,
@@ -184,7 +221,7 @@ describe('codecs', () => {
       { ok: false, code: 'ENOENT' },
       { ok: true, result: {} },
       { ok: true, result: { attr, victim: attr, created: false } },
-      { ok: true, result: { parentAttr: attr, newParentAttr: attr, created: true } },
+      { ok: true, result: { parentAttr: { ...attr, hasAcl: true }, newParentAttr: attr, created: true } },
     ] as const) {
       expect(decodeOutcome(encodeOutcome(outcome))).toEqual(outcome);
       const one = {

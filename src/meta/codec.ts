@@ -8,10 +8,17 @@ import { ByteReader, ByteWriter, TextMemo } from './bytes.ts';
 import type { Attr, Extent, FileType } from './types.ts';
 
 const VALUE_VERSION = 1;
+/** Of an inode with access control lists: as version 1, the type with {@link ACCESS_LIST} and {@link DEFAULT_LIST}. */
+const INODE_WITH_LISTS_VERSION = 2;
 
 /** Index = number on disk; only grows. */
 const FILE_TYPES: readonly FileType[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'char', 'block'];
 const FILE_TYPE_NUMBERS = new Map(FILE_TYPES.map((type, number) => [type, number]));
+
+/** Beside the type of an inode, in rows and attribute records; what is older refuses them. */
+const ACCESS_LIST = 16;
+const DEFAULT_LIST = 32;
+const TYPE_BITS = 15;
 
 export const EMPTY_BYTES = new Uint8Array(0);
 
@@ -43,6 +50,10 @@ export interface Inode {
   extentEnd: number;
   /** Invariant: exactly the number of rows under `x` ino. */
   xattrCount: number;
+  /** Invariant: there is an access control list among these, and the mode shows it. */
+  hasAcl: boolean;
+  /** Invariant: there is a default one. */
+  hasDefaultAcl: boolean;
   /** Symlinks: where to; else empty. */
   target: Uint8Array;
 }
@@ -63,8 +74,8 @@ function getU53(buffer: Buffer, at: number): number {
 /** Written by fixed offsets: this is the row that every command touches. */
 export function encodeInode(inode: Inode): Uint8Array {
   const b = scratch;
-  b[0] = VALUE_VERSION;
-  b[1] = FILE_TYPE_NUMBERS.get(inode.type)!;
+  b[0] = inode.hasAcl || inode.hasDefaultAcl ? INODE_WITH_LISTS_VERSION : VALUE_VERSION;
+  b[1] = typeNumber(inode);
   b.writeUInt16LE(inode.mode, 2);
   b.writeUInt32LE(inode.uid, 4);
   b.writeUInt32LE(inode.gid, 8);
@@ -92,8 +103,9 @@ export function encodeInode(inode: Inode): Uint8Array {
 
 export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
   const b = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (b[0] !== VALUE_VERSION) new ByteReader(bytes, `inode ${ino}`).version(VALUE_VERSION);
-  const type = FILE_TYPES[b[1]!];
+  if (b[0] !== VALUE_VERSION) new ByteReader(bytes, `inode ${ino}`).version(INODE_WITH_LISTS_VERSION);
+  const kind = b[1]!;
+  const type = typeOf(kind);
   if (b.length < INODE_FIXED_BYTES || type === undefined)
     throw new CorruptionError(`inode ${ino} in the table is damaged`);
   return {
@@ -118,6 +130,8 @@ export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
     blockExtentCount: getU53(b, 100),
     extentEnd: getU53(b, 108),
     xattrCount: getU53(b, 116),
+    hasAcl: (kind & ACCESS_LIST) !== 0,
+    hasDefaultAcl: (kind & DEFAULT_LIST) !== 0,
     target: b.length === INODE_FIXED_BYTES ? EMPTY_BYTES : b.subarray(INODE_FIXED_BYTES),
   };
 }
@@ -141,7 +155,19 @@ export function attrOf(inode: Inode): Attr {
     generation: inode.generation,
     pool: inode.pool,
     parent: inode.parent,
+    hasAcl: inode.hasAcl,
+    hasDefaultAcl: inode.hasDefaultAcl,
   };
+}
+
+/** The type's number, and which access control lists there are. */
+function typeNumber({ type, hasAcl, hasDefaultAcl }: Pick<Attr, 'type' | 'hasAcl' | 'hasDefaultAcl'>): number {
+  return FILE_TYPE_NUMBERS.get(type)! | (hasAcl ? ACCESS_LIST : 0) | (hasDefaultAcl ? DEFAULT_LIST : 0);
+}
+
+/** Undefined for one that is not known. */
+function typeOf(number: number): FileType | undefined {
+  return number > (TYPE_BITS | ACCESS_LIST | DEFAULT_LIST) ? undefined : FILE_TYPES[number & TYPE_BITS];
 }
 
 export function writeFileType(w: ByteWriter, type: FileType): void {
@@ -153,17 +179,18 @@ export function readFileType(r: ByteReader): FileType {
 }
 
 export function writeAttr(w: ByteWriter, attr: Attr): void {
-  w.u53(attr.ino);
-  writeFileType(w, attr.type);
+  w.u53(attr.ino).u8(typeNumber(attr));
   w.u16(attr.mode).u32(attr.uid).u32(attr.gid).u32(attr.nlink).u53(attr.sizeBytes).u53(attr.storedBytes);
   w.i64(attr.atimeNs).i64(attr.mtimeNs).i64(attr.ctimeNs);
   w.u32(attr.rdev).u53(attr.version).u32(attr.generation).u32(attr.pool).u53(attr.parent);
 }
 
 export function readAttr(r: ByteReader): Attr {
+  const ino = r.u53() as Ino;
+  const kind = r.u8();
   return {
-    ino: r.u53() as Ino,
-    type: readFileType(r),
+    ino,
+    type: typeOf(kind) ?? r.fail('it has an unknown file type'),
     mode: r.u16(),
     uid: r.u32(),
     gid: r.u32(),
@@ -178,6 +205,8 @@ export function readAttr(r: ByteReader): Attr {
     generation: r.u32(),
     pool: r.u32() as PoolId,
     parent: r.u53() as Ino | 0,
+    hasAcl: (kind & ACCESS_LIST) !== 0,
+    hasDefaultAcl: (kind & DEFAULT_LIST) !== 0,
   };
 }
 

@@ -1,5 +1,6 @@
 /** Making files, directories, symlinks and special files. */
 import { SYMLINK_MAX_BYTES } from '../limits.ts';
+import { inheritAcl } from './acl-rows.ts';
 import { EMPTY_BYTES, encodeDirent, type Inode } from './codec.ts';
 import { backKey, direntKey } from './keys.ts';
 import { checkedName } from './names.ts';
@@ -54,9 +55,12 @@ export function make(tx: Transaction, m: Make): MutationResult {
     blockExtentCount: 0,
     extentEnd: 0,
     xattrCount: 0,
+    hasAcl: false,
+    hasDefaultAcl: false,
     target,
   };
   tx.insertInode(inode);
+  inheritAcl(tx, parent, inode, m.umask ?? 0);
   addEntry(tx, parent, name, inode);
   return { attr: tx.attr(inode), parentAttr: tx.attr(parent), created: true };
 }

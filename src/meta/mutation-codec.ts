@@ -4,6 +4,7 @@
  * so that the refusal is the same on every replica.
  */
 import type { Ino, PoolId } from '../ids.ts';
+import { PERMISSION_BITS } from './acl.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts';
 import { readLockRequest, writeLockRequest } from './locks.ts';
@@ -28,6 +29,11 @@ const OPS = [
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
+/** Beside the mode. */
+const XATTR_KILL_SETGID = 4;
+/** What of a `make` is present; programs before access control lists refuse the second. */
+const MAKE_TARGET = 1;
+const MAKE_UMASK = 2;
 
 const COMMIT_GENERATION = 1;
 const COMMIT_APPEND = 2;
@@ -74,8 +80,9 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
         .u32(m.owner.gid)
         .u32(m.rdev);
       flag(w, m.exclusive);
-      flag(w, m.target !== undefined);
+      w.u8((m.target === undefined ? 0 : MAKE_TARGET) | (m.umask === undefined ? 0 : MAKE_UMASK));
       if (m.target !== undefined) w.bytes16(m.target);
+      if (m.umask !== undefined) w.u16(m.umask & PERMISSION_BITS);
       break;
     case 'link':
       w.u53(m.ino).u53(m.parent).bytes16(m.name);
@@ -112,7 +119,8 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       w.u53(m.ino).u53(m.offset).u53(m.lengthBytes);
       break;
     case 'setxattr':
-      w.u53(m.ino).bytes16(m.name).bytes32(m.value).u8(XATTR_MODES.indexOf(m.mode));
+      w.u53(m.ino).bytes16(m.name).bytes32(m.value);
+      w.u8(XATTR_MODES.indexOf(m.mode) | (m.killSetgid === true ? XATTR_KILL_SETGID : 0));
       break;
     case 'removexattr':
       w.u53(m.ino).bytes16(m.name);
@@ -141,10 +149,18 @@ export function readMutation(r: ByteReader): Mutation {
       const owner = { uid: r.u32(), gid: r.u32() };
       const rdev = r.u32();
       const exclusive = r.flag();
+      const parts = r.u8();
+      if (parts > (MAKE_TARGET | MAKE_UMASK)) r.fail('make has unknown parts');
       // Spelled out: copying objects into each other takes longer than all the rest.
-      return r.flag()
-        ? { op, parent, name, type, mode, owner, rdev, exclusive, target: r.bytes16() }
-        : { op, parent, name, type, mode, owner, rdev, exclusive };
+      if ((parts & MAKE_TARGET) !== 0) {
+        const target = r.bytes16();
+        return (parts & MAKE_UMASK) === 0
+          ? { op, parent, name, type, mode, owner, rdev, exclusive, target }
+          : { op, parent, name, type, mode, umask: readUmask(r), owner, rdev, exclusive, target };
+      }
+      return (parts & MAKE_UMASK) === 0
+        ? { op, parent, name, type, mode, owner, rdev, exclusive }
+        : { op, parent, name, type, mode, umask: readUmask(r), owner, rdev, exclusive };
     }
     case 'link':
       return { op, ino: readIno(r), parent: readIno(r), name: r.bytes16() };
@@ -191,14 +207,15 @@ export function readMutation(r: ByteReader): Mutation {
     }
     case 'punch':
       return { op, ino: readIno(r), offset: r.u53(), lengthBytes: r.u53() };
-    case 'setxattr':
-      return {
-        op,
-        ino: readIno(r),
-        name: r.bytes16(),
-        value: r.bytes32(),
-        mode: XATTR_MODES[r.u8()] ?? r.fail('it has an unknown setxattr mode'),
-      };
+    case 'setxattr': {
+      const ino = readIno(r);
+      const name = r.bytes16();
+      const value = r.bytes32();
+      const how = r.u8();
+      const mode = XATTR_MODES[how & ~XATTR_KILL_SETGID] ?? r.fail('it has an unknown setxattr mode');
+      const base = { op, ino, name, value, mode };
+      return (how & XATTR_KILL_SETGID) === 0 ? base : { ...base, killSetgid: true };
+    }
     case 'removexattr':
       return { op, ino: readIno(r), name: r.bytes16() };
     case 'releaseOrphan':
@@ -213,6 +230,10 @@ export function readMutation(r: ByteReader): Mutation {
     case 'lock':
       return { op, ino: readIno(r), lock: readLockRequest(r) };
   }
+}
+
+function readUmask(r: ByteReader): number {
+  return r.u16() & PERMISSION_BITS;
 }
 
 function readIno(r: ByteReader): Ino {

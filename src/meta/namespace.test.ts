@@ -2,10 +2,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { asBlockId, ROOT_INO, type Ino, type PoolId, type Seq, type SessionId } from '../ids.ts';
+import { aclName, decodeAcl, modeWithAcl } from './acl.ts';
 import { decodeCommand, encodeCommand, type Command } from './commands.ts';
 import { MetaStore } from './meta-store.ts';
 import type { Outcome } from './outcome.ts';
-import { LOCKED_BYTES, ModelFs } from './testing-model.ts';
+import { LOCKED_BYTES, LONG_LIST, ModelFs, PLAIN_LIST } from './testing-model.ts';
 import { contentOf, OWNER, TestKv } from './testing.ts';
 import type { Extent, Mutation } from './types.ts';
 
@@ -61,7 +62,7 @@ const build: fc.Arbitrary<Build> = fc.oneof(
     arbitrary: fc
       .tuple(slot, name, fc.constantFrom('file', 'file', 'directory', 'directory', 'symlink', 'fifo'), fc.boolean())
       .map(([parent, n, type, exclusive]): Build => {
-        const base = { op: 'make', name: n, mode: 0o644, owner: OWNER, rdev: 0, exclusive } as const;
+        const base = { op: 'make', name: n, mode: 0o666, umask: 0o22, owner: OWNER, rdev: 0, exclusive } as const;
         return (ino) =>
           type === 'symlink'
             ? { ...base, type, parent: ino(parent), target: Buffer.from('over/there') }
@@ -148,6 +149,24 @@ const build: fc.Arbitrary<Build> = fc.oneof(
         appendAt,
         ...(rewrites && { rewrites: { beforeOffset: appendAt, version: 0 } }),
       })),
+  },
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(slot, fc.constantFrom('access', 'default', 'default'), fc.constantFrom(PLAIN_LIST, LONG_LIST, LONG_LIST))
+      .map(([i, kind, value]): Build => (ino) => ({
+        op: 'setxattr',
+        ino: ino(i),
+        name: aclName(kind as 'access'),
+        value,
+        mode: 'any',
+      })),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(slot, fc.constantFrom('access', 'default'))
+      .map(([i, kind]): Build => (ino) => ({ op: 'removexattr', ino: ino(i), name: aclName(kind as 'access') })),
   },
   { weight: 1, arbitrary: slot.map((i): Build => (ino) => ({ op: 'releaseOrphan', ino: ino(i) })) },
   {
@@ -278,6 +297,12 @@ class History {
       );
       const { names } = await store.query<'listxattr'>({ op: 'listxattr', ino });
       expect(names.map((n) => Buffer.from(n).toString('latin1'))).toEqual([...node.xattrs.keys()].sort());
+      expect(attr.hasAcl).toBe(node.xattrs.has('system.posix_acl_access'));
+      expect(attr.hasDefaultAcl).toBe(node.xattrs.has('system.posix_acl_default'));
+      if (attr.hasAcl) {
+        const { value } = await store.query<'getxattr'>({ op: 'getxattr', ino, name: aclName('access') });
+        expect(modeWithAcl(attr.mode, decodeAcl(value)!)).toBe(attr.mode);
+      }
       if (node.type === 'directory') await this.#checkDirectory(ino);
       if (node.type === 'file') {
         expect(attr.sizeBytes).toBe(node.data.length);

@@ -67,6 +67,8 @@ export function initialRoot({ uid, gid }: RootOwner = { uid: 0, gid: 0 }): Inode
     blockExtentCount: 0,
     extentEnd: 0,
     xattrCount: 0,
+    hasAcl: false,
+    hasDefaultAcl: false,
     target: EMPTY_BYTES,
   };
 }

@@ -39,7 +39,7 @@ import {
 import type { Session } from './sessions.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
 import type { Mutation, MutationResult } from './types.ts';
-import { XATTR_MAX_COUNT } from './xattrs.ts';
+import { XATTR_MAX_COUNT } from './xattr-rows.ts';
 
 /** Orphans read at a time when a session ends. */
 const ORPHAN_PAGE_COUNT = 1024;

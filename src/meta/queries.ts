@@ -28,7 +28,8 @@ import { checkedName } from './names.ts';
 import { refuse } from './outcome.ts';
 import type { PointReader, TableProgram } from './transaction.ts';
 import type { Attr, Dirent, Extent, LockedFile, Query, QueryOf, QueryResults } from './types.ts';
-import { checkedXattrName, XATTR_MAX_COUNT, xattrValue } from './xattrs.ts';
+import { XATTR_MAX_COUNT, xattrValue } from './xattr-rows.ts';
+import { checkedXattrName } from './xattrs.ts';
 
 export interface QueryTable extends PointReader {
   readonly counters: Readonly<Counters>;

@@ -30,6 +30,8 @@ const attr: fc.Arbitrary<Attr> = fc.record({
   generation: u32,
   pool: fc.integer({ min: 1, max: 2 ** 32 - 1 }) as fc.Arbitrary<PoolId>,
   parent: ino,
+  hasAcl: fc.boolean(),
+  hasDefaultAcl: fc.boolean(),
 });
 const blockExtent = fc.record({
   kind: fc.constant('block' as const),

@@ -1,5 +1,6 @@
 /** chmod, chown, utimens, truncate, and the pool of a directory. */
 import { FILE_MAX_BYTES } from '../limits.ts';
+import { aclFollowsMode } from './acl-rows.ts';
 import type { Inode } from './codec.ts';
 import { clearRange } from './data.ts';
 import { MODE_MASK } from './make.ts';
@@ -25,7 +26,10 @@ export function* setattr(tx: Transaction, m: Extract<Mutation, { op: 'setattr' }
     inode.gid = set.gid ?? inode.gid;
     if (inode.type !== 'directory') inode.mode = withoutSetId(inode.mode);
   }
-  if (set.mode !== undefined) inode.mode = set.mode & MODE_MASK;
+  if (set.mode !== undefined) {
+    inode.mode = set.mode & MODE_MASK;
+    aclFollowsMode(tx, inode);
+  }
   tx.touch(inode);
   if (set.atimeNs !== undefined) inode.atimeNs = set.atimeNs === 'now' ? inode.ctimeNs : set.atimeNs;
   if (set.mtimeNs !== undefined) inode.mtimeNs = set.mtimeNs === 'now' ? inode.ctimeNs : set.mtimeNs;

@@ -3,6 +3,8 @@
  * the state machine with it.
  */
 import type { Errno } from '../errors.ts';
+import { aclKindOf, encodeAcl } from './acl.ts';
+import { acl } from './testing-acl.ts';
 import type { Extent, Mutation } from './types.ts';
 import { patternByte } from './testing.ts';
 
@@ -37,6 +39,12 @@ function fail(errno: Errno): never {
 }
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
+
+const ACCESS = 'system.posix_acl_access';
+const DEFAULT = 'system.posix_acl_default';
+/** The only access control lists that the model knows: one that says no more than a mode, one that does. */
+export const PLAIN_LIST = encodeAcl(acl('u::rwx,g::r-x,o::--x'));
+export const LONG_LIST = encodeAcl(acl('u::rw-,u:7:rwx,g::r--,m::r-x,o::r--'));
 
 /** Bytes of a file that the tests lock. */
 export const LOCKED_BYTES = 12;
@@ -80,6 +88,9 @@ export class ModelFs {
         const made = node(newIno(), m.type, m.type === 'directory' ? 2 : 1);
         this.nodes.set(made.ino, made);
         this.#attach(parent, name, made);
+        const defaults = parent.xattrs.get(DEFAULT);
+        if (defaults === text(LONG_LIST) && m.type !== 'symlink') made.xattrs.set(ACCESS, 'some list');
+        if (defaults !== undefined && m.type === 'directory') made.xattrs.set(DEFAULT, defaults);
         return made.ino;
       }
       case 'link': {
@@ -148,6 +159,7 @@ export class ModelFs {
       }
       case 'setxattr': {
         const found = this.nodes.get(m.ino) ?? fail('ENOENT');
+        if (aclKindOf(m.name) !== undefined) return setList(found, text(m.name), text(m.value));
         const exists = found.xattrs.has(text(m.name));
         if (exists && m.mode === 'create') fail('EEXIST');
         if (!exists && m.mode === 'replace') fail('ENODATA');
@@ -156,6 +168,7 @@ export class ModelFs {
       }
       case 'removexattr': {
         const found = this.nodes.get(m.ino) ?? fail('ENOENT');
+        if (aclKindOf(m.name) !== undefined) return setList(found, text(m.name), '');
         if (!found.xattrs.delete(text(m.name))) fail('ENODATA');
         return found.ino;
       }
@@ -314,6 +327,15 @@ function placedIn(extent: Extent, from: number, moved: number): Extent[] {
   const at = { offset: extent.offset + skip + moved, lengthBytes: extent.lengthBytes - skip };
   if (extent.kind === 'inline') return [{ ...extent, ...at, data: extent.data.subarray(skip) }];
   return [{ ...extent, ...at, blockOffset: extent.blockOffset + skip }];
+}
+
+/** Which lists there are is all that the model keeps. */
+function setList(found: ModelNode, name: string, value: string): number {
+  if (found.type === 'symlink') fail('EOPNOTSUPP');
+  if (name === DEFAULT && found.type !== 'directory' && value !== '') fail('EACCES');
+  if (value === '' || (name === ACCESS && value === text(PLAIN_LIST))) found.xattrs.delete(name);
+  else found.xattrs.set(name, value);
+  return found.ino;
 }
 
 function isAncestor(maybe: ModelNode, of: ModelNode): boolean {

@@ -32,6 +32,10 @@ export interface Attr {
   readonly pool: PoolId;
   /** The directory that holds it (directories: `..`; others: one of them, best effort). 0 for the root. */
   readonly parent: Ino | 0;
+  /** It has an access control list: the mode's group bits are the list's mask (acl.ts). */
+  readonly hasAcl: boolean;
+  /** Directories: it has a list for what is made in it. */
+  readonly hasDefaultAcl: boolean;
 }
 
 /** A run of file bytes. What no extent covers is a hole and reads as zeros. */
@@ -86,6 +90,8 @@ export type Mutation =
       readonly name: Uint8Array;
       readonly type: FileType;
       readonly mode: number;
+      /** Bits that the mode does not get where the directory has no default access control list; 0 if absent. */
+      readonly umask?: number;
       readonly owner: Credentials;
       readonly rdev: number;
       readonly target?: Uint8Array;
@@ -130,14 +136,20 @@ export type Mutation =
     }
   /** Turns a range into a hole. */
   | { readonly op: 'punch'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number }
-  /** setxattr: mode create -> EEXIST, replace -> ENODATA */
+  /**
+   * setxattr: mode create -> EEXIST, replace -> ENODATA; ENOSPC. Of an access control list: the mode bits follow; EINVAL,
+   * EOPNOTSUPP (version; symlinks), EACCES (default list of what is no directory), ENOSPC (too long).
+   */
   | {
       readonly op: 'setxattr';
       readonly ino: Ino;
       readonly name: Uint8Array;
       readonly value: Uint8Array;
       readonly mode: 'any' | 'create' | 'replace';
+      /** With an access list the setgid bit goes: the caller is not in the file's group (and not CAP_FSETID). */
+      readonly killSetgid?: boolean;
     }
+  /** removexattr: ENODATA. An access control list that is not there is removed without an error, as by Linux. */
   | { readonly op: 'removexattr'; readonly ino: Ino; readonly name: Uint8Array }
   /** The session's last handle of an unlinked file is closed. */
   | { readonly op: 'releaseOrphan'; readonly ino: Ino }

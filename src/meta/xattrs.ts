@@ -1,13 +1,12 @@
 /** Extended attributes. */
 import { XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from '../limits.ts';
+import { removeAcl, setAcl } from './acl-rows.ts';
+import { aclKindOf } from './acl.ts';
 import { keyFromBytes, xattrKey } from './keys.ts';
 import { refuse } from './outcome.ts';
 import type { Transaction } from './transaction.ts';
 import type { Mutation, MutationResult } from './types.ts';
-
-/** So many names of the greatest length still fit what listxattr(2) can return (64 KiB). */
-export const XATTR_MAX_COUNT = 255;
-const XATTR_VERSION = 1;
+import { dropXattr, putXattr } from './xattr-rows.ts';
 
 export function checkedXattrName(name: Uint8Array): string {
   if (name.length > XATTR_NAME_MAX_BYTES) refuse('ERANGE');
@@ -17,31 +16,31 @@ export function checkedXattrName(name: Uint8Array): string {
 
 export function setxattr(tx: Transaction, m: Extract<Mutation, { op: 'setxattr' }>): MutationResult {
   const inode = tx.existing(m.ino);
-  const key = xattrKey(inode.ino, checkedXattrName(m.name));
+  const name = checkedXattrName(m.name);
   if (m.value.length > XATTR_VALUE_MAX_BYTES) refuse('ERANGE');
-  const exists = tx.get(key) !== undefined;
+  const acl = aclKindOf(m.name);
+  if (acl !== undefined) {
+    // Linux does not look at "create" and "replace" here.
+    setAcl(tx, inode, acl, m.value, m.killSetgid === true);
+    return { attr: tx.attr(inode) };
+  }
+  const exists = tx.get(xattrKey(inode.ino, name)) !== undefined;
   if (exists && m.mode === 'create') refuse('EEXIST');
   if (!exists && m.mode === 'replace') refuse('ENODATA');
-  if (!exists && inode.xattrCount >= XATTR_MAX_COUNT) refuse('ENOSPC');
-  const value = Buffer.allocUnsafe(1 + m.value.length);
-  value[0] = XATTR_VERSION;
-  value.set(m.value, 1);
-  tx.put(key, value);
-  if (!exists) inode.xattrCount++;
+  putXattr(tx, inode, name, m.value);
   tx.touch(inode);
   return { attr: tx.attr(inode) };
 }
 
 export function removexattr(tx: Transaction, m: Extract<Mutation, { op: 'removexattr' }>): MutationResult {
   const inode = tx.existing(m.ino);
-  const key = xattrKey(inode.ino, checkedXattrName(m.name));
-  if (tx.get(key) === undefined) refuse('ENODATA');
-  tx.delete(key);
-  inode.xattrCount--;
+  const name = checkedXattrName(m.name);
+  const acl = aclKindOf(m.name);
+  if (acl !== undefined) {
+    removeAcl(tx, inode, acl);
+    return { attr: tx.attr(inode) };
+  }
+  if (!dropXattr(tx, inode, name)) refuse('ENODATA');
   tx.touch(inode);
   return { attr: tx.attr(inode) };
-}
-
-export function xattrValue(row: Uint8Array): Uint8Array {
-  return row.subarray(1);
 }

@@ -117,7 +117,7 @@ export class FileSystem {
    */
   async open(path: PathLike, flags: string | number = 'r', mode: number | string = 0o666): Promise<FileHandle> {
     const bits = flagsOf(flags);
-    const permissions = modeOf(mode) & ~this.#umask;
+    const permissions = modeOf(mode);
     return await asNode({ syscall: 'open', path: pathText(path) }, () => this.#open(path, bits, permissions));
   }
 
@@ -127,7 +127,7 @@ export class FileSystem {
     const make = (ino: Ino, handle: Handle | undefined): FileHandle =>
       new FileHandle(this.vfs, this.#caller, ino, handle, () => Promise.resolve(this.vfs.fsyncdir(this.#caller, 0)));
     const create = async ({ parent, name }: Place): Promise<FileHandle> => {
-      const made = await this.vfs.create(this.#caller, parent, name, mode, flags);
+      const made = await this.vfs.create(this.#caller, parent, name, mode, flags, this.#umask);
       return make(made.attr.ino, made.handle);
     };
     const place = exclusive ? await this.#toName(path) : undefined;
@@ -458,12 +458,12 @@ export class FileSystem {
     options: number | string | { readonly recursive?: boolean; readonly mode?: number | string } = {},
   ): Promise<string | undefined> {
     const given = typeof options === 'object' ? options : { mode: options };
-    const mode = modeOf(given.mode ?? 0o777) & ~this.#umask;
+    const mode = modeOf(given.mode ?? 0o777);
     const where: Where = { syscall: 'mkdir', path: pathText(path) };
     if (given.recursive === true) return await asNode(where, () => this.#mkdirAll(pathText(path), mode));
     await asNode(where, async () => {
       const { parent, name } = await this.#place(path, true);
-      await this.vfs.mkdir(this.#caller, parent, name, mode);
+      await this.vfs.mkdir(this.#caller, parent, name, mode, this.#umask);
     });
     return undefined;
   }
@@ -480,7 +480,7 @@ export class FileSystem {
       }
       if (walked.name === undefined) throw new FsError('ENOENT');
       try {
-        await this.vfs.mkdir(this.#caller, walked.parent, walked.name, mode);
+        await this.vfs.mkdir(this.#caller, walked.parent, walked.name, mode, this.#umask);
         first ??= here;
       } catch (error) {
         // Somebody else was faster.

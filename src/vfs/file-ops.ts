@@ -173,17 +173,31 @@ export class FileOps {
     return { handle, keepCache };
   }
 
-  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Promise<Entry & Opened> {
-    return this.#opening(this.#create(caller, parent, name, mode, flags));
+  create(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    umask: number,
+    flags: number,
+  ): Promise<Entry & Opened> {
+    return this.#opening(this.#create(caller, parent, name, mode, umask, flags));
   }
 
-  async #create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Promise<Entry & Opened> {
+  async #create(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    umask: number,
+    flags: number,
+  ): Promise<Entry & Opened> {
     const { inodes } = this.#state;
     const { inode, created } = await this.#names.make(
       caller,
       parent,
       name,
-      { type: 'file', mode },
+      { type: 'file', mode, umask },
       (flags & O_EXCL) !== 0,
     );
     checkOpenable(inode.attr.type, flags);

@@ -10,6 +10,15 @@ import type { Caller, Entry, Maybe } from './ops.ts';
 /** Made once: the kernel asks for each name before it creates it, and a stack costs more than the answer. */
 const NO_ENTRY = new FsError('ENOENT');
 
+/** What is to be made; of the mode `umask` is not taken yet. */
+export interface NewInode {
+  readonly type: FileType;
+  readonly mode: number;
+  readonly umask: number;
+  readonly rdev?: number;
+  readonly target?: Uint8Array;
+}
+
 export class NameOps {
   readonly #state: MountState;
 
@@ -62,7 +71,7 @@ export class NameOps {
     caller: Caller,
     parent: Ino,
     name: Uint8Array,
-    what: { readonly type: FileType; readonly mode: number; readonly rdev?: number; readonly target?: Uint8Array },
+    what: NewInode,
     exclusive: boolean,
   ): Promise<{ readonly inode: Inode; readonly created: boolean }> {
     checkName(name);
@@ -76,6 +85,7 @@ export class NameOps {
       name,
       type: what.type,
       mode: what.mode,
+      ...(what.umask === 0 ? {} : { umask: what.umask }),
       owner: { uid: caller.uid, gid: caller.gid },
       rdev: what.rdev ?? 0,
       exclusive,
@@ -104,12 +114,7 @@ export class NameOps {
     if (result.newParentAttr !== undefined) this.#state.changed(result.newParentAttr, askedAt);
   }
 
-  async makeEntry(
-    caller: Caller,
-    parent: Ino,
-    name: Uint8Array,
-    what: { readonly type: FileType; readonly mode: number; readonly rdev?: number; readonly target?: Uint8Array },
-  ): Promise<Entry> {
+  async makeEntry(caller: Caller, parent: Ino, name: Uint8Array, what: NewInode): Promise<Entry> {
     if (what.target !== undefined && what.target.length > SYMLINK_MAX_BYTES) throw new FsError('ENAMETOOLONG');
     const { inode } = await this.make(caller, parent, name, what, true);
     inode.kernelRefs += 1;

@@ -88,9 +88,20 @@ export interface VfsOps {
   getattr(caller: Caller, ino: Ino, handle: Handle | undefined): Maybe<AttrReply>;
   setattr(caller: Caller, ino: Ino, set: SetAttr, handle: Handle | undefined): Maybe<AttrReply>;
   readlink(caller: Caller, ino: Ino): Maybe<Uint8Array>;
-  /** mode without umask already. For type 'file', 'fifo', 'socket', 'char', 'block'. */
-  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number): Maybe<Entry>;
-  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number): Maybe<Entry>;
+  /**
+   * For type 'file', 'fifo', 'socket', 'char', 'block'. Here and below, `umask` is taken from the mode unless the directory
+   * has a default access control list, which then says what is allowed.
+   */
+  mknod(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    type: FileType,
+    mode: number,
+    rdev: number,
+    umask?: number,
+  ): Maybe<Entry>;
+  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number, umask?: number): Maybe<Entry>;
   symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry>;
   link(caller: Caller, ino: Ino, newParent: Ino, newName: Uint8Array): Maybe<Entry>;
   unlink(caller: Caller, parent: Ino, name: Uint8Array): Maybe<void>;
@@ -104,7 +115,14 @@ export interface VfsOps {
     options: { readonly noReplace: boolean; readonly exchange: boolean },
   ): Maybe<void>;
   open(caller: Caller, ino: Ino, flags: number): Maybe<Opened>;
-  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Maybe<Entry & Opened>;
+  create(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    flags: number,
+    umask?: number,
+  ): Maybe<Entry & Opened>;
   /** Fewer bytes than asked only at the end of the file. */
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult>;
   /** Copies what it keeps of `data` before it returns or awaits. Resolves with the byte count. */
@@ -131,12 +149,14 @@ export interface VfsOps {
   fsyncdir(caller: Caller, handle: Handle): Maybe<void>;
   statfs(caller: Caller): Maybe<StatFs>;
   getxattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<Uint8Array>;
+  /** `killSetgid`: an access control list that is set takes the setgid bit, as the caller is not in the file's group. */
   setxattr(
     caller: Caller,
     ino: Ino,
     name: Uint8Array,
     value: Uint8Array,
     mode: 'any' | 'create' | 'replace',
+    killSetgid?: boolean,
   ): Maybe<void>;
   listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]>;
   removexattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<void>;

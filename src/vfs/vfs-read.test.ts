@@ -1,6 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { BlockNotFoundError, CorruptionError, UnavailableError } from '../errors.ts';
 import { ROOT_INO } from '../ids.ts';
+import { encodeAcl } from '../meta/acl.ts';
+import { acl } from '../meta/testing-acl.ts';
+import { FileSystem } from './api.ts';
 import { O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from './handles.ts';
 import { name, pattern, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 
@@ -324,5 +327,56 @@ describe('extended attributes', () => {
       code: 'ENODATA',
     });
     expect(await vfs.statfs(ROOT)).toMatchObject({ totalBytes: 1_000_000, freeBytes: 500_000 });
+  });
+});
+
+describe('access control lists', () => {
+  const ACCESS = name('system.posix_acl_access');
+  const DEFAULT = name('system.posix_acl_default');
+  const list = Buffer.from(encodeAcl(acl('u::rw-,u:7:rw-,g::---,m::rw-,o::---')));
+  const noData = expect.objectContaining({ code: 'ENODATA' }) as Error;
+
+  it('that are not there cost no question while the attributes are known', async () => {
+    const cluster = await TestCluster.start();
+    const { vfs, meta } = await cluster.mount({ attrTimeoutMs: 1_000 });
+    const made = await vfs.create(ROOT, ROOT_INO, name('f'), 0o600, O_RDWR);
+    const other = await cluster.mount({ attrTimeoutMs: 1_000 });
+    const { attr } = await other.vfs.lookup(ROOT, ROOT_INO, name('f'));
+    const asked = [meta.queries.length, other.meta.queries.length];
+    for (const mount of [vfs, other.vfs]) {
+      for (const kind of [ACCESS, DEFAULT]) expect(() => mount.getxattr(ROOT, attr.ino, kind)).toThrow(noData);
+    }
+    expect([meta.queries.length, other.meta.queries.length]).toEqual(asked);
+
+    await vfs.setxattr(ROOT, made.attr.ino, ACCESS, list, 'any');
+    // The mode has come with the reply.
+    expect(vfs.getattr(ROOT, made.attr.ino, undefined)).toMatchObject({ attr: { mode: 0o660, hasAcl: true } });
+    expect(Buffer.from(await vfs.getxattr(ROOT, made.attr.ino, ACCESS))).toEqual(list);
+    expect(() => vfs.getxattr(ROOT, made.attr.ino, DEFAULT)).toThrow(noData);
+    // Another mount sees it as soon as it sees the mode.
+    expect(() => other.vfs.getxattr(ROOT, attr.ino, ACCESS)).toThrow(noData);
+    await cluster.clock.advance(1_001);
+    expect(Buffer.from(await other.vfs.getxattr(ROOT, attr.ino, ACCESS))).toEqual(list);
+    expect((await other.vfs.getattr(ROOT, attr.ino, undefined)).attr.mode).toBe(0o660);
+    await other.vfs.removexattr(ROOT, attr.ino, ACCESS);
+    expect(() => other.vfs.getxattr(ROOT, attr.ino, ACCESS)).toThrow(noData);
+  });
+
+  it('decide instead of the umask, for what the library makes, too', async () => {
+    const cluster = await TestCluster.start();
+    const { vfs } = await cluster.mount();
+    const fs = new FileSystem(vfs, { uid: 1, gid: 1, umask: 0o077 });
+    await fs.mkdir('/d');
+    await fs.setxattr('/d', 'system.posix_acl_default', encodeAcl(acl('u::rwx,g::r-x,o::r--')));
+    await fs.writeFile('/d/f', '');
+    await fs.mkdir('/d/d/e', { recursive: true });
+    await fs.writeFile('/f', '');
+    const modes = await Promise.all(
+      ['/d', '/d/f', '/d/d', '/d/d/e', '/f'].map(async (path) => (await fs.stat(path)).mode),
+    );
+    expect(modes.map((mode) => (mode & 0o777).toString(8))).toEqual(['700', '644', '754', '754', '600']);
+    expect(await fs.listxattr('/d/d/e')).toEqual(['system.posix_acl_default']);
+    await expect(fs.setxattr('/f', 'system.posix_acl_access', 'x')).rejects.toMatchObject({ code: 'EINVAL' });
+    await expect(fs.setxattr('/f', 'system.other', 'x')).rejects.toMatchObject({ code: 'EOPNOTSUPP' });
   });
 });

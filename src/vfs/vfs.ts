@@ -16,7 +16,7 @@ import { DirOps } from './dir-ops.ts';
 import { FileOps } from './file-ops.ts';
 import { LockOps } from './lock-ops.ts';
 import { MountState } from './mount-state.ts';
-import { NameOps } from './name-ops.ts';
+import { NameOps, type NewInode } from './name-ops.ts';
 import type {
   AttrReply,
   Caller,
@@ -95,22 +95,24 @@ export class Vfs implements VfsOps {
   readlink(caller: Caller, ino: Ino): Maybe<Uint8Array> {
     return this.#bound('readlink', ino, this.#names.readlink(caller, ino));
   }
-  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number): Maybe<Entry> {
-    return this.#make('mknod', caller, parent, name, { type, mode, rdev });
-  }
-  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number): Maybe<Entry> {
-    return this.#make('mkdir', caller, parent, name, { type: 'directory', mode });
-  }
-  symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry> {
-    return this.#make('symlink', caller, parent, name, { type: 'symlink', mode: 0o777, target });
-  }
-  #make(
-    what: string,
+  mknod(
     caller: Caller,
     parent: Ino,
     name: Uint8Array,
-    made: Parameters<NameOps['makeEntry']>[3],
+    type: FileType,
+    mode: number,
+    rdev: number,
+    umask = 0,
   ): Maybe<Entry> {
+    return this.#make('mknod', caller, parent, name, { type, mode, umask, rdev });
+  }
+  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number, umask = 0): Maybe<Entry> {
+    return this.#make('mkdir', caller, parent, name, { type: 'directory', mode, umask });
+  }
+  symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry> {
+    return this.#make('symlink', caller, parent, name, { type: 'symlink', mode: 0o777, umask: 0, target });
+  }
+  #make(what: string, caller: Caller, parent: Ino, name: Uint8Array, made: NewInode): Maybe<Entry> {
     return this.#bound(what, parent, this.#names.makeEntry(caller, parent, name, made), this.#forgetEntry);
   }
   link(caller: Caller, ino: Ino, newParent: Ino, newName: Uint8Array): Maybe<Entry> {
@@ -136,8 +138,8 @@ export class Vfs implements VfsOps {
   open(caller: Caller, ino: Ino, flags: number): Maybe<Opened> {
     return this.#bound('open', ino, this.#files.open(caller, ino, flags), ({ handle }) => this.release(handle));
   }
-  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Maybe<Entry & Opened> {
-    return this.#bound('create', parent, this.#files.create(caller, parent, name, mode, flags), (made) => {
+  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number, umask = 0): Maybe<Entry & Opened> {
+    return this.#bound('create', parent, this.#files.create(caller, parent, name, mode, umask, flags), (made) => {
       this.release(made.handle);
       this.#forgetEntry(made);
     });
@@ -213,8 +215,9 @@ export class Vfs implements VfsOps {
     name: Uint8Array,
     value: Uint8Array,
     mode: 'any' | 'create' | 'replace',
+    killSetgid = false,
   ): Maybe<void> {
-    return this.#bound('setxattr', ino, this.#xattrs.setxattr(caller, ino, name, value, mode));
+    return this.#bound('setxattr', ino, this.#xattrs.setxattr(caller, ino, name, value, mode, killSetgid));
   }
   listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]> {
     return this.#bound('listxattr', ino, this.#xattrs.listxattr(caller, ino));

@@ -1,8 +1,12 @@
-/** Extended attributes: passed through, but for the pool, and the one that the kernel asks about on every write. */
+/**
+ * Extended attributes: passed through, but for the pool, and those that the kernel asks about on every write (capabilities) and
+ * when it looks whether somebody may do something (access control lists).
+ */
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from '../limits.ts';
-import type { Attr } from '../meta/types.ts';
+import { aclKindOf, type AclKind } from '../meta/acl.ts';
+import type { Attr, MutationResult } from '../meta/types.ts';
 import type { MountState } from './mount-state.ts';
 import type { Caller, Maybe } from './ops.ts';
 import { findPool, poolNamed, POOL_XATTR, untilKnown } from './pools.ts';
@@ -11,7 +15,9 @@ const CAPABILITY = Buffer.from('security.capability');
 /** Made once: the kernel asks before it writes to a file, and a stack costs more than the answer. */
 const NO_CAPABILITY = new FsError('ENODATA');
 const TRUSTED = Buffer.from('trusted.');
-/** Those that ext4 has, without the access control lists. */
+/** Made once, too: `ls -l` asks for the access control list of each file. */
+const NO_ACL = new FsError('ENODATA');
+/** Those that ext4 has, beside the access control lists. */
 const NAMESPACES = [Buffer.from('user.'), TRUSTED, Buffer.from('security.')];
 const NO_NAMESPACE = new FsError('EOPNOTSUPP', 'names of extended attributes begin with user., trusted. or security.');
 
@@ -25,7 +31,16 @@ export class XattrOps {
   getxattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<Uint8Array> {
     const isCapability = CAPABILITY.equals(name);
     if (isCapability && this.#state.inodes.get(ino)?.hasNoCapability === true) throw NO_CAPABILITY;
+    const acl = aclKindOf(name);
+    if (acl !== undefined && this.#lacksAcl(ino, acl)) throw NO_ACL;
     return this.#ask(caller, ino, name, isCapability);
+  }
+
+  /** As the attributes tell for as long as they are believed: the kernel forgets a list whenever it asks for these. */
+  #lacksAcl(ino: Ino, kind: AclKind): boolean {
+    const inode = this.#state.inodes.get(ino);
+    if (inode === undefined || inode.attrExpiresMs <= this.#state.clock.monotonicMs()) return false;
+    return !(kind === 'access' ? inode.attr.hasAcl : inode.attr.hasDefaultAcl);
   }
 
   async #ask(caller: Caller, ino: Ino, name: Uint8Array, isCapability: boolean): Promise<Uint8Array> {
@@ -74,20 +89,22 @@ export class XattrOps {
     name: Uint8Array,
     value: Uint8Array,
     mode: 'any' | 'create' | 'replace',
+    killSetgid: boolean,
   ): Promise<void> {
     checkName(name);
     if (value.length > XATTR_VALUE_MAX_BYTES) throw new FsError('ERANGE');
     if (POOL_XATTR.equals(name)) return await this.#assign(caller, ino, value, mode);
     // The bytes may be the binding's request buffer.
-    await this.#state.mutate({ op: 'setxattr', ino, name, value: new Uint8Array(value), mode });
-    this.#changed(ino);
+    const given = { op: 'setxattr', ino, name, value: new Uint8Array(value), mode } as const;
+    const askedAt = this.#state.inodes.stamp();
+    this.#changed(await this.#state.mutate(killSetgid ? { ...given, killSetgid } : given), ino, askedAt);
   }
 
   async removexattr(_caller: Caller, ino: Ino, name: Uint8Array): Promise<void> {
     checkName(name);
     if (POOL_XATTR.equals(name)) throw new FsError('EPERM', 'everything has a pool: give the directory another one');
-    await this.#state.mutate({ op: 'removexattr', ino, name });
-    this.#changed(ino);
+    const askedAt = this.#state.inodes.stamp();
+    this.#changed(await this.#state.mutate({ op: 'removexattr', ino, name }), ino, askedAt);
   }
 
   async listxattr(caller: Caller, ino: Ino): Promise<readonly Uint8Array[]> {
@@ -96,20 +113,20 @@ export class XattrOps {
     return caller.uid === 0 ? names : names.filter((name) => !TRUSTED.equals(name.subarray(0, TRUSTED.length)));
   }
 
-  /** The change time is another now. */
-  #changed(ino: Ino): void {
+  /** The change time is another now, and the mode after an access control list. */
+  #changed({ attr }: MutationResult, ino: Ino, askedAt: number): void {
     const inode = this.#state.inodes.get(ino);
     if (inode === undefined) return;
     inode.hasNoCapability = false;
-    inode.attrExpiresMs = 0;
+    if (attr === undefined) inode.attrExpiresMs = 0;
+    else this.#state.changed(attr, askedAt);
   }
 }
 
 function checkName(name: Uint8Array): void {
   if (name.length === 0 || name.length > XATTR_NAME_MAX_BYTES) throw new FsError('ERANGE');
-  if (POOL_XATTR.equals(name)) return;
+  if (POOL_XATTR.equals(name) || aclKindOf(name) !== undefined) return;
   const prefix = NAMESPACES.find((candidate) => candidate.equals(name.subarray(0, candidate.length)));
-  // Made once, too: `ls -l` asks for the access control list of each file.
   if (prefix === undefined) throw NO_NAMESPACE;
   if (prefix.length === name.length) throw new FsError('EINVAL', 'the name ends after its namespace');
 }

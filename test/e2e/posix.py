@@ -16,6 +16,7 @@ import errno
 import os
 import random
 import stat
+import struct
 import sys
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -29,12 +30,32 @@ DIRECTORIES = ['.', 'd', 'd/e', 'f', 'd/g']
 ROOT = (0, 0, [])
 USERS = [ROOT, (1000, 1000, [2000]), (1001, 1001, [1000]), (1002, 2000, [])]
 ATTRIBUTES = ['user.a', 'user.b', 'trusted.t', 'security.s', 'bad', 'user.', 'user.' + 'x' * 250, 'system.foo']
+LISTS = ['system.posix_acl_access', 'system.posix_acl_default']
 OFFSETS = [0, 1, 100, 4095, 4096, 5000, 65536, 70000, 200000]
 OPEN_FLAGS = {
     os.O_CREAT: 0.6, os.O_EXCL: 0.15, os.O_TRUNC: 0.2, os.O_APPEND: 0.15,
     os.O_NOFOLLOW: 0.1, os.O_DIRECTORY: 0.05, os.O_SYNC: 0.05,
 }
 HISTORY_SHOWN = 25
+
+
+def some_acl():
+    """An access control list as the kernel takes it: mostly a valid one."""
+    permissions = lambda: random.choice([0, 1, 4, 5, 6, 7])
+    named = lambda tag, ids: [(tag, permissions(), id) for id in ids if random.random() < 0.4]
+    users, groups = named(0x02, [1000, 1001, 1002]), named(0x08, [1000, 2000])
+    entries = [(0x01, permissions(), 2**32 - 1), *users, (0x04, permissions(), 2**32 - 1), *groups]
+    if users or groups or random.random() < 0.2:
+        entries.append((0x10, permissions(), 2**32 - 1))
+    entries.append((0x20, permissions(), 2**32 - 1))
+    spoilt = random.random()
+    if spoilt < 0.05:
+        random.shuffle(entries)
+    elif spoilt < 0.1:
+        entries.pop(random.randrange(len(entries)))
+    elif spoilt < 0.13:
+        entries = []
+    return struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *entry) for entry in entries)
 
 
 class Open:
@@ -222,7 +243,12 @@ def path_step(kind):
     if kind == 'access':
         wanted = random.choice([os.R_OK, os.W_OK, os.X_OK, os.F_OK])
         return Step(f'access {path} {wanted}', at(os.access, path, wanted, effective_ids=True))
-    name = random.choice(ATTRIBUTES)
+    if kind == 'setacl':
+        name, value = random.choice(LISTS), some_acl()
+        return Step(f'setacl {path} {name[17:]} {value.hex()}', at(os.setxattr, path, name, value), [path])
+    name = random.choice(ATTRIBUTES + LISTS)
+    if kind == 'setxattr' and name in LISTS:
+        return None
     if kind == 'setxattr':
         value, flags = some_bytes(random.choice([0, 5, 192, 2944])), random.choice([0, 0, 1, 2])
         return Step(f'setxattr {path} {name[:20]} {len(value)} {flags}', at(os.setxattr, path, name, value, flags), [path])
@@ -237,7 +263,7 @@ FILE_KINDS = ['write'] * 6 + ['read'] * 3 + ['close'] * 3
 FILE_KINDS += ['append', 'ftruncate', 'fallocate', 'lseek', 'fstat', 'fchmod', 'copy', 'fsync']
 PATH_KINDS = ['mkdir'] * 3 + ['rename'] * 3 + ['unlink'] * 2
 PATH_KINDS += ['rmdir', 'renameat2', 'link', 'symlink', 'readlink', 'truncate', 'chmod', 'chown', 'utime', 'stat', 'list']
-PATH_KINDS += ['mknod', 'access', 'setxattr', 'getxattr', 'listxattr', 'removexattr']
+PATH_KINDS += ['mknod', 'access', 'access', 'setacl', 'setacl', 'setxattr', 'getxattr', 'listxattr', 'removexattr']
 
 
 def some_step():

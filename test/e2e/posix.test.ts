@@ -31,7 +31,7 @@ describe('a mount and ext4', () => {
       await mustTatami(['mount', mount, '--data', cluster.data, '--attr-timeout-ms', '0']);
     }
     await shell(
-      `truncate -s ${EXT4_MIB}M ${ext4}.img && mkfs.ext4 -q -b 4096 ${ext4}.img && mount -o loop ${ext4}.img ${ext4}`,
+      `truncate -s ${EXT4_MIB}M ${ext4}.img && mkfs.ext4 -q -b 4096 -O ea_inode ${ext4}.img && mount -o loop ${ext4}.img ${ext4}`,
     );
   });
   afterAll(async () => {

@@ -102,6 +102,8 @@ const attr: Attr = {
   generation: 1,
   pool: 1 as PoolId,
   parent: 1 as Ino,
+  hasAcl: false,
+  hasDefaultAcl: true,
 };
 const { id, pageHashes } = hashBlock(bytesOf('a block'));
 const extents: Extent[] = [
@@ -122,6 +124,8 @@ const mutations: Mutation[] = [
   { op: 'commit', ino, extents, growToBytes: 10, generation: 1, mtimeNs: 5n },
   { op: 'punch', ino, offset: 1, lengthBytes: 2 },
   { op: 'setxattr', ino, name, value: name, mode: 'any' },
+  { op: 'setxattr', ino, name, value: name, mode: 'create', killSetgid: true },
+  { op: 'make', parent, name, type: 'file', mode: 0o666, umask: 0o22, owner, rdev: 0, exclusive: true },
   { op: 'removexattr', ino, name },
   { op: 'releaseOrphan', ino },
   { op: 'lock', ino, lock: { kind: 'posix', type: 'read', owner: 3n, pid: 9, start: 4, end: 5 } },
