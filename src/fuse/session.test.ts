@@ -159,6 +159,7 @@ const ANSWERS: Parameters<typeof recordingOps>[0] = {
   link: () => ENTRY,
   open: () => OPENED,
   create: () => ({ ...ENTRY, ...OPENED }),
+  tmpfile: () => ({ ...ENTRY, ...OPENED }),
   opendir: () => OPENED,
   read: () => ({ chunks: [Buffer.from('ab'), Buffer.from('cde')] }),
   write: () => 3,
@@ -221,6 +222,7 @@ const SCRIPT: readonly (readonly [string, number, Buffer])[] = [
   ['RENAME2', Opcode.RENAME2, body(u64(6), u32(2), u32(0), 'old', 'new')],
   ['LINK', Opcode.LINK, body(u64(77), 'name')],
   ['OPEN', Opcode.OPEN, body(u32(0o2), u32(0))],
+  ['TMPFILE', Opcode.TMPFILE, body(u32(0o20200002), u32(0o100600), u32(0o22), u32(0), '/')],
   ['CREATE', Opcode.CREATE, body(u32(0o301), u32(0o100600), u32(0o22), u32(0), 'name')],
   ['READ', Opcode.READ, body(u64(9), u64(0x1_0000_1000), u32(4096), u32(0), u64(0), u32(0), u32(0))],
   [

@@ -169,6 +169,11 @@ export class FuseSession {
         const { name, mode, flags, umask } = request.decodeCreate(message);
         return this.#settle(from, ops.create(from, from.ino, name, mode & 0o7777, flags, umask), this.#sendCreate);
       }
+      case Opcode.TMPFILE: {
+        const { mode, flags, umask } = request.decodeCreate(message);
+        if (ops.tmpfile === undefined) throw new FsError('EOPNOTSUPP');
+        return this.#settle(from, ops.tmpfile(from, from.ino, mode & 0o7777, flags, umask), this.#sendCreate);
+      }
       case Opcode.FLUSH:
         return this.#settle(
           from,

@@ -80,6 +80,8 @@ const MUTATIONS: Mutation[] = [
     ...{ op: 'commit', ino, extents: [block], growToBytes: 12, generation: 5, mtimeNs: 'now', appendAt: 10 },
     rewrites: { beforeOffset: 10, version: 2 ** 40 },
   },
+  { op: 'makeNameless', parent: ino, mode: 0o640, umask: 0o27, owner: OWNER },
+  { op: 'makeNameless', parent: ino, mode: 0o7640, owner: OWNER },
   { op: 'keepOrphans', ino, upToNumber: 7, inos: [ino, ROOT_INO] },
   {
     op: 'make',

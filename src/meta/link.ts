@@ -4,7 +4,7 @@ import type { Ino } from '../ids.ts';
 import type { Inode } from './codec.ts';
 import { addEntry, removeEntry } from './make.ts';
 import { checkedName } from './names.ts';
-import { dropOrOrphan } from './orphans.ts';
+import { adopt, dropOrOrphan } from './orphans.ts';
 import { refuse } from './outcome.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
 import type { Mutation, MutationResult } from './types.ts';
@@ -13,16 +13,15 @@ import type { SessionId } from '../ids.ts';
 /** As ext4: keeps the list of all paths of one inode of a bounded size. */
 export const FILE_NLINK_MAX = 65_000;
 
-export function link(tx: Transaction, m: Extract<Mutation, { op: 'link' }>): MutationResult {
+export function link(tx: Transaction, m: Extract<Mutation, { op: 'link' }>, session: SessionId): MutationResult {
   const parent = tx.directory(m.parent);
   const name = checkedName(m.name);
   const inode = tx.existing(m.ino);
-  // An orphan cannot come back: its data may be gone at any moment.
-  if (inode.nlink === 0) refuse('ENOENT');
+  if (inode.nlink === 0) adopt(tx, inode, session);
   if (tx.dirent(parent.ino, name) !== undefined) refuse('EEXIST');
   if (inode.type === 'directory') refuse('EPERM');
   if (inode.nlink >= FILE_NLINK_MAX) refuse('EMLINK');
-  inode.nlink++;
+  if (inode.nlink++ === 0) inode.parent = parent.ino;
   tx.touch(inode);
   tx.touchContent(parent);
   addEntry(tx, parent, name, inode);

@@ -1,9 +1,11 @@
 /** Making files, directories, symlinks and special files. */
+import type { SessionId } from '../ids.ts';
 import { SYMLINK_MAX_BYTES } from '../limits.ts';
 import { inheritAcl } from './acl-rows.ts';
 import { EMPTY_BYTES, encodeDirent, type Inode } from './codec.ts';
 import { backKey, direntKey } from './keys.ts';
 import { checkedName } from './names.ts';
+import { orphan } from './orphans.ts';
 import { refuse } from './outcome.ts';
 import type { Transaction } from './transaction.ts';
 import type { Mutation, MutationResult } from './types.ts';
@@ -24,14 +26,36 @@ export function make(tx: Transaction, m: Make): MutationResult {
     return { attr: tx.attr(tx.named(existing)), parentAttr: tx.attr(parent), created: false };
   }
   const target = checkedTarget(m);
+  if (m.type === 'directory' && parent.nlink >= DIRECTORY_NLINK_MAX) refuse('EMLINK');
+  tx.touchContent(parent);
+  const inode = newInode(tx, parent, m, target);
+  addEntry(tx, parent, name, inode);
+  return { attr: tx.attr(inode), parentAttr: tx.attr(parent), created: true };
+}
+
+/** The directory itself is not changed. */
+export function makeNameless(
+  tx: Transaction,
+  m: Extract<Mutation, { op: 'makeNameless' }>,
+  session: SessionId,
+): MutationResult {
+  const inode = newInode(tx, tx.directory(m.parent), { ...m, type: 'file', rdev: 0 }, EMPTY_BYTES);
+  inode.nlink = 0;
+  orphan(tx, inode, session);
+  return { attr: tx.attr(inode), created: true };
+}
+
+function newInode(
+  tx: Transaction,
+  parent: Inode,
+  m: Pick<Make, 'type' | 'mode' | 'umask' | 'owner' | 'rdev'>,
+  target: Uint8Array,
+): Inode {
   const mode = m.mode & MODE_MASK;
   const isDirectory = m.type === 'directory';
-  if (isDirectory && parent.nlink >= DIRECTORY_NLINK_MAX) refuse('EMLINK');
-
   // As on every Linux filesystem, a setgid directory hands its group (and to directories the bit) to what is made in it.
   const inheritsGroup = (parent.mode & SETGID) !== 0;
-  tx.touchContent(parent);
-  const nowNs = parent.ctimeNs;
+  const nowNs = tx.timeFor(parent);
   const ino = tx.takeIno();
   const inode: Inode = {
     ino,
@@ -61,8 +85,7 @@ export function make(tx: Transaction, m: Make): MutationResult {
   };
   tx.insertInode(inode);
   inheritAcl(tx, parent, inode, m.umask ?? 0);
-  addEntry(tx, parent, name, inode);
-  return { attr: tx.attr(inode), parentAttr: tx.attr(parent), created: true };
+  return inode;
 }
 
 function checkedTarget(m: Make): Uint8Array {

@@ -26,6 +26,7 @@ const OPS = [
   'releaseOrphan',
   'lock',
   'keepOrphans',
+  'makeNameless',
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
@@ -83,6 +84,13 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       w.u8((m.target === undefined ? 0 : MAKE_TARGET) | (m.umask === undefined ? 0 : MAKE_UMASK));
       if (m.target !== undefined) w.bytes16(m.target);
       if (m.umask !== undefined) w.u16(m.umask & PERMISSION_BITS);
+      break;
+    case 'makeNameless':
+      w.u53(m.parent)
+        .u16(m.mode & MODE_MASK)
+        .u16((m.umask ?? 0) & PERMISSION_BITS)
+        .u32(m.owner.uid)
+        .u32(m.owner.gid);
       break;
     case 'link':
       w.u53(m.ino).u53(m.parent).bytes16(m.name);
@@ -161,6 +169,13 @@ export function readMutation(r: ByteReader): Mutation {
       return (parts & MAKE_UMASK) === 0
         ? { op, parent, name, type, mode, owner, rdev, exclusive }
         : { op, parent, name, type, mode, umask: readUmask(r), owner, rdev, exclusive };
+    }
+    case 'makeNameless': {
+      const parent = readIno(r);
+      const mode = r.u16() & MODE_MASK;
+      const umask = readUmask(r);
+      const owner = { uid: r.u32(), gid: r.u32() };
+      return umask === 0 ? { op, parent, mode, owner } : { op, parent, mode, umask, owner };
     }
     case 'link':
       return { op, ino: readIno(r), parent: readIno(r), name: r.bytes16() };

@@ -171,6 +171,10 @@ const build: fc.Arbitrary<Build> = fc.oneof(
   { weight: 1, arbitrary: slot.map((i): Build => (ino) => ({ op: 'releaseOrphan', ino: ino(i) })) },
   {
     weight: 2,
+    arbitrary: slot.map((i): Build => (ino) => ({ op: 'makeNameless', parent: ino(i), mode: 0o600, owner: OWNER })),
+  },
+  {
+    weight: 2,
     arbitrary: fc.tuple(fc.nat(6), fc.array(slot, { maxLength: 3 })).map(([upToNumber, list]): Build => (ino) => ({
       op: 'keepOrphans',
       ino: ROOT_INO,
@@ -273,7 +277,7 @@ class History {
     if (expected.ok) expect(outcome).toMatchObject({ ok: true });
     else expect(outcome).toEqual({ ok: false, code: expected.code });
     if (expected.ok && expected.ino !== undefined) expect(given).toBe(expected.ino);
-    if (mutation.op === 'make' && outcome.ok && outcome.result.created === true) this.inos.push(given!);
+    if ((mutation.op === 'make' || mutation.op === 'makeNameless') && outcome.ok && outcome.result.created === true) this.inos.push(given!);
     if (retry) expect(await this.apply({ ...command, nowNs: (this.#clock += 10n) })).toEqual(outcome);
   }
 

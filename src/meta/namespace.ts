@@ -10,7 +10,7 @@ import { EMPTY_BYTES, type Counters, type Inode } from './codec.ts';
 import { commit, punch } from './data.ts';
 import { link, rmdir, unlink } from './link.ts';
 import { lock, releaseAllLocks } from './lock-rows.ts';
-import { make } from './make.ts';
+import { make, makeNameless } from './make.ts';
 import { keepOrphans, reclaim, releaseAllOrphans, releaseOrphan } from './orphans.ts';
 import { Refusal, type Outcome } from './outcome.ts';
 import { rename } from './rename.ts';
@@ -149,8 +149,10 @@ function* applyMutation(tx: Transaction, m: Mutation, session: SessionId): Table
   switch (m.op) {
     case 'make':
       return make(tx, m);
+    case 'makeNameless':
+      return makeNameless(tx, m, session);
     case 'link':
-      return link(tx, m);
+      return link(tx, m, session);
     case 'unlink':
       return yield* unlink(tx, m, session);
     case 'rmdir':

@@ -36,6 +36,7 @@ import {
   unansweredKey,
   xattrPrefix,
 } from './keys.ts';
+import { refuse } from './outcome.ts';
 import type { Session } from './sessions.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
 import type { Mutation, MutationResult } from './types.ts';
@@ -56,6 +57,18 @@ export function dropOrOrphan(tx: Transaction, inode: Inode, keepOpen: boolean, s
   const number = isAsked ? ++tx.counters.orphanNumber : 0;
   if (isAsked) tx.put(unansweredKey(number), encodeUnanswered(inode.ino));
   tx.put(orphanKey(inode.ino), encodeOrphan({ holders: keepOpen ? [session] : [], number }));
+}
+
+/** A file that never had a name is open in this session. */
+export function orphan(tx: Transaction, inode: Inode, session: SessionId): void {
+  tx.put(orphanKey(inode.ino), encodeOrphan({ holders: [session], number: 0 }));
+}
+
+/** A file without a name is given one. Only by a session that has it open: for others its data may be gone at any moment. */
+export function adopt(tx: Transaction, inode: Inode, session: SessionId): void {
+  const value = tx.get(orphanKey(inode.ino));
+  if (value === undefined || !decodeOrphan(value).holders.includes(session)) refuse('ENOENT');
+  tx.delete(orphanKey(inode.ino));
 }
 
 /** A session tells which of the orphans up to a number it has open. Those that are gone are no error. */

@@ -93,13 +93,24 @@ export class ModelFs {
         if (defaults !== undefined && m.type === 'directory') made.xattrs.set(DEFAULT, defaults);
         return made.ino;
       }
+      case 'makeNameless': {
+        const parent = this.#directory(m.parent);
+        const made = node(newIno(), 'file', 0);
+        made.holders.add(session);
+        this.nodes.set(made.ino, made);
+        if (parent.xattrs.get(DEFAULT) === text(LONG_LIST)) made.xattrs.set(ACCESS, 'some list');
+        return made.ino;
+      }
       case 'link': {
         const parent = this.#directory(m.parent);
         const found = this.nodes.get(m.ino) ?? fail('ENOENT');
-        if (found.nlink === 0) fail('ENOENT');
+        if (found.nlink === 0 && !found.holders.has(session)) fail('ENOENT');
         if (parent.entries.has(text(m.name))) fail('EEXIST');
         if (found.type === 'directory') fail('EPERM');
-        found.nlink++;
+        if (found.nlink++ === 0) {
+          found.holders.clear();
+          found.askedAs = 0;
+        }
         this.#attach(parent, text(m.name), found);
         return found.ino;
       }

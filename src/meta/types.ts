@@ -97,7 +97,16 @@ export type Mutation =
       readonly target?: Uint8Array;
       readonly exclusive: boolean;
     }
-  /** link: ENOENT EEXIST EPERM (directories) EMLINK */
+  /** makeNameless (O_TMPFILE): a file that the session has open, gone with that unless `link` gives it a name. ENOENT ENOTDIR. */
+  | {
+      readonly op: 'makeNameless';
+      /** Whose pool, group (setgid) and default access control list it takes. */
+      readonly parent: Ino;
+      readonly mode: number;
+      readonly umask?: number;
+      readonly owner: Credentials;
+    }
+  /** link: ENOENT (also a file without a name, unless this session has it open) EEXIST EPERM (directories) EMLINK */
   | { readonly op: 'link'; readonly ino: Ino; readonly parent: Ino; readonly name: Uint8Array }
   /** unlink (not directories: EISDIR). keepOpen: this session still has it open; its data stays until releaseOrphan or the session's end. */
   | { readonly op: 'unlink'; readonly parent: Ino; readonly name: Uint8Array; readonly keepOpen: boolean }

@@ -202,6 +202,24 @@ export class FileOps {
     );
     checkOpenable(inode.attr.type, flags);
     inodes.opened(inode);
+    return await this.#openMade(inode, created, flags);
+  }
+
+  /** A file without a name: the servers know that it is open here. */
+  async tmpfile(caller: Caller, parent: Ino, mode: number, umask: number, flags: number): Promise<Entry & Opened> {
+    const { inodes } = this.#state;
+    const askedAt = inodes.stamp();
+    const owner = { uid: caller.uid, gid: caller.gid };
+    const set = umask === 0 ? { mode } : { mode, umask };
+    const { attr } = await this.#state.mutate({ op: 'makeNameless', parent, ...set, owner });
+    if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the attributes of what was made');
+    const inode = this.#state.changed(attr, askedAt);
+    inode.orphan = true;
+    inodes.opened(inode);
+    return await this.#openMade(inode, true, flags);
+  }
+
+  async #openMade(inode: Inode, created: boolean, flags: number): Promise<Entry & Opened> {
     try {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;

@@ -123,10 +123,14 @@ export interface VfsOps {
     flags: number,
     umask?: number,
   ): Maybe<Entry & Opened>;
+  /** O_TMPFILE: a file without a name, which `link` may give one. */
+  tmpfile?(caller: Caller, parent: Ino, mode: number, flags: number, umask?: number): Maybe<Entry & Opened>;
   /** Fewer bytes than asked only at the end of the file. */
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult>;
-  /** Copies what it keeps of `data` before it returns or awaits. Resolves with the byte count. */
-  /** `flags`: of the open file as they are by now (fcntl F_SETFL), if they may differ from those it was opened with. */
+  /**
+   * Copies what it keeps of `data` before it returns or awaits. Resolves with the byte count. `flags`: of the open file as they
+   * are by now (fcntl F_SETFL), if they may differ from those it was opened with.
+   */
   write(caller: Caller, handle: Handle, offset: number, data: Uint8Array, flags?: number): Maybe<number>;
   /** The first lock that is in the way of this one, or type 'unlock'. */
   getlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock): Maybe<FileLock>;

@@ -144,6 +144,12 @@ export class Vfs implements VfsOps {
       this.#forgetEntry(made);
     });
   }
+  tmpfile(caller: Caller, parent: Ino, mode: number, flags: number, umask = 0): Maybe<Entry & Opened> {
+    return this.#bound('create', parent, this.#files.tmpfile(caller, parent, mode, umask, flags), (made) => {
+      this.release(made.handle);
+      this.#forgetEntry(made);
+    });
+  }
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
     const result = this.#files.read(caller, handle, offset, size);
     return this.#boundHandle('read', handle, result, (late) => late.release?.());
