@@ -157,7 +157,7 @@ const build: fc.Arbitrary<Build> = fc.oneof(
       .map(([i, kind, value]): Build => (ino) => ({
         op: 'setxattr',
         ino: ino(i),
-        name: aclName(kind as 'access'),
+        name: aclName(kind),
         value,
         mode: 'any',
       })),
@@ -166,7 +166,7 @@ const build: fc.Arbitrary<Build> = fc.oneof(
     weight: 1,
     arbitrary: fc
       .tuple(slot, fc.constantFrom('access', 'default'))
-      .map(([i, kind]): Build => (ino) => ({ op: 'removexattr', ino: ino(i), name: aclName(kind as 'access') })),
+      .map(([i, kind]): Build => (ino) => ({ op: 'removexattr', ino: ino(i), name: aclName(kind) })),
   },
   { weight: 1, arbitrary: slot.map((i): Build => (ino) => ({ op: 'releaseOrphan', ino: ino(i) })) },
   {
