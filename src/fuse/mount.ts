@@ -107,6 +107,7 @@ async function serve(
   const ready = new Promise<void>((resolve) => {
     session = new FuseSession(ops, device, {
       maxReadAheadBytes,
+      fileHandles: options.fileHandles !== false,
       log,
       onReady: resolve,
       isEnding: isThreadEnding,
@@ -160,6 +161,7 @@ async function passToKernel(fd: number, mountPoint: string, options: FuseMountOp
   const gid = process.getgid?.() ?? 0;
   const flags = [
     options.readOnly === true ? 'ro' : 'rw',
+    ...(options.kernelFlags ?? []),
     'fd=3',
     'rootmode=40000',
     `user_id=${uid}`,

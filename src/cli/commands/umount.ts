@@ -23,7 +23,7 @@ const SLOW_MS = 2_000;
  * Unmounts, and waits until the mount's process has written what was left, or has given it up: then it is an error that
  * names the files.
  */
-export async function umount(directory: string, options: { force?: boolean }): Promise<void> {
+export async function umount(directory: string, options: { force?: boolean; quiet?: boolean }): Promise<void> {
   const path = await mountPointOf(directory);
   if (!(await isMounted(path))) {
     throw new UsageError(`${path} is not a mount of tatamifs`, { remedy: 'See `grep tatamifs /proc/mounts`.' });
@@ -54,7 +54,7 @@ export async function umount(directory: string, options: { force?: boolean }): P
     await forgetMount(path);
     note(`its process (pid ${record.pid}) had ended before: what was not closed or fsynced then is lost`);
   }
-  print(`unmounted ${path}`);
+  if (options.quiet !== true) print(`unmounted ${path}`);
 }
 
 async function endMount(record: ProcessRecord): Promise<void> {
