@@ -153,6 +153,7 @@ function buildProgram(): Command {
       .option('--log <file>', 'of the mount in the background; "syslog": to the log of the system')
       .option('--allow-other', 'without root: other users may use it (root lets them anyway)')
       .addOption(new Option('--fs-name <name>', 'what is shown as the source').hideHelp())
+      .addOption(new Option('--umount-helper', 'umount(8) shall wait for this process').hideHelp())
       .option('--no-local-reads', "read blocks through the nodes also where their disks are this machine's")
       .option(
         '--share',

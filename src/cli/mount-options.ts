@@ -268,7 +268,7 @@ export function parseHelperCall(args: readonly string[]): HelperCall {
   };
 }
 
-/** How umount(8) calls /sbin/umount.TYPE. */
+/** How umount(8) calls /sbin/umount.fuse.tatamifs. */
 export interface UnmountCall {
   readonly directory: string;
   /** Flags that mean something other than to unmount and wait. */

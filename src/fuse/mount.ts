@@ -169,6 +169,8 @@ async function passToKernel(fd: number, mountPoint: string, options: FuseMountOp
     'default_permissions',
     ...(options.allowOther === false ? [] : ['allow_other']),
     `max_read=${MAX_IO_BYTES}`,
+    // Kept by mount(8) in its own table; the kernel is not told.
+    ...(options.umountHelper === true ? [`uhelper=${FS_TYPE}`] : []),
   ];
   const result = await runTool('mount', ['-i', '-t', FS_TYPE, '-o', flags.join(','), options.fsName, mountPoint], {
     inheritFd: fd,

@@ -47,6 +47,11 @@ export interface FuseMountOptions {
    * from a name. Default true.
    */
   readonly fileHandles?: boolean;
+  /**
+   * dev-fuse: umount(8) shall call /sbin/umount.fuse.tatamifs, if there is one, which waits until all is written. It looks for one only for
+   * mounts of which mount(8) keeps a note. Default false.
+   */
+  readonly umountHelper?: boolean;
   /** Shown as the source in /proc/mounts and df. */
   readonly fsName: string;
   /** How far the kernel reads ahead of a sequential reader. Default 4 MiB; 0 leaves the system's own setting. */

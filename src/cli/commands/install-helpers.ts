@@ -25,7 +25,7 @@ interface InstalledFile {
   /** Below the prefix. */
   readonly path: string;
   readonly mode: number;
-  text(): Promise<string>;
+  readonly text: () => Promise<string>;
 }
 
 const HELPERS: readonly InstalledFile[] = [

@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TatamiError, UsageError } from '../../errors.ts';
+import { FsError, TatamiError, UsageError } from '../../errors.ts';
 import { FS_TYPE, readMountTable } from '../../fuse/mount-point.ts';
 import { findMount } from '../../fuse/mount-table.ts';
 import { runTool } from '../../fuse/tools.ts';
@@ -57,7 +57,13 @@ export async function mountHelper(args: readonly string[]): Promise<number> {
     const { keyFile = process.env['TATAMI_KEY_FILE'], mountTimeout = 0, ...settings } = parsed.settings;
     const ofAddresses = source.connect === undefined ? undefined : USUAL_KEY_FILE;
     const key = keyFile ?? ofAddresses;
-    const options = { ...settings, ...source, ...(key === undefined ? {} : { keyFile: key }), fsName: call.source };
+    const options = {
+      ...settings,
+      ...source,
+      ...(key === undefined ? {} : { keyFile: key }),
+      fsName: call.source,
+      umountHelper: true,
+    };
     const elseLog = process.geteuid?.() === 0 ? logOf(path) : undefined;
     await untilReachable(mountTimeout * 1_000, () => mountInBackground(path, options, elseLog));
     if (call.verbose) note(`${name}: ${call.source} mounted at ${path}`);
@@ -137,12 +143,13 @@ export async function umountHelper(args: readonly string[]): Promise<number> {
     await umount(path, { quiet: !call.verbose });
     return MOUNT_EXIT.ok;
   } catch (error) {
-    tell(name, error);
+    const busy = error instanceof FsError && error.code === 'EBUSY';
+    tell(name, error, busy ? `End what uses it, or only take its name away: umount -l ${call.directory}` : undefined);
     return error instanceof TatamiError ? MOUNT_EXIT.failed : MOUNT_EXIT.system;
   }
 }
 
-function tell(name: string, error: unknown): void {
+function tell(name: string, error: unknown, remedy = error instanceof TatamiError ? error.remedy : undefined): void {
   note(`${name}: ${error instanceof Error ? error.message : String(error)}`);
-  if (error instanceof TatamiError && error.remedy !== undefined) note(`  ${error.remedy}`);
+  if (remedy !== undefined) note(`  ${remedy}`);
 }

@@ -26,6 +26,8 @@ export interface MountOptions extends WhereOptions, MountSettings {
   readonly foreground?: boolean;
   /** As of mount(8), with commas between. */
   readonly options?: string;
+  /** umount(8) shall wait for the mount's process. */
+  readonly umountHelper?: boolean;
 }
 
 const READY_TIMEOUT_MS = 40_000;
@@ -98,6 +100,7 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.subdir === undefined ? [] : ['--subdir', options.subdir]),
     ...(options.allowOther === true ? ['--allow-other'] : []),
     ...(options.fsName === undefined ? [] : ['--fs-name', options.fsName]),
+    ...(options.umountHelper === true ? ['--umount-helper'] : []),
     ...(options.log === undefined ? [] : ['--log', options.log]),
     ...(options.kernelFlags === undefined ? [] : ['-o', options.kernelFlags.join(',')]),
     ...(options.binding === undefined ? [] : ['--binding', options.binding]),
@@ -160,6 +163,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
         // Access times are not kept, whatever is asked; that is said unless something else is asked for.
         kernelFlags: kernelFlags.includes('relatime') ? kernelFlags : ['noatime', ...kernelFlags],
         fileHandles: below === undefined,
+        umountHelper: options.umountHelper === true,
         fsName: options.fsName ?? `tatamifs:${where.key.clusterId.slice(0, 8)}`,
         ...(options.binding === undefined ? {} : { binding: options.binding }),
         ...(options.allowOther === true ? { allowOther: true } : {}),

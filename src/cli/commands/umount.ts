@@ -130,7 +130,9 @@ async function isMounted(path: string): Promise<boolean> {
 /** Processes with a working directory or an open file below the mount point: what keeps it busy. */
 async function usersOf(path: string): Promise<string[]> {
   const users: string[] = [];
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+  // Neither this process nor the umount(8) that called it.
+  const asking = new Set([process.pid, process.ppid].map(String));
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && !asking.has(name))) {
     const links = [`/proc/${pid}/cwd`, `/proc/${pid}/exe`];
     for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) links.push(`/proc/${pid}/fd/${fd}`);
     const targets = await Promise.all(links.map((link) => readlink(link).catch(() => '')));
