@@ -56,10 +56,11 @@ it('is the root: of number 1, its own parent, and the parent of what is in it', 
 });
 
 it('makes, renames and removes in the directory', async () => {
-  const { ops, whole, top, inner } = await start();
+  const { ops, whole, top, inner, cluster } = await start();
   const made = await ops.mkdir(ROOT, ROOT_INO, name('a'), 0o700);
   await ops.rename(ROOT, ROOT_INO, name('a'), inner, name('b'), { noReplace: false, exchange: false });
   await ops.rename(ROOT, inner, name('b'), ROOT_INO, name('c'), { noReplace: false, exchange: false });
+  await cluster.clock.advance(2 * TIMEOUT_MS);
   expect((await whole.lookup(ROOT, top, name('c'))).attr.ino).toBe(made.attr.ino);
   await ops.rmdir(ROOT, ROOT_INO, name('c'));
   await ops.setattr(ROOT, ROOT_INO, { mode: 0o711 }, undefined);
