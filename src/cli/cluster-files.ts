@@ -67,7 +67,8 @@ export async function readKeyFile(path: string): Promise<ClusterKey> {
     text = await readFile(path, 'utf8');
   } catch (error) {
     throw new UsageError(`cannot read the key file ${path}: ${(error as Error).message}`, {
-      remedy: 'Give the cluster key with --key-file; `tatami init` and `tatami up` make it.',
+      remedy:
+        'Give the cluster key with --key-file (in mount options: key_file=); `tatami init` and `tatami up` make it.',
     });
   }
   const key = parseClusterKey(text, path);

@@ -1,11 +1,9 @@
 /**
  * The one-machine cluster: made, started (whatever part of it does not run), asked and stopped.
  */
-import { execFile } from 'node:child_process';
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
-import { promisify } from 'node:util';
 import { levelUpmap } from '../catalog/placement-level.ts';
 import { firstCatalog } from '../catalog/document.ts';
 import type { CatalogNode } from '../catalog/types.ts';
@@ -17,6 +15,7 @@ import type { Random } from '../env.ts';
 import { UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { inspectMountPoint } from '../fuse/mount.ts';
+import { runUnmount } from '../fuse/tools.ts';
 import { GiB } from '../limits.ts';
 import { NodeDirectory } from '../node-directory.ts';
 import { readKeyFile, writeKeyFile } from './cluster-files.ts';
@@ -219,10 +218,6 @@ async function lostFiles(mounts: readonly ProcessRecord[]): Promise<Error | unde
 
 /** What a mount process that was killed leaves: a directory that answers ENOTCONN to everyone. */
 async function clearStaleMount(path: string): Promise<void> {
-  const { state } = await inspectMountPoint(path);
-  if (state !== 'stale') return;
-  const isRoot = process.getuid?.() === 0;
-  await promisify(execFile)(isRoot ? 'umount' : 'fusermount', isRoot ? ['-l', path] : ['-uz', path]).catch(
-    () => undefined,
-  );
+  const place = await inspectMountPoint(path);
+  if (place.state === 'stale' && place.ours) await runUnmount(place.path, 'lazy');
 }

@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { OP_TIMEOUT_MAX_MS, OP_TIMEOUT_MIN_MS } from '../limits.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
+import { helperCall } from './helper-call.ts';
 import { endQuietlyWithoutReader } from './interruption.ts';
 import { addGroupCommands, addNodeCommands } from './node-program.ts';
+import { MOUNT_OPTIONS_HELP } from './mount-options-help.ts';
 import { printError } from './output.ts';
 import { ROOT } from './places.ts';
 import { addPoolCommands } from './pool-program.ts';
@@ -52,6 +54,17 @@ It reads through the mount: what fits stays in the kernel's page cache, and the 
 --cache-dir of \`tatami mount\`), from which other readers are served, too. Symbolic links are not followed.
 
 Exit codes: 0 all was read; 4 some files could not be read: they are named, each with the reason.`;
+
+const MOUNT_HELP = `
+Options for -o are those of mount(8) that a filesystem knows (ro, nosuid, nodev, noexec, noatime) and
+  ${MOUNT_OPTIONS_HELP.join('\n  ')}
+Reads do not change access times (noatime), also with relatime. \`tatami install-helpers\` makes
+  mount -t tatamifs HOST:PORT,HOST:PORT DIR -o key_file=FILE,subdir=/projects
+and lines of /etc/fstab work: docs/operations.md, packaging/README.md.`;
+
+const HELPERS_HELP = `
+It writes /sbin/mount.tatamifs, /sbin/mount.fuse.tatamifs and /sbin/umount.fuse.tatamifs, which run this program from where it is
+now, and, with systemd, /etc/systemd/system/tatami-node@.service. Call it again when the program or Node has moved.`;
 
 const FSCK_HELP = `
 It tells of blocks that are
@@ -135,6 +148,12 @@ function buildProgram(): Command {
       .argument('<dir>', 'an empty directory')
       .option('--foreground', 'stay in the foreground')
       .option('--read-only', 'refuse changes')
+      .option('--subdir <path>', 'mount only what is below this directory of the filesystem')
+      .option('-o, --options <list>', 'as of mount(8): ro,nosuid,nodev,noexec,subdir=/a,cache_memory=512,...')
+      .option('--log <file>', 'of the mount in the background; "syslog": to the log of the system')
+      .option('--allow-other', 'without root: other users may use it (root lets them anyway)')
+      .addOption(new Option('--fs-name <name>', 'what is shown as the source').hideHelp())
+      .addOption(new Option('--umount-helper', 'umount(8) shall wait for this process').hideHelp())
       .option('--no-local-reads', "read blocks through the nodes also where their disks are this machine's")
       .option(
         '--share',
@@ -154,11 +173,15 @@ function buildProgram(): Command {
       )
       .option('--timeout <s>', TIMEOUT_HELP, seconds)
       .addOption(
-        new Option('--binding <name>', 'how to reach the kernel')
-          .choices(['auto', 'dev-fuse', 'fuse-native'])
-          .default('auto'),
+        new Option('--binding <name>', 'how to reach the kernel (default: auto)').choices([
+          'auto',
+          'dev-fuse',
+          'fuse-native',
+        ]),
       ),
-  ).action(async (directory, options) => (await import('./commands/mount.ts')).mount(directory, options));
+  )
+    .addHelpText('after', MOUNT_HELP)
+    .action(async (directory, options) => (await import('./commands/mount.ts')).mount(directory, options));
   program
     .command('warmup')
     .description('read all files below a directory of a mount, so that its caches have them when they are needed')
@@ -173,6 +196,15 @@ function buildProgram(): Command {
     .argument('<dir>', 'the mount point')
     .option('--force', 'even if files are open: they get errors')
     .action(async (directory, options) => (await import('./commands/umount.ts')).umount(directory, options));
+
+  program
+    .command('install-helpers')
+    .description('make `mount -t tatamifs`, lines of /etc/fstab and systemd work on this machine; as root')
+    .option('--prefix <dir>', 'put the files below this directory instead of /, for packages')
+    .option('--no-units', 'not the unit of systemd for nodes')
+    .option('--uninstall', 'remove what an earlier call has put there')
+    .addHelpText('after', HELPERS_HELP)
+    .action(async (options) => (await import('./commands/install-helpers.ts')).installHelpers(options));
 
   program.commandsGroup('Files without a mount:');
   withCluster(
@@ -328,8 +360,11 @@ function buildProgram(): Command {
 }
 
 endQuietlyWithoutReader();
+const helper = helperCall(process.argv);
 try {
-  await buildProgram().parseAsync(process.argv);
+  if (helper !== undefined)
+    process.exitCode = await (await import('./commands/mount-helper.ts'))[helper.name](helper.args);
+  else await buildProgram().parseAsync(process.argv);
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;

@@ -5,9 +5,10 @@
  * children in order. Ready or failed comes back over Node's IPC channel, closed right after.
  */
 import { spawn } from 'node:child_process';
+import type { Writable } from 'node:stream';
 import { open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { TatamiError, TimeoutError } from '../errors.ts';
+import { TatamiError, TimeoutError, UsageError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import { rotateLog } from './rotate-log.ts';
 import { newDirectory } from './new-directory.ts';
@@ -37,6 +38,7 @@ const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: String(32 * MiB), MALLOC_TRIM_THRESH
 
 export interface SpawnOptions {
   readonly args: readonly string[];
+  /** A file, or {@link SYSLOG}. */
   readonly logFile: string;
   /** What the messages call it. */
   readonly name: string;
@@ -50,18 +52,74 @@ export interface Spawned {
   readonly detail: string;
 }
 
+/**
+ * Set to anything, each line of a process's log begins with its priority as syslog numbers them (`<4>` is a warning), which
+ * logger(1) and systemd's journal take off and keep.
+ */
+export const PRIORITIES_VARIABLE = 'TATAMI_LOG_PRIORITIES';
+
+/** In place of a log file: the system's log, by logger(1). */
+export const SYSLOG = 'syslog';
+
+/** Where a process in the background writes what it has to say. */
+interface LogTarget {
+  /** For its standard output and error. */
+  readonly stdio: number | Writable;
+  readonly env: Readonly<Record<string, string>>;
+  /** Where to look, in words. */
+  readonly name: string;
+  /** What it said last; nothing where that cannot be known. */
+  tail(): Promise<string>;
+  /** This process no longer has it. */
+  release(): Promise<void>;
+}
+
+async function openLogFile(path: string): Promise<LogTarget> {
+  await newDirectory(dirname(path));
+  await rotateLog(path);
+  const file = await open(path, 'a');
+  return { stdio: file.fd, env: {}, name: path, tail: () => lastLines(path), release: () => file.close() };
+}
+
+/** Node cannot write to the datagram socket of syslog; logger(1), which every Debian has, does, and ends with whoever writes to it. */
+async function openSyslog(name: string): Promise<LogTarget> {
+  const logger = spawn('logger', ['--prio-prefix', '--tag', `tatami-${name}`, '--priority', 'daemon.info'], {
+    detached: true,
+    cwd: '/',
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  await new Promise<void>((resolve, reject) => {
+    logger.once('spawn', resolve);
+    logger.once('error', (cause) =>
+      reject(
+        new UsageError(`the program logger, which writes to syslog, cannot be run: ${cause.message}`, {
+          remedy: 'Install it (Debian: bsdutils), or name a file with log=FILE.',
+          cause,
+        }),
+      ),
+    );
+  });
+  logger.unref();
+  return {
+    stdio: logger.stdin,
+    env: { [PRIORITIES_VARIABLE]: '1' },
+    name: 'syslog',
+    tail: () => Promise.resolve(''),
+    // Not end(), which would end the stream for the process that writes to it, too.
+    release: () => Promise.resolve(void logger.stdin.destroy()),
+  };
+}
+
 /** Resolves once ready; rejects with the child's own error, after it has gone. */
 export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
-  await newDirectory(dirname(options.logFile));
-  await rotateLog(options.logFile);
-  const log = await open(options.logFile, 'a');
+  const log = options.logFile === SYSLOG ? await openSyslog(options.name) : await openLogFile(options.logFile);
   try {
     // For developers: `TATAMI_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/prof" tatami up` profiles every process.
     const nodeArgs = (process.env['TATAMI_NODE_ARGS'] ?? '').split(' ').filter((arg) => arg !== '');
     const child = spawn(process.execPath, [...nodeArgs, MAIN, ...options.args], {
       detached: true,
-      stdio: ['ignore', log.fd, log.fd, 'ipc'],
-      env: { ...process.env, ...ALLOCATOR, UV_THREADPOOL_SIZE: String(options.threadCount), NO_COLOR: '1' },
+      stdio: ['ignore', log.stdio, log.stdio, 'ipc'],
+      env: { ...process.env, ...ALLOCATOR, ...log.env, UV_THREADPOOL_SIZE: String(options.threadCount), NO_COLOR: '1' },
     });
     return await new Promise<Spawned>((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -69,7 +127,7 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
         finish(() =>
           reject(
             new TimeoutError(`${options.name} was not ready within ${options.timeoutMs / 1000} s`, {
-              remedy: `Look into ${options.logFile}.`,
+              remedy: `Look into ${log.name}.`,
             }),
           ),
         );
@@ -85,7 +143,7 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
         if (message.kind === 'ready') {
           finish(() => resolve({ pid: child.pid ?? 0, detail: message.detail }));
         } else {
-          const remedy = message.remedy ?? `More in ${options.logFile}.`;
+          const remedy = message.remedy ?? `More in ${log.name}.`;
           child.once('exit', () =>
             finish(() => reject(new TatamiError(message.code, `${options.name}: ${message.message}`, { remedy }))),
           );
@@ -93,14 +151,14 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
       });
       child.on('error', (error) => finish(() => reject(error)));
       child.on('exit', (code, signal) => {
-        void lastLines(options.logFile).then((tail) =>
+        void log.tail().then((tail) =>
           finish(() =>
             reject(
               new TatamiError(
                 'ERR_START',
                 `${options.name} ended at once (${signal ?? `exit code ${code}`})\n${tail}`,
                 {
-                  remedy: `More in ${options.logFile}.`,
+                  remedy: `More in ${log.name}.`,
                 },
               ),
             ),
@@ -109,7 +167,7 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
       });
     });
   } finally {
-    await log.close();
+    await log.release();
   }
 }
 

@@ -106,7 +106,9 @@ async function inspectMounted(path: string, entry: MountEntry): Promise<MountPoi
       return {
         ...common,
         state: 'stale',
-        message: `${path} is a mount whose process is gone.`,
+        message: ours
+          ? `${path} is a mount whose process is gone.`
+          : `${path} is a mount of another filesystem (${entry.fsType}, ${entry.source}) whose process is gone.`,
         remedy: `Unmount it: umount -l '${path}'`,
       };
     case 'silent':
@@ -141,13 +143,13 @@ async function probe(path: string): Promise<'alive' | 'dead' | 'silent'> {
 }
 
 /**
- * Makes sure that `path` can be mounted on and returns its real path. A mount left by a crash is unmounted (and
- * that is logged); everything else that is in the way is an error.
+ * Makes sure that `path` can be mounted on and returns its real path. A mount of tatamifs left by a crash is unmounted (and
+ * that is logged); everything else, dead mounts of other filesystems too, that is in the way is an error.
  */
 export async function prepareMountPoint(path: string, log: FuseLog): Promise<string> {
   let place = await inspectMountPoint(path);
   // Several crashes can have left several layers.
-  for (let layer = 0; place.state === 'stale' && layer < 16; layer++) {
+  for (let layer = 0; place.state === 'stale' && place.ours && layer < 16; layer++) {
     const result = await runUnmount(place.path, 'lazy');
     if (result.code !== 0)
       throw new FsError('EBUSY', `${place.message} It could not be unmounted: ${result.message}`, {

@@ -107,6 +107,7 @@ async function serve(
   const ready = new Promise<void>((resolve) => {
     session = new FuseSession(ops, device, {
       maxReadAheadBytes,
+      fileHandles: options.fileHandles !== false,
       log,
       onReady: resolve,
       isEnding: isThreadEnding,
@@ -160,6 +161,7 @@ async function passToKernel(fd: number, mountPoint: string, options: FuseMountOp
   const gid = process.getgid?.() ?? 0;
   const flags = [
     options.readOnly === true ? 'ro' : 'rw',
+    ...(options.kernelFlags ?? []),
     'fd=3',
     'rootmode=40000',
     `user_id=${uid}`,
@@ -167,6 +169,8 @@ async function passToKernel(fd: number, mountPoint: string, options: FuseMountOp
     'default_permissions',
     ...(options.allowOther === false ? [] : ['allow_other']),
     `max_read=${MAX_IO_BYTES}`,
+    // Kept by mount(8) in its own table; the kernel is not told.
+    ...(options.umountHelper === true ? [`uhelper=${FS_TYPE}`] : []),
   ];
   const result = await runTool('mount', ['-i', '-t', FS_TYPE, '-o', flags.join(','), options.fsName, mountPoint], {
     inheritFd: fd,

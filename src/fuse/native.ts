@@ -32,6 +32,8 @@ interface NativeBinding {
 /** Unknown to libfuse, which names it on stderr when it refuses it; the name says that this is meant to be so. */
 const REFUSED_OPTION = 'tatamifs_reads_the_device_itself';
 const OPERATION_COUNT = 35;
+/** Of the flags that root may give. */
+const UNKNOWN_TO_FUSERMOUNT = new Set(['nodiratime', 'relatime']);
 const INSTALL = 'Install it with "apt-get install fuse" (as root), or mount as root.';
 
 /** The addon links handles that live in these buffers into the event loop: they must never be collected. */
@@ -60,6 +62,7 @@ export function openThroughFusermount(mountPoint: string, options: FuseMountOpti
   immortal.push(thread);
   const flags = [
     options.readOnly === true ? 'ro' : 'rw',
+    ...(options.kernelFlags ?? []).filter((flag) => !UNKNOWN_TO_FUSERMOUNT.has(flag)),
     'default_permissions',
     ...(options.allowOther === true ? ['allow_other'] : []),
     // A comma would start another option.

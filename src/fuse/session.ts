@@ -33,6 +33,8 @@ export interface ReplySink {
 export interface SessionOptions {
   /** Upper bound of the kernel's read-ahead, bytes. */
   readonly maxReadAheadBytes: number;
+  /** False: the kernel may not ask for an inode that it has from no name. Default true. */
+  readonly fileHandles?: boolean;
   readonly log: FuseLog;
   /** The kernel and we agree; requests may come. */
   readonly onReady?: () => void;
@@ -334,7 +336,7 @@ export class FuseSession {
       major: p.FUSE_MAJOR,
       minor: Math.min(ask.minor, p.FUSE_MINOR_MAX),
       maxReadAheadBytes: Math.max(ask.maxReadAheadBytes, this.#options.maxReadAheadBytes),
-      flags: ask.flags & WANTED_FLAGS,
+      flags: ask.flags & (this.#options.fileHandles === false ? WANTED_FLAGS & ~InitFlag.EXPORT_SUPPORT : WANTED_FLAGS),
       flags2: 0,
       maxBackground: MAX_BACKGROUND,
       congestionThreshold: (MAX_BACKGROUND * 3) / 4,

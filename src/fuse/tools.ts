@@ -43,7 +43,7 @@ export function runTool(
 const DEFAULT_TIMEOUT_MS = 10_000;
 
 /**
- * Unmounts as root with umount(8), else with the setuid fusermount. `abort` (root only) ends everything that waits in
+ * Unmounts as root with umount(8) (past /sbin/umount.TYPE, which may be this very program), else with the setuid fusermount. `abort` (root only) ends everything that waits in
  * the connection, too; `lazy` takes the name away though programs use the mount.
  */
 export function runUnmount(
@@ -52,8 +52,10 @@ export function runUnmount(
   timeoutMs = DEFAULT_TIMEOUT_MS,
 ): Promise<ToolResult> {
   const root = process.geteuid?.() === 0;
-  const flags = { plain: root ? [] : ['-u'], lazy: root ? ['-l'] : ['-u', '-z'], abort: root ? ['-f'] : ['-u', '-z'] }[
-    how
-  ];
+  const flags = {
+    plain: root ? ['-i'] : ['-u'],
+    lazy: root ? ['-i', '-l'] : ['-u', '-z'],
+    abort: root ? ['-i', '-f'] : ['-u', '-z'],
+  }[how];
   return runTool(root ? 'umount' : 'fusermount', [...flags, mountPoint], { timeoutMs });
 }

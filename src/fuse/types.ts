@@ -37,6 +37,21 @@ export interface FuseMountOptions {
   readonly readOnly?: boolean;
   /** Whether users other than the one who mounts may use it; access is checked by mode bits either way. Default true as root, else false. */
   readonly allowOther?: boolean;
+  /**
+   * Further flags of mount(8) that the kernel obeys by itself: nosuid, nodev, noexec, noatime, nodiratime, relatime. Without root
+   * those that fusermount does not know (nodiratime, relatime) are left out; they are about access times, which are not kept.
+   */
+  readonly kernelFlags?: readonly string[];
+  /**
+   * False: no inode can be had by a file handle alone (open_by_handle_at, NFS export), as long as the kernel does not have it
+   * from a name. Default true.
+   */
+  readonly fileHandles?: boolean;
+  /**
+   * dev-fuse: umount(8) shall call /sbin/umount.fuse.tatamifs, if there is one, which waits until all is written. It looks for one only for
+   * mounts of which mount(8) keeps a note. Default false.
+   */
+  readonly umountHelper?: boolean;
   /** Shown as the source in /proc/mounts and df. */
   readonly fsName: string;
   /** How far the kernel reads ahead of a sequential reader. Default 4 MiB; 0 leaves the system's own setting. */

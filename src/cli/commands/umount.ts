@@ -23,7 +23,7 @@ const SLOW_MS = 2_000;
  * Unmounts, and waits until the mount's process has written what was left, or has given it up: then it is an error that
  * names the files.
  */
-export async function umount(directory: string, options: { force?: boolean }): Promise<void> {
+export async function umount(directory: string, options: { force?: boolean; quiet?: boolean }): Promise<void> {
   const path = await mountPointOf(directory);
   if (!(await isMounted(path))) {
     throw new UsageError(`${path} is not a mount of tatamifs`, { remedy: 'See `grep tatamifs /proc/mounts`.' });
@@ -54,7 +54,7 @@ export async function umount(directory: string, options: { force?: boolean }): P
     await forgetMount(path);
     note(`its process (pid ${record.pid}) had ended before: what was not closed or fsynced then is lost`);
   }
-  print(`unmounted ${path}`);
+  if (options.quiet !== true) print(`unmounted ${path}`);
 }
 
 async function endMount(record: ProcessRecord): Promise<void> {
@@ -130,7 +130,9 @@ async function isMounted(path: string): Promise<boolean> {
 /** Processes with a working directory or an open file below the mount point: what keeps it busy. */
 async function usersOf(path: string): Promise<string[]> {
   const users: string[] = [];
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+  // Neither this process nor the umount(8) that called it.
+  const asking = new Set([process.pid, process.ppid].map(String));
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && !asking.has(name))) {
     const links = [`/proc/${pid}/cwd`, `/proc/${pid}/exe`];
     for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) links.push(`/proc/${pid}/fd/${fd}`);
     const targets = await Promise.all(links.map((link) => readlink(link).catch(() => '')));
