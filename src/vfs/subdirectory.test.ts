@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import type { Ino } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
+import { Vfs } from './vfs.ts';
 import { directoryAt, SubdirectoryOps } from './subdirectory.ts';
 import { name, ROOT, TestCluster, turns, WatchedKernel } from './testing.ts';
 
@@ -99,4 +100,33 @@ it('tells the kernel in its own numbers', async () => {
     ['attributes', inner],
     ['entry', ROOT_INO],
   ]);
+});
+
+it('passes on all that an operation is called with', () => {
+  const top = 50 as Ino;
+  const asked: unknown[][] = [];
+  const recorder = new Proxy({} as Record<string, unknown>, {
+    get:
+      () =>
+      (...args: unknown[]) =>
+        void asked.push(args),
+  });
+  const ops = new SubdirectoryOps(recorder as unknown as Vfs, top) as unknown as Record<
+    string,
+    (...args: unknown[]) => unknown
+  >;
+  const given = [ROOT, 11, 12, 13, 14, 15, 16, 17];
+  const names = Object.getOwnPropertyNames(SubdirectoryOps.prototype).filter(
+    (one) => one in Vfs.prototype && one !== 'constructor',
+  );
+  expect(names).toContain('tmpfile');
+  for (const one of names) {
+    const { length } = (Vfs.prototype as unknown as Record<string, (...args: unknown[]) => unknown>)[one]!;
+    try {
+      ops[one]!(...given.slice(0, length));
+    } catch {
+      // It answers nothing that could be made an answer of.
+    }
+    expect(asked.pop(), one).toEqual(given.slice(0, length));
+  }
 });

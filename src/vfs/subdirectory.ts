@@ -117,11 +117,19 @@ export class SubdirectoryOps implements VfsOps {
   readlink(caller: Caller, ino: Ino): Maybe<Uint8Array> {
     return this.#ops.readlink(caller, this.#inner(ino));
   }
-  mknod(caller: Caller, parent: Ino, name: Uint8Array, type: FileType, mode: number, rdev: number): Maybe<Entry> {
-    return after(this.#ops.mknod(caller, this.#inner(parent), name, type, mode, rdev), this.#entry);
+  mknod(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    type: FileType,
+    mode: number,
+    rdev: number,
+    umask?: number,
+  ): Maybe<Entry> {
+    return after(this.#ops.mknod(caller, this.#inner(parent), name, type, mode, rdev, umask), this.#entry);
   }
-  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number): Maybe<Entry> {
-    return after(this.#ops.mkdir(caller, this.#inner(parent), name, mode), this.#entry);
+  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number, umask?: number): Maybe<Entry> {
+    return after(this.#ops.mkdir(caller, this.#inner(parent), name, mode, umask), this.#entry);
   }
   symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry> {
     return after(this.#ops.symlink(caller, this.#inner(parent), name, target), this.#entry);
@@ -151,14 +159,25 @@ export class SubdirectoryOps implements VfsOps {
   open(caller: Caller, ino: Ino, flags: number): Maybe<Opened> {
     return this.#ops.open(caller, this.#inner(ino), flags);
   }
-  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number): Maybe<Entry & Opened> {
-    return after(this.#ops.create(caller, this.#inner(parent), name, mode, flags), this.#entry<Entry & Opened>);
+  create(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    flags: number,
+    umask?: number,
+  ): Maybe<Entry & Opened> {
+    return after(this.#ops.create(caller, this.#inner(parent), name, mode, flags, umask), this.#entry<Entry & Opened>);
+  }
+  tmpfile(caller: Caller, parent: Ino, mode: number, flags: number, umask?: number): Maybe<Entry & Opened> {
+    if (this.#ops.tmpfile === undefined) throw new FsError('EOPNOTSUPP');
+    return after(this.#ops.tmpfile(caller, this.#inner(parent), mode, flags, umask), this.#entry<Entry & Opened>);
   }
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
     return this.#ops.read(caller, handle, offset, size);
   }
-  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array): Maybe<number> {
-    return this.#ops.write(caller, handle, offset, data);
+  write(caller: Caller, handle: Handle, offset: number, data: Uint8Array, flags?: number): Maybe<number> {
+    return this.#ops.write(caller, handle, offset, data, flags);
   }
   getlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock): Maybe<FileLock> {
     return this.#ops.getlk(caller, handle, owner, lock);
@@ -226,8 +245,9 @@ export class SubdirectoryOps implements VfsOps {
     name: Uint8Array,
     value: Uint8Array,
     mode: 'any' | 'create' | 'replace',
+    killSetgid?: boolean,
   ): Maybe<void> {
-    return this.#ops.setxattr(caller, this.#inner(ino), name, value, mode);
+    return this.#ops.setxattr(caller, this.#inner(ino), name, value, mode, killSetgid);
   }
   listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]> {
     return this.#ops.listxattr(caller, this.#inner(ino));

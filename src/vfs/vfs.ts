@@ -102,12 +102,12 @@ export class Vfs implements VfsOps {
     type: FileType,
     mode: number,
     rdev: number,
-    umask = 0,
+    umask?: number,
   ): Maybe<Entry> {
-    return this.#make('mknod', caller, parent, name, { type, mode, umask, rdev });
+    return this.#make('mknod', caller, parent, name, { type, mode, umask: umask ?? 0, rdev });
   }
-  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number, umask = 0): Maybe<Entry> {
-    return this.#make('mkdir', caller, parent, name, { type: 'directory', mode, umask });
+  mkdir(caller: Caller, parent: Ino, name: Uint8Array, mode: number, umask?: number): Maybe<Entry> {
+    return this.#make('mkdir', caller, parent, name, { type: 'directory', mode, umask: umask ?? 0 });
   }
   symlink(caller: Caller, parent: Ino, name: Uint8Array, target: Uint8Array): Maybe<Entry> {
     return this.#make('symlink', caller, parent, name, { type: 'symlink', mode: 0o777, umask: 0, target });
@@ -138,14 +138,21 @@ export class Vfs implements VfsOps {
   open(caller: Caller, ino: Ino, flags: number): Maybe<Opened> {
     return this.#bound('open', ino, this.#files.open(caller, ino, flags), ({ handle }) => this.release(handle));
   }
-  create(caller: Caller, parent: Ino, name: Uint8Array, mode: number, flags: number, umask = 0): Maybe<Entry & Opened> {
-    return this.#bound('create', parent, this.#files.create(caller, parent, name, mode, umask, flags), (made) => {
+  create(
+    caller: Caller,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    flags: number,
+    umask?: number,
+  ): Maybe<Entry & Opened> {
+    return this.#bound('create', parent, this.#files.create(caller, parent, name, mode, umask ?? 0, flags), (made) => {
       this.release(made.handle);
       this.#forgetEntry(made);
     });
   }
-  tmpfile(caller: Caller, parent: Ino, mode: number, flags: number, umask = 0): Maybe<Entry & Opened> {
-    return this.#bound('create', parent, this.#files.tmpfile(caller, parent, mode, umask, flags), (made) => {
+  tmpfile(caller: Caller, parent: Ino, mode: number, flags: number, umask?: number): Maybe<Entry & Opened> {
+    return this.#bound('create', parent, this.#files.tmpfile(caller, parent, mode, umask ?? 0, flags), (made) => {
       this.release(made.handle);
       this.#forgetEntry(made);
     });
@@ -221,9 +228,9 @@ export class Vfs implements VfsOps {
     name: Uint8Array,
     value: Uint8Array,
     mode: 'any' | 'create' | 'replace',
-    killSetgid = false,
+    killSetgid?: boolean,
   ): Maybe<void> {
-    return this.#bound('setxattr', ino, this.#xattrs.setxattr(caller, ino, name, value, mode, killSetgid));
+    return this.#bound('setxattr', ino, this.#xattrs.setxattr(caller, ino, name, value, mode, killSetgid ?? false));
   }
   listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]> {
     return this.#bound('listxattr', ino, this.#xattrs.listxattr(caller, ino));
