@@ -130,11 +130,20 @@ export class FileOps {
       if (inode.attr.nlink === 0 && inode.openCount === 1) throw new FsError('ENOENT', 'the file was removed');
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
+      await this.#tellKernel(inode);
       return this.#opened(inode, flags);
     } catch (error) {
       if (counted !== undefined) this.#letGo(counted);
       throw error;
     }
+  }
+
+  /** The kernel takes a file to end where it was told last, for as long as it may believe that, also in a new open. */
+  async #tellKernel(inode: Inode): Promise<void> {
+    const { version } = inode.attr;
+    if (inode.toldVersion === undefined || inode.toldVersion === version) return;
+    await this.#state.notifier?.invalidateAttributes(inode.ino);
+    inode.toldVersion = version;
   }
 
   #letGo(inode: Inode): void {

@@ -26,6 +26,8 @@ export class Inode {
   gone = false;
   /** Version that the kernel's pages show. */
   pageVersion: number | undefined;
+  /** Version of the attributes that the kernel was told last; own writes it knows of itself. */
+  toldVersion: number | undefined;
   /** The kernel asks for it on every write. */
   hasNoCapability = false;
   /** Flushes of a partly filled last block since its pieces were merged; outlives the handles of one append each. */

@@ -206,8 +206,10 @@ export class MountState {
   changed(attr: Attr, askedAt: number): Inode {
     const before = this.inodes.get(attr.ino)?.attr.version;
     const inode = this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + this.limits.attrTimeoutMs, true);
-    if (before !== undefined && inode.pageVersion === before && attr.version === before + 1)
-      inode.pageVersion = attr.version;
+    if (before !== undefined && attr.version === before + 1) {
+      if (inode.pageVersion === before) inode.pageVersion = attr.version;
+      if (inode.toldVersion === before) inode.toldVersion = attr.version;
+    }
     return inode;
   }
 
@@ -258,10 +260,12 @@ export class MountState {
   }
 
   attrReply(inode: Inode): AttrReply {
+    inode.toldVersion = inode.attr.version;
     return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode) };
   }
 
   entry(inode: Inode, entryTimeoutMs = this.limits.attrTimeoutMs): Entry {
+    inode.toldVersion = inode.attr.version;
     return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode), entryTimeoutMs };
   }
 
