@@ -8,7 +8,7 @@ import { ByteReader, ByteWriter } from './bytes.ts';
 import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts';
 import { readLockRequest, writeLockRequest } from './locks.ts';
 import { MODE_MASK } from './make.ts';
-import type { Mutation, SetAttr } from './types.ts';
+import type { Extent, Mutation, SetAttr } from './types.ts';
 
 /** Index = number on the wire; only grows. */
 const OPS = [
@@ -24,6 +24,7 @@ const OPS = [
   'removexattr',
   'releaseOrphan',
   'lock',
+  'clone',
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
@@ -55,6 +56,28 @@ function time(w: ByteWriter, value: bigint | 'now'): ByteWriter {
 
 function readTime(r: ByteReader): bigint | 'now' {
   return r.flag() ? 'now' : r.i64();
+}
+
+/** The least receipt's generation, if there is one, and the extents. */
+function writeExtents(
+  w: ByteWriter,
+  { generation, extents }: { readonly generation?: number; readonly extents: readonly Extent[] },
+): void {
+  flag(w, generation !== undefined);
+  if (generation !== undefined) w.u53(generation);
+  w.u32(extents.length);
+  for (const extent of extents) writeExtent(w, extent);
+}
+
+function readGeneration(r: ByteReader): number | undefined {
+  return r.flag() ? r.u53() : undefined;
+}
+
+/** Each extent takes bytes of its own, so a false count ends in FormatError before it costs memory. */
+function readExtents(r: ByteReader): Extent[] {
+  const extents: Extent[] = [];
+  for (let left = r.u32(); left > 0; left--) extents.push(readExtent(r));
+  return extents;
 }
 
 export function writeMutation(w: ByteWriter, m: Mutation): void {
@@ -91,10 +114,10 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
     case 'commit':
       w.u53(m.ino).u53(m.growToBytes);
       time(w, m.mtimeNs);
-      flag(w, m.generation !== undefined);
-      if (m.generation !== undefined) w.u53(m.generation);
-      w.u32(m.extents.length);
-      for (const extent of m.extents) writeExtent(w, extent);
+      writeExtents(w, m);
+      break;
+    case 'clone':
+      writeExtents(w.u53(m.ino).u53(m.offset).u53(m.lengthBytes), m);
       break;
     case 'punch':
       w.u53(m.ino).u53(m.offset).u53(m.lengthBytes);
@@ -153,13 +176,21 @@ export function readMutation(r: ByteReader): Mutation {
       const ino = readIno(r);
       const growToBytes = r.u53();
       const mtimeNs = readTime(r);
-      const generation = r.flag() ? r.u53() : undefined;
-      // Each extent takes bytes of its own, so a false count ends in FormatError before it costs memory.
-      const extents = [];
-      for (let left = r.u32(); left > 0; left--) extents.push(readExtent(r));
+      const generation = readGeneration(r);
+      const extents = readExtents(r);
       return generation === undefined
         ? { op, ino, growToBytes, mtimeNs, extents }
         : { op, ino, growToBytes, mtimeNs, generation, extents };
+    }
+    case 'clone': {
+      const ino = readIno(r);
+      const offset = r.u53();
+      const lengthBytes = r.u53();
+      const generation = readGeneration(r);
+      const extents = readExtents(r);
+      return generation === undefined
+        ? { op, ino, offset, lengthBytes, extents }
+        : { op, ino, offset, lengthBytes, generation, extents };
     }
     case 'punch':
       return { op, ino: readIno(r), offset: r.u53(), lengthBytes: r.u53() };

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { asBlockId, ROOT_INO, type Ino, type PoolId, type Seq, type SessionId } from '../ids.ts';
 import { decodeCommand, encodeCommand, type Command } from './commands.ts';
+import { extentEnd } from './extents.ts';
 import { MetaStore } from './meta-store.ts';
 import type { Outcome } from './outcome.ts';
 import { LOCKED_BYTES, ModelFs } from './testing-model.ts';
@@ -117,6 +118,14 @@ const build: fc.Arbitrary<Build> = fc.oneof(
       generation: 0,
       mtimeNs: 'now',
     })),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(slot, extents, fc.nat(20)).map(([i, list, more]): Build => (ino) => {
+      const from = list.length === 0 ? 0 : list[0]!.offset;
+      const to = list.length === 0 ? 0 : extentEnd(list.at(-1)!);
+      return { op: 'clone', ino: ino(i), offset: from, lengthBytes: to - from + more, extents: list, generation: 0 };
+    }),
   },
   {
     weight: 2,

@@ -47,7 +47,7 @@ export class FileData {
   /** Everything up to this seq shall be committed without waiting for more. */
   wantedSeq = 0;
   committing = false;
-  /** Writes wait while it is set: the file is being truncated. */
+  /** Writes wait while it is set: the file is being truncated, or a range of it replaced. */
   barrier: Promise<void> | undefined;
   /** End of the bytes not yet committed, 0 when there are none. */
   uncommittedEnd = 0;
@@ -77,6 +77,19 @@ export class FileData {
   /** Nothing is uncommitted. */
   get isClean(): boolean {
     return this.pending.length === 0 && this.dirty.isEmpty;
+  }
+
+  /** Runs while no write and no commit of the file does. */
+  async alone<T>(critical: () => Promise<T>): Promise<T> {
+    while (this.barrier !== undefined) await this.barrier;
+    let lift!: () => void;
+    this.barrier = new Promise<void>((resolve) => (lift = resolve));
+    try {
+      return await this.order.run(critical);
+    } finally {
+      this.barrier = undefined;
+      lift();
+    }
   }
 
   sizeBytes(): number {
