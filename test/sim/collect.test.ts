@@ -4,16 +4,19 @@ import { COLLECT_EVERY_MIN_MS } from '../../src/catalog/collection.ts';
 import { hostOf } from '../../src/testing.ts';
 import type { PoolId } from '../../src/ids.ts';
 import { SimCluster } from './cluster.ts';
+import { SimRandom } from './random.ts';
 import { Workload } from './workload.ts';
 
 const FILES = 1;
 const LIBRARY = 2 as PoolId;
 
-async function collecting(seed: number, nodes = 4) {
+async function collecting(seed: number, { nodes = 4, clones = false } = {}) {
   const sim = await SimCluster.start({ seed, nodes, copies: 2, collectEveryMs: COLLECT_EVERY_MIN_MS });
   const fs = await sim.connect();
   const { clock } = sim.world.envOf(hostOf(sim.latestClient));
-  const work = new Workload(fs, clock, sim.world.random.fork('workload'), { prefix: 'f', pauseMs: 400 });
+  const random = sim.world.random.fork('workload');
+  const cloned = clones ? { clones: new SimRandom(seed) } : {};
+  const work = new Workload(fs, clock, random, { prefix: 'f', pauseMs: 400, ...cloned });
   return { sim, fs, work };
 }
 
@@ -57,6 +60,22 @@ describe('garbage collection', () => {
       await sim.close();
     },
   );
+
+  it.each([111, 112])('leaves alone what clones share, whatever becomes of the originals; seed %i', async (seed) => {
+    const { sim, work } = await collecting(seed, { clones: true });
+    const { random } = sim.world;
+    for (let round = 0; round < 6; round++) {
+      await sim.world.run(random.between(5_000, 15_000));
+      const id = `n${1 + random.below(4)}`;
+      sim.crash(id, { kind: random.chance(0.5) ? 'process' : 'power' });
+      await sim.world.run(random.between(500, 12_000));
+      await sim.restart(id);
+    }
+    await stop(sim, work);
+    expect(work.cloneCount).toBeGreaterThan(10);
+    await swept(sim, work);
+    await sim.close();
+  });
 
   it('does not free what a client that slept through several collections then commits', async () => {
     const { sim, fs, work } = await collecting(104);
