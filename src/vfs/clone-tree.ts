@@ -5,6 +5,7 @@
  *
  * It is no snapshot: each file is as it was when its turn came.
  */
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { FsError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import type { Attr } from '../meta/types.ts';
@@ -63,12 +64,30 @@ export async function cloneTree(
   request: CloneRequest,
   options: CloneOptions,
 ): Promise<CloneProgress> {
-  const { source, sourcePath, parent, name, targetPath } = request;
+  const { source, parent } = request;
   if (source.type === 'directory' && (await isWithin(ops, caller, parent, source.ino))) {
     throw new FsError('EINVAL', 'a tree cannot be cloned into itself');
   }
   const { signal } = options;
-  const tree = new TreeClone(ops, signal === undefined ? caller : { ...caller, signal }, options);
+  // Listened to by all that is under way, for which an AbortSignal would warn.
+  const stop = new Cancellation();
+  const onAbort = (): void => stop.abort();
+  if (signal?.aborted === true) onAbort();
+  signal?.addEventListener('abort', onAbort);
+  try {
+    return await cloneAside(ops, caller, request, new TreeClone(ops, { ...caller, signal: stop }, stop, options));
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Makes it under another name, and moves it when it is whole. */
+async function cloneAside(
+  ops: VfsOps,
+  caller: Caller,
+  { source, sourcePath, parent, name, targetPath }: CloneRequest,
+  tree: TreeClone,
+): Promise<CloneProgress> {
   for (let count = 0; ; count += 1) {
     const partial = Buffer.from(`${PARTIAL_PREFIX}${source.ino}-${count}`);
     try {
@@ -122,6 +141,7 @@ async function remove(ops: VfsOps, caller: Caller, parent: Ino, name: Uint8Array
 class TreeClone {
   readonly #ops: VfsOps;
   readonly #caller: Caller;
+  readonly #stop: CancelSignal;
   readonly #options: CloneOptions;
   /** By the source's number: what has several names is made once. */
   readonly #linked = new Map<Ino, Promise<Ino>>();
@@ -135,9 +155,10 @@ class TreeClone {
   /** Something was made. */
   hasBegun = false;
 
-  constructor(ops: VfsOps, caller: Caller, options: CloneOptions) {
+  constructor(ops: VfsOps, caller: Caller, stop: CancelSignal, options: CloneOptions) {
     this.#ops = ops;
     this.#caller = caller;
+    this.#stop = stop;
     this.#options = options;
   }
 
@@ -170,7 +191,7 @@ class TreeClone {
   /** Throws what has failed before. */
   #check(): void {
     if (this.#error !== undefined) throw this.#error.reason;
-    if (this.#options.signal?.aborted === true) throw new FsError('EINTR', 'the clone was given up');
+    if (this.#stop.aborted) throw new FsError('EINTR', 'the clone was given up');
   }
 
   /** Waits until few enough others are under way, then begins. */
