@@ -456,6 +456,13 @@ export class MemoryFs implements VfsOps {
     node.changed();
   }
 
+  copyFileRange(_caller: Caller, source: Handle, from: number, target: Handle, to: number, length: number): number {
+    const { node } = this.#handle(source);
+    const data = Buffer.from(node.data.subarray(from, Math.min(from + length, node.sizeBytes)));
+    if (data.length > 0) this.write(_caller, target, to, data);
+    return data.length;
+  }
+
   lseek(_caller: Caller, handle: Handle, offset: number, whence: number): number {
     const { node } = this.#handle(handle);
     if (offset >= node.sizeBytes) throw fsError('ENXIO');

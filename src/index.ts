@@ -24,6 +24,9 @@ export type { ClusterEvent, EventKind } from './cluster-events.ts';
 export type { ClusterLocation } from './cluster-location.ts';
 export { BigIntStats, Directory, Dirent, FileHandle, FileSystem, Stats } from './vfs/api.ts';
 export type {
+  CloneError,
+  CloneOptions,
+  CloneProgress,
   Encoding,
   EncodingOption,
   FileSystemStats,

@@ -10,6 +10,7 @@ import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts'
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
 import { blockMethods, parseHasReply } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
+import { renewBlocks } from './block-renewal.ts';
 import { BlockWriter } from './block-writer.ts';
 import type { DiskCache } from './disk-cache.ts';
 import { FlightWindow } from './flight-window.ts';
@@ -121,6 +122,16 @@ export class ClusterBlockClient implements BlockClient {
     return await this.#run(this.#puts, options, (signal, timeoutMs) =>
       this.#writer.put(pool, data, { signal, minGeneration, timeoutMs }),
     );
+  }
+
+  async renew(
+    pool: PoolId,
+    ids: readonly BlockId[],
+    options: { readonly signal?: CancelSignal; readonly minGeneration?: number } = {},
+  ): Promise<readonly (PutReceipt | undefined)[]> {
+    const { minGeneration } = options;
+    const ports = { network: this.#network, catalog: this.#catalog };
+    return await this.#run(this.#puts, options, (signal) => renewBlocks(ports, pool, ids, { signal, minGeneration }));
   }
 
   async readBlock(pool: PoolId, id: BlockId, blockBytes: number, options: ReadOptions = {}): Promise<Uint8Array> {

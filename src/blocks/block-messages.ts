@@ -139,6 +139,16 @@ export interface ListReply {
   readonly cursor: string | null;
 }
 
+export interface RenewRequest extends IdsRequest {
+  /** The stamps are at least this. */
+  readonly minGeneration: number;
+}
+
+export interface RenewReply {
+  readonly present: readonly boolean[];
+  readonly generation: number;
+}
+
 export interface SweepRequest extends IdsRequest {
   readonly generation: number;
 }
@@ -331,6 +341,22 @@ export function parseBlock(header: unknown): { readonly pool: PoolId; readonly i
 export function parseIds(header: unknown): IdsRequest {
   const h = fields(header, 'block ids');
   return { pool: poolId(h['pool']), ids: list(h['ids'], 'ids', IDS_PER_MESSAGE_MAX).map(blockId) };
+}
+
+/** Without `minGeneration`: what the node has. */
+export function parseRenew(header: unknown): RenewRequest {
+  const least = fields(header, 'block.renew')['minGeneration'];
+  return { ...parseIds(header), minGeneration: least === undefined ? 0 : count(least, 'minGeneration') };
+}
+
+/** Of the blocks asked for, in their order: whether it is there, and then its stamp is at least `generation`. */
+export function parseRenewReply(header: unknown, asked: number): RenewReply {
+  const h = fields(header, 'reply to block.renew');
+  const present = list(h['present'], 'present', asked).map((one) => one === true);
+  if (present.length !== asked) {
+    throw new FormatError(`block.renew was asked for ${asked} blocks and answered for ${present.length}`);
+  }
+  return { present, generation: count(h['generation'], 'generation') };
 }
 
 export function parseGeneration(header: unknown): number {

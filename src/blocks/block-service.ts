@@ -26,6 +26,7 @@ import {
   parsePush,
   parsePut,
   parsePutReply,
+  parseRenew,
   parseSweep,
   parseWhere,
   type DamageRecord,
@@ -479,18 +480,18 @@ export class BlockService {
   }
 
   async #renew(request: IncomingRequest): Promise<HandlerReply> {
-    const { pool, ids } = parseIds(request.header);
+    const { pool, ids, minGeneration } = parseRenew(request.header);
     let least = Number.MAX_SAFE_INTEGER;
     const present = await Promise.all(
       ids.map(async (id) => {
-        const { result, generation } = await this.#generations.write(pool, id, 0, (stamp) =>
+        const { result, generation } = await this.#generations.write(pool, id, minGeneration, (stamp) =>
           this.#engine.renew(pool, id, stamp),
         );
         least = Math.min(least, generation);
         return result;
       }),
     );
-    const generation = ids.length === 0 ? this.#generations.current() : least;
+    const generation = ids.length === 0 ? Math.max(minGeneration, this.#generations.current()) : least;
     return { header: { present, generation, settledEpoch: this.#settledEpochOf(pool) } };
   }
 

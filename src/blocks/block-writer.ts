@@ -19,7 +19,7 @@ import type { Network, Reply } from '../net/types.ts';
 import type { PutReceipt } from './types.ts';
 
 /** Nodes that must have a block on disk before a put is answered, where the pool keeps that many. */
-const SYNCHRONOUS_COPIES = 2;
+export const SYNCHRONOUS_COPIES = 2;
 /** One attempt: a busy disk may need seconds for what many writers queued before us. A dead node shows earlier. */
 const PUT_ATTEMPT_TIMEOUT_MS = 15_000;
 const RETRY_MIN_MS = 100;

@@ -222,6 +222,16 @@ export interface BlockClient {
     options?: { readonly signal?: CancelSignal; readonly minGeneration?: number },
   ): Promise<PutReceipt>;
   /**
+   * As a put of blocks that the nodes have already, without their bytes: each is stamped with its nodes' generations, so
+   * that garbage collection leaves it to who is about to name it. A receipt for each, in the order given, as a put's; undefined
+   * where not as many nodes could be asked that have it as a put needs: then it must be put again.
+   */
+  renew(
+    pool: PoolId,
+    ids: readonly BlockId[],
+    options?: { readonly signal?: CancelSignal; readonly minGeneration?: number },
+  ): Promise<readonly (PutReceipt | undefined)[]>;
+  /**
    * Reads block bytes [offset, offset+length) into `target`, verified, from the best holder, falling back to every
    * other one. Whole blocks may be split over several holders.
    */

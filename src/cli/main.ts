@@ -66,6 +66,16 @@ const HELPERS_HELP = `
 It writes /sbin/mount.tatamifs, /sbin/mount.fuse.tatamifs and /sbin/umount.fuse.tatamifs, which run this program from where it is
 now, and, with systemd, /etc/systemd/system/tatami-node@.service. Call it again when the program or Node has moved.`;
 
+const CLONE_HELP = `
+Both then share the blocks that they have in common, and the space for them, until one is changed. Kept are modes, owners, times,
+extended attributes, holes, hard links within the tree, and the pools of directories. A file alone goes to the pool of its new
+directory; if that is another one, its bytes are copied. On a mount, cp and copy_file_range(2) share blocks in the same way.
+
+It is no snapshot: what others change meanwhile may be in it or not. The copy appears when it is whole; until then it is beside
+its place, named .tatami-clone-NUMBER. If the command fails or is interrupted, that is removed; what cannot be removed is named.
+
+Exit codes: 0 done; 130 interrupted; others as for every command.`;
+
 const FSCK_HELP = `
 It tells of blocks that are
   unreadable        on no node that answers
@@ -217,6 +227,16 @@ function buildProgram(): Command {
       .argument('<path>')
       .argument('<file>', 'local file, or - for standard output'),
   ).action(async (path, file, options) => (await import('./commands/files.ts')).get(path, file, options));
+  withCluster(
+    program
+      .command('clone')
+      .description('copy a file or a whole tree within the cluster without moving its bytes')
+      .argument('<source>', 'a file, directory, link, ...')
+      .argument('<target>', 'the name of the copy; nothing may be there')
+      .option('--json', 'for scripts'),
+  )
+    .addHelpText('after', CLONE_HELP)
+    .action(async (source, target, options) => (await import('./commands/clone.ts')).clone(source, target, options));
   withCluster(
     program
       .command('ls')

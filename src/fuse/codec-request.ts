@@ -213,6 +213,8 @@ export interface CopyFileRangeRequest {
   readonly handleOut: number;
   readonly offsetOut: number;
   readonly length: number;
+  /** None are known. */
+  readonly flags: number;
 }
 
 export function decodeCopyFileRange(request: RequestBytes): CopyFileRangeRequest {
@@ -225,6 +227,8 @@ export function decodeCopyFileRange(request: RequestBytes): CopyFileRangeRequest
     handleOut: getU64(view, BODY + 24),
     offsetOut: getU64(view, BODY + 32),
     length: getU64(view, BODY + 40),
+    // Of 64 bits.
+    flags: getU64(view, BODY + 48),
   };
 }
 

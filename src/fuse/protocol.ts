@@ -134,6 +134,8 @@ export const DIRENTPLUS_BYTES = ENTRY_OUT_BYTES + DIRENT_BYTES;
 
 /** Largest read and write: 256 pages of 4 KiB, the kernel's own bound (`max_pages`). */
 export const MAX_IO_BYTES = 1 * MiB;
+/** Largest copy_file_range: its reply counts in 32 bits. Whole pages and whole blocks; the program asks again for the rest. */
+export const COPY_MAX_BYTES = 1024 * MiB;
 /** A request with the largest write and everything before it fits; the kernel refuses to be read with less. */
 export const REQUEST_BUFFER_BYTES = MAX_IO_BYTES + 64 * KiB;
 /** st_blksize: programs that buffer by it (stdio, cat) then send writes that are worth a request each. */

@@ -174,6 +174,7 @@ const ANSWERS: Parameters<typeof recordingOps>[0] = {
   getxattr: () => Buffer.from('value'),
   listxattr: () => [Buffer.from('user.a'), Buffer.from('user.b')],
   lseek: () => 4096,
+  copyFileRange: () => 70_000,
 };
 
 /** One of each kind of request that the session answers. */
@@ -247,6 +248,16 @@ const SCRIPT: readonly (readonly [string, number, Buffer])[] = [
   ['SETXATTR', Opcode.SETXATTR, Buffer.concat([body(u32(2), u32(1), 'user.a'), Buffer.of(0, 255)])],
   ['REMOVEXATTR', Opcode.REMOVEXATTR, body('user.a')],
   ['FALLOCATE', Opcode.FALLOCATE, body(u64(9), u64(4096), u64(8192), u32(3), u32(0))],
+  [
+    'COPY_FILE_RANGE',
+    Opcode.COPY_FILE_RANGE,
+    body(u64(9), u64(4096), u64(5), u64(10), u64(8192), u64(2n ** 62n), u64(0)),
+  ],
+  [
+    'COPY_FILE_RANGE with a flag',
+    Opcode.COPY_FILE_RANGE,
+    body(u64(9), u64(0), u64(5), u64(10), u64(0), u64(1), u64(1)),
+  ],
   ['LSEEK', Opcode.LSEEK, body(u64(9), u64(1), u32(3), u32(0))],
   ['GETLK', Opcode.GETLK, lockBody({ type: 1 })],
   ['SETLK of a range', Opcode.SETLK, lockBody({ start: 4096, end: 8191n })],

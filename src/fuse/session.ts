@@ -254,6 +254,8 @@ export class FuseSession {
         const { handle, offset, length, mode } = request.decodeFallocate(message);
         return this.#settle(from, ops.fallocate(from, handle, offset, length, mode), this.#sendEmpty);
       }
+      case Opcode.COPY_FILE_RANGE:
+        return this.#copyFileRange(from, request.decodeCopyFileRange(message));
       case Opcode.LSEEK: {
         const { handle, offset, whence } = request.decodeLseek(message);
         if (offset > Number.MAX_SAFE_INTEGER) throw new FsError('ENXIO');
@@ -276,7 +278,7 @@ export class FuseSession {
       case Opcode.DESTROY:
         return this.#sendEmpty(from);
       default:
-        // The kernel remembers the ENOSYS of most opcodes and does without (access, bmap, poll, copy_file_range, ...).
+        // The kernel remembers the ENOSYS of most opcodes and does without (access, bmap, poll, ...).
         return this.#sendError(from, ERRNO_NUMBERS.ENOSYS);
     }
   }
@@ -375,6 +377,16 @@ export class FuseSession {
       exchange: (flags & p.RenameFlag.EXCHANGE) !== 0,
     };
     this.#settle(from, this.#ops.rename(from, from.ino, name, newParent as Ino, newName, options), this.#sendEmpty);
+  }
+
+  #copyFileRange(from: PendingRequest, ask: request.CopyFileRangeRequest): void {
+    if (ask.flags !== 0) throw new FsError('EINVAL');
+    if (ask.offsetOut > Number.MAX_SAFE_INTEGER) throw new FsError('EFBIG');
+    // Nothing is stored there.
+    if (ask.offsetIn > Number.MAX_SAFE_INTEGER) return this.#sendCount(from, 0);
+    const length = Math.min(ask.length, p.COPY_MAX_BYTES);
+    const copied = this.#ops.copyFileRange(from, ask.handleIn, ask.offsetIn, ask.handleOut, ask.offsetOut, length);
+    this.#settle(from, copied, this.#sendCount);
   }
 
   #readdir(from: PendingRequest, view: DataView, plus: boolean): void {

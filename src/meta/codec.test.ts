@@ -66,6 +66,8 @@ const MUTATIONS: Mutation[] = [
   { op: 'commit', ino, extents: [inline(0, bytes('xyz')), block], growToBytes: 2 ** 50, generation: 0, mtimeNs: 12n },
   { op: 'commit', ino, extents: [], growToBytes: 0, mtimeNs: 'now' },
   { op: 'punch', ino, offset: 1, lengthBytes: 2 },
+  { op: 'clone', ino, offset: 2 ** 40, lengthBytes: 2 ** 33, extents: [inline(0, bytes('xyz')), block], generation: 9 },
+  { op: 'clone', ino, offset: 0, lengthBytes: 1, extents: [] },
   { op: 'setxattr', ino, name: bytes('user.a'), value: bytes('v'), mode: 'replace' },
   { op: 'removexattr', ino, name: bytes('user.a') },
   { op: 'releaseOrphan', ino },

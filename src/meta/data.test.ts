@@ -1,20 +1,21 @@
 /** One file edited at random: the table's rows are what the pure extent maths (extents.ts) says, by point or range reads. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { asBlockId, ROOT_INO, type PoolId } from '../ids.ts';
-import { extentEnd, overwrite, punch, storedBytes, touches, truncate } from './extents.ts';
+import { asBlockId, ROOT_INO, type Ino, type PoolId } from '../ids.ts';
+import { FILE_MAX_BYTES } from '../limits.ts';
+import { clip, extentEnd, overwrite, punch, shift, storedBytes, touches, truncate } from './extents.ts';
 import { bytes, inline, openLocal, OWNER } from './testing.ts';
-import type { Extent } from './types.ts';
+import type { Extent, Mutation } from './types.ts';
 
 interface Edit {
-  readonly kind: 'commit' | 'punch' | 'truncate' | 'flush' | 'read';
+  readonly kind: 'commit' | 'clone' | 'punch' | 'truncate' | 'flush' | 'read';
   readonly offset: number;
   readonly length: number;
   readonly block: boolean;
 }
 
 const edit: fc.Arbitrary<Edit> = fc.record({
-  kind: fc.constantFrom('commit', 'commit', 'commit', 'commit', 'punch', 'truncate', 'flush', 'read', 'read'),
+  kind: fc.constantFrom('commit', 'commit', 'commit', 'commit', 'clone', 'punch', 'truncate', 'flush', 'read', 'read'),
   offset: fc.oneof(
     fc.nat(30).map((n) => n * 10),
     fc.nat(300),
@@ -35,6 +36,42 @@ const plain = (extents: readonly Extent[]): unknown =>
     one.lengthBytes,
     one.kind === 'inline' ? [...one.data] : [one.id[0], one.blockOffset],
   ]);
+
+describe('a clone', () => {
+  it('replaces the range, holes included, and is refused as a write would be', async () => {
+    const { client } = await openLocal();
+    const make = { op: 'make', parent: ROOT_INO, name: bytes('f'), type: 'file', mode: 0o644 } as const;
+    const { attr: made } = await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true });
+    const { ino } = made!;
+    const clone = { op: 'clone', ino, offset: 10, lengthBytes: 30 } as const;
+    await client.mutate({
+      op: 'commit',
+      ino,
+      extents: [inline(0, bytes('x'.repeat(30)))],
+      growToBytes: 0,
+      mtimeNs: 'now',
+    });
+    const { attr } = await client.mutate({ ...clone, extents: [inline(20, bytes('abc')), inline(23, bytes('de'))] });
+    expect(attr).toMatchObject({ sizeBytes: 40, version: made!.version + 2, storedBytes: 15 });
+    expect(attr!.mtimeNs).toBe(attr!.ctimeNs);
+    const all = { op: 'extents', ino, offset: 0, lengthBytes: 100, limit: 10 } as const;
+    expect(plain((await client.query<'extents'>(all)).extents)).toEqual(
+      plain([inline(0, bytes('x'.repeat(10))), inline(20, bytes('abc')), inline(23, bytes('de'))]),
+    );
+    const refused = async (change: Partial<Extract<Mutation, { op: 'clone' }>>, code: string): Promise<void> => {
+      await expect(client.mutate({ ...clone, extents: [], ...change })).rejects.toMatchObject({ code });
+    };
+    await refused({ ino: ROOT_INO }, 'EISDIR');
+    await refused({ ino: 9_999 as Ino }, 'ENOENT');
+    await refused({ lengthBytes: 0 }, 'EINVAL');
+    await refused({ offset: FILE_MAX_BYTES - 29 }, 'EFBIG');
+    await refused({ extents: [inline(9, bytes('ab'))] }, 'EINVAL');
+    await refused({ extents: [inline(39, bytes('ab'))] }, 'EINVAL');
+    await refused({ extents: [inline(15, bytes('ab')), inline(16, bytes('ab'))] }, 'EINVAL');
+    await refused({ extents: [inline(17, bytes('ab')), inline(15, bytes('ab'))] }, 'EINVAL');
+    expect((await client.query<'getattr'>({ op: 'getattr', ino })).attr).toEqual(attr);
+  });
+});
 
 describe('extents in the table', () => {
   it('are edited as by the pure functions', async () => {
@@ -61,6 +98,11 @@ describe('extents in the table', () => {
               mtimeNs: 'now',
             });
             expected = overwrite(expected, [extent]);
+          } else if (one.kind === 'clone') {
+            // What stands 40 bytes further on, cut at the edges, with its holes.
+            const extents = shift(clip(expected, offset + 40, end + 40), -40);
+            await client.mutate({ op: 'clone', ino, offset, lengthBytes, extents, generation: 0 });
+            expected = overwrite(punch(expected, offset, end), extents);
           } else if (one.kind === 'punch') {
             await client.mutate({ op: 'punch', ino, offset, lengthBytes });
             expected = punch(expected, offset, end);

@@ -2,6 +2,7 @@
  * Edits of a file's extents in the table. The usual ones (first write of a small file, append, overwrite of what was
  * written in the same pieces) need point reads only; extentCount and extentEnd of the inode tell when.
  */
+import type { Ino } from '../ids.ts';
 import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, INLINE_MAX_BYTES } from '../limits.ts';
 import { decodeExtent, encodeExtent, type Inode } from './codec.ts';
 import { contiguousRuns, cutExtent, extentEnd, sliceExtent, touches } from './extents.ts';
@@ -17,14 +18,12 @@ const EDIT_PAGE_COUNT = 4096;
 const CLOCK_AHEAD_MAX_NS = 60_000_000_000n;
 
 export function* commit(tx: Transaction, m: Extract<Mutation, { op: 'commit' }>): TableProgram<MutationResult> {
-  const inode = tx.existing(m.ino);
-  if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
+  const inode = existingFile(tx, m.ino);
   const { extents, growToBytes } = placed(inode, m);
   for (const extent of extents) checkExtent(extent);
   const runs = contiguousRuns(extents) ?? refuse('EINVAL');
   if (growToBytes > FILE_MAX_BYTES) refuse('EFBIG');
-  const namesBlocks = extents.some((extent) => extent.kind === 'block');
-  if (namesBlocks && (m.generation ?? 0) < tx.counters.gcGeneration) refuse('ERR_STALE_BLOCKS');
+  checkReceipts(tx, extents, m.generation);
 
   let sizeBytes = Math.max(inode.sizeBytes, growToBytes);
   for (const run of runs) {
@@ -67,6 +66,42 @@ function setWriteTime(inode: Inode, mtimeNs: bigint, oldMtimeNs: bigint | undefi
   if (inode.mtimeNs > inode.ctimeNs) inode.ctimeNs = inode.mtimeNs;
 }
 
+function existingFile(tx: Transaction, ino: Ino): Inode {
+  const inode = tx.existing(ino);
+  if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
+  return inode;
+}
+
+/**
+ * Invariant: behind a collection's barrier no extent appears whose blocks its sweep may take. Everything that names
+ * blocks which the inode did not have goes through here (docs/decisions/0003, 0014).
+ */
+function checkReceipts(tx: Transaction, extents: readonly Extent[], generation: number | undefined): void {
+  if ((generation ?? 0) >= tx.counters.gcGeneration) return;
+  if (extents.some((extent) => extent.kind === 'block')) refuse('ERR_STALE_BLOCKS');
+}
+
+/** As a commit of the whole range, holes included, with the primary's time. */
+export function* clone(tx: Transaction, m: Extract<Mutation, { op: 'clone' }>): TableProgram<MutationResult> {
+  const inode = existingFile(tx, m.ino);
+  if (m.lengthBytes <= 0) refuse('EINVAL');
+  if (m.offset > FILE_MAX_BYTES - m.lengthBytes) refuse('EFBIG');
+  const end = m.offset + m.lengthBytes;
+  let last = m.offset;
+  for (const extent of m.extents) {
+    checkExtent(extent);
+    if (extent.offset < last || extentEnd(extent) > end) refuse('EINVAL');
+    last = extentEnd(extent);
+  }
+  checkReceipts(tx, m.extents, m.generation);
+  yield* clearRange(tx, inode, m.offset, end);
+  for (const extent of m.extents) putExtent(tx, inode, extent);
+  inode.sizeBytes = Math.max(inode.sizeBytes, end);
+  inode.version++;
+  tx.touchContent(inode);
+  return { attr: tx.attr(inode) };
+}
+
 function checkExtent(extent: Extent): void {
   if (extent.lengthBytes <= 0 || extent.offset < 0) refuse('EINVAL');
   if (extent.offset > FILE_MAX_BYTES - extent.lengthBytes) refuse('EFBIG');
@@ -78,8 +113,7 @@ function checkExtent(extent: Extent): void {
 }
 
 export function* punch(tx: Transaction, m: Extract<Mutation, { op: 'punch' }>): TableProgram<MutationResult> {
-  const inode = tx.existing(m.ino);
-  if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
+  const inode = existingFile(tx, m.ino);
   if (m.lengthBytes === 0) refuse('EINVAL');
   const end = Math.min(m.offset + m.lengthBytes, FILE_MAX_BYTES);
   yield* clearRange(tx, inode, m.offset, end);

@@ -57,6 +57,11 @@ export function clip(extents: readonly Extent[], from: number, to: number): Exte
   return extents.filter((extent) => touches(extent, from, to)).map((extent) => sliceExtent(extent, from, to));
 }
 
+/** The extents `byBytes` further on in the file, or (negative) further ahead. */
+export function shift(extents: readonly Extent[], byBytes: number): Extent[] {
+  return extents.map((extent) => ({ ...extent, offset: extent.offset + byBytes }));
+}
+
 export function storedBytes(extents: readonly Extent[]): number {
   let total = 0;
   for (const extent of extents) total += extent.lengthBytes;

@@ -237,6 +237,11 @@ describe('MetaStore', () => {
     } as const;
     const commit: Mutation = { op: 'commit', ino, extents: [block], growToBytes: 8, mtimeNs: 'now', generation: 4 };
     await expect(client.mutate(commit)).rejects.toMatchObject({ code: 'ERR_STALE_BLOCKS' });
+    const clone: Mutation = { op: 'clone', ino, offset: 0, lengthBytes: 9, extents: [block], generation: 4 };
+    await expect(client.mutate(clone)).rejects.toMatchObject({ code: 'ERR_STALE_BLOCKS' });
+    await client.mutate({ ...clone, generation: 5 });
+    // Without blocks there is nothing that a sweep could take.
+    await client.mutate({ op: 'clone', ino, offset: 20, lengthBytes: 3, extents: [inline(20, bytes('abc'))] });
     await client.mutate({ ...commit, generation: 5 });
     const format = new ByteWriter().text('tatamifs metadata table').u32(99).finish();
     await kv.batch([{ key: keyToBytes('\0format'), value: format }], { sync: true });

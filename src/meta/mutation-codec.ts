@@ -9,7 +9,7 @@ import { ByteReader, ByteWriter } from './bytes.ts';
 import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts';
 import { readLockRequest, writeLockRequest } from './locks.ts';
 import { MODE_MASK } from './make.ts';
-import type { Mutation, SetAttr } from './types.ts';
+import type { Extent, Mutation, SetAttr } from './types.ts';
 
 /** Index = number on the wire; only grows. */
 const OPS = [
@@ -27,6 +27,7 @@ const OPS = [
   'lock',
   'keepOrphans',
   'makeNameless',
+  'clone',
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
@@ -68,6 +69,23 @@ function time(w: ByteWriter, value: bigint | 'now'): ByteWriter {
 
 function readTime(r: ByteReader): bigint | 'now' {
   return r.flag() ? 'now' : r.i64();
+}
+
+/** The least receipt's generation, if there is one, and the extents. */
+function writeExtents(w: ByteWriter, extents: readonly Extent[]): void {
+  w.u32(extents.length);
+  for (const extent of extents) writeExtent(w, extent);
+}
+
+function readGeneration(r: ByteReader): number | undefined {
+  return r.flag() ? r.u53() : undefined;
+}
+
+/** Each extent takes bytes of its own, so a false count ends in FormatError before it costs memory. */
+function readExtents(r: ByteReader): Extent[] {
+  const extents: Extent[] = [];
+  for (let left = r.u32(); left > 0; left--) extents.push(readExtent(r));
+  return extents;
 }
 
 export function writeMutation(w: ByteWriter, m: Mutation): void {
@@ -120,8 +138,12 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       if (m.generation !== undefined) w.u53(m.generation);
       if (m.appendAt !== undefined) w.u53(m.appendAt);
       if (m.rewrites !== undefined) w.u53(m.rewrites.beforeOffset).u53(m.rewrites.version);
-      w.u32(m.extents.length);
-      for (const extent of m.extents) writeExtent(w, extent);
+      writeExtents(w, m.extents);
+      break;
+    case 'clone':
+      flag(w.u53(m.ino).u53(m.offset).u53(m.lengthBytes), m.generation !== undefined);
+      if (m.generation !== undefined) w.u53(m.generation);
+      writeExtents(w, m.extents);
       break;
     case 'punch':
       w.u53(m.ino).u53(m.offset).u53(m.lengthBytes);
@@ -205,9 +227,7 @@ export function readMutation(r: ByteReader): Mutation {
       const generation = flags & COMMIT_GENERATION ? r.u53() : undefined;
       const appendAt = flags & COMMIT_APPEND ? r.u53() : undefined;
       const rewrites = flags & COMMIT_REWRITES ? { beforeOffset: r.u53(), version: r.u53() } : undefined;
-      // Each extent takes bytes of its own, so a false count ends in FormatError before it costs memory.
-      const extents = [];
-      for (let left = r.u32(); left > 0; left--) extents.push(readExtent(r));
+      const extents = readExtents(r);
       if (appendAt === undefined && rewrites === undefined) {
         return generation === undefined
           ? { op, ino, growToBytes, mtimeNs, extents }
@@ -219,6 +239,16 @@ export function readMutation(r: ByteReader): Mutation {
         ...(appendAt !== undefined && { appendAt }),
         ...(rewrites !== undefined && { rewrites }),
       };
+    }
+    case 'clone': {
+      const ino = readIno(r);
+      const offset = r.u53();
+      const lengthBytes = r.u53();
+      const generation = readGeneration(r);
+      const extents = readExtents(r);
+      return generation === undefined
+        ? { op, ino, offset, lengthBytes, extents }
+        : { op, ino, offset, lengthBytes, generation, extents };
     }
     case 'punch':
       return { op, ino: readIno(r), offset: r.u53(), lengthBytes: r.u53() };

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { asBlockId, ROOT_INO, type Ino, type PoolId, type Seq, type SessionId } from '../ids.ts';
 import { aclName, decodeAcl, modeWithAcl } from './acl.ts';
 import { decodeCommand, encodeCommand, type Command } from './commands.ts';
+import { extentEnd } from './extents.ts';
 import { MetaStore } from './meta-store.ts';
 import type { Outcome } from './outcome.ts';
 import { LOCKED_BYTES, LONG_LIST, ModelFs, PLAIN_LIST } from './testing-model.ts';
@@ -118,6 +119,14 @@ const build: fc.Arbitrary<Build> = fc.oneof(
       generation: 0,
       mtimeNs: 'now',
     })),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(slot, extents, fc.nat(20)).map(([i, list, more]): Build => (ino) => {
+      const from = list.length === 0 ? 0 : list[0]!.offset;
+      const to = list.length === 0 ? 0 : extentEnd(list.at(-1)!);
+      return { op: 'clone', ino: ino(i), offset: from, lengthBytes: to - from + more, extents: list, generation: 0 };
+    }),
   },
   {
     weight: 2,
@@ -277,7 +286,8 @@ class History {
     if (expected.ok) expect(outcome).toMatchObject({ ok: true });
     else expect(outcome).toEqual({ ok: false, code: expected.code });
     if (expected.ok && expected.ino !== undefined) expect(given).toBe(expected.ino);
-    if ((mutation.op === 'make' || mutation.op === 'makeNameless') && outcome.ok && outcome.result.created === true) this.inos.push(given!);
+    if ((mutation.op === 'make' || mutation.op === 'makeNameless') && outcome.ok && outcome.result.created === true)
+      this.inos.push(given!);
     if (retry) expect(await this.apply({ ...command, nowNs: (this.#clock += 10n) })).toEqual(outcome);
   }
 

@@ -214,6 +214,8 @@ function* directoryPath(ino: number, known: Map<number, string | undefined>): Ta
  */
 function* allExtents(table: PointReader, query: QueryOf<'allExtents'>): TableProgram<QueryResults['allExtents']> {
   const limit = pageCount(query.limit);
+  // The first extent of a page may be the last of the page before, which reaches into the range: alone it leads nowhere.
+  const atOnce = Math.max(2, limit);
   const items: { ino: Ino; extent: Extent & { kind: 'block' } }[] = [];
   let next = inodeKey(query.afterIno);
   for (;;) {
@@ -228,7 +230,7 @@ function* allExtents(table: PointReader, query: QueryOf<'allExtents'>): TablePro
           inode,
           from,
           FILE_MAX_BYTES,
-          limit,
+          atOnce,
         );
         more = page.more;
         for (const extent of page.extents) {

@@ -4,6 +4,7 @@
  */
 import type { Errno } from '../errors.ts';
 import { aclKindOf, encodeAcl } from './acl.ts';
+import { extentEnd } from './extents.ts';
 import { acl } from './testing-acl.ts';
 import type { Extent, Mutation } from './types.ts';
 import { patternByte } from './testing.ts';
@@ -159,6 +160,22 @@ export class ModelFs {
           found.stored.fill(1, extent.offset, end);
         }
         if (m.growToBytes + moved > found.data.length) resize(found, m.growToBytes + moved);
+        return found.ino;
+      }
+      case 'clone': {
+        const found = this.#file(m.ino);
+        const end = m.offset + m.lengthBytes;
+        if (m.lengthBytes === 0) fail('EINVAL');
+        if (end > found.data.length) resize(found, end);
+        found.data.fill(0, m.offset, end);
+        found.stored.fill(0, m.offset, end);
+        for (const extent of m.extents) {
+          for (let i = 0; i < extent.lengthBytes; i++) {
+            found.data[extent.offset + i] =
+              extent.kind === 'inline' ? extent.data[i]! : patternByte(extent.id, extent.blockOffset + i);
+          }
+          found.stored.fill(1, extent.offset, extentEnd(extent));
+        }
         return found.ino;
       }
       case 'punch': {

@@ -143,6 +143,21 @@ export type Mutation =
       readonly appendAt?: number;
       readonly rewrites?: { readonly beforeOffset: number; readonly version: number };
     }
+  /**
+   * Replaces the range by what another file (or another part of this one) has there: `extents`, moved to this file's
+   * offsets, ascending and within the range; what none covers becomes a hole. The size grows to the end of the range.
+   * The client has asked for the source's extents and renewed their blocks at the nodes: `generation` is the least of
+   * those receipts, undefined without blocks; too old -> StaleBlocksError. EISDIR EINVAL (nothing, overlap, outside) EFBIG.
+   * See docs/decisions/0014-clone.md.
+   */
+  | {
+      readonly op: 'clone';
+      readonly ino: Ino;
+      readonly offset: number;
+      readonly lengthBytes: number;
+      readonly extents: readonly Extent[];
+      readonly generation?: number;
+    }
   /** Turns a range into a hole. */
   | { readonly op: 'punch'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number }
   /**
@@ -175,7 +190,7 @@ export type OwnLockRequest = Omit<LockRequest, 'session'>;
 
 /** What a mutation yields when it succeeds. attr: of the inode made or changed, after the change. */
 export interface MutationResult {
-  /** make, link, setattr, commit, punch, unlink (of the victim if it still exists), rename (of the moved), lock (if granted). */
+  /** make, link, setattr, commit, clone, punch, unlink (of the victim if it still exists), rename (of the moved), lock (if granted). */
   readonly attr?: Attr;
   /** The affected directory, after the change; keeps the client's cache right. */
   readonly parentAttr?: Attr;

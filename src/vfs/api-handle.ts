@@ -6,6 +6,7 @@ import { LOCK_END_MAX } from '../meta/locks.ts';
 import type { SetAttr } from '../meta/types.ts';
 import { asNode } from './api-errors.ts';
 import { BigIntStats, Stats } from './api-stats.ts';
+import { copyRange } from './copy-range.ts';
 import { readStream, STEP_BYTES, writeStream, type StreamOptions } from './api-streams.ts';
 import type { Caller, Handle, LockOwner, VfsOps } from './ops.ts';
 
@@ -252,6 +253,30 @@ export class FileHandle implements AsyncDisposable {
       if (step.bytesRead < buffer.length) break;
     }
     return { bytesRead, buffers };
+  }
+
+  /**
+   * Copies a range into another open file of the same filesystem, or elsewhere into this one, without moving its bytes: both
+   * then name the same blocks, and holes stay holes. Only where the target is kept in another pool are they read and written.
+   * Positions are left as they are. (As Linux's copy_file_range, but all of the range; several clients see it grow by steps.)
+   *
+   * @param options - `start`: byte to begin at (default 0); `targetStart`: where it goes (default `start`); `length`: bytes
+   * (default: to the end)
+   * @returns bytes copied, fewer than `length` where this file ends
+   * @throws EBADF if the target is not open for writing, or for appending; EINVAL if ranges of one file overlap; EFBIG; ENOSPC
+   */
+  async copyTo(
+    target: FileHandle,
+    options: { readonly start?: number; readonly targetStart?: number; readonly length?: number } = {},
+  ): Promise<number> {
+    const { start = 0, targetStart = start, length = Number.MAX_SAFE_INTEGER } = options;
+    return await asNode({ syscall: 'copy_file_range' }, () => {
+      if (target.#ops !== this.#ops) throw new FsError('EXDEV', 'the files are of different filesystems');
+      return copyRange(this.#ops, this.#caller, {
+        ...{ ino: this.#ino, source: this.#open('read'), from: start },
+        ...{ target: target.#open('write'), to: targetStart, length },
+      });
+    });
   }
 
   /** From the current position to the end: a string if an encoding is given, else a Buffer. */

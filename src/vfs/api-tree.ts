@@ -37,7 +37,7 @@ export async function* listDirectory(ops: VfsOps, caller: Caller, directory: Ino
   }
 }
 
-function isDots(name: Uint8Array): boolean {
+export function isDots(name: Uint8Array): boolean {
   return name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
 }
 

@@ -15,6 +15,7 @@ import { pathText, walk, walkToName, type PathLike, type Place, type Walked } fr
 import { BigIntStats, Dirent, Stats, type FileSystemStats } from './api-stats.ts';
 import { readStream, writeStream, type StreamOptions } from './api-streams.ts';
 import { copyTree, Directory, join, listDirectory, removeTree, type ListedEntry } from './api-tree.ts';
+import { cloneTree, type CloneOptions, type CloneProgress } from './clone-tree.ts';
 import { O_ACCMODE, O_CREAT, O_EXCL, O_RDONLY, O_TRUNC, O_WRONLY } from './handles.ts';
 import type { Caller, Handle } from './ops.ts';
 import type { Vfs } from './vfs.ts';
@@ -26,6 +27,7 @@ export type { FileSystemStats } from './api-stats.ts';
 export type { PathLike } from './api-path.ts';
 export type { NodeFsError } from './api-errors.ts';
 export type { Encoding, EncodingOption, LockOptions, ReadOptions, TimeLike, WriteInput } from './api-handle.ts';
+export type { CloneError, CloneOptions, CloneProgress } from './clone-tree.ts';
 export type { StreamOptions } from './api-streams.ts';
 
 /** As whom a {@link FileSystem} acts: owner of what it makes. */
@@ -49,6 +51,7 @@ export interface ReaddirOptions {
 }
 
 const COPYFILE_EXCL = 1;
+const COPYFILE_FICLONE_FORCE = 4;
 
 /**
  * The files of a cluster, by path, with the manners of `node:fs/promises`: same names, arguments, results and errors
@@ -260,10 +263,11 @@ export class FileSystem {
   }
 
   /**
-   * Copies content and mode, through this process. Blocks of equal content are stored once, so a copy takes hardly any
-   * space.
+   * Copies content and mode without moving bytes: the copy names the blocks of the source, see {@link FileHandle.copyTo}.
    *
-   * @param mode - 1 (`COPYFILE_EXCL`): EEXIST if the target exists. Else it is replaced.
+   * @param mode - 1 (`COPYFILE_EXCL`): EEXIST if the target exists, else it is replaced; 4 (`COPYFILE_FICLONE_FORCE`): EXDEV if
+   * bytes would have to be moved, since the target is kept in another pool. 2 (`COPYFILE_FICLONE`) changes nothing.
+   * @throws ENOENT; EISDIR; EEXIST; ENOSPC
    */
   async copyFile(source: PathLike, target: PathLike, mode = 0): Promise<void> {
     const where = { syscall: 'copyfile', path: pathText(source), dest: pathText(target) };
@@ -273,11 +277,15 @@ export class FileSystem {
       const existing = await this.#walk(target, true);
       if (existing.attr !== undefined && (mode & COPYFILE_EXCL) !== 0) throw new FsError('EEXIST');
       if (existing.attr !== undefined && existing.attr.ino === attr.ino) return;
+      if ((mode & COPYFILE_FICLONE_FORCE) !== 0) {
+        const place = existing.attr ?? (await this.vfs.getattr(this.#caller, existing.parent, undefined)).attr;
+        if (place.pool !== attr.pool) throw new FsError('EXDEV', 'the target is kept in another pool');
+      }
       await using from = await this.#open(source, O_RDONLY, 0);
       const flags = O_WRONLY | O_CREAT | O_TRUNC | ((mode & COPYFILE_EXCL) === 0 ? 0 : O_EXCL);
       const to = await this.#open(target, flags, attr.mode);
       try {
-        for await (const chunk of from.createReadStream({ autoClose: false })) await to.write(chunk as Buffer);
+        await from.copyTo(to);
       } finally {
         await to.close();
       }
@@ -296,6 +304,31 @@ export class FileSystem {
     options: { readonly recursive?: boolean; readonly force?: boolean; readonly errorOnExist?: boolean } = {},
   ): Promise<void> {
     await copyTree(this, source, target, options);
+  }
+
+  /**
+   * Clones a file, link or whole tree without moving bytes: files name the same blocks, and everything keeps its mode,
+   * owner, times, extended attributes, holes and hard links within the tree; directories also their pools. (A file alone goes
+   * to the pool of its new directory; if that is another, its bytes are copied.) It takes a few questions to the servers for each
+   * entry, whatever the files' sizes. What is changed meanwhile may be in it or not: it is no snapshot.
+   *
+   * The clone appears at `target` when it is whole. Until then it is beside it, under a name that begins with
+   * `.tatami-clone-`; of one that fails it is removed again. Links are not followed.
+   *
+   * @returns what was made
+   * @throws {@link CloneError}: ENOENT; EEXIST if there is something at `target`; EINVAL for a tree into itself; EINTR by the
+   * `signal`. Its `path` says at which entry of the source it failed.
+   */
+  async clone(source: PathLike, target: PathLike, options: CloneOptions = {}): Promise<CloneProgress> {
+    const [sourcePath, targetPath] = [pathText(source), pathText(target)];
+    return await asNode({ syscall: 'clone', path: sourcePath, dest: targetPath }, async () => {
+      const attr = await this.#found(source, false);
+      const walked = await this.#walk(target, false);
+      if (walked.attr !== undefined || walked.name === undefined) throw new FsError('EEXIST');
+      if (walked.wantsDirectory && attr.type !== 'directory') throw new FsError('ENOTDIR');
+      const { parent, name } = walked;
+      return await cloneTree(this.vfs, this.#caller, { source: attr, sourcePath, parent, name, targetPath }, options);
+    });
   }
 
   // Attributes

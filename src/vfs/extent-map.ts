@@ -120,6 +120,17 @@ export class ExtentMap {
     }
   }
 
+  /** An own clone replaced [from, to) by these extents and holes between them. */
+  applyClone(version: number, from: number, to: number, added: readonly Extent[]): void {
+    const wasNext = this.version === version - 1;
+    this.applyPunch(version, from, to);
+    if (!wasNext) return;
+    for (const extent of added) {
+      if (extentEnd(extent) <= this.#from || extent.offset >= this.#to) continue;
+      this.#cut(extent.offset, extentEnd(extent), mapped(extent));
+    }
+  }
+
   applyPunch(version: number, from: number, to: number): void {
     if (this.version !== version - 1) {
       if (this.version !== version) this.forget();

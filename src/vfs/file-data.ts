@@ -58,7 +58,7 @@ export class FileData {
   /** Everything up to this seq shall be committed without waiting for more. */
   wantedSeq = 0;
   committing = false;
-  /** Writes wait while it is set: the file is being truncated. */
+  /** Writes wait while it is set: the file is being truncated, or a range of it replaced. */
   barrier: Promise<void> | undefined;
   /** What is uncommitted was appended (O_APPEND), end to end: the commit puts it where the file ends then. */
   appending = false;
@@ -81,7 +81,17 @@ export class FileData {
   /** Writes, truncations and losses so far: tells whether the content changed while something was read. */
   writes = 0;
 
-  constructor(inode: Inode, pool: PoolId, blockSizeBytes: number, memory: WriteMemory) {
+  /** Resolves when all that was written before is committed or has failed. */
+  readonly flush: () => Promise<void>;
+
+  constructor(
+    inode: Inode,
+    pool: PoolId,
+    blockSizeBytes: number,
+    memory: WriteMemory,
+    flush: (file: FileData) => Promise<void> | undefined,
+  ) {
+    this.flush = async () => flush(this);
     this.inode = inode;
     this.pool = pool;
     this.blockSizeBytes = blockSizeBytes;
@@ -92,6 +102,21 @@ export class FileData {
   /** Nothing is uncommitted. */
   get isClean(): boolean {
     return this.pending.length === 0 && this.dirty.isEmpty;
+  }
+
+  /** Runs while no write and no commit of the file does. */
+  async alone<T>(critical: () => Promise<T>): Promise<T> {
+    while (this.barrier !== undefined) await this.barrier;
+    let lift!: () => void;
+    this.barrier = new Promise<void>((resolve) => (lift = resolve));
+    try {
+      // Where that lies is known once it is committed.
+      if (this.appending) await this.flush();
+      return await this.order.run(critical);
+    } finally {
+      this.barrier = undefined;
+      lift();
+    }
   }
 
   sizeBytes(): number {

@@ -72,7 +72,7 @@ export class FileOps {
 
   /** Ordered against the file's writes and commits: nothing written before comes back, nothing after it is lost. */
   async #truncate(file: FileData, set: SetAttr, sizeBytes: number, fenced = false): Promise<Inode> {
-    return await this.#alone(file, async () => {
+    return await file.alone(async () => {
       this.#state.writeBack.truncate(file, sizeBytes);
       if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
       const inode = await this.#change(file.inode.ino, set, fenced);
@@ -80,21 +80,6 @@ export class FileOps {
       if (file.mtimeNs !== undefined && typeof set.mtimeNs === 'bigint') file.mtimeNs = set.mtimeNs;
       return inode;
     });
-  }
-
-  /** Runs while no write and no commit of the file does. */
-  async #alone<T>(file: FileData, critical: () => Promise<T>): Promise<T> {
-    while (file.barrier !== undefined) await file.barrier;
-    let lift!: () => void;
-    file.barrier = new Promise<void>((resolve) => (lift = resolve));
-    try {
-      // Where it lies is known once it is committed.
-      if (file.appending) await this.#state.writeBack.flush(file);
-      return await file.order.run(critical);
-    } finally {
-      file.barrier = undefined;
-      lift();
-    }
   }
 
   // Open and close
@@ -363,7 +348,7 @@ export class FileOps {
     const { file } = opened;
     await this.#state.writeBack.flush(file);
     opened.reportError();
-    await this.#alone(file, async () => {
+    await file.alone(async () => {
       const askedAt = this.#state.inodes.stamp();
       const { ino } = file.inode;
       const { attr } = await this.#state.mutate({ op: 'punch', ino, offset, lengthBytes: length }, true);

@@ -273,7 +273,10 @@ export class MountState {
 
   /** The data side of an inode, made at the first use. */
   dataOf(inode: Inode): FileData {
-    inode.data ??= new FileData(inode, inode.attr.pool, blockSizeOf(this.catalog, inode.attr.pool), this.memory);
+    const { pool } = inode.attr;
+    inode.data ??= new FileData(inode, pool, blockSizeOf(this.catalog, pool), this.memory, (file) =>
+      this.writeBack.flush(file),
+    );
     return inode.data;
   }
 

@@ -166,6 +166,19 @@ export interface VfsOps {
   removexattr(caller: Caller, ino: Ino, name: Uint8Array): Maybe<void>;
   /** mode: FALLOC_FL_* bits; EOPNOTSUPP for what is not supported. */
   fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Maybe<void>;
+  /**
+   * Copies up to `length` bytes between two open files (or within one) without moving them: the target's range then names the
+   * same blocks. Resolves with how many; fewer than asked also within the file: ask again. 0 at the source's end.
+   * EBADF, EINVAL (overlap in one file), EFBIG; EXDEV where the bytes themselves must be copied (another pool).
+   */
+  copyFileRange(
+    caller: Caller,
+    source: Handle,
+    sourceOffset: number,
+    target: Handle,
+    targetOffset: number,
+    length: number,
+  ): Maybe<number>;
   /** SEEK_DATA 3, SEEK_HOLE 4; ENXIO past the end. */
   lseek(caller: Caller, handle: Handle, offset: number, whence: number): Maybe<number>;
 }

@@ -67,6 +67,11 @@ export const EXTENTS_KEPT = 16_384;
 /** Extents and inline bytes in one commit; both keep the message far below FRAME_HEADER_MAX_BYTES. */
 export const COMMIT_EXTENTS_MAX = 1_024;
 export const COMMIT_INLINE_BYTES_MAX = limits.MiB;
+/**
+ * Of one step of a clone: 4 GiB of full blocks, some 70 KiB in the log, and a command that a member applies in milliseconds. Its
+ * inline bytes are bounded as a commit's.
+ */
+export const CLONE_EXTENTS_MAX = 1_024;
 /** Directory entries asked for at once. */
 export const DIRECTORY_WINDOW = 512;
 /** Bytes that one random read brings in at least; the unit of verification. */

@@ -197,6 +197,16 @@ export class SubdirectoryOps implements VfsOps {
   fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Maybe<void> {
     return this.#ops.fallocate(caller, handle, offset, length, mode);
   }
+  copyFileRange(
+    caller: Caller,
+    from: Handle,
+    fromOffset: number,
+    to: Handle,
+    toOffset: number,
+    length: number,
+  ): Maybe<number> {
+    return this.#ops.copyFileRange(caller, from, fromOffset, to, toOffset, length);
+  }
   lseek(caller: Caller, handle: Handle, offset: number, whence: number): Maybe<number> {
     return this.#ops.lseek(caller, handle, offset, whence);
   }

@@ -130,6 +130,21 @@ export class FakeBlocks implements BlockClient {
     return new Uint8Array(await this.#read(id, 0, blockBytes, options?.priority));
   }
 
+  /** Counts the blocks. */
+  renewed = 0;
+  /** May take blocks away, or fail. */
+  beforeRenew: ((ids: readonly BlockId[]) => Promise<void> | void) | undefined;
+  async renew(
+    _pool: PoolId,
+    ids: readonly BlockId[],
+    options?: { readonly minGeneration?: number },
+  ): Promise<(PutReceipt | undefined)[]> {
+    await this.beforeRenew?.(ids);
+    this.renewed += ids.length;
+    const generation = Math.max(this.generation, options?.minGeneration ?? 0);
+    return ids.map((id) => (this.stored.has(blockIdToHex(id)) ? { id, generation } : undefined));
+  }
+
   /** As memory that is used again at once would look to who still reads it. */
   recycle(block: Uint8Array): void {
     block.fill(0xdb);

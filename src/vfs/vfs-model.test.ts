@@ -12,6 +12,7 @@ const SPACE = 6 * BLOCK;
 type Step =
   | { readonly kind: 'write' | 'append'; readonly offset: number; readonly length: number; readonly seed: number }
   | { readonly kind: 'read' | 'punch' | 'allocate'; readonly offset: number; readonly length: number }
+  | { readonly kind: 'clone'; readonly offset: number; readonly length: number; readonly to: number }
   | { readonly kind: 'truncate'; readonly size: number }
   | { readonly kind: 'seek'; readonly offset: number }
   | { readonly kind: 'flush' | 'fsync' | 'reopen' | 'remount' | 'wait' };
@@ -35,6 +36,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('read' as const), offset, length }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('punch' as const, 'allocate' as const), offset, length }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('clone' as const), offset, length, to: offset }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('truncate' as const), size: offset }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('seek' as const), offset }) },
   {
@@ -80,7 +82,7 @@ describe('a file under random operations', () => {
         let commits = 0;
         const watch = (): void => {
           mount.meta.beforeMutate = (mutation) => {
-            if (mutation.op !== 'commit') return;
+            if (mutation.op !== 'commit' && mutation.op !== 'clone') return;
             commits += 1;
             if (stale > 0 && commits % 3 === stale) throw new StaleBlocksError('again');
             for (const extent of mutation.extents) {
@@ -127,6 +129,23 @@ describe('a file under random operations', () => {
               await mount.vfs.fallocate(ROOT, handle, action.offset, action.length, 0);
               model.grow(action.offset + action.length);
               break;
+            case 'clone': {
+              const { offset: from, to } = action;
+              const count = Math.max(0, Math.min(action.length, model.bytes.length - from));
+              const clone = (done: number): Promise<number> =>
+                Promise.resolve(
+                  mount.vfs.copyFileRange(ROOT, handle, from + done, handle, to + done, action.length - done),
+                );
+              if (count > 0 && Math.abs(from - to) < count) {
+                await expect(clone(0)).rejects.toMatchObject({ code: 'EINVAL' });
+                break;
+              }
+              let done = 0;
+              for (let more = -1; more !== 0 && done < count; done += more) more = await clone(done);
+              expect(done).toBe(count);
+              if (count > 0) model.write(to, Buffer.from(model.bytes.subarray(from, from + count)));
+              break;
+            }
             case 'seek': {
               if (action.offset >= model.bytes.length) break;
               const data = await Promise.resolve(mount.vfs.lseek(ROOT, handle, action.offset, 3)).catch(

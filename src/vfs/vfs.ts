@@ -11,6 +11,7 @@ import { ROOT_INO } from '../ids.ts';
 import { NAME_MAX_BYTES } from '../limits.ts';
 import type { FileType, SetAttr } from '../meta/types.ts';
 import { withDeadline } from './async.ts';
+import { CloneOps } from './clone-ops.ts';
 import { OpDeadlines } from './op-deadlines.ts';
 import { DirOps } from './dir-ops.ts';
 import { FileOps } from './file-ops.ts';
@@ -54,6 +55,7 @@ export class Vfs implements VfsOps {
   readonly #state: MountState;
   readonly #names: NameOps;
   readonly #files: FileOps;
+  readonly #clones: CloneOps;
   readonly #locks: LockOps;
   readonly #dirs: DirOps;
   readonly #xattrs: XattrOps;
@@ -65,6 +67,7 @@ export class Vfs implements VfsOps {
     this.#state = new MountState(options);
     this.#names = new NameOps(this.#state);
     this.#files = new FileOps(this.#state, this.#names);
+    this.#clones = new CloneOps(this.#state, options.blocks);
     this.#locks = new LockOps(this.#state);
     this.#dirs = new DirOps(this.#state);
     this.#xattrs = new XattrOps(this.#state);
@@ -195,6 +198,17 @@ export class Vfs implements VfsOps {
   }
   fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Maybe<void> {
     return this.#boundHandle('fallocate', handle, this.#files.fallocate(caller, handle, offset, length, mode));
+  }
+  copyFileRange(
+    caller: Caller,
+    source: Handle,
+    sourceOffset: number,
+    target: Handle,
+    targetOffset: number,
+    length: number,
+  ): Maybe<number> {
+    const result = this.#clones.copyRange(caller, source, sourceOffset, target, targetOffset, length);
+    return this.#boundHandle('copy_file_range', target, result);
   }
   lseek(caller: Caller, handle: Handle, offset: number, whence: number): Maybe<number> {
     return this.#boundHandle('lseek', handle, this.#files.lseek(caller, handle, offset, whence));

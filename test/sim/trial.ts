@@ -132,7 +132,15 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const writes = random.chance(0.3);
   // There is always something to collect, without a change of what is drawn else.
   const writing = writes ? random.fork('writer') : isCollecting ? new SimRandom(seed).fork('collected') : undefined;
-  const writer = writing === undefined ? undefined : await startWriter(sim, writing);
+  const writer =
+    writing === undefined
+      ? undefined
+      : await startWriter(
+          sim,
+          writing,
+          // What a clone shares must not be swept: only there is it at stake.
+          isCollecting ? new SimRandom(seed).fork('clones') : undefined,
+        );
   // Whoever may lose all power is promised what was synced, and no more.
   const promise = troubles.includes('blackout') ? 'durable' : 'acknowledged';
   await world.settle(first.meta.sync());
@@ -201,11 +209,12 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
 }
 
 /** A program that writes files of many blocks, and then finds all that it was promised. */
-async function startWriter(sim: SimCluster, random: SimRandom) {
+async function startWriter(sim: SimCluster, random: SimRandom, clones: SimRandom | undefined) {
   const fs = await sim.connect();
   const work = new Workload(fs, sim.world.envOf(hostOf(sim.latestClient)).clock, random, {
     prefix: WRITER_PREFIX,
     pauseMs: random.between(100, 1_500),
+    ...(clones === undefined ? {} : { clones }),
   });
   return {
     lost: () => void work.journal.lossCount++,

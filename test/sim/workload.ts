@@ -12,9 +12,15 @@ export interface WorkloadOptions {
   readonly prefix: string;
   /** Longest pause between two actions; in half of the cases there is none. */
   readonly pauseMs?: number;
+  /** Files are also cloned. By chance of their own: what is done else stays as it was. */
+  readonly clones?: SimRandom;
 }
 
+/** Of the actions, where files are cloned. Often: the original is then replaced or deleted by one of the next. */
+const CLONE_SHARE = 0.3;
+
 const DEFAULT_PAUSE_MS = 100;
+const COPYFILE_FICLONE_FORCE = 4;
 
 interface Version {
   /** Undefined: there is no such file. */
@@ -126,10 +132,12 @@ export class Workload {
   readonly #random: SimRandom;
   readonly #prefix: string;
   readonly #pauseMs: number;
+  readonly #clones: SimRandom | undefined;
   readonly #clock: Clock;
   #stopped = false;
   #nextFile = 0;
   actionCount = 0;
+  cloneCount = 0;
   readonly done: Promise<void>;
 
   constructor(fs: FileSystem, clock: Clock, random: SimRandom, options: WorkloadOptions) {
@@ -138,6 +146,7 @@ export class Workload {
     this.#random = random;
     this.#prefix = options.prefix;
     this.#pauseMs = options.pauseMs ?? DEFAULT_PAUSE_MS;
+    this.#clones = options.clones;
     this.done = this.#run();
     // A caller that lets everything crash never asks.
     this.done.catch(() => undefined);
@@ -150,6 +159,7 @@ export class Workload {
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
+      if (this.#clones?.chance(CLONE_SHARE) === true) await this.#clone(this.#clones);
       const draw = this.#random.below(10);
       if (draw < 5) await this.#write();
       else if (draw < 7) await this.#replace();
@@ -218,11 +228,29 @@ export class Workload {
     if (this.#random.chance(0.5)) await this.#syncAll();
   }
 
+  /** Its blocks are the original's, and nothing else keeps them once that is gone. */
+  async #clone(random: SimRandom): Promise<void> {
+    const old = this.journal.pick(random);
+    if (old === undefined) return;
+    const path = this.#newPath();
+    const empty = this.journal.begin(path, Buffer.alloc(0));
+    this.journal.mayMove(old.path, path);
+    this.journal.begin(path, old.content, true, old.version);
+    await this.#fs.copyFile(old.path, path, COPYFILE_FICLONE_FORCE);
+    const changes = [empty, this.journal.begin(path, old.content, false, old.version)];
+    for (const change of changes) change.acknowledged = true;
+    this.cloneCount++;
+    if (random.chance(0.3)) await this.#removeOne(old.path);
+  }
+
   async #unlink(): Promise<void> {
     const old = this.journal.pick(this.#random);
-    if (old === undefined) return;
-    const change = this.journal.begin(old.path, undefined);
-    await this.#fs.unlink(old.path);
+    if (old !== undefined) await this.#removeOne(old.path);
+  }
+
+  async #removeOne(path: string): Promise<void> {
+    const change = this.journal.begin(path, undefined);
+    await this.#fs.unlink(path);
     change.acknowledged = true;
   }
 
