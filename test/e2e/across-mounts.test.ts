@@ -16,6 +16,45 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { must, mustTatami, tatami, TestCluster, waitUntil } from './support.ts';
 
+/** Prints what it sees: of a file without a name that gets one, of O_APPEND that comes later, of a mapping of a file opened so. */
+const OPEN_FILES = `
+import fcntl, mmap, os, sys
+first, second = sys.argv[1:]
+descriptors = os.open('/proc/self/fd', os.O_RDONLY)
+def named(fd, path):
+    os.link(str(fd), path, src_dir_fd=descriptors, follow_symlinks=True)
+fd = os.open(first, os.O_TMPFILE | os.O_RDWR, 0o640)
+os.write(fd, b'made')
+print(os.fstat(fd).st_nlink, oct(os.fstat(fd).st_mode))
+named(fd, first + '/named')
+print(os.fstat(fd).st_nlink, os.listdir(second))
+os.close(fd)
+print(open(second + '/named').read())
+fd = os.open(first, os.O_TMPFILE | os.O_RDWR | os.O_EXCL, 0o600)
+try:
+    named(fd, first + '/other')
+except OSError as error:
+    print(error.strerror)
+os.close(fd)
+fd = os.open(first + '/named', os.O_RDWR)
+fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+os.write(fd, b' and more')
+os.close(fd)
+print(open(second + '/named').read())
+fd = os.open(first + '/named', os.O_RDWR | os.O_APPEND)
+mapped = mmap.mmap(fd, 4)
+mapped[0:1] = b'M'
+mapped.flush()
+mapped.close()
+os.close(fd)
+print(open(second + '/named').read())
+one, other = (os.open(mount + '/named', os.O_WRONLY | os.O_APPEND) for mount in (first, second))
+for fd in (one, other, one, other):
+    os.write(fd, b'+')
+os.close(one)
+os.close(other)
+print(open(first + '/named').read(), open(second + '/named').read())
+`;
 const APPENDER = fileURLToPath(new URL('./appender.py', import.meta.url));
 /** More for a long run: APPEND_LINES=5000. */
 const LINES = Number(process.env['APPEND_LINES'] ?? 150);
@@ -83,5 +122,21 @@ describe('a file that is removed on one mount', () => {
     closeSync(fd);
     await waitUntil('it is gone', async () => (await inodes()) !== before, 60_000);
     expect(await mustTatami(['fsck', '--data', cluster.data])).not.toContain('lost');
+  });
+});
+
+describe('a file that is opened again at once', () => {
+  it('is as the other mount has left it, however it was opened there', async () => {
+    const [there, here] = [join(first, 'opened'), join(second, 'opened')];
+    mkdirSync(there);
+    expect((await must('python3', ['-c', OPEN_FILES, there, here])).trim().split('\n')).toEqual([
+      '0 0o100640',
+      "1 ['named']",
+      'made',
+      'No such file or directory',
+      'made and more',
+      'Made and more',
+      'Made and more++++ Made and more++++',
+    ]);
   });
 });
