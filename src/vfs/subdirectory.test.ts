@@ -105,7 +105,7 @@ it('tells the kernel in its own numbers', async () => {
 it('passes on all that an operation is called with', () => {
   const top = 50 as Ino;
   const asked: unknown[][] = [];
-  const recorder = new Proxy({} as Record<string, unknown>, {
+  const recorder = new Proxy({}, {
     get:
       () =>
       (...args: unknown[]) =>
