@@ -149,6 +149,11 @@ const OWN: Readonly<Record<string, Own>> = {
   },
 };
 
+/** Not what every object has. */
+function of<T>(table: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(table, name) ? table[name] : undefined;
+}
+
 /** Names for help and messages. */
 export const OWN_OPTIONS: readonly string[] = Object.keys(OWN);
 
@@ -173,9 +178,9 @@ export function parseMountOptions(list: string, { sloppy = false } = {}): Parsed
     const equals = option.indexOf('=');
     const name = equals < 0 ? option : option.slice(0, equals);
     const value = equals < 0 ? '' : option.slice(equals + 1);
-    const own = OWN[name.replaceAll('-', '_')];
-    const implied = OF_USERS[name];
-    const refused = REFUSED[name];
+    const own = of(OWN, name.replaceAll('-', '_'));
+    const implied = of(OF_USERS, name);
+    const refused = of(REFUSED, name);
     if (name === 'ro' || name === 'rw') readOnly = name === 'ro';
     else if (name === 'remount' || (remount && OF_MOUNTED.has(name))) continue;
     else if (implied !== undefined) implied.forEach(setFlag);

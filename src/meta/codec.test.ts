@@ -84,6 +84,7 @@ const MUTATIONS: Mutation[] = [
   },
   { op: 'makeNameless', parent: ino, mode: 0o640, umask: 0o27, owner: OWNER },
   { op: 'makeNameless', parent: ino, mode: 0o7640, owner: OWNER },
+  { op: 'setattr', ino, set: { sizeBytes: 0 }, ifNamed: true },
   { op: 'keepOrphans', ino, upToNumber: 7, inos: [ino, ROOT_INO] },
   {
     op: 'make',
@@ -121,6 +122,7 @@ const COMMANDS: Command[] = [
     mutation,
   })),
   { kind: 'openSession', session, nowNs: 1n, leaseMs: 60_000, label: 'host:/mnt/ä' },
+  { kind: 'openSession', session, nowNs: 1n, leaseMs: 60_000, label: 'host', answers: true },
   { kind: 'expireSession', session },
   { kind: 'gcBarrier', generation: 4 },
   { kind: 'reclaim', maxRows: 10 },

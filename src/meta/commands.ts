@@ -31,6 +31,8 @@ export type Command =
       readonly nowNs: bigint;
       readonly leaseMs: number;
       readonly label: string;
+      /** It tells which files it has open that lose their names elsewhere. Sessions of older programs do not, and are not asked. */
+      readonly answers?: true;
     }
   /** Ends the session: its orphans are destroyed, its results forgotten. */
   | { readonly kind: 'expireSession'; readonly session: SessionId }
@@ -41,11 +43,19 @@ export type Command =
   | { readonly kind: 'noop' };
 
 const COMMAND_VERSION = 1;
-const KINDS = ['client', 'openSession', 'expireSession', 'gcBarrier', 'reclaim', 'noop'] as const;
+const KINDS = [
+  'client',
+  'openSession',
+  'expireSession',
+  'gcBarrier',
+  'reclaim',
+  'noop',
+  'openAnsweringSession',
+] as const;
 
 const writer = new ByteWriter();
 
-function start(kind: Command['kind']): ByteWriter {
+function start(kind: (typeof KINDS)[number]): ByteWriter {
   return writer.reset().u8(COMMAND_VERSION).u8(KINDS.indexOf(kind));
 }
 
@@ -72,7 +82,7 @@ export function stampCommand(bytes: Uint8Array, nowNs: bigint): void {
 }
 
 export function encodeCommand(command: Command): Uint8Array {
-  const w = start(command.kind);
+  const w = start(command.kind === 'openSession' && command.answers === true ? 'openAnsweringSession' : command.kind);
   switch (command.kind) {
     case 'client':
       writeClientCommand(w.reset(), command);
@@ -118,6 +128,15 @@ function readCommand(r: ByteReader): Command {
       };
     case 'openSession':
       return { kind, session: readSessionId(r), nowNs: r.i64(), leaseMs: r.u53(), label: r.text() };
+    case 'openAnsweringSession':
+      return {
+        kind: 'openSession',
+        session: readSessionId(r),
+        nowNs: r.i64(),
+        leaseMs: r.u53(),
+        label: r.text(),
+        answers: true,
+      };
     case 'expireSession':
       return { kind, session: readSessionId(r) };
     case 'gcBarrier':

@@ -67,6 +67,7 @@ export class LocalMetaClient implements MetaClient {
       nowNs,
       leaseMs: SESSION_LEASE_MS,
       label: options.label ?? 'local',
+      answers: true,
     });
     const clients = clientsOf.get(options.store) ?? new Set();
     clientsOf.set(options.store, clients.add(client));

@@ -312,7 +312,7 @@ export class RemoteMetaClient implements MetaClient {
   }
 
   async #openSession(session: SessionId): Promise<void> {
-    const fields = { session, leaseMs: this.#leaseMs, label: this.#o.label };
+    const fields = { session, leaseMs: this.#leaseMs, label: this.#o.label, answersForOrphans: true };
     await this.#everyGroup((group) => this.#callWith(group, metaMethods.openSession, fields, NO_OPTIONS));
   }
 

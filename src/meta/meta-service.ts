@@ -193,7 +193,8 @@ export class MetaService {
     const label = typeof fields['label'] === 'string' ? fields['label'].slice(0, 255) : '';
     member.heardOfSession(session);
     const nowNs = member.nowNs();
-    const outcome = await member.proposeCommand({ kind: 'openSession', session, nowNs, leaseMs, label });
+    const answers = fields['answersForOrphans'] === true && { answers: true as const };
+    const outcome = await member.proposeCommand({ kind: 'openSession', session, nowNs, leaseMs, label, ...answers });
     if (!outcome.ok) throw outcomeError(outcome.code);
     return { header: null };
   }

@@ -125,7 +125,7 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       break;
     case 'setattr':
       w.u53(m.ino);
-      writeSetAttr(w, m.set);
+      writeSetAttr(w, m.set, m.ifNamed === true);
       break;
     case 'commit':
       w.u53(m.ino).u53(m.growToBytes);
@@ -216,8 +216,12 @@ export function readMutation(r: ByteReader): Mutation {
         exchange: r.flag(),
         keepOpen: r.flag(),
       };
-    case 'setattr':
-      return { op, ino: readIno(r), set: readSetAttr(r) };
+    case 'setattr': {
+      const ino = readIno(r);
+      const flags = r.u8();
+      const set = readSetAttr(r, flags);
+      return (flags & SET_IF_NAMED) === 0 ? { op, ino, set } : { op, ino, set, ifNamed: true };
+    }
     case 'commit': {
       const ino = readIno(r);
       const growToBytes = r.u53();
@@ -292,11 +296,13 @@ const SET_SIZE = 8;
 const SET_ATIME = 16;
 const SET_MTIME = 32;
 const SET_POOL = 64;
-const SET_ALL = 127;
+/** Not of the set: of the mutation. */
+const SET_IF_NAMED = 128;
 
-function writeSetAttr(w: ByteWriter, set: SetAttr): void {
+function writeSetAttr(w: ByteWriter, set: SetAttr, ifNamed: boolean): void {
   w.u8(
-    (set.mode === undefined ? 0 : SET_MODE) |
+    (ifNamed ? SET_IF_NAMED : 0) |
+      (set.mode === undefined ? 0 : SET_MODE) |
       (set.uid === undefined ? 0 : SET_UID) |
       (set.gid === undefined ? 0 : SET_GID) |
       (set.sizeBytes === undefined ? 0 : SET_SIZE) |
@@ -313,9 +319,7 @@ function writeSetAttr(w: ByteWriter, set: SetAttr): void {
   if (set.pool !== undefined) w.u32(set.pool);
 }
 
-function readSetAttr(r: ByteReader): SetAttr {
-  const flags = r.u8();
-  if (flags > SET_ALL) r.fail('setattr has unknown parts');
+function readSetAttr(r: ByteReader, flags: number): SetAttr {
   return {
     ...(flags & SET_MODE && { mode: r.u16() & MODE_MASK }),
     ...(flags & SET_UID && { uid: r.u32() }),

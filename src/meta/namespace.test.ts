@@ -252,7 +252,7 @@ class History {
   }
 
   async open(session: SessionId): Promise<void> {
-    await this.apply({ kind: 'openSession', session, nowNs: this.#clock, leaseMs: 1000, label: 'test' });
+    await this.apply({ kind: 'openSession', session, nowNs: this.#clock, leaseMs: 1000, label: 'test', answers: true });
     this.model.openSession(session);
   }
 

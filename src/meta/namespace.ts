@@ -86,7 +86,7 @@ export function* applyCommand(tx: Transaction, sessions: SessionTable, command: 
       dateRoot(tx, command.nowNs);
       const { nowNs: openedNs, leaseMs, label } = command;
       // It cannot have opened what had no name before.
-      const orphansAnswered = tx.counters.orphanNumber;
+      const orphansAnswered = command.answers === true ? tx.counters.orphanNumber : Infinity;
       const session = { openedNs, leaseMs, label, ackedBelow: 0, results: new Map(), orphansAnswered };
       sessions.open.set(command.session, session);
       sessions.changed.add(command.session);
@@ -111,6 +111,13 @@ export function* applyCommand(tx: Transaction, sessions: SessionTable, command: 
   }
 }
 
+/** Whether other sessions can be asked what they have open. */
+function hasOthers({ open }: SessionTable, session: SessionId): boolean {
+  if (open.size > 1)
+    for (const [id, { orphansAnswered }] of open) if (id !== session && orphansAnswered !== Infinity) return true;
+  return false;
+}
+
 function* applyClient(tx: Transaction, sessions: SessionTable, command: ClientCommand): TableProgram<Outcome> {
   const { session: id, requestId } = command;
   const session = sessions.open.get(id);
@@ -124,7 +131,7 @@ function* applyClient(tx: Transaction, sessions: SessionTable, command: ClientCo
   let outcome: Outcome;
   try {
     tx.nowNs = command.nowNs;
-    tx.hasOtherSessions = sessions.open.size > 1;
+    tx.hasOtherSessions = hasOthers(sessions, id);
     const result = yield* applyMutation(tx, command.mutation, id);
     tx.seal();
     outcome = { ok: true, result };

@@ -20,7 +20,7 @@ export interface Session {
   ackedBelow: number;
   /** Invariant: every key >= ackedBelow; in the order of application, which is equal on every replica. */
   readonly results: Map<number, Outcome>;
-  /** Of orphans up to this number it has told which it has open. */
+  /** Of orphans up to this number it has told which it has open. Infinity: it is not asked. */
   orphansAnswered: number;
 }
 
@@ -40,7 +40,10 @@ const writer = new ByteWriter();
 
 export function encodeSession(session: Session): Uint8Array {
   writer.reset().u8(SESSION_VERSION).i64(session.openedNs).u53(session.leaseMs).text(session.label);
-  writer.u53(session.ackedBelow).u53(session.orphansAnswered).u32(session.results.size);
+  writer.u53(session.ackedBelow);
+  writer.u8(session.orphansAnswered === Infinity ? 0 : 1);
+  if (session.orphansAnswered !== Infinity) writer.u53(session.orphansAnswered);
+  writer.u32(session.results.size);
   for (const [requestId, outcome] of session.results) {
     writer.u53(requestId);
     writeOutcome(writer, outcome);
@@ -56,7 +59,7 @@ export function decodeSession(bytes: Uint8Array): Session {
     leaseMs: r.u53(),
     label: r.text(),
     ackedBelow: r.u53(),
-    orphansAnswered: version === 1 ? 0 : r.u53(),
+    orphansAnswered: version === 1 || !r.flag() ? Infinity : r.u53(),
     results: new Map(),
   };
   for (let left = r.u32(); left > 0; left--) {

@@ -16,6 +16,7 @@ const GROUP_EXECUTE = 0o0010;
 export function* setattr(tx: Transaction, m: Extract<Mutation, { op: 'setattr' }>): TableProgram<MutationResult> {
   const inode = tx.existing(m.ino);
   const { set } = m;
+  if (m.ifNamed === true && inode.nlink === 0) refuse('ENOENT');
   if (set.pool !== undefined) {
     if (inode.type !== 'directory') refuse('ENOTDIR');
     inode.pool = set.pool;

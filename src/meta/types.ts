@@ -123,8 +123,8 @@ export type Mutation =
       readonly exchange: boolean;
       readonly keepOpen: boolean;
     }
-  /** setattr: EISDIR EINVAL (size of what is no file), EFBIG, ENOTDIR (pool) */
-  | { readonly op: 'setattr'; readonly ino: Ino; readonly set: SetAttr }
+  /** setattr: EISDIR EINVAL (size of what is no file), EFBIG, ENOTDIR (pool); with `ifNamed` ENOENT for a file that has lost its names */
+  | { readonly op: 'setattr'; readonly ino: Ino; readonly set: SetAttr; readonly ifNamed?: true }
   /**
    * Replaces the file's bytes in the extents' ranges (which do not overlap each other) and grows the size to at least
    * `growToBytes`. `generation`: least put-receipt generation of the blocks named, undefined without blocks; too old

@@ -115,14 +115,54 @@ it('young pieces are merged only into a file that nobody else has changed', asyn
     changed = true;
     await other.vfs.write(ROOT, there.handle, 140, Buffer.alloc(10, 2));
     await other.vfs.flush(ROOT, there.handle, 0n);
+    // What is known here of the file is as of then.
+    one.vfs.release((await one.vfs.open(ROOT, made.attr.ino, O_RDWR)).handle);
   };
   await append(one, made.handle, { value: 3, length: 10 });
   await one.vfs.flush(ROOT, made.handle, 0n);
   expect(changed).toBe(true);
-  const reader = await cluster.mount();
-  const { handle } = await reader.vfs.open(ROOT, made.attr.ino, O_RDWR);
-  expect(writesIn(await readAll(reader.vfs, handle, 0, 1_000))).toEqual([
-    { value: 1, length: 140 },
+  for (const reader of [await cluster.mount(), one]) {
+    const { handle } = await reader.vfs.open(ROOT, made.attr.ino, O_RDWR);
+    expect(writesIn(await readAll(reader.vfs, handle, 0, 1_000))).toEqual([
+      { value: 1, length: 140 },
+      { value: 2, length: 10 },
+      { value: 3, length: 10 },
+    ]);
+  }
+});
+
+it('space that is asked for beyond the end never cuts off what others have appended', async () => {
+  const cluster = await TestCluster.start(BLOCK);
+  const one = await cluster.mount();
+  const other = await cluster.mount();
+  const made = await one.vfs.create(ROOT, ROOT_INO, name('log'), 0o644, O_WRONLY | O_CREAT | O_APPEND);
+  const there = await other.vfs.open(ROOT, made.attr.ino, O_RDWR | O_APPEND);
+  await append(other, there.handle, { value: 2, length: 1_000 });
+  await other.vfs.flush(ROOT, there.handle, 0n);
+  await append(one, made.handle, { value: 1, length: 50 });
+  await one.vfs.fallocate(ROOT, made.handle, 0, 200, 0);
+  expect(
+    writesIn(await readAll(other.vfs, (await other.vfs.open(ROOT, made.attr.ino, O_RDWR)).handle, 0, 2_000)),
+  ).toEqual([
+    { value: 2, length: 1_000 },
+    { value: 1, length: 50 },
+  ]);
+});
+
+it('what is appended while a read waits is not seen where it is not', async () => {
+  const cluster = await TestCluster.start(BLOCK);
+  const one = await cluster.mount();
+  const other = await cluster.mount();
+  const made = await one.vfs.create(ROOT, ROOT_INO, name('log'), 0o644, O_RDWR | O_CREAT | O_APPEND);
+  const there = await other.vfs.open(ROOT, made.attr.ino, O_RDWR | O_APPEND);
+  await append(one, made.handle, { value: 1, length: 10 });
+  const reading = readAll(one.vfs, made.handle, 0, 100);
+  await append(one, made.handle, { value: 3, length: 10 });
+  expect(writesIn(await reading)).toEqual([{ value: 1, length: 10 }]);
+  await append(other, there.handle, { value: 2, length: 10 });
+  await other.vfs.flush(ROOT, there.handle, 0n);
+  expect(writesIn(await readAll(one.vfs, made.handle, 0, 100))).toEqual([
+    { value: 1, length: 10 },
     { value: 2, length: 10 },
     { value: 3, length: 10 },
   ]);

@@ -116,7 +116,6 @@ export class CloneOps {
     }
     const plan = planClone(found.extents, found.more, from, end, to, BOUNDS);
     if (!isOfPool(plan.extents, target.file.pool)) throw otherPool();
-    if (to >= target.file.sizeBytes()) return plan;
     // What goes must be bounded, too. Another mount may add to it meanwhile; then the step is longer once.
     const old = await this.#extents(caller, target.inode.ino, to, plan.lengthBytes);
     const last = old.extents.at(-1);
@@ -186,7 +185,9 @@ export class CloneOps {
     }
     file.writes += 1;
     if (attr === undefined) return file.extents.forget();
-    this.#state.changed(attr, askedAt);
+    const inode = this.#state.changed(attr, askedAt);
+    // The kernel drops its pages when it hears of it, and it may not: interrupted, or too late.
+    inode.pageVersion = inode.toldVersion = undefined;
     file.extents.applyClone(attr.version, to, to + plan.lengthBytes, plan.extents);
   }
 }

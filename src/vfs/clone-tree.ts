@@ -5,6 +5,7 @@
  *
  * It is no snapshot: each file is as it was when its turn came.
  */
+import { aclName } from '../meta/acl.ts';
 import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { FsError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
@@ -230,6 +231,7 @@ class TreeClone {
         const pool = await ops.getxattr(caller, attr.ino, POOL_XATTR);
         await ops.setxattr(caller, made.attr.ino, POOL_XATTR, pool, 'any');
       }
+      await this.#disinherit(made.attr);
       return made.attr.ino;
     });
     this.#directories.push({ attr, ino, path });
@@ -292,6 +294,7 @@ class TreeClone {
     this.#made();
     const { ino } = entry.attr;
     this.#forget(ino);
+    await this.#disinherit(entry.attr);
     await this.#finish(attr, ino);
     return ino;
   }
@@ -306,13 +309,14 @@ class TreeClone {
       this.#made('file');
       const { ino } = made.attr;
       this.#forget(ino);
+      await this.#disinherit(made.attr);
       try {
         const onCopied = (bytes: number): void => {
           this.#bytes += bytes;
           this.#options.onProgress?.(this.progress());
           this.#check();
         };
-        const range = { source, from: 0, target: made.handle, to: 0, length: Number.MAX_SAFE_INTEGER, onCopied };
+        const range = { source, from: 0, target: made.handle, to: 0, length: attr.sizeBytes, onCopied };
         if (attr.sizeBytes > 0) await copyRange(ops, caller, { ino: listed.ino, ...range });
         await ops.flush(caller, made.handle, 0n);
       } finally {
@@ -323,6 +327,12 @@ class TreeClone {
     } finally {
       await ops.release(source);
     }
+  }
+
+  /** What it got from the directory in which it was made: its model may let fewer in. */
+  async #disinherit({ ino, hasAcl, hasDefaultAcl }: Attr): Promise<void> {
+    if (hasAcl) await this.#ops.removexattr(this.#caller, ino, aclName('access'));
+    if (hasDefaultAcl) await this.#ops.removexattr(this.#caller, ino, aclName('default'));
   }
 
   /** The attributes, of which the times come last: all else changes them. */

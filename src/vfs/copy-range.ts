@@ -29,8 +29,11 @@ export interface CopiedRange {
 
 /** Resolves with the number of bytes copied. Errors as {@link VfsOps.copyFileRange}'s, but for EXDEV. */
 export async function copyRange(ops: VfsOps, caller: Caller, range: CopiedRange): Promise<number> {
-  const { source, from, target, to, length, onCopied } = range;
-  for (let done = 0; ;) {
+  const { ino, source, from, target, to, onCopied } = range;
+  // Up to where it ends now: who appends to it, or is the target itself, would else be followed for ever.
+  const { attr } = await ops.getattr(caller, ino, source);
+  const length = Math.max(0, Math.min(range.length, attr.sizeBytes - from));
+  for (let done = 0; done < length;) {
     let step: number;
     try {
       step = await ops.copyFileRange(caller, source, from + done, target, to + done, length - done);
@@ -43,6 +46,7 @@ export async function copyRange(ops: VfsOps, caller: Caller, range: CopiedRange)
     done += step;
     onCopied?.(step);
   }
+  return length;
 }
 
 async function copyBytes(ops: VfsOps, caller: Caller, range: CopiedRange): Promise<number> {

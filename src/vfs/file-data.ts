@@ -129,6 +129,11 @@ export class FileData {
     return this.appending && !this.isClean ? this.uncommittedEnd : this.sizeBytes();
   }
 
+  /** What may be read: where appended bytes lie is known once they are committed. */
+  readableBytes(): number {
+    return this.appending ? this.inode.attr.sizeBytes : this.sizeBytes();
+  }
+
   addPending(piece: Piece): void {
     this.pending.push(piece);
     this.pendingBytes += piece.buffer.length;

@@ -39,7 +39,9 @@ export class FileOps {
   async #ask(caller: Pick<Caller, 'signal'>, ino: Ino): Promise<Inode> {
     const askedAt = this.#state.inodes.stamp();
     const { attr } = await this.#state.query<'getattr'>({ op: 'getattr', ino }, caller.signal);
-    return this.#state.learn(attr, askedAt);
+    const inode = this.#state.learn(attr, askedAt);
+    if (inode.openCount === 0) this.#state.refuseNameless(inode);
+    return inode;
   }
 
   async setattr(_caller: Caller, ino: Ino, set: SetAttr, handle?: Handle): Promise<AttrReply> {
@@ -65,7 +67,10 @@ export class FileOps {
 
   async #change(ino: Ino, set: SetAttr, fenced = false): Promise<Inode> {
     const askedAt = this.#state.inodes.stamp();
-    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set }, fenced);
+    // By a name: not one that is gone by now, for then others alone have the file.
+    const known = this.#state.inodes.get(ino);
+    const ifNamed = known === undefined || known.openCount === known.opening;
+    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set, ...(ifNamed && { ifNamed }) }, fenced);
     if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
     return this.#state.changed(attr, askedAt);
   }
@@ -103,16 +108,23 @@ export class FileOps {
     const known = inodes.get(ino);
     // Counted before the question, so that an unlink meanwhile keeps the file.
     let counted = known;
-    if (known !== undefined) inodes.opened(known);
+    if (known !== undefined) {
+      inodes.opened(known);
+      known.opening += 1;
+    }
     try {
       const inode = await this.#revalidate(caller, ino, flags, known);
       if (known !== inode) {
         inodes.opened(inode);
+        inode.opening += 1;
         counted = inode;
-        if (known !== undefined) this.#letGo(known);
+        if (known !== undefined) {
+          known.opening -= 1;
+          this.#letGo(known);
+        }
       }
-      // Kept for others that have it open; here nobody has.
-      if (inode.attr.nlink === 0 && inode.openCount === 1) throw new FsError('ENOENT', 'the file was removed');
+      // Others that are just being opened do not keep it either.
+      if (inode.openCount === inode.opening) this.#state.refuseNameless(inode);
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       await this.#tellKernel(inode);
@@ -120,6 +132,8 @@ export class FileOps {
     } catch (error) {
       if (counted !== undefined) this.#letGo(counted);
       throw error;
+    } finally {
+      if (counted !== undefined) counted.opening -= 1;
     }
   }
 
@@ -339,9 +353,20 @@ export class FileOps {
     // Space cannot be set aside: blocks are placed when they are written. A range of zeros is a hole.
     if (what !== 0) await this.#punch(opened, offset, length);
     const end = offset + length;
-    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes())
-      await this.#truncate(file, { sizeBytes: end }, end, true);
+    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes()) await this.#grow(file, end);
     else if (what === 0) await this.setattr(caller, file.inode.ino, { mtimeNs: 'now' });
+  }
+
+  /** Never cuts off what others have appended meanwhile. */
+  async #grow(file: FileData, growToBytes: number): Promise<void> {
+    await file.alone(async () => {
+      const askedAt = this.#state.inodes.stamp();
+      const { ino } = file.inode;
+      const { attr } = await this.#state.mutate({ op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' }, true);
+      if (attr === undefined) return file.extents.forget();
+      this.#state.changed(attr, askedAt);
+      file.extents.applyPunch(attr.version, growToBytes, Infinity);
+    });
   }
 
   async #punch(opened: FileHandle, offset: number, length: number): Promise<void> {
@@ -362,7 +387,8 @@ export class FileOps {
   async lseek(caller: Caller, handle: Handle, offset: number, whence: number): Promise<number> {
     const { file } = this.#state.handles.file(handle);
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL');
-    const size = file.sizeBytes();
+    if (file.appending && !file.isClean) await interruptible(file.flush(), caller.signal);
+    const size = file.readableBytes();
     if (offset < 0 || offset >= size) throw new FsError('ENXIO', 'past the end of the file');
     for (let at = offset; ;) {
       if (at >= size) {

@@ -20,6 +20,8 @@ export class Inode {
   kernelRefs = 0;
   /** Handles, and opens on their way. */
   openCount = 0;
+  /** Of these, opens on their way. */
+  opening = 0;
   /** The last name is gone; the servers keep it for us until releaseOrphan. */
   orphan = false;
   /** No name and not kept: what is still dirty has nowhere to go. */
@@ -34,6 +36,8 @@ export class Inode {
   partialFlushes = 0;
   /** A lock was taken through this mount: others may be writing what is beside it. */
   isLockedHere = false;
+  /** Grows each time the servers are told that it is open here though it has no name. */
+  keptCount = 0;
   data: FileData | undefined;
   /** The name under which it was seen last ({@link keyOf}): for reports while no server can be asked. */
   place: string | undefined;

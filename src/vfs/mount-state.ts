@@ -122,7 +122,8 @@ export class MountState {
 
   /** An answer to an open that is on its way counts: it may have been given before the name was removed. */
   readonly opens = new Set<Promise<unknown>>();
-  #keeping: Promise<void> | undefined;
+  /** One for each group at most. */
+  readonly #keeping = new Set<Promise<void>>();
 
   /** Which of these are open here: the servers keep those until they are closed. */
   async #unlinkedElsewhere(inos: readonly Ino[], keep: (open: readonly Ino[]) => Promise<void>): Promise<void> {
@@ -131,12 +132,18 @@ export class MountState {
       const inode = this.inodes.get(ino);
       if (inode === undefined || inode.openCount === 0 || inode.gone) return false;
       inode.orphan = true;
+      inode.keptCount += 1;
       inode.attrExpiresMs = 0;
       return true;
     });
     // Known to whoever closes one from now on.
-    this.#keeping = Promise.resolve().then(() => keep(open));
-    await this.#keeping;
+    const keeping = Promise.resolve().then(() => keep(open));
+    this.#keeping.add(keeping);
+    try {
+      await keeping;
+    } finally {
+      this.#keeping.delete(keeping);
+    }
   }
 
   /** What was not committed under the old session is lost, and so are files that only it kept from being destroyed. */
@@ -145,6 +152,14 @@ export class MountState {
     this.writeBack.failAll(
       new SessionExpiredError('this mount was not heard of by the servers for too long, and its session has expired'),
     );
+  }
+
+  /** ENOENT for a file that others have open, which is why it is still there, and nobody here: the name that led to it is gone. */
+  refuseNameless({ attr }: Inode): void {
+    if (attr.nlink > 0) return;
+    // Whoever comes by the name again asks what is there now.
+    this.inodes.expire(attr.ino);
+    throw new FsError('ENOENT', 'the file was removed');
   }
 
   // The servers
@@ -329,7 +344,7 @@ export class MountState {
   async releaseOrphan(ino: Ino, file: FileData | undefined): Promise<void> {
     const release = async (): Promise<void> => {
       // It may be among those that the servers are just told to keep.
-      await this.#keeping?.catch(() => undefined);
+      await Promise.allSettled([...this.#keeping]);
       await this.mutate({ op: 'releaseOrphan', ino });
     };
     try {
@@ -347,8 +362,10 @@ export class MountState {
     if (victim === undefined) return;
     const inode = this.changed(victim, askedAt);
     if (victim.nlink > 0) return;
-    if (inode.openCount > 0 && keptOpen) {
-      inode.orphan = true;
+    if (inode.openCount > 0) {
+      // Opened while it was being removed: the servers ask, or have destroyed it.
+      if (keptOpen) inode.orphan = true;
+      else inode.attrExpiresMs = 0;
       return;
     }
     inode.gone = true;

@@ -32,7 +32,7 @@ export class NameOps {
     const now = clock.monotonicMs();
     if (known !== undefined && known.expiresMs > now) {
       const inode = inodes.get(known.ino);
-      if (inode !== undefined && inode.attrExpiresMs > now) {
+      if (inode !== undefined && inode.attrExpiresMs > now && inode.attr.nlink > 0) {
         inode.kernelRefs += 1;
         return this.#state.entry(inode, known.expiresMs - now);
       }
@@ -126,10 +126,12 @@ export class NameOps {
     const { names, inodes } = this.#state;
     names.change(parent, name);
     const askedAt = inodes.stamp();
+    const keptCount = inodes.get(ino)?.keptCount;
     const result = await this.#state.mutate({ op: 'link', ino, parent, name });
     const inode = this.#made(result, askedAt);
     this.#state.whole.changed(result.parentAttr, name, true, this.#expiresMs());
-    inode.orphan = false;
+    // Unless it has lost its names again meanwhile.
+    if (inode.keptCount === keptCount) inode.orphan = false;
     inode.kernelRefs += 1;
     this.#learnName(parent, name, inode, names.stamp());
     return this.#state.entry(inode);
@@ -154,6 +156,7 @@ export class NameOps {
    */
   #mayBeOpen(parent: Ino, name: Uint8Array): boolean {
     const { names, inodes, clock } = this.#state;
+    if (this.#state.opens.size > 0) return true;
     if (inodes.openCount === 0) return false;
     const known = names.get(parent, name);
     if (known === undefined || known.expiresMs <= clock.monotonicMs()) return true;

@@ -62,7 +62,7 @@ export class ReadPath {
 
   read(caller: Caller, handle: FileHandle, offset: number, size: number): Maybe<ReadResult> {
     const { file } = handle;
-    const end = Math.min(offset + size, file.sizeBytes());
+    const end = Math.min(offset + size, file.readableBytes());
     if (offset >= end) return EMPTY;
     const whole = this.#noteRead(handle, offset, end);
     const extentsEnd = Math.min(end, file.inode.attr.sizeBytes);
@@ -177,7 +177,7 @@ export class ReadPath {
       gaps = left;
     };
     const lastIndex = Math.floor((to - 1) / file.blockSizeBytes);
-    for (let index = Math.floor(from / file.blockSizeBytes); index <= lastIndex; index += 1) {
+    for (let index = Math.floor(from / file.blockSizeBytes); index <= lastIndex && !file.appending; index += 1) {
       for (const run of file.dirty.runs(index)) if (touches(run, from, to)) paint(run.offset, run.length, run.buffer);
       const pending = file.pendingIn(index);
       for (let newest = pending.length - 1; newest >= 0; newest -= 1) {

@@ -105,12 +105,15 @@ it('tells the kernel in its own numbers', async () => {
 it('passes on all that an operation is called with', () => {
   const top = 50 as Ino;
   const asked: unknown[][] = [];
-  const recorder = new Proxy({}, {
-    get:
-      () =>
-      (...args: unknown[]) =>
-        void asked.push(args),
-  });
+  const recorder = new Proxy(
+    {},
+    {
+      get:
+        () =>
+        (...args: unknown[]) =>
+          void asked.push(args),
+    },
+  );
   const ops = new SubdirectoryOps(recorder as unknown as Vfs, top) as unknown as Record<
     string,
     (...args: unknown[]) => unknown

@@ -1,7 +1,7 @@
 /** A file whose last name is removed through one mount while it is open in another. */
 import { beforeEach, expect, it } from 'vitest';
 import { ROOT_INO, type Ino } from '../ids.ts';
-import { O_CREAT, O_RDWR } from './handles.ts';
+import { O_CREAT, O_RDWR, O_TRUNC } from './handles.ts';
 import { name, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 
 let cluster: TestCluster;
@@ -14,8 +14,8 @@ beforeEach(async () => {
   user = await cluster.mount();
 });
 
-async function makeFile(): Promise<Ino> {
-  const made = await remover.vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_RDWR | O_CREAT);
+async function makeFile(called = 'f'): Promise<Ino> {
+  const made = await remover.vfs.create(ROOT, ROOT_INO, name(called), 0o644, O_RDWR | O_CREAT);
   await remover.vfs.write(ROOT, made.handle, 0, Buffer.from('content'));
   await remover.vfs.flush(ROOT, made.handle, 0n);
   remover.vfs.release(made.handle);
@@ -57,12 +57,21 @@ it('is gone at once where nobody has it open, and cannot be opened once it has n
   await user.vfs.lookup(ROOT, ROOT_INO, name('f'));
   await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
   expect(await nlinkAtServers(ino)).toBeUndefined();
-  const kept = await makeFile();
+  const kept = await makeFile('g');
   const { handle } = await remover.vfs.open(ROOT, kept, O_RDWR);
-  await user.vfs.lookup(ROOT, ROOT_INO, name('f'));
-  await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  await user.vfs.lookup(ROOT, ROOT_INO, name('g'));
+  await remover.vfs.unlink(ROOT, ROOT_INO, name('g'));
   expect(await nlinkAtServers(kept)).toBe(0);
   await expect(user.vfs.open(ROOT, kept, O_RDWR)).rejects.toMatchObject({ code: 'ENOENT' });
+  // By what is remembered of its name neither, though others keep it.
+  for (const ask of [
+    () => user.vfs.lookup(ROOT, ROOT_INO, name('g')),
+    () => user.vfs.getattr(ROOT, kept, undefined),
+    () => user.vfs.setattr(ROOT, kept, { mode: 0o600 }, undefined),
+    () => user.vfs.lookup(ROOT, ROOT_INO, name('g')),
+  ]) {
+    await expect(Promise.resolve().then(ask)).rejects.toMatchObject({ code: 'ENOENT' });
+  }
   expect((await readAll(remover.vfs, handle, 0, 100)).toString()).toBe('content');
 });
 
@@ -119,4 +128,21 @@ it('a file renamed over is as one removed', async () => {
   user.vfs.release(handle);
   await turns();
   expect(await nlinkAtServers(ino)).toBeUndefined();
+});
+
+it('is not emptied by who opens its old name, and two who open it at once are refused both', async () => {
+  const ino = await makeFile();
+  const { handle } = await remover.vfs.open(ROOT, ino, O_RDWR);
+  await user.vfs.lookup(ROOT, ROOT_INO, name('f'));
+  await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  const opens = [O_RDWR, O_RDWR, O_RDWR | O_TRUNC].map(async (flags) => user.vfs.open(ROOT, ino, flags));
+  for (const outcome of await Promise.allSettled(opens)) {
+    expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'ENOENT' } });
+  }
+  await expect(Promise.resolve(user.vfs.setattr(ROOT, ino, { sizeBytes: 0 }, undefined))).rejects.toMatchObject({
+    code: 'ENOENT',
+  });
+  expect((await readAll(remover.vfs, handle, 0, 100)).toString()).toBe('content');
+  await remover.vfs.setattr(ROOT, ino, { sizeBytes: 3 }, handle);
+  expect((await readAll(remover.vfs, handle, 0, 100)).toString()).toBe('con');
 });

@@ -126,6 +126,7 @@ export class WriteBack {
   /** Drops everything uncommitted: the file is gone, or its content is about to be. */
   discard(file: FileData): void {
     file.writes += 1;
+    file.merged = undefined;
     file.dirty.truncate(0);
     this.#drop(file, file.pending);
   }
@@ -135,6 +136,7 @@ export class WriteBack {
    */
   truncate(file: FileData, sizeBytes: number): void {
     file.writes += 1;
+    file.merged = undefined;
     file.dirty.truncate(sizeBytes);
     const beyond: Piece[] = [];
     for (const piece of file.pending) {
@@ -248,6 +250,10 @@ export class WriteBack {
     }
     // Its rest is committed with it, and is still to come.
     while (file.pending[readyCount - 1]?.continues === true && readyCount < COMMIT_EXTENTS_MAX) readyCount -= 1;
+    if (readyCount === 0 && readyBytes >= this.#memory.maxBytes / 4 && !file.dirty.isEmpty) {
+      this.#cutAll(file);
+      return this.#pump(file);
+    }
     if (readyCount === 0) return this.#settle(file);
     const next = file.pending[readyCount];
     const wantedIsReady =
@@ -289,6 +295,7 @@ export class WriteBack {
     const batch = this.#batch(file);
     const first = batch[0];
     if (first === undefined) return;
+    const { appending } = file;
     for (let attempt = 0; ; attempt += 1) {
       const extents = batch.map((piece) => extentOf(file, piece)).sort((a, b) => a.offset - b.offset);
       const last = extents[extents.length - 1] as Extent;
@@ -305,15 +312,17 @@ export class WriteBack {
             growToBytes: endBytes,
             mtimeNs: file.mtimeNs ?? clock.wallNs(),
             ...(generation === undefined ? {} : { generation }),
-            ...(file.appending && { appendAt: rewrites?.beforeOffset ?? first.offset }),
+            ...(appending && { appendAt: rewrites?.beforeOffset ?? first.offset }),
             ...(rewrites === undefined ? {} : { rewrites }),
           },
           { timeoutMs: stepTimeoutMs(this.#ports.limits) },
         );
         this.#progress.progress(clock.monotonicMs());
         this.#ports.committed(file, result.attr, extents);
-        const moveBytes = file.appending && result.attr !== undefined ? result.attr.sizeBytes - endBytes : 0;
+        const moveBytes = appending && result.attr !== undefined ? result.attr.sizeBytes - endBytes : 0;
         if (moveBytes !== 0) this.#move(file, moveBytes);
+        // What was only copied was left out.
+        else if (rewrites !== undefined && result.attr?.version !== rewrites.version + 1) this.#ports.moved(file);
         this.#release(file, batch);
         return;
       } catch (error) {
@@ -321,6 +330,7 @@ export class WriteBack {
         if (error instanceof StaleBlocksError && attempt < STALE_RETRIES) {
           try {
             await this.#putAgain(file, batch, error, generation ?? 0);
+            if (batch.some((piece) => piece.dropped)) return;
             continue;
           } catch (again) {
             this.#fail(file, first, again);
@@ -338,7 +348,7 @@ export class WriteBack {
   #move(file: FileData, bytes: number): void {
     this.#cutAll(file);
     file.writes += 1;
-    file.movePending(bytes);
+    if (file.appending) file.movePending(bytes);
     this.#ports.moved(file);
   }
 
@@ -390,6 +400,7 @@ export class WriteBack {
     file.writes += 1;
     file.errorCount += 1;
     file.lastError = error;
+    file.merged = undefined;
     file.dirty.truncate(0);
     this.#drop(
       file,

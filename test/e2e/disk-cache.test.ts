@@ -50,7 +50,7 @@ it('reads a file from the nodes once, not again after a remount, and lets nobody
   await mustTatami(['umount', second]);
 
   const alone = await tatami(['mount', second, '--data', data, '--cache-size', '1']);
-  expect([alone.code, alone.stderr]).toEqual([2, expect.stringMatching(/--cache-dir is missing/)]);
+  expect([alone.code, alone.stderr]).toEqual([2, expect.stringMatching(/--cache-dir \(cache_dir=\) is missing/)]);
   const file = await tatami(['mount', second, '--data', data, '--cache-dir', source]);
   expect([file.code, file.stderr]).toEqual([2, expect.stringMatching(/cannot be used for a cache/)]);
 });

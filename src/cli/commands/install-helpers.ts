@@ -2,7 +2,7 @@
  * Makes tatamifs known to mount(8), umount(8) and systemd: small files in /sbin, where alone mount(8) looks for helpers, which run
  * this very program; and the unit of nodes.
  */
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { UsageError } from '../../errors.ts';
@@ -41,7 +41,7 @@ const UNITS: readonly InstalledFile[] = [
     mode: 0o644,
     text: async () => {
       const unit = await readFile(join(ROOT, 'packaging', 'tatami-node@.service'), 'utf8');
-      return `${MARK}\n${unit.replace('/usr/bin/tatami', `${systemdWord(process.execPath)} ${systemdWord(MAIN)}`)}`;
+      return `${MARK}\n${unit.replace('/usr/bin/tatami', () => `${systemdWord(process.execPath)} ${systemdWord(MAIN)}`)}`;
     },
   },
 ];
@@ -53,7 +53,7 @@ function helper(name: string, word: string): InstalledFile {
 
 /** As systemd.service(5) wants paths: in quotes where they have blanks, and `%` and `$` doubled. */
 function systemdWord(path: string): string {
-  const escaped = path.replaceAll('%', '%%').replaceAll('$', '$$$$').replaceAll('\\', '\\\\').replaceAll('"', '\\"');
+  const escaped = path.replaceAll('%', '%%').replaceAll('$', () => '$$').replaceAll('\\', '\\\\').replaceAll('"', '\\"');
   return /\s|"/.test(path) ? `"${escaped}"` : escaped;
 }
 
@@ -121,7 +121,9 @@ async function textOf(path: string): Promise<string | undefined> {
 async function put(path: string, text: string, mode: number): Promise<void> {
   try {
     await mkdir(dirname(path), { recursive: true });
-    await writeFile(`${path}.new`, text, { mode });
+    await writeFile(`${path}.new`, text);
+    // Whatever the umask, and whatever was there: it is run for users, too.
+    await chmod(`${path}.new`, mode);
     await rename(`${path}.new`, path);
   } catch (error) {
     refuse(path, error);
