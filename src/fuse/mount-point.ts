@@ -150,6 +150,13 @@ export async function prepareMountPoint(path: string, log: FuseLog): Promise<str
   let place = await inspectMountPoint(path);
   // Several crashes can have left several layers.
   for (let layer = 0; place.state === 'stale' && place.ours && layer < 16; layer++) {
+    // It would take away with it what is mounted below, alive or not.
+    const below = (await readMountTable()).find(({ mountPoint }) => mountPoint.startsWith(`${place.path}/`));
+    if (below !== undefined) {
+      throw new FsError('EBUSY', `${place.message} ${below.mountPoint} is mounted below it.`, {
+        remedy: `Unmount that first, then: umount -l '${place.path}'`,
+      });
+    }
     const result = await runUnmount(place.path, 'lazy');
     if (result.code !== 0)
       throw new FsError('EBUSY', `${place.message} It could not be unmounted: ${result.message}`, {

@@ -221,7 +221,9 @@ class DeviceMount implements FuseMount {
       // An aborted mount stays in the table as long as a program has a foot in it: every access then fails. Only a dead
       // mount is taken away: somebody may have mounted anew meanwhile.
       const left = (await this.#stillListed()) && (await inspectMountPoint(this.mountPoint)).state === 'stale';
-      if (left) await runUnmount(this.mountPoint, 'lazy', UNMOUNT_TIMEOUT_MS);
+      // What is mounted below would go with it.
+      const isAlone = !(await readMountTable()).some((entry) => entry.mountPoint.startsWith(`${this.mountPoint}/`));
+      if (left && isAlone) await runUnmount(this.mountPoint, 'lazy', UNMOUNT_TIMEOUT_MS);
       this.#ended = true;
       return left && end.reason === 'unmounted' ? { reason: 'aborted' } : end;
     });

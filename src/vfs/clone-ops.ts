@@ -14,7 +14,7 @@
 import type { BlockClient } from '../blocks/types.ts';
 import { BlockNotFoundError, FsError, StaleBlocksError } from '../errors.ts';
 import type { Ino, PoolId } from '../ids.ts';
-import { FILE_MAX_BYTES } from '../limits.ts';
+import { FILE_MAX_BYTES, MiB } from '../limits.ts';
 import { extentEnd } from '../meta/extents.ts';
 import { interruptible } from './async.ts';
 import { blocksOf, isOfPool, planClone, shorten, type ClonePlan, type NamedBlock } from './clone-plan.ts';
@@ -28,6 +28,8 @@ import { CLONE_EXTENTS_MAX, COMMIT_INLINE_BYTES_MAX } from './options.ts';
 const RETRIES = 5;
 /** Blocks that are read and put again at once. */
 const PUTS_AT_ONCE = 4;
+/** Bytes of blocks that are read and put again for one step, where too few nodes have them: what comes after waits for the next. */
+const PUT_AGAIN_MAX_BYTES = 64 * MiB;
 const BOUNDS = { extentsMax: CLONE_EXTENTS_MAX, inlineBytesMax: COMMIT_INLINE_BYTES_MAX };
 
 export class CloneOps {
@@ -80,11 +82,13 @@ export class CloneOps {
     const { pool, inode } = target.file;
     let minGeneration: number | undefined;
     for (let attempt = 0; ; attempt += 1) {
-      const plan = await this.#plan(caller, source, from, target, to, most);
+      let plan = await this.#plan(caller, source, from, target, to, most);
       if (plan === undefined) return 0;
       let generation: number | undefined;
       try {
-        generation = await this.#renew(caller, pool, blocksOf(plan.extents), minGeneration);
+        const renewed = await this.#renew(caller, pool, blocksOf(plan.extents), minGeneration);
+        ({ generation } = renewed);
+        if (renewed.before !== undefined) plan = upTo(plan, to, renewed.before);
         await this.#replace(target, to, plan, generation);
         return plan.lengthBytes;
       } catch (error) {
@@ -130,14 +134,14 @@ export class CloneOps {
     return reply;
   }
 
-  /** The least receipt of the blocks; undefined without blocks. BlockNotFoundError if one is gone: it was collected. */
+  /** The least receipt of the blocks; undefined without blocks. `before`: only of those before this one. BlockNotFoundError if one is gone: it was collected. */
   async #renew(
     caller: Caller,
     pool: PoolId,
     blocks: readonly NamedBlock[],
     minGeneration: number | undefined,
-  ): Promise<number | undefined> {
-    if (blocks.length === 0) return undefined;
+  ): Promise<{ readonly generation?: number; readonly before?: NamedBlock }> {
+    if (blocks.length === 0) return {};
     const options = {
       ...(caller.signal === undefined ? {} : { signal: caller.signal }),
       ...(minGeneration === undefined ? {} : { minGeneration }),
@@ -146,10 +150,18 @@ export class CloneOps {
     const receipts = await interruptible(this.#blocks.renew(pool, ids, options), caller.signal);
     let least = Infinity;
     const lacking: NamedBlock[] = [];
+    let lackingBytes = 0;
+    let before: NamedBlock | undefined;
     for (const [index, block] of blocks.entries()) {
       const generation = receipts[index]?.generation;
-      if (generation === undefined || generation < (minGeneration ?? 0)) lacking.push(block);
-      else least = Math.min(least, generation);
+      if (generation === undefined || generation < (minGeneration ?? 0)) {
+        lackingBytes += block.blockBytes;
+        if (lacking.length > 0 && lackingBytes > PUT_AGAIN_MAX_BYTES) {
+          before = block;
+          break;
+        }
+        lacking.push(block);
+      } else least = Math.min(least, generation);
     }
     const queue = lacking.values();
     const work = async (): Promise<void> => {
@@ -160,7 +172,7 @@ export class CloneOps {
       }
     };
     await interruptible(Promise.all(Array.from({ length: PUTS_AT_ONCE }, work)), caller.signal);
-    return least;
+    return before === undefined ? { generation: least } : { generation: least, before };
   }
 
   async #replace(target: FileHandle, to: number, plan: ClonePlan, generation: number | undefined): Promise<void> {
@@ -194,6 +206,12 @@ export class CloneOps {
 
 function causedByStaleBlocks(error: unknown): boolean {
   return error instanceof StaleBlocksError || (error instanceof FsError && error.cause instanceof StaleBlocksError);
+}
+
+/** The plan's part before the first extent of the block, which is not its first. */
+function upTo(plan: ClonePlan, to: number, { id }: NamedBlock): ClonePlan {
+  const first = plan.extents.find((extent) => extent.kind === 'block' && Buffer.compare(extent.id, id) === 0);
+  return first === undefined ? plan : shorten(plan, to, first.offset - to);
 }
 
 function otherPool(): FsError {

@@ -15,6 +15,8 @@ import { untilKnown } from './pools.ts';
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
+/** An open waits for the kernel to have heard of a change no longer than this. */
+const TELL_KERNEL_MS = 1_000;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -141,8 +143,11 @@ export class FileOps {
   async #tellKernel(inode: Inode): Promise<void> {
     const { version } = inode.attr;
     if (inode.toldVersion === undefined || inode.toldVersion === version) return;
-    await this.#state.notifier?.invalidateAttributes(inode.ino);
-    inode.toldVersion = version;
+    const { clock, notifier } = this.#state;
+    if (notifier === undefined) return;
+    // It may stand behind pages of another file, which wait for nodes that are away. The next open tells it then.
+    const told = notifier.invalidateAttributes(inode.ino).then(() => true);
+    if (await Promise.race([told, clock.sleep(TELL_KERNEL_MS).then(() => false)])) inode.toldVersion = version;
   }
 
   #letGo(inode: Inode): void {
