@@ -53,7 +53,11 @@ function helper(name: string, word: string): InstalledFile {
 
 /** As systemd.service(5) wants paths: in quotes where they have blanks, and `%` and `$` doubled. */
 function systemdWord(path: string): string {
-  const escaped = path.replaceAll('%', '%%').replaceAll('$', () => '$$').replaceAll('\\', '\\\\').replaceAll('"', '\\"');
+  const escaped = path
+    .replaceAll('%', '%%')
+    .replaceAll('$', () => '$$')
+    .replaceAll('\\', '\\\\')
+    .replaceAll('"', '\\"');
   return /\s|"/.test(path) ? `"${escaped}"` : escaped;
 }
 
