@@ -156,11 +156,11 @@ export class NameOps {
    */
   #mayBeOpen(parent: Ino, name: Uint8Array): boolean {
     const { names, inodes, clock } = this.#state;
-    if (this.#state.opens.size > 0) return true;
-    if (inodes.openCount === 0) return false;
     const known = names.get(parent, name);
-    if (known === undefined || known.expiresMs <= clock.monotonicMs()) return true;
-    return (inodes.get(known.ino)?.openCount ?? 0) > 0;
+    const isBelieved = known !== undefined && known.expiresMs > clock.monotonicMs();
+    const inode = isBelieved ? inodes.get(known.ino) : undefined;
+    if (inode !== undefined) return inode.openCount > 0;
+    return inodes.openCount > 0 || this.#state.opens.size > 0;
   }
 
   async rmdir(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
