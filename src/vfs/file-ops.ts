@@ -42,7 +42,7 @@ export class FileOps {
     const askedAt = this.#state.inodes.stamp();
     const { attr } = await this.#state.query<'getattr'>({ op: 'getattr', ino }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
-    if (inode.openCount === 0) this.#state.refuseNameless(inode);
+    if (inode.openCount === 0 && !inode.orphan) this.#state.refuseNameless(inode);
     return inode;
   }
 
@@ -71,7 +71,7 @@ export class FileOps {
     const askedAt = this.#state.inodes.stamp();
     // By a name: not one that is gone by now, for then others alone have the file.
     const known = this.#state.inodes.get(ino);
-    const ifNamed = known === undefined || known.openCount === known.opening;
+    const ifNamed = known === undefined || (known.openCount === known.opening && !known.orphan);
     const { attr } = await this.#state.mutate({ op: 'setattr', ino, set, ...(ifNamed && { ifNamed }) }, fenced);
     if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
     return this.#state.changed(attr, askedAt);

@@ -4,11 +4,13 @@
  * say which ones it will not ask for again.
  */
 import type { Ino } from '../ids.ts';
-import type { Attr } from '../meta/types.ts';
+import type { Attr, FileType } from '../meta/types.ts';
 import type { FileData } from './file-data.ts';
 
 /** Some 400 bytes each. */
 const INODES_KEPT = 65_536;
+
+const SPECIAL: ReadonlySet<FileType> = new Set<FileType>(['fifo', 'socket', 'char', 'block']);
 
 export class Inode {
   readonly ino: Ino;
@@ -47,6 +49,11 @@ export class Inode {
     this.attr = attr;
   }
 
+  /** Open here, or perhaps: fifos, sockets and devices are opened by the kernel, which tells only when it has forgotten them. */
+  get mayBeOpen(): boolean {
+    return this.openCount > 0 || (this.kernelRefs > 0 && SPECIAL.has(this.attr.type));
+  }
+
   get isPinned(): boolean {
     return this.openCount > 0 || (this.data !== undefined && !this.data.isClean);
   }
@@ -54,6 +61,8 @@ export class Inode {
 
 export class InodeTable {
   readonly #inodes = new Map<Ino, Inode>();
+  /** A fifo, socket or device was seen: one may be open. */
+  hasSpecial = false;
   #stamp = 0;
   #openInodes = 0;
 
@@ -79,6 +88,7 @@ export class InodeTable {
     if (inode === undefined) {
       this.#makeRoom();
       inode = new Inode(attr.ino, attr);
+      if (SPECIAL.has(attr.type)) this.hasSpecial = true;
       this.#inodes.set(attr.ino, inode);
     } else if (inode.changedAt > askedAt && !isNewer(attr, inode.attr)) {
       return inode;

@@ -362,7 +362,7 @@ export class MountState {
     if (victim === undefined) return;
     const inode = this.changed(victim, askedAt);
     if (victim.nlink > 0) return;
-    if (inode.openCount > 0) {
+    if (inode.mayBeOpen) {
       // Opened while it was being removed: the servers ask, or have destroyed it.
       if (keptOpen) inode.orphan = true;
       else inode.attrExpiresMs = 0;

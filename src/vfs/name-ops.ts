@@ -159,8 +159,8 @@ export class NameOps {
     const known = names.get(parent, name);
     const isBelieved = known !== undefined && known.expiresMs > clock.monotonicMs();
     const inode = isBelieved ? inodes.get(known.ino) : undefined;
-    if (inode !== undefined) return inode.openCount > 0;
-    return inodes.openCount > 0 || this.#state.opens.size > 0;
+    if (inode !== undefined) return inode.mayBeOpen;
+    return inodes.openCount > 0 || inodes.hasSpecial || this.#state.opens.size > 0;
   }
 
   async rmdir(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {

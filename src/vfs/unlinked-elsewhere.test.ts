@@ -146,3 +146,14 @@ it('is not emptied by who opens its old name, and two who open it at once are re
   await remover.vfs.setattr(ROOT, ino, { sizeBytes: 3 }, handle);
   expect((await readAll(remover.vfs, handle, 0, 100)).toString()).toBe('con');
 });
+
+it('a fifo that is removed here is there until the kernel has forgotten it, as it alone knows who has it open', async () => {
+  const { attr } = await user.vfs.mknod(ROOT, ROOT_INO, name('fifo'), 'fifo', 0o600, 0);
+  await user.vfs.unlink(ROOT, ROOT_INO, name('fifo'));
+  await turns();
+  expect((await user.vfs.setattr(ROOT, attr.ino, { mode: 0o644 }, undefined)).attr).toMatchObject({ nlink: 0, mode: 0o644 });
+  expect((await user.vfs.getattr(ROOT, attr.ino, undefined)).attr.nlink).toBe(0);
+  user.vfs.forget(attr.ino, 1);
+  await turns();
+  expect(await nlinkAtServers(attr.ino)).toBeUndefined();
+});

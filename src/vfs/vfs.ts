@@ -83,7 +83,13 @@ export class Vfs implements VfsOps {
     return this.#bound('lookup', parent, this.#names.lookup(caller, parent, name), this.#forgetEntry);
   }
   forget(ino: Ino, count: number): void {
-    this.#state.inodes.forget(ino, count);
+    const { inodes } = this.#state;
+    const inode = inodes.get(ino);
+    inodes.forget(ino, count);
+    // A fifo that had lost its name: nobody has it open any more.
+    if (inode?.orphan === true && !inode.gone && inode.kernelRefs === 0 && inode.openCount === 0) {
+      this.#state.closedLast(inode);
+    }
   }
   remember(ino: Ino): void {
     const inode = this.#state.inodes.get(ino);

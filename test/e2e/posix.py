@@ -9,7 +9,8 @@ mount. With `users` half of the operations are done as other users. Ends with 1 
 
 Left out are what differs by intent: sizes of directories, times of fifos and devices (the kernel keeps those of an open
 one), RENAME_WHITEOUT. With several mounts open files are not read, as they show what was there when they were opened, and
-the place where an append has ended is not asked, as the kernel of a mount knows only what it has appended itself.
+the place where an append has ended is not asked, as the kernel of a mount knows only what it has appended itself; fifos and
+devices are not opened, as a kernel tells nobody that it has one open.
 """
 import ctypes
 import errno
@@ -124,12 +125,22 @@ def with_parents(*paths):
     return [*paths, *(os.path.dirname(path) for path in paths)]
 
 
+def is_special(path):
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
 def open_step():
     path, mode = some_path(), random.choice([0o644, 0o600, 0o755, 0o4755, 0o2711, 0o444, 0])
     flags = random.choice([os.O_RDONLY, os.O_WRONLY, os.O_RDWR]) | os.O_NONBLOCK
     for flag, chance in OPEN_FLAGS.items():
         if random.random() < chance:
             flags |= flag
+    if len(mounts) > 1 and is_special(os.path.join(reference, path)):
+        return None
     file = Open(path, flags)
 
     def do(root, which):
