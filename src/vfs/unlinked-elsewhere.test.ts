@@ -151,7 +151,10 @@ it('a fifo that is removed here is there until the kernel has forgotten it, as i
   const { attr } = await user.vfs.mknod(ROOT, ROOT_INO, name('fifo'), 'fifo', 0o600, 0);
   await user.vfs.unlink(ROOT, ROOT_INO, name('fifo'));
   await turns();
-  expect((await user.vfs.setattr(ROOT, attr.ino, { mode: 0o644 }, undefined)).attr).toMatchObject({ nlink: 0, mode: 0o644 });
+  expect((await user.vfs.setattr(ROOT, attr.ino, { mode: 0o644 }, undefined)).attr).toMatchObject({
+    nlink: 0,
+    mode: 0o644,
+  });
   expect((await user.vfs.getattr(ROOT, attr.ino, undefined)).attr.nlink).toBe(0);
   user.vfs.forget(attr.ino, 1);
   await turns();
