@@ -113,8 +113,7 @@ export function* applyCommand(tx: Transaction, sessions: SessionTable, command: 
 
 /** Whether other sessions can be asked what they have open. */
 function hasOthers({ open }: SessionTable, session: SessionId): boolean {
-  if (open.size > 1)
-    for (const [id, { orphansAnswered }] of open) if (id !== session && orphansAnswered !== Infinity) return true;
+  for (const [id, { orphansAnswered }] of open) if (id !== session && orphansAnswered !== Infinity) return true;
   return false;
 }
 

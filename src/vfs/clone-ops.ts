@@ -197,9 +197,7 @@ export class CloneOps {
     }
     file.writes += 1;
     if (attr === undefined) return file.extents.forget();
-    const inode = this.#state.changed(attr, askedAt);
-    // The kernel drops its pages when it hears of it, and it may not: interrupted, or too late.
-    inode.pageVersion = inode.toldVersion = undefined;
+    this.#state.changedUnseen(attr, askedAt);
     file.extents.applyClone(attr.version, to, to + plan.lengthBytes, plan.extents);
   }
 }

@@ -383,7 +383,7 @@ export class FileOps {
       const { ino } = file.inode;
       const { attr } = await this.#state.mutate({ op: 'punch', ino, offset, lengthBytes: length }, true);
       if (attr === undefined) return file.extents.forget();
-      this.#state.changed(attr, askedAt);
+      this.#state.changedUnseen(attr, askedAt);
       file.extents.applyPunch(attr.version, offset, offset + length);
     });
   }

@@ -228,6 +228,13 @@ export class MountState {
     return inode;
   }
 
+  /** As changed, where the kernel itself drops pages once it has the answer: it may never get it (interrupted, or too late). */
+  changedUnseen(attr: Attr, askedAt: number): Inode {
+    const inode = this.changed(attr, askedAt);
+    inode.pageVersion = inode.toldVersion = undefined;
+    return inode;
+  }
+
   /** The inode was just seen under this name, which may be believed until then. */
   learnName(parent: Ino, name: Uint8Array, inode: Inode, expiresMs: number, askedAt: number): void {
     const key = keyOf(parent, name);
