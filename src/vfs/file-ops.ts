@@ -126,7 +126,7 @@ export class FileOps {
         }
       }
       // Others that are just being opened do not keep it either.
-      if (inode.openCount === inode.opening) this.#state.refuseNameless(inode);
+      if (inode.openCount === inode.opening) this.#refuseUnlessJustFound(inode);
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       await this.#tellKernel(inode);
@@ -137,6 +137,12 @@ export class FileOps {
     } finally {
       if (counted !== undefined) counted.opening -= 1;
     }
+  }
+
+  #refuseUnlessJustFound(inode: Inode): void {
+    const { contested, clock } = this.#state;
+    if (inode.attr.nlink === 0 && contested.mayOpen(inode.attr.ino, clock.monotonicMs())) inode.orphan = true;
+    else this.#state.refuseNameless(inode);
   }
 
   /** The kernel takes a file to end where it was told last, for as long as it may believe that, also in a new open. */

@@ -19,6 +19,7 @@ import type {
   QueryResults,
 } from '../meta/types.ts';
 import { BlockCache } from './block-cache.ts';
+import { ContestedNames } from './contested-names.ts';
 import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable } from './handles.ts';
@@ -55,6 +56,7 @@ export class MountState {
   readonly log: VfsLog;
   readonly inodes = new InodeTable();
   readonly names = new NameCache();
+  readonly contested = new ContestedNames();
   readonly whole = new WholeDirectories();
   readonly handles = new HandleTable();
   readonly cache: BlockCache;
@@ -130,7 +132,10 @@ export class MountState {
     await Promise.allSettled([...this.opens]);
     const open = inos.filter((ino) => {
       const inode = this.inodes.get(ino);
-      if (inode === undefined || inode.openCount === 0 || inode.gone) return false;
+      if (inode === undefined || inode.openCount === 0 || inode.gone) {
+        this.contested.denied(ino);
+        return false;
+      }
       inode.orphan = true;
       inode.keptCount += 1;
       inode.attrExpiresMs = 0;
@@ -158,7 +163,7 @@ export class MountState {
   refuseNameless({ attr }: Inode): void {
     if (attr.nlink > 0) return;
     // Whoever comes by the name again asks what is there now.
-    this.inodes.expire(attr.ino);
+    this.#nameLost(attr.ino);
     throw new FsError('ENOENT', 'the file was removed');
   }
 
@@ -189,7 +194,13 @@ export class MountState {
   #mayBeGone(error: unknown, asked: Mutation | Query): void {
     if (!(error instanceof FsError) || error.code !== 'ENOENT') return;
     if ('parent' in asked) this.inodes.expire(asked.parent);
-    if ('ino' in asked) this.inodes.expire(asked.ino);
+    if ('ino' in asked) this.#nameLost(asked.ino);
+  }
+
+  #nameLost(ino: Ino): void {
+    this.inodes.expire(ino);
+    const place = this.inodes.get(ino)?.place;
+    if (place !== undefined) this.contested.lost(place, this.clock.monotonicMs());
   }
 
   /** Whether something was changed through this mount since the servers last said that all is on their disks. */
@@ -239,7 +250,8 @@ export class MountState {
   learnName(parent: Ino, name: Uint8Array, inode: Inode, expiresMs: number, askedAt: number): void {
     const key = keyOf(parent, name);
     inode.place = key;
-    if (expiresMs > this.clock.monotonicMs()) this.names.learn(key, inode.ino, expiresMs, askedAt);
+    const now = this.clock.monotonicMs();
+    if (expiresMs > now && !this.contested.has(key, now)) this.names.learn(key, inode.ino, expiresMs, askedAt);
   }
 
   #committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[]): void {

@@ -5,6 +5,7 @@ import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../limits.ts';
 import type { FileType, MutationResult } from '../meta/types.ts';
 import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
+import { keyOf } from './name-cache.ts';
 import type { Caller, Entry, Maybe } from './ops.ts';
 
 /** Made once: the kernel asks for each name before it creates it, and a stack costs more than the answer. */
@@ -46,14 +47,17 @@ export class NameOps {
 
   async #lookup(caller: Caller, parent: Ino, name: Uint8Array): Promise<Entry> {
     checkName(name);
-    const { names, inodes } = this.#state;
+    const { names, inodes, contested, clock } = this.#state;
     const askedAt = inodes.stamp();
     const namesAskedAt = names.stamp();
     const { attr } = await this.#state.query<'lookup'>({ op: 'lookup', parent, name }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
     this.#learnName(parent, name, inode, namesAskedAt);
     inode.kernelRefs += 1;
-    return this.#state.entry(inode);
+    const now = clock.monotonicMs();
+    if (!contested.has(keyOf(parent, name), now)) return this.#state.entry(inode);
+    contested.found(inode, now);
+    return this.#state.entry(inode, 0);
   }
 
   #learnName(parent: Ino, name: Uint8Array, inode: Inode, askedAt: number): void {

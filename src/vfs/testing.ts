@@ -179,6 +179,8 @@ export class WatchedMeta implements MetaClient {
   syncs = 0;
   readonly #inner: MetaClient;
   beforeMutate: ((mutation: Mutation) => Promise<void> | void) | undefined;
+  /** It does not tell yet which of the removed files it has open. */
+  owesAnswers = false;
   beforeKeep: ((open: readonly Ino[]) => Promise<void> | void) | undefined;
   beforeSync: (() => Promise<void> | void) | undefined;
   afterMutate: ((mutation: Mutation) => Promise<void> | void) | undefined;
@@ -218,12 +220,13 @@ export class WatchedMeta implements MetaClient {
     await this.#inner.close();
   }
   onUnlinked(answer: AnswerForOrphans): void {
-    this.#inner.onUnlinked?.((inos, keep) =>
-      answer(inos, async (open) => {
+    this.#inner.onUnlinked?.(async (inos, keep) => {
+      if (this.owesAnswers) return;
+      await answer(inos, async (open) => {
         await this.beforeKeep?.(open);
         await keep(open);
-      }),
-    );
+      });
+    });
   }
   onSessionLost(callback: () => void): void {
     this.#lostCallbacks.push(callback);

@@ -1,5 +1,5 @@
 /** A file whose last name is removed through one mount while it is open in another. */
-import { beforeEach, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import { O_CREAT, O_RDWR, O_TRUNC } from './handles.ts';
 import { name, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
@@ -159,4 +159,66 @@ it('a fifo that is removed here is there until the kernel has forgotten it, as i
   user.vfs.forget(attr.ino, 1);
   await turns();
   expect(await nlinkAtServers(attr.ino)).toBeUndefined();
+});
+
+describe('a name whose file is replaced faster than it can be opened', () => {
+  /** As programs replace a file: a new one renamed over it. It stays with the servers, as `user` does not answer yet. */
+  async function replace(): Promise<Ino> {
+    const ino = await makeFile('f.new');
+    await remover.vfs.rename(ROOT, ROOT_INO, name('f.new'), ROOT_INO, name('f'), { noReplace: false, exchange: false });
+    return ino;
+  }
+  const find = async () => await user.vfs.lookup(ROOT, ROOT_INO, name('f'));
+  const open = async (ino: Ino) => await user.vfs.open(ROOT, ino, O_RDWR);
+
+  beforeEach(() => void (user.meta.owesAnswers = true));
+
+  it('can be opened as it was when its name was looked up', async () => {
+    const first = await makeFile('f');
+    expect((await find()).entryTimeoutMs).toBeGreaterThan(0);
+    const second = await replace();
+    await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
+
+    expect(await find()).toMatchObject({ attr: { ino: second }, entryTimeoutMs: 0 });
+    const third = await replace();
+    const { handle } = await open(second);
+    expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
+    // It is this mount's from now on.
+    user.meta.owesAnswers = false;
+    await remover.vfs.unlink(ROOT, ROOT_INO, name('f'));
+    await turns();
+    expect(await nlinkAtServers(second)).toBe(0);
+    expect(await nlinkAtServers(third)).toBeUndefined();
+    user.vfs.release(handle);
+    await turns();
+    expect(await nlinkAtServers(second)).toBeUndefined();
+  });
+
+  it('is asked for each time, and only then believed', async () => {
+    const first = await makeFile('f');
+    await find();
+    const second = await replace();
+    await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
+    await find();
+    const third = await replace();
+    expect((await find()).attr.ino).toBe(third);
+    // What was found long ago is not opened, nor what was never found at all.
+    await cluster.clock.advance(6_000);
+    await expect(open(second)).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('cannot be opened once the servers were told that nobody has it', async () => {
+    const first = await makeFile('f');
+    await find();
+    const second = await replace();
+    await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
+    await find();
+    const holder = await remover.vfs.open(ROOT, second, O_RDWR);
+    user.meta.owesAnswers = false;
+    await replace();
+    expect(await nlinkAtServers(second)).toBe(0);
+    await expect(open(second)).rejects.toMatchObject({ code: 'ENOENT' });
+    remover.vfs.release(holder.handle);
+  });
 });
