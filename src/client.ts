@@ -28,7 +28,7 @@ import { parseAddress } from './net/address.ts';
 import { rawSpace } from './upkeep/raw-space.ts';
 import { collectStatus } from './upkeep/status.ts';
 import { FileSystem } from './vfs/api.ts';
-import type { VfsLimits } from './vfs/options.ts';
+import type { VfsLimits, VfsOptions } from './vfs/options.ts';
 import { Vfs } from './vfs/vfs.ts';
 
 export { connectCatalog } from './catalog/connect.ts';
@@ -61,7 +61,7 @@ export interface ClusterClient extends CatalogClient {
   /** Undefined: it keeps nothing on disk. */
   readonly diskCache: DiskCache | undefined;
   /** A POSIX view for a kernel binding. Closed by whoever opened it, before the client. */
-  openVfs(limits?: Partial<VfsLimits>): Vfs;
+  openVfs(limits?: Partial<VfsLimits>, accessTimes?: VfsOptions['accessTimes']): Vfs;
   /** A view with the manners of node:fs/promises, as the given user. */
   openFileSystem(user: { readonly uid: number; readonly gid: number }, afterClose?: () => Promise<void>): FileSystem;
 }
@@ -94,9 +94,9 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
     const kept = diskCache;
     const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads, sharing, kept });
     const meta = await connectMeta({ env, network, catalog, log, label, timeoutMs, leaseMs });
-    const openVfs = (wanted: Partial<VfsLimits> = {}) => {
+    const openVfs = (wanted: Partial<VfsLimits> = {}, accessTimes: VfsOptions['accessTimes'] = 'unchanged') => {
       const limits = { timeoutMs: opTimeoutMs, readCacheBytes, ...wanted };
-      return new Vfs({ meta, blocks, catalog, env, log, limits, space: () => clusterSpace(base) });
+      return new Vfs({ accessTimes, meta, blocks, catalog, env, log, limits, space: () => clusterSpace(base) });
     };
     return {
       network,

@@ -56,9 +56,9 @@ It reads through the mount: what fits stays in the kernel's page cache, and the 
 Exit codes: 0 all was read; 4 some files could not be read: they are named, each with the reason.`;
 
 const MOUNT_HELP = `
-Options for -o are those of mount(8) that a filesystem knows (ro, nosuid, nodev, noexec, noatime) and
+Options for -o are those of mount(8) that a filesystem knows (ro, nosuid, nodev, noexec, relatime) and
   ${MOUNT_OPTIONS_HELP.join('\n  ')}
-Reads do not change access times (noatime), also with relatime. \`tatami install-helpers\` makes
+Reads change access times only with relatime. \`tatami install-helpers\` makes
   mount -t tatamifs HOST:PORT,HOST:PORT DIR -o key_file=FILE,subdir=/projects
 and lines of /etc/fstab work: docs/operations.md, packaging/README.md.`;
 

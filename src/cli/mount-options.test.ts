@@ -52,7 +52,7 @@ describe('options of mounts', () => {
     ['subdir=', /subdir needs a value/],
     ['share=1', /share takes no value/],
     ['binding=magic', /one of auto/],
-    ['strictatime', /reads do not change access times/],
+    ['strictatime', /not every read changes the access time/],
     ['sync', /programs decide/],
     ['user_id=0', /unknown option user_id/],
   ])('refuses %s', (list, message) => {

@@ -50,7 +50,6 @@ const FLAG_FAMILIES: readonly (readonly string[])[] = [
   ['suid', 'nosuid'],
   ['dev', 'nodev'],
   ['exec', 'noexec'],
-  // Reads never change access times here, whatever is asked; so it is shown, unless relatime is asked for by name.
   ['noatime', 'relatime'],
   ['diratime', 'nodiratime'],
 ];
@@ -87,7 +86,7 @@ const OF_USERS: Readonly<Record<string, readonly string[]>> = {
 };
 /** Known elsewhere, and a promise that this filesystem would not keep. */
 const REFUSED: Readonly<Record<string, string>> = {
-  strictatime: 'reads do not change access times here. Leave it out; noatime says what happens',
+  strictatime: 'not every read changes the access time here. relatime keeps it as far as programs depend on it',
   lazytime: 'times are not kept in memory here. Leave it out',
   sync: 'programs decide what is synced (fsync, O_SYNC). Leave it out',
   dirsync:

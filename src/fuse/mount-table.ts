@@ -6,6 +6,8 @@ export interface MountEntry {
   readonly mountPoint: string;
   readonly fsType: string;
   readonly source: string;
+  /** Of the mount, not of the filesystem: `rw`, `noatime`, ... */
+  readonly options: readonly string[];
 }
 
 /** Fields are separated by blanks; blanks, tabs, newlines and backslashes within them are octal escapes of bytes. */
@@ -23,7 +25,9 @@ export function parseMountInfo(text: string): MountEntry[] {
     const [device, mountPoint, fsType, source] = [fields[2], fields[4], fields[dash + 1], fields[dash + 2]];
     if (dash < 0 || device === undefined || mountPoint === undefined || fsType === undefined || source === undefined)
       continue;
-    entries.push({ device, mountPoint: unescape(mountPoint), fsType: unescape(fsType), source: unescape(source) });
+    const options = (fields[5] ?? '').split(',');
+    const names = { mountPoint: unescape(mountPoint), fsType: unescape(fsType), source: unescape(source) };
+    entries.push({ device, ...names, options });
   }
   return entries;
 }

@@ -39,7 +39,7 @@ export interface FuseMountOptions {
   readonly allowOther?: boolean;
   /**
    * Further flags of mount(8) that the kernel obeys by itself: nosuid, nodev, noexec, noatime, nodiratime, relatime. Without root
-   * those that fusermount does not know (nodiratime, relatime) are left out; they are about access times, which are not kept.
+   * those that fusermount does not know (nodiratime, relatime) are left out: what serves the mount keeps access times, and not the kernel.
    */
   readonly kernelFlags?: readonly string[];
   /**

@@ -28,6 +28,7 @@ const OPS = [
   'keepOrphans',
   'makeNameless',
   'clone',
+  'accessed',
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
 const XATTR_MODES = ['any', 'create', 'replace'] as const;
@@ -102,6 +103,9 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       w.u8((m.target === undefined ? 0 : MAKE_TARGET) | (m.umask === undefined ? 0 : MAKE_UMASK));
       if (m.target !== undefined) w.bytes16(m.target);
       if (m.umask !== undefined) w.u16(m.umask & PERMISSION_BITS);
+      break;
+    case 'accessed':
+      w.u53(m.ino).i64(m.atimeNs);
       break;
     case 'makeNameless':
       w.u53(m.parent)
@@ -199,6 +203,8 @@ export function readMutation(r: ByteReader): Mutation {
       const owner = { uid: r.u32(), gid: r.u32() };
       return umask === 0 ? { op, parent, mode, owner } : { op, parent, mode, umask, owner };
     }
+    case 'accessed':
+      return { op, ino: readIno(r), atimeNs: r.i64() };
     case 'link':
       return { op, ino: readIno(r), parent: readIno(r), name: r.bytes16() };
     case 'unlink':

@@ -177,6 +177,7 @@ const build: fc.Arbitrary<Build> = fc.oneof(
       .tuple(slot, fc.constantFrom('access', 'default'))
       .map(([i, kind]): Build => (ino) => ({ op: 'removexattr', ino: ino(i), name: aclName(kind) })),
   },
+  { weight: 1, arbitrary: slot.map((i): Build => (ino) => ({ op: 'accessed', ino: ino(i), atimeNs: 5n })) },
   { weight: 1, arbitrary: slot.map((i): Build => (ino) => ({ op: 'releaseOrphan', ino: ino(i) })) },
   {
     weight: 2,

@@ -15,7 +15,7 @@ import { keepOrphans, reclaim, releaseAllOrphans, releaseOrphan } from './orphan
 import { Refusal, type Outcome } from './outcome.ts';
 import { rename } from './rename.ts';
 import { acknowledge, SESSION_RESULTS_MAX_COUNT, type Session } from './sessions.ts';
-import { setattr } from './setattr.ts';
+import { accessed, setattr } from './setattr.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
 import type { Mutation, MutationResult } from './types.ts';
 import { removexattr, setxattr } from './xattrs.ts';
@@ -167,6 +167,8 @@ function* applyMutation(tx: Transaction, m: Mutation, session: SessionId): Table
       return yield* rename(tx, m, session);
     case 'setattr':
       return yield* setattr(tx, m);
+    case 'accessed':
+      return accessed(tx, m);
     case 'commit':
       return yield* commit(tx, m);
     case 'clone':

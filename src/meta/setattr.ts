@@ -37,6 +37,16 @@ export function* setattr(tx: Transaction, m: Extract<Mutation, { op: 'setattr' }
   return { attr: tx.attr(inode) };
 }
 
+/** Not a change of the inode in any other respect: ctime and version stay, and what is kept of it elsewhere stays valid. */
+export function accessed(tx: Transaction, m: Extract<Mutation, { op: 'accessed' }>): MutationResult {
+  const inode = tx.existing(m.ino);
+  if (m.atimeNs > inode.atimeNs) {
+    inode.atimeNs = m.atimeNs;
+    tx.changed(inode);
+  }
+  return { attr: tx.attr(inode) };
+}
+
 /** A new owner must not get a program that runs as someone else. setgid without group execute marks locking, and stays. */
 function withoutSetId(mode: number): number {
   const clear = (mode & GROUP_EXECUTE) !== 0 ? SETUID | SETGID : SETUID;

@@ -134,6 +134,8 @@ export class ModelFs {
       }
       case 'rename':
         return this.#rename(session, m);
+      case 'accessed':
+        return (this.nodes.get(m.ino) ?? fail('ENOENT')).ino;
       case 'setattr': {
         const found = this.nodes.get(m.ino) ?? fail('ENOENT');
         if (m.set.sizeBytes !== undefined) {

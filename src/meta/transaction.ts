@@ -138,6 +138,11 @@ export class Transaction implements PointReader {
     return this.nowNs > inode.ctimeNs ? this.nowNs : inode.ctimeNs;
   }
 
+  /** What was changed of it has no time of its own. */
+  changed(inode: Inode): void {
+    this.#changed.add(inode);
+  }
+
   /** Marks the attributes as changed now. */
   touch(inode: Inode): void {
     inode.ctimeNs = this.timeFor(inode);

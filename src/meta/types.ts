@@ -106,6 +106,8 @@ export type Mutation =
       readonly umask?: number;
       readonly owner: Credentials;
     }
+  /** accessed: it was read then. Its atime goes there if it is before that; nothing else changes. ENOENT. */
+  | { readonly op: 'accessed'; readonly ino: Ino; readonly atimeNs: bigint }
   /** link: ENOENT (also a file without a name, unless this session has it open) EEXIST EPERM (directories) EMLINK */
   | { readonly op: 'link'; readonly ino: Ino; readonly parent: Ino; readonly name: Uint8Array }
   /** unlink (not directories: EISDIR). keepOpen: this session still has it open; its data stays until releaseOrphan or the session's end. */

@@ -37,6 +37,8 @@ export class DirOps {
     const opened = this.#state.handles.directory(handle);
     if (!Number.isSafeInteger(offset) || offset < 0) throw new FsError('EINVAL');
     if (offset === 0) opened.rewind();
+    const inode = this.#state.inodes.get(opened.ino);
+    if (inode !== undefined) this.#state.accessTimes.read(this.#state.attrOf(inode));
     const number = Math.max(0, offset - FIRST_NAME_OFFSET);
     const count = Math.max(1, maxEntries);
     const here = opened.attr === undefined ? undefined : opened.from(number, count);

@@ -48,6 +48,7 @@ export class FileOps {
 
   async setattr(_caller: Caller, ino: Ino, set: SetAttr, handle?: Handle): Promise<AttrReply> {
     const { sizeBytes } = set;
+    if (set.atimeNs !== undefined) await this.#state.accessTimes.giveUp(ino);
     if (sizeBytes !== undefined) {
       if (handle !== undefined) this.#state.handles.file(handle).checkLocks();
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new FsError('EINVAL');
@@ -187,7 +188,10 @@ export class FileOps {
 
   #opened(inode: Inode, flags: number): Opened {
     const handle = this.#state.handles.add(new FileHandle(inode, this.#state.dataOf(inode), flags));
-    const keepCache = inode.pageVersion === inode.attr.version;
+    const { accessTimes } = this.#state;
+    // What the kernel reads from its pages is not seen here: where a read has to move the time, it must come.
+    const mustBeSeen = accessTimes.kept && accessTimes.isDue(this.#state.attrOf(inode));
+    const keepCache = inode.pageVersion === inode.attr.version && !mustBeSeen;
     inode.pageVersion = inode.attr.version;
     return { handle, keepCache };
   }
@@ -272,10 +276,16 @@ export class FileOps {
     if (!opened.canRead) throw new FsError('EBADF', 'the file is not open for reading');
     checkRange(offset, size);
     const { file } = opened;
+    this.#wasRead(opened);
     // Where it lies is known once it is committed.
     const flushed = file.appending && !file.isClean ? this.#state.writeBack.flush(file) : undefined;
     if (flushed === undefined) return this.#state.readPath.read(caller, opened, offset, size);
     return interruptible(flushed, caller.signal).then(() => this.#state.readPath.read(caller, opened, offset, size));
+  }
+
+  #wasRead({ inode, leavesAtime }: FileHandle): void {
+    const { accessTimes } = this.#state;
+    if (accessTimes.kept && !leavesAtime) accessTimes.read(this.#state.attrOf(inode));
   }
 
   write(caller: Caller, handle: Handle, offset: number, data: Uint8Array, flags?: number): Maybe<number> {

@@ -18,6 +18,7 @@ import type {
   QueryOf,
   QueryResults,
 } from '../meta/types.ts';
+import { AccessTimes } from './access-times.ts';
 import { BlockCache } from './block-cache.ts';
 import { ContestedNames } from './contested-names.ts';
 import { FileData } from './file-data.ts';
@@ -57,6 +58,7 @@ export class MountState {
   readonly inodes = new InodeTable();
   readonly names = new NameCache();
   readonly contested = new ContestedNames();
+  readonly accessTimes: AccessTimes;
   readonly whole = new WholeDirectories();
   readonly handles = new HandleTable();
   readonly cache: BlockCache;
@@ -79,6 +81,15 @@ export class MountState {
     this.log = options.log ?? SILENT_LOG;
     this.limits = { ...DEFAULT_VFS_LIMITS, ...options.limits };
     const { clock, meta, limits } = this;
+    this.accessTimes = new AccessTimes(options.accessTimes ?? 'unchanged', {
+      clock,
+      tell: async (ino, atimeNs) => {
+        const askedAt = this.inodes.stamp();
+        const { attr } = await this.mutate({ op: 'accessed', ino, atimeNs });
+        if (attr !== undefined && this.inodes.get(ino) !== undefined) this.changed(attr, askedAt);
+      },
+      background: (work) => this.background(work),
+    });
     this.memory = new WriteMemory(limits.dirtyMaxBytes);
     this.cache = new BlockCache({
       maxBytes: limits.readCacheBytes,
@@ -277,7 +288,9 @@ export class MountState {
 
   /** The servers' attributes, with what was written here and is not committed yet. */
   attrOf(inode: Inode): Attr {
-    const { attr, data } = inode;
+    const { data } = inode;
+    const readNs = this.accessTimes.of(inode.ino);
+    const attr = readNs === undefined ? inode.attr : { ...inode.attr, atimeNs: readNs };
     if (data?.mtimeNs === undefined) return attr;
     const sizeBytes = data.sizeBytes();
     return {

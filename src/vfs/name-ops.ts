@@ -215,6 +215,8 @@ export class NameOps {
 
   async readlink(caller: Caller, ino: Ino): Promise<Uint8Array> {
     const { target } = await this.#state.query<'readlink'>({ op: 'readlink', ino }, caller.signal);
+    const inode = this.#state.inodes.get(ino);
+    if (inode !== undefined) this.#state.accessTimes.read(this.#state.attrOf(inode));
     return target;
   }
 }

@@ -37,6 +37,9 @@ export const DEFAULT_VFS_LIMITS: VfsLimits = {
   inlineMaxBytes: limits.INLINE_MAX_BYTES,
 };
 
+/** What reads do to access times: nothing (the default), or as `relatime`, that of directories (`nodiratime`) left out or not. */
+export type AccessTimeMode = 'unchanged' | 'relative' | 'relative-but-directories';
+
 export interface VfsOptions {
   readonly meta: MetaClient;
   readonly blocks: BlockClient;
@@ -47,6 +50,7 @@ export interface VfsOptions {
   /** Raw bytes of all nodes' disks, copies not counted off. */
   readonly space: () => Promise<{ totalBytes: number; freeBytes: number }>;
   readonly limits?: Partial<VfsLimits>;
+  readonly accessTimes?: AccessTimeMode;
 }
 
 /** Deadline of one step of an operation: one block's transfer, one commit. */

@@ -19,7 +19,7 @@ import type {
   QueryResults,
 } from '../meta/types.ts';
 import type { Caller, KernelNotifier } from './ops.ts';
-import type { VfsLimits, VfsLog } from './options.ts';
+import type { AccessTimeMode, VfsLimits, VfsLog } from './options.ts';
 import { Vfs } from './vfs.ts';
 
 export const ROOT: Caller = { uid: 0, gid: 0, pid: 1 };
@@ -299,7 +299,7 @@ export class TestCluster {
   }
 
   /** Another mount of the same files. Metadata takes `metaDelay` before it answers, if given. */
-  async mount(limits: Partial<VfsLimits> = {}): Promise<TestMount> {
+  async mount(limits: Partial<VfsLimits> = {}, accessTimes?: AccessTimeMode): Promise<TestMount> {
     this.#mounts += 1;
     const sessionId = this.#mounts.toString(16).padStart(32, '0') as SessionId;
     let ticks = 0n;
@@ -316,6 +316,7 @@ export class TestCluster {
       log,
       space: async () => ({ totalBytes: 2_000_000, freeBytes: 1_000_000 }),
       limits: { inlineMaxBytes: 1024, ...limits },
+      ...(accessTimes !== undefined && { accessTimes }),
     });
     return { vfs, meta, logged };
   }

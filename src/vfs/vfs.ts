@@ -353,12 +353,13 @@ export class Vfs implements VfsOps {
   }
 
   async #close(timeoutMs: number): Promise<string[]> {
-    const { writeBack, clock, handles } = this.#state;
+    const { writeBack, clock, handles, accessTimes } = this.#state;
     let stuck: string[] = [];
     try {
       await withDeadline(clock, timeoutMs, 'writing back', async () => {
         await Promise.all([...writeBack.dirtyFiles()].map(async (file) => writeBack.flush(file)));
         for (const handle of handles.numbers()) this.release(handle);
+        await accessTimes.flush();
         await this.#state.settled();
         if (this.#state.isUnsynced) await this.#state.sync(Math.min(timeoutMs, CLOSE_SYNC_TIMEOUT_MS));
       });

@@ -141,3 +141,29 @@ describe('a file that is opened again at once', () => {
     ]);
   });
 });
+
+describe('access times', () => {
+  it('move on a mount that keeps them, by the rule of relatime, and are seen on others', async () => {
+    const keeps = join(cluster.directory, 'keeps');
+    mkdirSync(keeps);
+    await mustTatami(['mount', keeps, '--data', cluster.data, '-o', 'relatime']);
+    try {
+      const path = join(keeps, 'read');
+      const atime = (of: string) => statSync(join(of, 'read'), { bigint: true }).atimeNs;
+      writeFileSync(path, Buffer.alloc(8192, 'r'));
+      const { mtimeNs } = statSync(path, { bigint: true });
+      expect(readFileSync(join(second, 'read')).length).toBe(8192);
+      expect(atime(keeps)).toBeLessThanOrEqual(mtimeNs);
+      readFileSync(path);
+      const readNs = atime(keeps);
+      expect(readNs).toBeGreaterThan(mtimeNs);
+      readFileSync(path);
+      expect(atime(keeps)).toBe(readNs);
+      await waitUntil('the other mount sees it', async () => atime(second) === readNs, 30_000);
+      expect(statSync(join(second, 'read'), { bigint: true }).ctimeNs).toBe(statSync(path, { bigint: true }).ctimeNs);
+      expect(atime(keeps)).toBe(readNs);
+    } finally {
+      await tatami(['umount', '--force', keeps]);
+    }
+  });
+});

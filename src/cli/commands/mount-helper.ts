@@ -115,7 +115,12 @@ async function remount(name: string, call: HelperCall, path: string, settings: M
   }
   if (call.fake) return MOUNT_EXIT.ok;
   const { readOnly = false, kernelFlags = [] } = settings;
-  const times = kernelFlags.includes('relatime') ? [] : ['noatime'];
+  // The process that serves the mount keeps access times, or does not.
+  const keepsTimes = mounted.options.includes('relatime');
+  if (kernelFlags.includes('relatime') && !keepsTimes) {
+    throw new UsageError('remount: relatime needs a new mount', { remedy: `umount ${path}, and mount it again.` });
+  }
+  const times = keepsTimes ? [] : ['noatime'];
   const flags = ['remount', readOnly ? 'ro' : 'rw', ...times, ...kernelFlags].join(',');
   const { code, message } = await runTool('mount', ['-i', '-t', FS_TYPE, '-o', flags, mounted.source, path]);
   if (code === 0) return MOUNT_EXIT.ok;

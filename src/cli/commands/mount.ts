@@ -147,20 +147,22 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   });
   // It may be started anywhere, and must not keep that place from being unmounted.
   if (inBackground) process.chdir('/');
-  const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
+  const kernelFlags = options.kernelFlags ?? [];
+  const times = kernelFlags.includes('nodiratime') ? 'relative-but-directories' : 'relative';
+  const accessTimes = kernelFlags.includes('relatime') && options.readOnly !== true ? times : 'unchanged';
+  const limits = options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs };
+  const vfs = client.openVfs(limits, accessTimes);
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${mountHash(path)}.json`);
   // Another process may serve this very mount point: its record is not ours to remove.
   let realMountPoint: string | undefined;
   let lost: readonly string[];
   try {
     const below = options.subdir === undefined ? undefined : await openSubdirectory(vfs, options.subdir);
-    const kernelFlags = options.kernelFlags ?? [];
     const mounted = await mountFuse({
       ops: below ?? vfs,
       mountPoint: path,
       options: {
         readOnly: options.readOnly === true,
-        // Access times are not kept, whatever is asked; that is said unless something else is asked for.
         kernelFlags: kernelFlags.includes('relatime') ? kernelFlags : ['noatime', ...kernelFlags],
         fileHandles: below === undefined,
         umountHelper: options.umountHelper === true,
