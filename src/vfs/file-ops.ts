@@ -367,6 +367,8 @@ export class FileOps {
     await file.alone(async () => {
       const askedAt = this.#state.inodes.stamp();
       const { ino } = file.inode;
+      // What is not committed yet was written before.
+      if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
       const { attr } = await this.#state.mutate({ op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' }, true);
       if (attr === undefined) return file.extents.forget();
       this.#state.changed(attr, askedAt);

@@ -191,7 +191,6 @@ export class NameOps {
     checkName(newName);
     const { names, inodes } = this.#state;
     const keepOpen = !options.noReplace && !options.exchange && this.#mayBeOpen(newParent, newName);
-    const other = options.exchange ? names.get(newParent, newName) : undefined;
     names.change(parent, name);
     names.change(newParent, newName);
     const askedAt = inodes.stamp();
@@ -205,7 +204,6 @@ export class NameOps {
       const moved = this.#state.changed(result.attr, askedAt);
       this.#learnName(newParent, newName, moved, names.stamp());
     }
-    if (other !== undefined) inodes.expire(other.ino);
     this.#state.lostName(result.victim, keepOpen, askedAt);
   }
 

@@ -292,6 +292,37 @@ describe('truncation', () => {
   });
 });
 
+describe('times', () => {
+  it('move when fallocate makes a file longer that has uncommitted data', async () => {
+    const cluster = await TestCluster.start();
+    const mount = await cluster.mount();
+    const file = await create(mount, 'f');
+    await mount.vfs.write(ROOT, file.handle, 0, Buffer.from('abc'));
+    const before = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    await cluster.clock.advance(5);
+    await mount.vfs.fallocate(ROOT, file.handle, 0, 10, 0);
+    const grown = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    expect(grown.attr.sizeBytes).toBe(10);
+    expect(grown.attr.mtimeNs).toBe(before.attr.mtimeNs + 5_000_000n);
+    await mount.vfs.flush(ROOT, file.handle, 0n);
+    const committed = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    expect(committed.attr.mtimeNs).toBeGreaterThanOrEqual(grown.attr.mtimeNs);
+  });
+
+  it('of both files are known after an exchange, also of one seen under another name only', async () => {
+    const cluster = await TestCluster.start();
+    const [maker, mount] = [await cluster.mount(), await cluster.mount()];
+    const file = await create(maker, 'a');
+    await maker.vfs.link(ROOT, file.attr.ino, ROOT_INO, name('b'));
+    await maker.vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755);
+    const before = await mount.vfs.lookup(ROOT, ROOT_INO, name('b'));
+    await cluster.clock.advance(5);
+    await mount.vfs.rename(ROOT, ROOT_INO, name('d'), ROOT_INO, name('a'), { noReplace: false, exchange: true });
+    const after = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    expect(after.attr.ctimeNs).toBeGreaterThan(before.attr.ctimeNs);
+  });
+});
+
 describe('unlinked files', () => {
   it('keep working while they are open, and are released at the last close', async () => {
     const cluster = await TestCluster.start();
