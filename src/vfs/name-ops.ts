@@ -166,14 +166,13 @@ export class NameOps {
   async rmdir(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
     checkName(name);
     const { names, inodes } = this.#state;
-    const known = names.get(parent, name);
     names.change(parent, name);
     const askedAt = inodes.stamp();
     const result = await this.#state.mutate({ op: 'rmdir', parent, name });
     names.change(parent, name);
-    if (known !== undefined) {
-      inodes.expire(known.ino);
-      this.#state.whole.forget(known.ino);
+    if (result.victim !== undefined) {
+      inodes.expire(result.victim.ino);
+      this.#state.whole.forget(result.victim.ino);
     }
     this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);

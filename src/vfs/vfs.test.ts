@@ -372,6 +372,20 @@ describe('unlinked files', () => {
   });
 });
 
+describe('a removed directory', () => {
+  it('is gone at once, also after a rename to its name has failed', async () => {
+    const mount = await (await TestCluster.start()).mount();
+    const { ino } = (await mount.vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755)).attr;
+    const renamed = mount.vfs.rename(ROOT, ROOT_INO, name('not there'), ROOT_INO, name('d'), {
+      noReplace: false,
+      exchange: false,
+    });
+    await expect(renamed).rejects.toMatchObject({ code: 'ENOENT' });
+    await mount.vfs.rmdir(ROOT, ROOT_INO, name('d'));
+    await expect(Promise.resolve(mount.vfs.getattr(ROOT, ino, undefined))).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});
+
 describe('two mounts', () => {
   it('see each other from close to open', async () => {
     const cluster = await TestCluster.start();
