@@ -329,6 +329,7 @@ export class World {
       if (slot.canRead) await this.checkContent(slot.mount, slot);
     }
     for (const slot of this.slots) await this.close(slot);
+    this.#isBehind.fill(true);
     for (const mount of [0, 1]) {
       await this.begin(mount);
       await this.#compareTree(mount);
