@@ -170,12 +170,10 @@ export class NameOps {
     const askedAt = inodes.stamp();
     const result = await this.#state.mutate({ op: 'rmdir', parent, name });
     names.change(parent, name);
-    if (result.victim !== undefined) {
-      inodes.expire(result.victim.ino);
-      this.#state.whole.forget(result.victim.ino);
-    }
+    if (result.victim !== undefined) this.#state.whole.forget(result.victim.ino);
     this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);
+    this.#state.lostName(result.victim, false, askedAt);
   }
 
   async rename(

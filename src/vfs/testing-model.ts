@@ -326,6 +326,12 @@ export class ModelFs {
     return data.length;
   }
 
+  /** O_TRUNC. */
+  empty(user: ModelUser, node: ModelNode): void {
+    this.truncate(node, 0);
+    if (user.uid !== 0) node.mode &= (node.mode & 0o010) === 0 ? ~SETUID : ~(SETUID | SETGID);
+  }
+
   truncate(node: ModelNode, size: number): void {
     if (node.type === 'directory') refuse('EISDIR');
     if (node.type !== 'file') refuse('EINVAL');

@@ -276,7 +276,7 @@ const created = fc.tuple(mount, caller, path, mode, umask, flags, fc.boolean()).
       const result = await same(
         () => {
           const found = exclusive ? undefined : world.model.existing(parent.node, parent.name);
-          if (found !== undefined && (how & O_TRUNC) !== 0) world.model.truncate(found, 0);
+          if (found !== undefined && (how & O_TRUNC) !== 0) world.model.empty(who, found);
           return found ?? world.model.make(who, parent.node, parent.name, { type: 'file', mode: bits, umask: mask });
         },
         () => vfs.create(who, world.ino(parent.node), bytesOf(parent.name), bits, all, mask),
@@ -310,16 +310,16 @@ const tmpfile = fc.tuple(mount, caller, anyPath, mode, umask).map(([at, who, whe
   }),
 );
 
-const opened = fc.tuple(mount, path, flags).map(([at, where, how]) =>
-  onFound(`open ${where} ${how.toString(8)}`, at, where, async (world, node, vfs) => {
+const opened = fc.tuple(mount, caller, path, flags).map(([at, who, where, how]) =>
+  onFound(`open ${where} ${how.toString(8)} by ${who.uid}`, at, where, async (world, node, vfs) => {
     const result = await same(
       () => {
         if (node.type === 'directory') refuse('EISDIR');
         if (node.type === 'symlink') refuse('ELOOP');
         if (node.type !== 'file') refuse('ENXIO');
-        if ((how & O_TRUNC) !== 0) world.model.truncate(node, 0);
+        if ((how & O_TRUNC) !== 0) world.model.empty(who, node);
       },
-      () => vfs.open(ROOT, world.ino(node), how),
+      () => vfs.open(who, world.ino(node), how),
     );
     if (result === undefined) return;
     world.slots.push(new Slot(at, node, result.got.handle, how));

@@ -9,7 +9,7 @@ import { ROOT_INO, type Ino } from '../ids.ts';
 import type { Attr } from '../meta/types.ts';
 import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY } from './handles.ts';
 import type { Caller, Entry, Handle, Maybe } from './ops.ts';
-import { ModelError, ModelFs, type ModelNode } from './testing-model.ts';
+import { ModelError, ModelFs, refuse, type ModelNode } from './testing-model.ts';
 import { name as bytesOf, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 import type { Vfs } from './vfs.ts';
 
@@ -260,10 +260,23 @@ export class World {
       if (node.nlink > 0 || isOpen) {
         const { attr } = await this.vfs(mount).getattr(ROOT, this.ino(node), undefined);
         this.compare(mount, node, attr);
-      } else if (['file', 'directory', 'symlink'].includes(node.type)) {
-        const gone = () => this.vfs(mount).getattr(ROOT, this.ino(node), undefined);
-        await same(() => refuseGone(), gone);
-      }
+      } else if (node.type === 'file' || node.type === 'symlink') {
+        await same(
+          () => refuse('ENOENT'),
+          () => this.vfs(mount).getattr(ROOT, this.ino(node), undefined),
+        );
+      } else if (node.type === 'directory') await this.#observeRemoved(mount, node);
+    }
+  }
+
+  /** Whoever is in it still sees a directory, on the mount through which it was removed. */
+  async #observeRemoved(mount: number, node: ModelNode): Promise<void> {
+    try {
+      const { attr } = await this.vfs(mount).getattr(ROOT, this.ino(node), undefined);
+      equal('links of a removed directory', 0, attr.nlink);
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+      equal('a removed directory', 'ENOENT', error.code);
     }
   }
 
@@ -375,10 +388,6 @@ export class World {
     this.vfs(mount).releasedir(handle);
     return items.slice(2).map((item) => String(Buffer.from(item.name)));
   }
-}
-
-function refuseGone(): never {
-  throw new ModelError('ENOENT');
 }
 
 export function attributeNames(node: ModelNode): string[] {

@@ -292,6 +292,24 @@ describe('truncation', () => {
   });
 });
 
+describe('a program that is opened with O_TRUNC', () => {
+  it.each([
+    [1000, 0o6755, 0o755],
+    [1000, 0o2644, 0o2644],
+    [0, 0o6755, 0o6755],
+  ])('by %i loses who it runs as', async (uid, before, after) => {
+    const mount = await (await TestCluster.start()).mount();
+    const made = await mount.vfs.create(ROOT, ROOT_INO, name('f'), before, O_RDWR | O_CREAT);
+    const caller = { uid, gid: uid, pid: 1 };
+    for (const file of [true, false]) {
+      await mount.vfs.setattr(ROOT, made.attr.ino, { mode: before }, undefined);
+      if (file) await mount.vfs.open(caller, made.attr.ino, O_RDWR | O_TRUNC);
+      else await mount.vfs.create(caller, ROOT_INO, name('f'), 0o600, O_RDWR | O_CREAT | O_TRUNC);
+      expect((await mount.vfs.getattr(ROOT, made.attr.ino, undefined)).attr.mode).toBe(after);
+    }
+  });
+});
+
 describe('times', () => {
   it('move when fallocate makes a file longer that has uncommitted data', async () => {
     const cluster = await TestCluster.start();
@@ -373,8 +391,9 @@ describe('unlinked files', () => {
 });
 
 describe('a removed directory', () => {
-  it('is gone at once, also after a rename to its name has failed', async () => {
-    const mount = await (await TestCluster.start()).mount();
+  it('has no links at once, also after a rename to its name has failed', async () => {
+    const cluster = await TestCluster.start();
+    const mount = await cluster.mount();
     const { ino } = (await mount.vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755)).attr;
     const renamed = mount.vfs.rename(ROOT, ROOT_INO, name('not there'), ROOT_INO, name('d'), {
       noReplace: false,
@@ -382,6 +401,10 @@ describe('a removed directory', () => {
     });
     await expect(renamed).rejects.toMatchObject({ code: 'ENOENT' });
     await mount.vfs.rmdir(ROOT, ROOT_INO, name('d'));
+    // Whoever is in it sees that as on other filesystems, until the kernel forgets it.
+    await cluster.clock.advance(2_000);
+    expect((await mount.vfs.getattr(ROOT, ino, undefined)).attr).toMatchObject({ type: 'directory', nlink: 0 });
+    mount.vfs.forget(ino, 1);
     await expect(Promise.resolve(mount.vfs.getattr(ROOT, ino, undefined))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });
