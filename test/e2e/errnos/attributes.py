@@ -5,7 +5,9 @@ import stat
 import struct
 
 from support import *
-from content import things
+
+things = only('f', 'd', 'fifo', 'l', 'ld', 'dangling')
+file = only('f')
 
 NOFOLLOW, EMPTY_PATH = 0x100, 0x1000
 SYS_FCHMODAT2 = 452
@@ -97,8 +99,8 @@ def stats(results):
     path_errors(results, 'lstat', lambda path: told(os.lstat(path)), follows=False)
     path_errors(results, 'statfs', lambda path: os.statvfs(path).f_namemax)
     for name in ('f', 'd', 'l', 'ld', 'dangling', 'fifo', 'ld/', 'f/', 'l/'):
-        results.case('stat', name, lambda p: told(os.stat(p / name)), things)
-        results.case('lstat', name, lambda p: told(os.lstat(p / name)), things)
+        results.case('stat', name, lambda p: told(os.stat(p / name)), only(name))
+        results.case('lstat', name, lambda p: told(os.lstat(p / name)), only(name))
     results.case('stat', 'a bad address', lambda p: checked(libc.stat((p / 'f').encode(), ctypes.c_void_p(1))), things)
     results.case('fstat', 'a bad descriptor', lambda p: os.fstat(BAD_FD))
     results.case('fstatat', 'a bad descriptor', lambda p: os.stat('f', dir_fd=BAD_FD))
@@ -122,7 +124,7 @@ def xattrs(results):
 
     def setup(of):
         def do(p):
-            things(p)
+            only(of)(p)
             os.chown(p / of, 1000, 1000, follow_symlinks=False)
             if of != 'l':
                 os.chmod(p / of, 0o644 if of != 'd' else 0o1777)
@@ -134,7 +136,7 @@ def xattrs(results):
             results.case('getxattr', text, lambda p: os.getxattr(p / of, name, **plain), setup(of), [ROOT, ANN, BOB])
             results.case('setxattr', text, lambda p: os.setxattr(p / of, name, b'1', **plain), setup(of), [*USERS, with_caps(FOWNER)])
             results.case('removexattr', text, lambda p: os.removexattr(p / of, name, **plain), setup(of), [ROOT, ANN, BOB])
-    had = lambda p: (things(p), os.chmod(p / 'f', 0o640), os.chown(p / 'f', 1000, 1000), os.setxattr(p / 'f', 'user.a', b'12345'),
+    had = lambda p: (file(p), os.chmod(p / 'f', 0o640), os.chown(p / 'f', 1000, 1000), os.setxattr(p / 'f', 'user.a', b'12345'),
                      os.setxattr(p / 'f', 'trusted.t', b'1'), os.setxattr(p / 'f', 'security.s', b'1'))
     results.case('getxattr', 'what is there', lambda p: os.getxattr(p / 'f', 'user.a'), had, USERS)
     results.case('getxattr', 'a trusted one', lambda p: os.getxattr(p / 'f', 'trusted.t'), had, USERS)

@@ -22,14 +22,8 @@ def on_fd(name, flags, act):
     return lambda p: act(os.open(p / name, flags))
 
 
-def things(p):
-    p.file('f')
-    p.file('g', content=b'x' * 10000)
-    p.dir('d')
-    p.fifo('fifo')
-    p.link('l', 'f')
-    p.link('ld', 'd')
-    p.link('dangling', 'missing')
+things = only('f', 'g', 'd', 'fifo', 'l', 'ld', 'dangling')
+file = only('f')
 
 
 def run(results):
@@ -52,7 +46,7 @@ def opens(results):
             for more, flags in {'': 0, 'CREAT': os.O_CREAT, 'CREAT|EXCL': os.O_CREAT | os.O_EXCL, 'TRUNC': os.O_TRUNC, 'APPEND': os.O_APPEND,
                                 'DIRECTORY': os.O_DIRECTORY, 'NOFOLLOW': os.O_NOFOLLOW, 'CREAT|DIRECTORY': os.O_CREAT | os.O_DIRECTORY,
                                 'PATH': os.O_PATH, 'SYNC': os.O_SYNC}.items():
-                case(f'{name} {how}|{more}', lambda p: do(p / name, access | flags | os.O_NONBLOCK), things)
+                case(f'{name} {how}|{more}', lambda p: do(p / name, access | flags | os.O_NONBLOCK), only(name))
     for mode in (0o400, 0o200, 0o600, 0o040, 0o020, 0o060, 0o004, 0o002, 0o006, 0o077, 0):
         for how, access in FLAGS.items():
             case(f'mode {mode:o} of ann for {how}', lambda p: do(p / 'f', access), lambda p: p.file('f', mode, ANN),
@@ -278,14 +272,14 @@ def maps(results):
     for how, access in FLAGS.items():
         for prot, protection in protections.items():
             for name, kind in kinds.items():
-                results.case('mmap', f'{prot} {name} of what is opened {how}', lambda p: act(os.open(p / 'f', access), protection, kind), things)
-    results.case('mmap', 'a directory', lambda p: act(os.open(p / 'd', 0), 1, 1), things)
-    results.case('mmap', 'a fifo', lambda p: act(os.open(p / 'fifo', os.O_RDWR | os.O_NONBLOCK), 1, 1), things)
+                results.case('mmap', f'{prot} {name} of what is opened {how}', lambda p: act(os.open(p / 'f', access), protection, kind), file)
+    results.case('mmap', 'a directory', lambda p: act(os.open(p / 'd', 0), 1, 1), only('f', 'd', 'fifo'))
+    results.case('mmap', 'a fifo', lambda p: act(os.open(p / 'fifo', os.O_RDWR | os.O_NONBLOCK), 1, 1), only('f', 'd', 'fifo'))
     results.case('mmap', 'a bad descriptor', lambda p: act(BAD_FD, 1, 1))
-    results.case('mmap', 'nothing', lambda p: act(os.open(p / 'f', 0), 1, 1, 0), things)
-    results.case('mmap', 'from within a page', lambda p: act(os.open(p / 'f', 0), 1, 1, 4096, 100), things)
-    results.case('mmap', 'over the greatest offset', lambda p: act(os.open(p / 'f', 0), 1, 1, 4096, INT64_MAX - 4095), things)
-    results.case('mmap', 'opened with O_PATH', lambda p: act(os.open(p / 'f', os.O_PATH), 1, 1), things)
+    results.case('mmap', 'nothing', lambda p: act(os.open(p / 'f', 0), 1, 1, 0), only('f', 'd', 'fifo'))
+    results.case('mmap', 'from within a page', lambda p: act(os.open(p / 'f', 0), 1, 1, 4096, 100), only('f', 'd', 'fifo'))
+    results.case('mmap', 'over the greatest offset', lambda p: act(os.open(p / 'f', 0), 1, 1, 4096, INT64_MAX - 4095), only('f', 'd', 'fifo'))
+    results.case('mmap', 'opened with O_PATH', lambda p: act(os.open(p / 'f', os.O_PATH), 1, 1), only('f', 'd', 'fifo'))
 
 
 def locks(results):
@@ -297,23 +291,23 @@ def locks(results):
     for how, access in {**FLAGS, 'PATH': os.O_PATH}.items():
         for name, type in (('read', READ), ('write', WRITE), ('unlock', UNLOCK)):
             for kind, command in (('SETLK', SETLK), ('SETLKW', SETLKW), ('OFD_SETLK', OFD_SETLK)):
-                case(f'{kind} {name} opened {how}', lambda p: set_(os.open(p / 'f', access), command, posix(type)), things)
+                case(f'{kind} {name} opened {how}', lambda p: set_(os.open(p / 'f', access), command, posix(type)), file)
             for operation in (fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN):
                 if type == READ:
-                    results.case('flock', f'{operation} opened {how}', lambda p: fcntl.flock(os.open(p / 'f', access), operation), things)
+                    results.case('flock', f'{operation} opened {how}', lambda p: fcntl.flock(os.open(p / 'f', access), operation), file)
     bad = {'unknown type': posix(9), 'unknown whence': posix(READ, whence=9), 'before the start': posix(READ, -1), 'a length before the start': posix(READ, 5, -6),
            'a negative length': posix(READ, 5, -5), 'over the greatest offset': posix(READ, INT64_MAX, 5), 'from the end': posix(READ, 1, 1, 2),
            'before the start from the end': posix(READ, -100, 1, 2)}
     for what, lock in bad.items():
-        case(what, lambda p: set_(os.open(p / 'f', 2), SETLK, lock), things)
-        case(f'GETLK {what}', lambda p: set_(os.open(p / 'f', 2), GETLK, lock), things)
-    case('OFD_SETLK with a process', lambda p: set_(os.open(p / 'f', 2), OFD_SETLK, posix(READ, pid=5)), things)
+        case(what, lambda p: set_(os.open(p / 'f', 2), SETLK, lock), file)
+        case(f'GETLK {what}', lambda p: set_(os.open(p / 'f', 2), GETLK, lock), file)
+    case('OFD_SETLK with a process', lambda p: set_(os.open(p / 'f', 2), OFD_SETLK, posix(READ, pid=5)), file)
     case('a bad descriptor', lambda p: set_(BAD_FD, SETLK, posix(READ)))
-    case('a directory', lambda p: set_(os.open(p / 'd', 0), SETLK, posix(READ)), things)
-    case('a fifo', lambda p: set_(os.open(p / 'fifo', os.O_RDWR | os.O_NONBLOCK), SETLK, posix(READ)), things)
+    case('a directory', lambda p: set_(os.open(p / 'd', 0), SETLK, posix(READ)), only('d'))
+    case('a fifo', lambda p: set_(os.open(p / 'fifo', os.O_RDWR | os.O_NONBLOCK), SETLK, posix(READ)), only('fifo'))
     results.case('flock', 'a bad descriptor', lambda p: fcntl.flock(BAD_FD, fcntl.LOCK_SH))
-    results.case('flock', 'an unknown operation', lambda p: fcntl.flock(os.open(p / 'f', 0), 77), things)
-    results.case('flock', 'a directory', lambda p: fcntl.flock(os.open(p / 'd', 0), fcntl.LOCK_EX), things)
+    results.case('flock', 'an unknown operation', lambda p: fcntl.flock(os.open(p / 'f', 0), 77), file)
+    results.case('flock', 'a directory', lambda p: fcntl.flock(os.open(p / 'd', 0), fcntl.LOCK_EX), only('d'))
 
     def beside(first, then):
         """`first` in another process, which stays; what `then` comes to here."""
@@ -335,13 +329,13 @@ def locks(results):
     for kind, command in (('SETLK', SETLK), ('OFD_SETLK', OFD_SETLK)):
         for a, first in (('read', READ), ('write', WRITE)):
             for b, second in (('read', READ), ('write', WRITE), ('unlock', UNLOCK)):
-                case(f'{kind} {b} beside {a}', beside(lambda fd: set_(fd, command, posix(first, 2, 5)), lambda fd: set_(fd, command, posix(second))), things)
+                case(f'{kind} {b} beside {a}', beside(lambda fd: set_(fd, command, posix(first, 2, 5)), lambda fd: set_(fd, command, posix(second))), file)
             get = lambda fd: struct.unpack('hhqqi4x', fcntl.fcntl(fd, GETLK, posix(WRITE)))[:4]
-            case(f'GETLK beside {kind} {a}', beside(lambda fd: set_(fd, command, posix(first, 2, 5)), get), things)
+            case(f'GETLK beside {kind} {a}', beside(lambda fd: set_(fd, command, posix(first, 2, 5)), get), file)
     for a, first in (('SH', fcntl.LOCK_SH), ('EX', fcntl.LOCK_EX)):
         for b, second in (('SH', fcntl.LOCK_SH), ('EX', fcntl.LOCK_EX)):
-            results.case('flock', f'{b} beside {a}', beside(lambda fd: fcntl.flock(fd, first), lambda fd: fcntl.flock(fd, second | fcntl.LOCK_NB)), things)
-        results.case('flock', f'beside fcntl {a}', beside(lambda fd: set_(fd, SETLK, posix(WRITE)), lambda fd: fcntl.flock(fd, first | fcntl.LOCK_NB)), things)
+            results.case('flock', f'{b} beside {a}', beside(lambda fd: fcntl.flock(fd, first), lambda fd: fcntl.flock(fd, second | fcntl.LOCK_NB)), file)
+        results.case('flock', f'beside fcntl {a}', beside(lambda fd: set_(fd, SETLK, posix(WRITE)), lambda fd: fcntl.flock(fd, first | fcntl.LOCK_NB)), file)
 
     def dead(p):
         """Two processes wait for each other: one is refused, and which one does not matter."""
@@ -358,4 +352,4 @@ def locks(results):
         set_(fd, SETLK, posix(UNLOCK))
         other = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return sorted([own, ['ok', 'EDEADLK'][other]])
-    case('SETLKW where each waits for the other', dead, things)
+    case('SETLKW where each waits for the other', dead, file)

@@ -145,6 +145,33 @@ class Place:
             os.chmod(self / name, mode)
 
 
+# What things of these names are, and what else they need.
+THINGS = {
+    'f': lambda p: p.file('f'), 'g': lambda p: p.file('g', content=b'x' * 10000), 'd': lambda p: p.dir('d'), 'd/e': lambda p: p.dir('d/e'),
+    'empty': lambda p: p.dir('empty'), 'full': lambda p: (p.dir('full'), p.file('full/x')), 'fifo': lambda p: p.fifo('fifo'),
+    'l': lambda p: p.link('l', 'f'), 'ld': lambda p: p.link('ld', 'd'), 'dangling': lambda p: p.link('dangling', 'missing'),
+    'hard': lambda p: os.link(p / 'f', p / 'hard'),
+}
+NEEDS = {'l': 'f', 'hard': 'f', 'ld': 'd'}
+
+
+def only(*names):
+    """A setup of the things that paths of these names lead through."""
+    def setup(place):
+        made = set()
+
+        def make(name):
+            if name in THINGS and name not in made:
+                made.add(name)
+                make(NEEDS.get(name))
+                THINGS[name](place)
+        for name in names:
+            path = name.rstrip('/')
+            make(os.path.dirname(path))
+            make(path)
+    return setup
+
+
 class Results:
     def __init__(self, root, other):
         self.root, self.other, self.count = os.path.abspath(root), os.path.abspath(other), 0
@@ -169,6 +196,15 @@ class Results:
         path = os.path.join(self.root, str(self.count))
         os.mkdir(path)
         return Place(path, self.other)
+
+    def chain(self):
+        """A directory of symlinks, l1 to l41, that each lead to the one before. Cases leave it as it is."""
+        path = os.path.join(self.root, 'chain')
+        if not os.path.isdir(path):
+            os.makedirs(f'{path}/l0')
+            for index in range(41):
+                os.symlink(f'l{index}', f'{path}/l{index + 1}')
+        return path
 
     def as_user(self, user, act):
         """Whatever it has opened is closed."""
@@ -218,6 +254,8 @@ def path_errors(results, call, act, creates=False, follows=True):
     What every call refuses that looks up a path: `act(path)`. `creates`: the last name need not be there. `follows`: a
     symlink in the last place is followed.
     """
+    results.chain()
+
     def case(what, path, setup=None, users=(ROOT,)):
         results.case(call, what, lambda place: act(path(place)), setup, users)
 
@@ -235,20 +273,14 @@ def path_errors(results, call, act, creates=False, follows=True):
         case('loop of one', lambda place: place / 'loop', lambda place: place.link('loop', 'loop'))
         case('loop of two', lambda place: place / 'a', lambda place: (place.link('a', 'b'), place.link('b', 'a')))
         case('dangling symlink', lambda place: place / 'link', lambda place: place.link('link', 'missing'))
-    case('41 symlinks', lambda place: place / 'l41/x', lambda place: chain(place, 41))
-    case('40 symlinks', lambda place: place / 'l40/missing/x', lambda place: chain(place, 40))
+    case('41 symlinks', lambda place: f'{results.chain()}/l41/x')
+    case('40 symlinks', lambda place: f'{results.chain()}/l40/missing/x')
     case('name of 256 bytes', lambda place: place / LONG_NAME)
     case('name of 256 bytes on the way', lambda place: place / f'{LONG_NAME}/x')
     case('path of 4096 bytes', lambda place: place / LONG_PATH)
     case('no search permission', lambda place: place / 'closed/file', closed(0o600), USERS)
     case('no search permission but for the group', lambda place: place / 'closed/file', closed(0o670, ANN), [ANN, BOB, CID])
     case('search, but no read permission', lambda place: place / 'closed/missing/x', closed(0o711), [ANN])
-
-
-def chain(place, count):
-    place.dir('l0')
-    for index in range(count):
-        place.link(f'l{index + 1}', f'l{index}')
 
 
 def closed(mode, owner=ROOT):
