@@ -366,6 +366,21 @@ describe('failures', () => {
     expect(harness.logged).toEqual([]);
   });
 
+  it('setxattr that wants both that it is there and that it is not is refused, whichever it is', async () => {
+    let isThere = true;
+    const harness = new Harness({
+      getxattr: async () => (isThere ? Buffer.from('v') : Promise.reject(new FsError('ENODATA'))),
+    });
+    const both = Buffer.concat([body(u32(1), u32(3), 'user.a'), Buffer.from('w')]);
+    for (const errno of [ERRNO_NUMBERS.EEXIST, ERRNO_NUMBERS.ENODATA]) {
+      harness.ask(Opcode.SETXATTR, both);
+      while (harness.session.pendingCount > 0) await Promise.resolve();
+      expect(harness.lastErrno).toBe(errno);
+      isThere = false;
+    }
+    expect(harness.calls.filter((call) => call.startsWith('setxattr'))).toEqual([]);
+  });
+
   it('any other error is EIO and logged', () => {
     const harness = new Harness({
       getattr: () => {

@@ -66,6 +66,8 @@ const WANTED_FLAGS =
   InitFlag.MAX_PAGES |
   InitFlag.SETXATTR_EXT;
 
+/** setxattr with both: whether it is there or not, it is refused. */
+const WHAT_CANNOT_BE = p.XattrFlag.CREATE | p.XattrFlag.REPLACE;
 /**
  * Only of these may ENOENT be about a name. Of all others it means that the inode is gone which the kernel has open or under
  * some name (or in which it makes one): it was removed through another mount, and there may be another one under that
@@ -243,6 +245,7 @@ export class FuseSession {
       case Opcode.SETXATTR: {
         const extended = (this.#flags & InitFlag.SETXATTR_EXT) !== 0;
         const { name, value, flags, moreFlags } = request.decodeSetxattr(message, extended);
+        if ((flags & WHAT_CANNOT_BE) === WHAT_CANNOT_BE) return this.#refuseXattr(from, name);
         const mode = flags & p.XattrFlag.CREATE ? 'create' : flags & p.XattrFlag.REPLACE ? 'replace' : 'any';
         // Before Linux 5.13 the kernel does not tell whether the caller is in the file's group: root is taken to be.
         const killSetgid = moreFlags === undefined ? from.uid !== 0 : (moreFlags & p.SETXATTR_ACL_KILL_SGID) !== 0;
@@ -368,6 +371,13 @@ export class FuseSession {
       this.#ops.remember(attr.ino);
       this.#sendEntry(to, { attr, attrTimeoutMs, entryTimeoutMs: 0 });
     });
+  }
+
+  /** Only if it is not there, and only if it is. */
+  #refuseXattr(from: PendingRequest, name: Uint8Array): void {
+    const found = Promise.resolve(this.#ops.getxattr(from, from.ino, name));
+    const refused = found.then(() => Promise.reject<void>(new FsError('EEXIST')));
+    this.#settle(from, refused, this.#sendEmpty);
   }
 
   #rename(from: PendingRequest, { newParent, flags, name, newName }: request.RenameRequest): void {

@@ -67,7 +67,7 @@ function exchange(tx: Transaction, { from, name, moved, to, newName, target }: E
   tx.touch(target);
   tx.touchContent(from);
   if (to !== from) tx.touchContent(to);
-  return result(tx, from, to, moved);
+  return { ...result(tx, from, to, moved), victim: tx.attr(target) };
 }
 
 function result(tx: Transaction, from: Inode, to: Inode, moved: Inode): MutationResult {

@@ -47,8 +47,8 @@ export function accessed(tx: Transaction, m: Extract<Mutation, { op: 'accessed' 
   return { attr: tx.attr(inode) };
 }
 
-/** A new owner must not get a program that runs as someone else. setgid without group execute marks locking, and stays. */
-function withoutSetId(mode: number): number {
+/** A new owner, or new content, must not get a program that runs as someone else. setgid without group execute marks locking, and stays. */
+export function withoutSetId(mode: number): number {
   const clear = (mode & GROUP_EXECUTE) !== 0 ? SETUID | SETGID : SETUID;
   return mode & ~clear;
 }

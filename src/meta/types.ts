@@ -197,7 +197,7 @@ export interface MutationResult {
   /** The affected directory, after the change; keeps the client's cache right. */
   readonly parentAttr?: Attr;
   readonly newParentAttr?: Attr;
-  /** unlink, rename over: the inode that lost a name. nlink 0 and keepOpen: it is now an orphan. */
+  /** unlink, rename over: the inode that lost a name. nlink 0 and keepOpen: it is now an orphan. Exchange: the other one. */
   readonly victim?: Attr;
   /** make: false if an existing file was returned. */
   readonly created?: boolean;

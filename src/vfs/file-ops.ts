@@ -2,7 +2,8 @@
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { FILE_MAX_BYTES } from '../limits.ts';
-import type { SetAttr } from '../meta/types.ts';
+import { withoutSetId } from '../meta/setattr.ts';
+import type { Attr, SetAttr } from '../meta/types.ts';
 import { interruptible } from './async.ts';
 import type { FileData } from './file-data.ts';
 import { FileHandle, O_ACCMODE, O_APPEND, O_EXCL, O_TRUNC, O_WRONLY } from './handles.ts';
@@ -33,6 +34,7 @@ export class FileOps {
 
   getattr(caller: Caller, ino: Ino): Maybe<AttrReply> {
     const inode = this.#state.inodes.get(ino);
+    if (inode?.gone === true && inode.attr.type === 'directory') return this.#state.attrReply(inode);
     if (inode !== undefined && inode.attrExpiresMs > this.#state.clock.monotonicMs())
       return this.#state.attrReply(inode);
     return this.#ask(caller, ino).then((fresh) => this.#state.attrReply(fresh));
@@ -166,11 +168,11 @@ export class FileOps {
   async #revalidate(caller: Caller, ino: Ino, flags: number, known: Inode | undefined): Promise<Inode> {
     // Also when it is opened for reading, as Linux does; the kernel has asked whether the caller may write.
     if ((flags & O_TRUNC) !== 0) {
-      const type = known?.attr.type ?? (await this.#ask(caller, ino)).attr.type;
-      checkOpenable(type, flags);
+      const { attr } = known ?? (await this.#ask(caller, ino));
+      checkOpenable(attr.type, flags);
       const file = this.#state.inodes.get(ino)?.data;
-      if (file === undefined) return await this.#change(ino, { sizeBytes: 0 });
-      return await this.#truncate(file, { sizeBytes: 0 }, 0);
+      if (file === undefined) return await this.#change(ino, emptied(caller, attr));
+      return await this.#truncate(file, emptied(caller, attr), 0);
     }
     const isWriter = (flags & O_ACCMODE) === O_WRONLY;
     const haveExtents = known?.data !== undefined && known.data.extents.version === known.attr.version;
@@ -225,7 +227,7 @@ export class FileOps {
     );
     checkOpenable(inode.attr.type, flags);
     inodes.opened(inode);
-    return await this.#openMade(inode, created, flags);
+    return await this.#openMade(caller, inode, created, flags);
   }
 
   /** A file without a name: the servers know that it is open here. */
@@ -239,16 +241,16 @@ export class FileOps {
     const inode = this.#state.changed(attr, askedAt);
     inode.orphan = true;
     inodes.opened(inode);
-    return await this.#openMade(inode, true, flags);
+    return await this.#openMade(caller, inode, true, flags);
   }
 
-  async #openMade(inode: Inode, created: boolean, flags: number): Promise<Entry & Opened> {
+  async #openMade(caller: Caller, inode: Inode, created: boolean, flags: number): Promise<Entry & Opened> {
     try {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       if (created) this.#state.dataOf(inode).extents.setEmpty(inode.attr.version);
       else if ((flags & O_TRUNC) !== 0) {
-        await this.#truncate(this.#state.dataOf(inode), { sizeBytes: 0 }, 0);
+        await this.#truncate(this.#state.dataOf(inode), emptied(caller, inode.attr), 0);
       }
       const opened = this.#opened(inode, flags);
       inode.kernelRefs += 1;
@@ -383,6 +385,8 @@ export class FileOps {
     await file.alone(async () => {
       const askedAt = this.#state.inodes.stamp();
       const { ino } = file.inode;
+      // What is not committed yet was written before.
+      if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
       const { attr } = await this.#state.mutate({ op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' }, true);
       if (attr === undefined) return file.extents.forget();
       this.#state.changed(attr, askedAt);
@@ -457,6 +461,15 @@ function checkOpenable(type: string, flags: number): void {
   if (type === 'directory') throw new FsError('EISDIR');
   if (type === 'symlink') throw new FsError('ELOOP');
   throw new FsError('ENXIO', `a ${type} is opened by the kernel, not here (flags ${flags})`);
+}
+
+/**
+ * O_TRUNC. The kernel, which asks for the mode of a program to be changed when it is written to, leaves that to us here. Only
+ * root is taken to keep it: it does not say who else may (CAP_FSETID).
+ */
+function emptied({ uid }: Caller, { mode }: Attr): SetAttr {
+  const kept = withoutSetId(mode);
+  return uid === 0 || kept === mode ? { sizeBytes: 0 } : { sizeBytes: 0, mode: kept };
 }
 
 function checkRange(offset: number, length: number): void {

@@ -405,6 +405,8 @@ export class MountState {
     const file = inode.data;
     inode.data = inode.openCount > 0 ? file : undefined;
     if (keptOpen && victim.type !== 'directory') this.background(this.releaseOrphan(victim.ino, file));
+    // Programs that are in the directory still look at it: nobody else can tell them what it is.
+    if (victim.type === 'directory' && inode.kernelRefs > 0) return;
     this.inodes.drop(inode);
   }
 

@@ -170,17 +170,14 @@ export class NameOps {
   async rmdir(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
     checkName(name);
     const { names, inodes } = this.#state;
-    const known = names.get(parent, name);
     names.change(parent, name);
     const askedAt = inodes.stamp();
     const result = await this.#state.mutate({ op: 'rmdir', parent, name });
     names.change(parent, name);
-    if (known !== undefined) {
-      inodes.expire(known.ino);
-      this.#state.whole.forget(known.ino);
-    }
+    if (result.victim !== undefined) this.#state.whole.forget(result.victim.ino);
     this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);
+    this.#state.lostName(result.victim, false, askedAt);
   }
 
   async rename(
@@ -195,7 +192,6 @@ export class NameOps {
     checkName(newName);
     const { names, inodes } = this.#state;
     const keepOpen = !options.noReplace && !options.exchange && this.#mayBeOpen(newParent, newName);
-    const other = options.exchange ? names.get(newParent, newName) : undefined;
     names.change(parent, name);
     names.change(newParent, newName);
     const askedAt = inodes.stamp();
@@ -209,7 +205,6 @@ export class NameOps {
       const moved = this.#state.changed(result.attr, askedAt);
       this.#learnName(newParent, newName, moved, names.stamp());
     }
-    if (other !== undefined) inodes.expire(other.ino);
     this.#state.lostName(result.victim, keepOpen, askedAt);
   }
 

@@ -292,6 +292,55 @@ describe('truncation', () => {
   });
 });
 
+describe('a program that is opened with O_TRUNC', () => {
+  it.each([
+    [1000, 0o6755, 0o755],
+    [1000, 0o2644, 0o2644],
+    [0, 0o6755, 0o6755],
+  ])('by %i loses who it runs as', async (uid, before, after) => {
+    const mount = await (await TestCluster.start()).mount();
+    const made = await mount.vfs.create(ROOT, ROOT_INO, name('f'), before, O_RDWR | O_CREAT);
+    const caller = { uid, gid: uid, pid: 1 };
+    for (const file of [true, false]) {
+      await mount.vfs.setattr(ROOT, made.attr.ino, { mode: before }, undefined);
+      if (file) await mount.vfs.open(caller, made.attr.ino, O_RDWR | O_TRUNC);
+      else await mount.vfs.create(caller, ROOT_INO, name('f'), 0o600, O_RDWR | O_CREAT | O_TRUNC);
+      expect((await mount.vfs.getattr(ROOT, made.attr.ino, undefined)).attr.mode).toBe(after);
+    }
+  });
+});
+
+describe('times', () => {
+  it('move when fallocate makes a file longer that has uncommitted data', async () => {
+    const cluster = await TestCluster.start();
+    const mount = await cluster.mount();
+    const file = await create(mount, 'f');
+    await mount.vfs.write(ROOT, file.handle, 0, Buffer.from('abc'));
+    const before = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    await cluster.clock.advance(5);
+    await mount.vfs.fallocate(ROOT, file.handle, 0, 10, 0);
+    const grown = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    expect(grown.attr.sizeBytes).toBe(10);
+    expect(grown.attr.mtimeNs).toBe(before.attr.mtimeNs + 5_000_000n);
+    await mount.vfs.flush(ROOT, file.handle, 0n);
+    const committed = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    expect(committed.attr.mtimeNs).toBeGreaterThanOrEqual(grown.attr.mtimeNs);
+  });
+
+  it('of both files are known after an exchange, also of one seen under another name only', async () => {
+    const cluster = await TestCluster.start();
+    const [maker, mount] = [await cluster.mount(), await cluster.mount()];
+    const file = await create(maker, 'a');
+    await maker.vfs.link(ROOT, file.attr.ino, ROOT_INO, name('b'));
+    await maker.vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755);
+    const before = await mount.vfs.lookup(ROOT, ROOT_INO, name('b'));
+    await cluster.clock.advance(5);
+    await mount.vfs.rename(ROOT, ROOT_INO, name('d'), ROOT_INO, name('a'), { noReplace: false, exchange: true });
+    const after = await mount.vfs.getattr(ROOT, file.attr.ino, undefined);
+    expect(after.attr.ctimeNs).toBeGreaterThan(before.attr.ctimeNs);
+  });
+});
+
 describe('unlinked files', () => {
   it('keep working while they are open, and are released at the last close', async () => {
     const cluster = await TestCluster.start();
@@ -338,6 +387,25 @@ describe('unlinked files', () => {
     await create(mount, 'other');
     await mount.vfs.unlink(ROOT, ROOT_INO, name('f'));
     expect(mount.meta.mutations.at(-1)).toMatchObject({ op: 'unlink', keepOpen: false });
+  });
+});
+
+describe('a removed directory', () => {
+  it('has no links at once, also after a rename to its name has failed', async () => {
+    const cluster = await TestCluster.start();
+    const mount = await cluster.mount();
+    const { ino } = (await mount.vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755)).attr;
+    const renamed = mount.vfs.rename(ROOT, ROOT_INO, name('not there'), ROOT_INO, name('d'), {
+      noReplace: false,
+      exchange: false,
+    });
+    await expect(renamed).rejects.toMatchObject({ code: 'ENOENT' });
+    await mount.vfs.rmdir(ROOT, ROOT_INO, name('d'));
+    // Whoever is in it sees that as on other filesystems, until the kernel forgets it.
+    await cluster.clock.advance(2_000);
+    expect((await mount.vfs.getattr(ROOT, ino, undefined)).attr).toMatchObject({ type: 'directory', nlink: 0 });
+    mount.vfs.forget(ino, 1);
+    await expect(Promise.resolve(mount.vfs.getattr(ROOT, ino, undefined))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });
 
