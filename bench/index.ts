@@ -1,5 +1,6 @@
 /** All benchmarks, and what runs them: sets up, measures in alternate runs, prints one table. */
 import { blockStores } from './blocks.ts';
+import { largeDirectories } from './directories.ts';
 import { libraryRead } from './library-read.ts';
 import { manyBlocks } from './many-blocks.ts';
 import { memoryWhileStreaming } from './memory.ts';
@@ -31,4 +32,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   scaleOut,
   calculatedStorm,
   repairUnderReads,
+  largeDirectories,
 ];

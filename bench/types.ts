@@ -28,6 +28,8 @@ export interface BenchContext {
   readonly sizeBytes: number;
   readonly rounds: number;
   readonly smallFileCount: number;
+  /** Files of the largest directory; undefined: as the benchmark has it. */
+  readonly largestDirectoryCount: number | undefined;
   /** Stops and starts the cluster and its mount, and drops the page cache. Throws where that is not possible. */
   readonly restartCold: () => Promise<void>;
   /**
