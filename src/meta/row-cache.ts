@@ -8,7 +8,7 @@
 /** Some 300 bytes each with key and Map slot. */
 const ROWS_KEPT = 32_768;
 /** Dropped at a time, oldest first. */
-const DROPPED_AT_ONCE = 256;
+const DROPPED_AT_ONCE = 2_048;
 /** First character of an inode's key (keys.ts). */
 const INODE = 'i'.charCodeAt(0);
 

@@ -34,6 +34,7 @@ export class NameOps {
       const inode = inodes.get(known.ino);
       if (inode !== undefined && inode.attrExpiresMs > now && inode.attr.nlink > 0) {
         inode.kernelRefs += 1;
+        this.#state.madeNext.lookedUp(parent, inode.ino, true);
         return this.#state.entry(inode, known.expiresMs - now);
       }
     }
@@ -53,6 +54,7 @@ export class NameOps {
     const inode = this.#state.learn(attr, askedAt);
     this.#learnName(parent, name, inode, namesAskedAt);
     inode.kernelRefs += 1;
+    if (this.#state.limits.attrTimeoutMs > 0) this.#state.madeNext.lookedUp(parent, inode.ino, false);
     return this.#state.entry(inode);
   }
 
