@@ -145,7 +145,7 @@ async function measure(
   const lists = (script: string, expected: number) => timed(count, () => expectLines(script, directory, expected));
   const recursive = shape === 'tree' ? 'R' : '';
   // Blank lines, headings and totals of `ls -R`, and of `ls -f` the entries . and ..
-  const [namesLines, statsLines] = shape === 'tree' ? [count + 6 * directories + 4, count + 4 * directories + 2] : [count + 2, count + 1];
+  const [namesLines, statsLines] = shape === 'tree' ? [count + 5 * directories + 3, count + 4 * directories + 2] : [count + 2, count + 1];
   await step('readdir (ls -f)', count, repeats, lists(`ls -f${recursive}`, namesLines));
   await step('readdir and stat (ls -lU)', count, repeats, lists(`ls -lU${recursive}`, statsLines));
   await step('find', count, repeats, lists('find', count + directories + 1));
