@@ -10,7 +10,7 @@ async function directoryOfFiles(): Promise<{ cluster: TestCluster; mount: TestMo
   const cluster = await TestCluster.start();
   const maker = await cluster.mount();
   const { attr } = await maker.vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755);
-  for (let index = 0; index < COUNT; index++) await maker.vfs.mknod(ROOT, attr.ino, nameOf(index), 0o100644, 0);
+  for (let index = 0; index < COUNT; index++) await maker.vfs.mknod(ROOT, attr.ino, nameOf(index), 'file', 0o644, 0);
   const mount = await cluster.mount({ attrTimeoutMs: 1_000 });
   return { cluster, mount, directory: attr.ino };
 }
