@@ -6,6 +6,7 @@ import { manyBlocks } from './many-blocks.ts';
 import { memoryWhileStreaming } from './memory.ts';
 import { metadataRates } from './metadata.ts';
 import { placement } from './placement.ts';
+import { singleOperations } from './operations.ts';
 import { repairUnderReads } from './repair.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
 import { bootStorm } from './boot-storm.ts';
@@ -21,6 +22,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   sequentialWrite,
   coldRead,
   smallFilesBenchmark,
+  singleOperations,
   libraryRead,
   blockStores,
   metadataRates,

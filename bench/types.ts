@@ -5,7 +5,7 @@ export interface Row {
   readonly name: string;
   /** Median over the rounds. */
   readonly value: number;
-  readonly unit: 'MB/s' | '/s' | 'MiB' | 'us' | 'ms' | 'x';
+  readonly unit: 'MB/s' | '/s' | 'MiB' | 'us' | 'ms' | 's' | 'x';
   /** What it is held against, measured in alternate runs; absent for figures that stand alone. */
   readonly yardstick?: { readonly name: string; readonly value: number };
   /** value / yardstick (median of the pairs' ratios where there are pairs). */
