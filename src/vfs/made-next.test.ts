@@ -3,7 +3,7 @@ import { FsError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import { name, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 
-const COUNT = 1_000;
+const COUNT = 600;
 const nameOf = (index: number) => name(`file-${index}`);
 
 async function directoryOfFiles(): Promise<{ cluster: TestCluster; mount: TestMount; directory: Ino }> {
@@ -22,7 +22,7 @@ it('looking up the names of a directory in the order of their making takes a que
     expect(attr.parent).toBe(directory);
     await turns(1);
   }
-  expect(mount.meta.queries.length).toBeLessThan(30);
+  expect(mount.meta.queries.length).toBeLessThan(25);
 });
 
 it('removing them meanwhile takes no more, and what is gone is not believed to be there', async () => {
@@ -54,6 +54,21 @@ it('what it told is believed for the attribute timeout, not longer', async () =>
   await other.vfs.unlink(ROOT, directory, nameOf(26));
   await cluster.clock.advance(1_001);
   await expect((async () => mount.vfs.lookup(ROOT, directory, nameOf(26)))()).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+it('who is slow is told of no more names than are looked up before they expire', async () => {
+  const { cluster, mount, directory } = await directoryOfFiles();
+  let told = 0;
+  mount.meta.beforeQuery = (query) => {
+    if (query.op === 'madeNext') told += query.limit;
+  };
+  for (let index = 0; index < COUNT; index++) {
+    await mount.vfs.lookup(ROOT, directory, nameOf(index));
+    await cluster.clock.advance(20);
+  }
+  // 50 in a second.
+  expect(told).toBeLessThan(5 * COUNT);
+  expect(mount.meta.queries.length).toBeLessThan(COUNT / 3);
 });
 
 it('names in no order, or without attribute caching, cost one question each', async () => {

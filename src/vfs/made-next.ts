@@ -12,8 +12,9 @@ const WALKS_KEPT = 16;
 const STEP_MAX = 64;
 /** So many in a row are no chance. */
 const RUN_MIN = 4;
-/** Asked for at first; it doubles while most of it is of this directory. */
+/** Asked for at first; it doubles while most of it is of this directory, and is cut when a name has expired before it was looked up. */
 const FIRST_LIMIT = 64;
+const LIMIT_MIN = 16;
 const LIMIT_MAX = 512;
 /** Lookups until the next try, where it was of no use: numbers of several directories alternate, or the servers are older. */
 const PAUSE = 1_000;
@@ -53,6 +54,10 @@ export class MadeNext {
     }
     const follows = ino > walk.lastIno && ino - walk.lastIno <= STEP_MAX;
     walk.lastIno = ino;
+    if (follows && !wasKnown && ino <= walk.upToIno && !walk.isAsking) {
+      walk.limit = Math.max(LIMIT_MIN, walk.limit / 4);
+      walk.upToIno = 0;
+    }
     if (walk.run < 0) walk.run += 1;
     else if (follows) walk.run += 1;
     else {
