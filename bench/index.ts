@@ -1,10 +1,12 @@
 /** All benchmarks, and what runs them: sets up, measures in alternate runs, prints one table. */
 import { blockStores } from './blocks.ts';
+import { largeDirectories } from './directories.ts';
 import { libraryRead } from './library-read.ts';
 import { manyBlocks } from './many-blocks.ts';
 import { memoryWhileStreaming } from './memory.ts';
 import { metadataRates } from './metadata.ts';
 import { placement } from './placement.ts';
+import { singleOperations } from './operations.ts';
 import { repairUnderReads } from './repair.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
 import { bootStorm } from './boot-storm.ts';
@@ -20,6 +22,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   sequentialWrite,
   coldRead,
   smallFilesBenchmark,
+  singleOperations,
   libraryRead,
   blockStores,
   metadataRates,
@@ -31,4 +34,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   scaleOut,
   calculatedStorm,
   repairUnderReads,
+  largeDirectories,
 ];

@@ -123,6 +123,7 @@ class Node {
       parent: this.parent?.ino ?? (this.ino === ROOT_INO ? 0 : ROOT_INO),
       hasAcl: false,
       hasDefaultAcl: false,
+      hasXattrs: false,
     };
   }
 

@@ -5,7 +5,7 @@ export interface Row {
   readonly name: string;
   /** Median over the rounds. */
   readonly value: number;
-  readonly unit: 'MB/s' | '/s' | 'MiB' | 'us' | 'ms' | 'x';
+  readonly unit: 'MB/s' | '/s' | 'MiB' | 'us' | 'ms' | 's' | 'x';
   /** What it is held against, measured in alternate runs; absent for figures that stand alone. */
   readonly yardstick?: { readonly name: string; readonly value: number };
   /** value / yardstick (median of the pairs' ratios where there are pairs). */
@@ -28,6 +28,8 @@ export interface BenchContext {
   readonly sizeBytes: number;
   readonly rounds: number;
   readonly smallFileCount: number;
+  /** Files of the largest directory; undefined: as the benchmark has it. */
+  readonly largestDirectoryCount: number | undefined;
   /** Stops and starts the cluster and its mount, and drops the page cache. Throws where that is not possible. */
   readonly restartCold: () => Promise<void>;
   /**

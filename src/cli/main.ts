@@ -371,6 +371,7 @@ function buildProgram(): Command {
       .option('--size-mib <n>', 'size of the large file', count(16, 1 << 20))
       .option('--files <n>', 'how many small files (default: 2000)', count(1, 1_000_000))
       .option('--rounds <n>', 'alternate runs of each pair', count(1, 50))
+      .option('--entries <n>', 'directories: the largest (default: 100000)', count(1_000, 100_000_000))
       .option('--install', 'peers: install what Debian packages are missing, without starting a service')
       .option('--systems <names>', 'peers: which, with commas between (default: tatamifs,GlusterFS,MooseFS)')
       .option('--results <dir>', 'peers, storm: where report and plot go (default: bench/results of the checkout)')

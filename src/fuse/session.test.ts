@@ -28,6 +28,7 @@ const ATTR: Attr = {
   parent: 1 as Ino,
   hasAcl: false,
   hasDefaultAcl: true,
+  hasXattrs: true,
 };
 const ENTRY = { attr: ATTR, entryTimeoutMs: 1500, attrTimeoutMs: 250 };
 const DOT: DirItem = { name: Buffer.from('.'), ino: 1 as Ino, type: 'directory', nextOffset: 1 };

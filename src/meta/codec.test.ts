@@ -222,13 +222,14 @@ describe('codecs', () => {
       blockExtentCount: _b,
       extentEnd: _n,
       xattrCount: _x,
-      ...attr
+      ...shared
     } = inode;
+    const attr = { ...shared, hasXattrs: false };
     for (const outcome of [
       { ok: false, code: 'ENOENT' },
       { ok: true, result: {} },
       { ok: true, result: { attr, victim: attr, created: false } },
-      { ok: true, result: { parentAttr: { ...attr, hasAcl: true }, newParentAttr: attr, created: true } },
+      { ok: true, result: { parentAttr: { ...attr, hasAcl: true, hasXattrs: true }, newParentAttr: attr, created: true } },
     ] as const) {
       expect(decodeOutcome(encodeOutcome(outcome))).toEqual(outcome);
       const one = {

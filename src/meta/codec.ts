@@ -18,6 +18,8 @@ const FILE_TYPE_NUMBERS = new Map(FILE_TYPES.map((type, number) => [type, number
 /** Beside the type of an inode, in rows and attribute records; what is older refuses them. */
 const ACCESS_LIST = 16;
 const DEFAULT_LIST = 32;
+/** In records of attributes; the row has the number of extended attributes. */
+const XATTRS = 64;
 const TYPE_BITS = 15;
 
 export const EMPTY_BYTES = new Uint8Array(0);
@@ -157,6 +159,7 @@ export function attrOf(inode: Inode): Attr {
     parent: inode.parent,
     hasAcl: inode.hasAcl,
     hasDefaultAcl: inode.hasDefaultAcl,
+    hasXattrs: inode.xattrCount > 0,
   };
 }
 
@@ -179,7 +182,7 @@ export function readFileType(r: ByteReader): FileType {
 }
 
 export function writeAttr(w: ByteWriter, attr: Attr): void {
-  w.u53(attr.ino).u8(typeNumber(attr));
+  w.u53(attr.ino).u8(typeNumber(attr) | (attr.hasXattrs ? XATTRS : 0));
   w.u16(attr.mode).u32(attr.uid).u32(attr.gid).u32(attr.nlink).u53(attr.sizeBytes).u53(attr.storedBytes);
   w.i64(attr.atimeNs).i64(attr.mtimeNs).i64(attr.ctimeNs);
   w.u32(attr.rdev).u53(attr.version).u32(attr.generation).u32(attr.pool).u53(attr.parent);
@@ -190,7 +193,7 @@ export function readAttr(r: ByteReader): Attr {
   const kind = r.u8();
   return {
     ino,
-    type: typeOf(kind) ?? r.fail('it has an unknown file type'),
+    type: typeOf(kind & ~XATTRS) ?? r.fail('it has an unknown file type'),
     mode: r.u16(),
     uid: r.u32(),
     gid: r.u32(),
@@ -207,6 +210,7 @@ export function readAttr(r: ByteReader): Attr {
     parent: r.u53() as Ino | 0,
     hasAcl: (kind & ACCESS_LIST) !== 0,
     hasDefaultAcl: (kind & DEFAULT_LIST) !== 0,
+    hasXattrs: (kind & XATTRS) !== 0,
   };
 }
 

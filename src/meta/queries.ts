@@ -56,6 +56,8 @@ export function* runQuery(table: QueryTable, query: Query): TableProgram<AnyQuer
     }
     case 'readdir':
       return yield* readdir(table, query);
+    case 'madeNext':
+      return yield* madeNext(table, query);
     case 'extents':
       return yield* extents(table, query);
     case 'getxattr': {
@@ -127,6 +129,23 @@ function* readdir(table: PointReader, query: QueryOf<'readdir'>): TableProgram<Q
     entries.push(child === undefined ? { name, ino, type } : { name, ino, type, attr: attrOf(child) });
   }
   return { entries, more: rows!.length > limit, attr };
+}
+
+/** Goes by back pointers: they are in the order of inode numbers, and so are the inodes' rows beside each other. */
+function* madeNext(table: PointReader, query: QueryOf<'madeNext'>): TableProgram<QueryResults['madeNext']> {
+  const limit = pageCount(query.limit);
+  const [rows] = yield [{ gte: backPrefix(query.after + 1), lt: prefixEnd('p'), limit, reverse: false }];
+  const entries: { name: Uint8Array; attr: Attr }[] = [];
+  for (const [key] of rows!) {
+    if (u64FromKey(key, BACK_PARENT_AT) !== query.ino) continue;
+    const inode = findInode(table, inoFromKey(key));
+    // Removed since the rows were read.
+    if (inode !== undefined) entries.push({ name: keyToBytes(backName(key)), attr: attrOf(inode) });
+  }
+  const last = rows!.at(-1);
+  // A number's names may go on beyond the page.
+  const upToIno = last === undefined || rows!.length < limit ? Number.MAX_SAFE_INTEGER : inoFromKey(last[0]) - 1;
+  return { entries, upToIno };
 }
 
 function* extents(table: PointReader, query: QueryOf<'extents'>): TableProgram<QueryResults['extents']> {

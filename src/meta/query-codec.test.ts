@@ -32,6 +32,7 @@ const attr: fc.Arbitrary<Attr> = fc.record({
   parent: ino,
   hasAcl: fc.boolean(),
   hasDefaultAcl: fc.boolean(),
+  hasXattrs: fc.boolean(),
 });
 const blockExtent = fc.record({
   kind: fc.constant('block' as const),
@@ -68,6 +69,7 @@ const RESULTS: { readonly [Op in Query['op']]: fc.Arbitrary<QueryResults[Op]> } 
   getattr: fc.record({ attr }),
   readlink: fc.record({ target: data(4095) }),
   readdir: fc.record({ entries: fc.array(entry, few), more: fc.boolean(), attr }),
+  madeNext: fc.record({ entries: fc.array(fc.record({ name, attr }), few), upToIno: u53 }),
   extents: fc.record({ extents: fc.array(extent, few), more: fc.boolean(), attr }),
   getxattr: fc.record({ value: data(1000) }),
   listxattr: fc.record({ names: fc.array(name, few) }),
@@ -119,6 +121,7 @@ const QUERIES: { readonly [Op in Query['op']]: fc.Arbitrary<QueryOf<Op>> } = {
   getattr: fc.record({ op: fc.constant('getattr'), ino }),
   readlink: fc.record({ op: fc.constant('readlink'), ino }),
   readdir: fc.record({ op: fc.constant('readdir'), ino, after: name, limit: fc.constant(10), withAttrs: fc.boolean() }),
+  madeNext: fc.record({ op: fc.constant('madeNext'), ino, after: ino, limit: fc.constant(9) }),
   extents: fc.record({ op: fc.constant('extents'), ino, offset: u53, lengthBytes: u53, limit: fc.constant(1) }),
   getxattr: fc.record({ op: fc.constant('getxattr'), ino, name }),
   listxattr: fc.record({ op: fc.constant('listxattr'), ino }),

@@ -63,6 +63,14 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
       return { entries, more: r.flag(), attr: readAttr(r) };
     },
   },
+  madeNext: {
+    encode(w, { entries, upToIno }) {
+      w.u32(entries.length);
+      for (const { name, attr } of entries) writeAttr(w.bytes16(name), attr);
+      w.u53(upToIno);
+    },
+    decode: (r) => ({ entries: readList(r, () => ({ name: r.bytes16(), attr: readAttr(r) })), upToIno: r.u53() }),
+  },
   extents: {
     encode(w, { extents, more, attr }) {
       w.u32(extents.length);

@@ -20,6 +20,7 @@ const OPS = [
   'allExtents',
   'locks',
   'orphans',
+  'madeNext',
 ] as const satisfies readonly Query['op'][];
 const OP_NUMBERS = new Map<Query['op'], number>(OPS.map((op, number) => [op, number]));
 
@@ -58,6 +59,9 @@ export function writeQuery(w: ByteWriter, query: Query): void {
     case 'orphans':
       w.u53(query.ino).u53(query.after).u32(query.limit);
       break;
+    case 'madeNext':
+      w.u53(query.ino).u53(query.after).u32(query.limit);
+      break;
     case 'locks':
       w.u53(query.ino).u53(query.lastIno).u32(query.limit);
       break;
@@ -87,6 +91,8 @@ export function readQuery(r: ByteReader): Query {
       return { op, afterIno: r.u53(), afterOffset: r.u53(), limit: readLimit(r) };
     case 'orphans':
       return { op, ino: readIno(r), after: r.u53(), limit: readLimit(r) };
+    case 'madeNext':
+      return { op, ino: readIno(r), after: readIno(r), limit: readLimit(r) };
     case 'locks':
       return { op, ino: readIno(r), lastIno: r.u53(), limit: readLimit(r) };
   }

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { inodeKey, direntKey } from './keys.ts';
 import { RowCache } from './row-cache.ts';
 
-const row = (number: number) => Uint8Array.of(number & 0xff, number >> 8);
+const row = (number: number) => Buffer.of(number & 0xff, number >> 8);
 
 it('keeps inode rows, forgets deleted ones and the oldest, and nothing of other kinds', () => {
   const cache = new RowCache();
@@ -20,4 +20,12 @@ it('keeps inode rows, forgets deleted ones and the oldest, and nothing of other 
   expect(cache.get(inodeKey(1))).toBeUndefined();
   cache.clear();
   expect(cache.size).toBe(0);
+});
+
+it('keeps no memory that rows were given in', () => {
+  const cache = new RowCache();
+  const given = row(0x1ff);
+  cache.learn(inodeKey(7), given);
+  given.fill(0);
+  expect(cache.get(inodeKey(7))).toEqual(row(0x1ff));
 });

@@ -36,6 +36,8 @@ export interface Attr {
   readonly hasAcl: boolean;
   /** Directories: it has a list for what is made in it. */
   readonly hasDefaultAcl: boolean;
+  /** It has extended attributes, or lists. */
+  readonly hasXattrs: boolean;
 }
 
 /** A run of file bytes. What no extent covers is a hole and reads as zeros. */
@@ -215,6 +217,11 @@ export type Query =
       readonly limit: number;
       readonly withAttrs: boolean;
     }
+  /**
+   * Names in a directory of what was made after `ino`, with attributes, in order of inode numbers, of the next `limit` names at most
+   * that are in any directory. `upToIno`: there are no others up to it.
+   */
+  | { readonly op: 'madeNext'; readonly ino: Ino; readonly after: Ino; readonly limit: number }
   /** Extents that touch the range, clipped to whole extents, ascending, plus attr. At most `limit`; `more` tells. */
   | {
       readonly op: 'extents';
@@ -246,6 +253,10 @@ export interface QueryResults {
     readonly entries: readonly (Dirent & { readonly attr?: Attr })[];
     readonly more: boolean;
     readonly attr: Attr;
+  };
+  readonly madeNext: {
+    readonly entries: readonly { readonly name: Uint8Array; readonly attr: Attr }[];
+    readonly upToIno: number;
   };
   readonly extents: { readonly extents: readonly Extent[]; readonly more: boolean; readonly attr: Attr };
   readonly getxattr: { readonly value: Uint8Array };

@@ -75,3 +75,54 @@ it('a new pass does not take what was asked ahead for the old one', async () => 
   expect(asked.filter((after) => after === '')).toHaveLength(2);
   expect(asked).toHaveLength(5);
 });
+
+/** A server with names that change. */
+function changing(count: number) {
+  const names = new Set(Array.from({ length: count }, (_, index) => nameOf(index)));
+  const ask = async (query: QueryOf<'readdir'>): Promise<QueryResults['readdir']> => {
+    const after = Buffer.from(query.after).toString();
+    const rest = [...names].sort().filter((name) => name > after);
+    const entries = rest.slice(0, query.limit).map((name) => {
+      return { name: Buffer.from(name), ino: 2 as Ino, type: 'file' as const };
+    });
+    return { entries, more: rest.length > entries.length, attr };
+  };
+  return { names, ask };
+}
+
+/** The first name from an offset on, and its number. */
+async function at(opened: DirHandle, number: number, ask: ReturnType<typeof changing>['ask']) {
+  if (opened.from(number, 1) === undefined) await opened.fetch(number, true, ask);
+  const [listed] = opened.from(number, 1) ?? [];
+  return listed === undefined ? undefined : [listed.number, Buffer.from(listed.name).toString()];
+}
+
+it('however far back one seeks, an offset is before the name that it was before, or where that is gone the next of them', async () => {
+  const count = 8 * DIRECTORY_WINDOW + 100;
+  const { names, ask } = changing(count);
+  const opened = new DirHandle(1 as Ino, stamps);
+  expect(await readAll(opened, ask)).toHaveLength(count);
+  // Of each ten three go, all of the second window, and as many again come between.
+  const isGone = (index: number) =>
+    index % 10 < 3 || (index >= DIRECTORY_WINDOW && index < 2 * DIRECTORY_WINDOW) || index === count - 1;
+  for (let index = 0; index < count; index++) {
+    if (isGone(index)) names.delete(nameOf(index));
+    names.add(`${nameOf(index)}-new`);
+  }
+  for (let step = 0; step < count; step += 97) {
+    const number = (step * 5) % count;
+    let next = number;
+    while (next < count && isGone(next)) next++;
+    if (next < count) expect(await at(opened, number, ask)).toEqual([next, nameOf(next)]);
+  }
+  // From there on all that is left is told, each once.
+  const told: string[] = [];
+  for (let number = 3; number < count;) {
+    const found = await at(opened, number, ask);
+    if (found === undefined || (found[0] as number) >= count) break;
+    told.push(found[1] as string);
+    number = (found[0] as number) + 1;
+  }
+  const left = Array.from({ length: count }, (_, index) => index).filter((index) => index >= 3 && !isGone(index));
+  expect(told).toEqual(left.map(nameOf));
+});

@@ -1,13 +1,16 @@
 /**
  * One open directory. Offsets given out name entries: 1 and 2 are `.` and `..`, n + 3 comes after the n-th name. Names
- * are fetched in windows by name, so entries made or removed meanwhile do not shift the others. The last windows stay;
- * who seeks back further starts again from the name that began that window.
+ * are fetched in windows by name, so entries made or removed meanwhile do not shift the others. The last windows stay. Of
+ * those before them four bytes a name are kept: who seeks back so far has that window read anew, each name that is still there
+ * has the number that it had, and what came since is left out.
  */
 import type { Ino } from '../ids.ts';
 import type { Attr, FileType, QueryOf, QueryResults } from '../meta/types.ts';
 import { DIRECTORY_WINDOW } from './options.ts';
 
 export interface ListedName {
+  /** Its place in the order in which names were first told. */
+  readonly number: number;
   readonly name: Uint8Array;
   readonly ino: Ino;
   readonly type: FileType;
@@ -25,11 +28,22 @@ export const FIRST_NAME_OFFSET = 2;
 /** The question for a window of names, as the mount asks it. */
 export type AskNames = (query: QueryOf<'readdir'>) => Promise<QueryResults['readdir']>;
 
-interface Window {
+/** An answer of the servers. */
+interface Page {
   readonly reply: QueryResults['readdir'];
   readonly askedAt: number;
   readonly namesAskedAt: number;
   readonly fetchedMs: number;
+}
+
+/** Names told before. */
+interface Window {
+  /** Of the first name. */
+  readonly number: number;
+  /** The name before the first, and the last one. */
+  readonly after: Uint8Array;
+  readonly last: Uint8Array;
+  readonly hashes: Uint32Array;
 }
 
 interface Stamps {
@@ -42,16 +56,20 @@ export class DirHandle {
   readonly ino: Ino;
   readonly #stamps: Stamps;
   #names: ListedName[] = [];
-  /** Number of the first name kept. */
+  /** All names with numbers from here to {@link #end} that are still there are kept. */
   #base = 0;
+  #end = 0;
   #ended = false;
+  /** The last name before #end. */
   #after: Uint8Array = EMPTY;
-  /** The name before each window's first, by the window's first number. */
-  #windows: { readonly number: number; readonly after: Uint8Array }[] = [{ number: 0, after: EMPTY }];
+  /** In order, without gaps: what was told since the last rewind. */
+  #windows: Window[] = [];
+  /** Of these the one that is read anew. */
+  #again: Window | undefined;
   attr: Attr | undefined;
-  /** The window after the last one, asked for before anybody wants it; undefined inside: that failed. */
+  /** The page after the last one, asked for before anybody wants it; undefined inside: that failed. */
   #ahead:
-    | { readonly after: Uint8Array; readonly withAttrs: boolean; readonly window: Promise<Window | undefined> }
+    | { readonly after: Uint8Array; readonly withAttrs: boolean; readonly page: Promise<Page | undefined> }
     | undefined;
 
   constructor(ino: Ino, stamps: Stamps) {
@@ -61,32 +79,32 @@ export class DirHandle {
 
   /** A new pass sees the directory as it is now. */
   rewind(): void {
-    this.#restart({ number: 0, after: EMPTY });
-    this.#windows = [{ number: 0, after: EMPTY }];
+    this.#windows = [];
+    this.#restart(undefined);
   }
 
-  #restart(window: { readonly number: number; readonly after: Uint8Array }): void {
+  #restart(window: Window | undefined): void {
     this.#names = [];
-    this.#base = window.number;
-    this.#after = window.after;
+    this.#again = window;
+    this.#base = this.#end = window?.number ?? 0;
+    this.#after = window?.after ?? EMPTY;
     this.#ended = false;
     this.#ahead = undefined;
   }
 
   /** Names from `number` on that are here; undefined: call {@link fetch} first. */
   from(number: number, count: number): readonly ListedName[] | undefined {
-    const start = number - this.#base;
-    if (start < 0) return undefined;
+    if (number < this.#base) return undefined;
+    const start = firstFrom(this.#names, number);
     if (start >= this.#names.length && !this.#ended) return undefined;
     return this.#names.slice(start, start + count);
   }
 
   async fetch(number: number, withAttrs: boolean, ask: AskNames): Promise<void> {
     if (number < this.#base) {
-      const window = this.#windows.findLast((candidate) => candidate.number <= number);
-      this.#restart(window ?? { number: 0, after: EMPTY });
+      this.#restart(this.#windows.findLast((window) => window.number <= number));
     }
-    while (number >= this.#base + this.#names.length && !this.#ended) await this.#fetchWindow(withAttrs, ask);
+    while ((this.#names.at(-1)?.number ?? -1) < number && !this.#ended) await this.#fetchWindow(withAttrs, ask);
   }
 
   async #fetchWindow(withAttrs: boolean, ask: AskNames): Promise<void> {
@@ -94,39 +112,92 @@ export class DirHandle {
     const ahead = this.#ahead;
     this.#ahead = undefined;
     // What was asked for ahead is answered by now, or soon; if it failed, it is asked again.
-    const early = ahead?.after === after && ahead.withAttrs === withAttrs ? await ahead.window : undefined;
-    const { reply, askedAt, namesAskedAt, fetchedMs } = early ?? (await this.#askWindow(after, withAttrs, ask));
+    const early = ahead?.after === after && ahead.withAttrs === withAttrs ? await ahead.page : undefined;
+    const page = early ?? (await this.#askPage(after, withAttrs, ask));
     // Another reader of this handle may have fetched or rewound meanwhile.
     if (after !== this.#after) return;
+    const { reply } = page;
     this.attr = reply.attr;
-    for (const { name, ino, type, attr } of reply.entries) {
-      this.#names.push({ name, ino, type, attr, askedAt, namesAskedAt, fetchedMs });
-    }
-    const last = reply.entries[reply.entries.length - 1];
-    if (last === undefined || !reply.more) this.#ended = true;
-    if (last !== undefined) {
-      this.#after = last.name;
-      const number = this.#base + this.#names.length;
-      if ((this.#windows.at(-1)?.number ?? 0) < number) this.#windows.push({ number, after: last.name });
-    }
+    if (this.#again === undefined) this.#takeNew(page);
+    else this.#takeAgain(page, this.#again);
     // While the kernel and the reader are busy with these names, the servers gather the next ones.
     if (!this.#ended) {
-      const window = this.#askWindow(this.#after, withAttrs, ask).catch(() => undefined);
-      this.#ahead = { after: this.#after, withAttrs, window };
+      const next = this.#askPage(this.#after, withAttrs, ask).catch(() => undefined);
+      this.#ahead = { after: this.#after, withAttrs, page: next };
     }
     if (this.#names.length > KEPT_NAMES) {
-      const surplus = this.#names.length - KEPT_NAMES;
-      this.#names.splice(0, surplus);
-      this.#base += surplus;
+      this.#names.splice(0, this.#names.length - KEPT_NAMES);
+      this.#base = this.#names[0]?.number ?? this.#end;
     }
   }
 
-  async #askWindow(after: Uint8Array, withAttrs: boolean, ask: AskNames): Promise<Window> {
+  #takeNew({ reply, ...asked }: Page): void {
+    const { entries, more } = reply;
+    const last = entries.at(-1)?.name;
+    if (last === undefined || !more) this.#ended = true;
+    if (last === undefined) return;
+    const number = this.#end;
+    for (const [index, entry] of entries.entries()) this.#names.push(listed(entry, number + index, asked));
+    const hashes = Uint32Array.from(entries, ({ name }) => hashOf(name));
+    this.#windows.push({ number, after: this.#after, last, hashes });
+    this.#end = number + entries.length;
+    this.#after = last;
+  }
+
+  /** Of the names up to the window's last, those that it had. */
+  #takeAgain({ reply, ...asked }: Page, window: Window): void {
+    const { number, last, hashes } = window;
+    let index = Math.max(0, (this.#names.at(-1)?.number ?? -1) + 1 - number);
+    let isWhole = !reply.more;
+    for (const entry of reply.entries) {
+      if (Buffer.compare(entry.name, last) > 0) {
+        isWhole = true;
+        break;
+      }
+      this.#after = entry.name;
+      const found = hashes.indexOf(hashOf(entry.name), index);
+      if (found < 0) continue;
+      this.#names.push(listed(entry, number + found, asked));
+      index = found + 1;
+    }
+    if (!isWhole) return;
+    this.#end = number + hashes.length;
+    this.#after = last;
+    this.#again = this.#windows.find((next) => next.number === this.#end);
+  }
+
+  async #askPage(after: Uint8Array, withAttrs: boolean, ask: AskNames): Promise<Page> {
     const askedAt = this.#stamps.inodes();
     const namesAskedAt = this.#stamps.names();
     const reply = await ask({ op: 'readdir', ino: this.ino, after, limit: DIRECTORY_WINDOW, withAttrs });
     return { reply, askedAt, namesAskedAt, fetchedMs: this.#stamps.nowMs() };
   }
+}
+
+function listed(
+  { name, ino, type, attr }: QueryResults['readdir']['entries'][number],
+  number: number,
+  asked: Omit<Page, 'reply'>,
+): ListedName {
+  return { number, name, ino, type, attr, ...asked };
+}
+
+/** Index of the first name with that number or a greater one. */
+function firstFrom(names: readonly ListedName[], number: number): number {
+  let [low, high] = [0, names.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((names[middle] as ListedName).number < number) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** FNV-1a, 32 bits. Where two names of one window have the same, one is taken for the other: an offset is then off by some names. */
+function hashOf(name: Uint8Array): number {
+  let hash = 0x811c9dc5;
+  for (const byte of name) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0;
 }
 
 const EMPTY = new Uint8Array(0);

@@ -42,17 +42,16 @@ export class DirOps {
     const number = Math.max(0, offset - FIRST_NAME_OFFSET);
     const count = Math.max(1, maxEntries);
     const here = opened.attr === undefined ? undefined : opened.from(number, count);
-    if (here !== undefined) return this.#items(opened, here, offset, number, count, plus);
+    if (here !== undefined) return this.#items(opened, here, offset, count, plus);
     return opened
       .fetch(number, plus, (query) => this.#state.query<'readdir'>(query))
-      .then(() => this.#items(opened, opened.from(number, count) ?? [], offset, number, count, plus));
+      .then(() => this.#items(opened, opened.from(number, count) ?? [], offset, count, plus));
   }
 
   #items(
     opened: DirHandle,
     listed: readonly ListedName[],
     offset: number,
-    number: number,
     count: number,
     plus: boolean,
   ): DirItem[] {
@@ -65,7 +64,7 @@ export class DirOps {
     }
     for (let index = 0; index < listed.length && items.length < count + 2; index += 1) {
       const entry = listed[index] as ListedName;
-      const nextOffset = number + index + 1 + FIRST_NAME_OFFSET;
+      const nextOffset = entry.number + 1 + FIRST_NAME_OFFSET;
       const { name, ino, type } = entry;
       items.push(plus ? this.#withAttr(opened.ino, entry, nextOffset) : { name, ino, type, nextOffset });
     }

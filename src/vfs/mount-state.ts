@@ -25,6 +25,7 @@ import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable } from './handles.ts';
 import { InodeTable, type Inode } from './inode-table.ts';
+import { MadeNext } from './made-next.ts';
 import { NameCache, keyOf, partsOf } from './name-cache.ts';
 import { WholeDirectories } from './whole-directories.ts';
 import type { AttrReply, Entry, KernelNotifier } from './ops.ts';
@@ -60,6 +61,7 @@ export class MountState {
   readonly contested = new ContestedNames();
   readonly accessTimes: AccessTimes;
   readonly whole = new WholeDirectories();
+  readonly madeNext: MadeNext;
   readonly handles = new HandleTable();
   readonly cache: BlockCache;
   /** Other readers get nothing from the cache any more. */
@@ -128,6 +130,11 @@ export class MountState {
         this.background(this.#report(file.inode, error, 'written data was lost'));
       },
       beforeFlush: (file) => mergeBeforeFlush(this, file),
+    });
+    this.madeNext = new MadeNext({
+      ask: (query) => this.query<'madeNext'>(query),
+      learner: (directory) => this.#learnerOf(directory),
+      background: (work) => this.background(work),
     });
     this.meta.onSessionLost?.(() => this.#sessionLost());
     this.meta.onUnlinked?.((inos, keep) => this.#unlinkedElsewhere(inos, keep));
@@ -263,6 +270,18 @@ export class MountState {
     inode.place = key;
     const now = this.clock.monotonicMs();
     if (expiresMs > now && !this.contested.has(key, now)) this.names.learn(key, inode.ino, expiresMs, askedAt);
+  }
+
+  #learnerOf(directory: Ino): (entries: QueryResults['madeNext']['entries']) => void {
+    const askedAt = this.inodes.stamp();
+    const namesAskedAt = this.names.stamp();
+    return (entries) => {
+      const expiresMs = this.clock.monotonicMs() + this.limits.attrTimeoutMs;
+      for (const { name, attr } of entries) {
+        const inode = this.inodes.accept(attr, askedAt, expiresMs, false);
+        this.learnName(directory, name, inode, expiresMs, namesAskedAt);
+      }
+    };
   }
 
   #committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[]): void {

@@ -2,6 +2,10 @@
 import type { Ino } from '../ids.ts';
 
 const NAMES_KEPT = 65_536;
+/** Dropped at a time, oldest first: a Map's slots before its first key are gone over each time that one asks for its oldest. */
+const DROPPED_AT_ONCE = 4_096;
+/** Own changes that are remembered, at least; a reply that was asked for before them all tells of no name. */
+const CHANGES_KEPT = 4_096;
 
 interface CachedName {
   readonly ino: Ino;
@@ -11,8 +15,11 @@ interface CachedName {
 export class NameCache {
   readonly #names = new Map<string, CachedName>();
   #changes = 0;
+  /** Number of the last own change of a name, the oldest first. */
+  readonly #changed = new Map<string, number>();
+  #forgottenUpTo = 0;
 
-  /** Stamp for {@link learn}: a reply asked for before an own change of names is not kept. */
+  /** Stamp for {@link learn}: a reply asked for before an own change of this name is not kept. */
   stamp(): number {
     return this.#changes;
   }
@@ -23,21 +30,33 @@ export class NameCache {
 
   /** `key`: see {@link keyOf}. */
   learn(key: string, ino: Ino, expiresMs: number, askedAt: number): void {
-    if (askedAt !== this.#changes) return;
+    if (askedAt < this.#forgottenUpTo || (this.#changed.get(key) ?? 0) > askedAt) return;
     if (this.#names.size >= NAMES_KEPT) {
-      let count = 0;
-      for (const key of this.#names.keys()) {
-        this.#names.delete(key);
-        if (++count >= 64) break;
-      }
+      for (const key of oldestOf(this.#names, DROPPED_AT_ONCE)) this.#names.delete(key);
     }
     this.#names.set(key, { ino, expiresMs });
   }
 
   /** An own change of this name begins or has ended: what was asked for meanwhile may be either state. */
   change(parent: Ino, name: Uint8Array): void {
+    const key = keyOf(parent, name);
     this.#changes += 1;
-    this.#names.delete(keyOf(parent, name));
+    this.#changed.delete(key);
+    this.#changed.set(key, this.#changes);
+    this.#names.delete(key);
+    if (this.#changed.size < 2 * CHANGES_KEPT) return;
+    for (const key of oldestOf(this.#changed, CHANGES_KEPT)) {
+      this.#forgottenUpTo = this.#changed.get(key) ?? this.#forgottenUpTo;
+      this.#changed.delete(key);
+    }
+  }
+}
+
+function* oldestOf(names: ReadonlyMap<string, unknown>, count: number): Generator<string> {
+  let told = 0;
+  for (const name of names.keys()) {
+    yield name;
+    if (++told >= count) return;
   }
 }
 

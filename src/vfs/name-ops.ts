@@ -35,6 +35,7 @@ export class NameOps {
       const inode = inodes.get(known.ino);
       if (inode !== undefined && inode.attrExpiresMs > now && inode.attr.nlink > 0) {
         inode.kernelRefs += 1;
+        this.#state.madeNext.lookedUp(parent, inode.ino, true);
         return this.#state.entry(inode, known.expiresMs - now);
       }
     }
@@ -55,9 +56,12 @@ export class NameOps {
     this.#learnName(parent, name, inode, namesAskedAt);
     inode.kernelRefs += 1;
     const now = clock.monotonicMs();
-    if (!contested.has(keyOf(parent, name), now)) return this.#state.entry(inode);
-    contested.found(inode, now);
-    return this.#state.entry(inode, 0);
+    if (contested.has(keyOf(parent, name), now)) {
+      contested.found(inode, now);
+      return this.#state.entry(inode, 0);
+    }
+    if (this.#state.limits.attrTimeoutMs > 0) this.#state.madeNext.lookedUp(parent, inode.ino, false);
+    return this.#state.entry(inode);
   }
 
   #learnName(parent: Ino, name: Uint8Array, inode: Inode, askedAt: number): void {

@@ -322,10 +322,19 @@ describe('extended attributes', () => {
       Promise.resolve(vfs.setxattr(ROOT, attr.ino, name('user.a'), Buffer.from('2'), 'create')),
     ).rejects.toMatchObject({ code: 'EEXIST' });
     expect((await vfs.listxattr(ROOT, attr.ino)).map(String)).toHaveLength(1);
-    await vfs.removexattr(ROOT, attr.ino, name('user.a'));
-    await expect(Promise.resolve(vfs.getxattr(ROOT, attr.ino, name('user.a')))).rejects.toMatchObject({
+    await expect(Promise.resolve(vfs.getxattr(ROOT, attr.ino, name('user.b')))).rejects.toMatchObject({
       code: 'ENODATA',
     });
+    await vfs.removexattr(ROOT, attr.ino, name('user.a'));
+    const asked = meta.queries.length;
+    for (const which of ['user.a', 'security.selinux']) {
+      expect(() => vfs.getxattr(ROOT, attr.ino, name(which))).toThrow(expect.objectContaining({ code: 'ENODATA' }));
+    }
+    expect(() => vfs.getxattr(ROOT, attr.ino, name('mine.a'))).toThrow(
+      expect.objectContaining({ code: 'EOPNOTSUPP' }),
+    );
+    expect(await vfs.listxattr(ROOT, attr.ino)).toEqual([]);
+    expect(meta.queries.length).toBe(asked);
     expect(await vfs.statfs(ROOT)).toMatchObject({ totalBytes: 1_000_000, freeBytes: 500_000 });
   });
 });

@@ -17,6 +17,8 @@ const NO_CAPABILITY = new FsError('ENODATA');
 const TRUSTED = Buffer.from('trusted.');
 /** Made once, too: `ls -l` asks for the access control list of each file. */
 const NO_ACL = new FsError('ENODATA');
+/** And this, as `ls -l` asks for a security label as well. */
+const NO_XATTR = new FsError('ENODATA');
 /** Those that ext4 has, beside the access control lists. */
 const NAMESPACES = [Buffer.from('user.'), TRUSTED, Buffer.from('security.')];
 const NO_NAMESPACE = new FsError('EOPNOTSUPP', 'names of extended attributes begin with user., trusted. or security.');
@@ -33,6 +35,10 @@ export class XattrOps {
     if (isCapability && this.#state.inodes.get(ino)?.hasNoCapability === true) throw NO_CAPABILITY;
     const acl = aclKindOf(name);
     if (acl !== undefined && this.#lacksAcl(ino, acl)) throw NO_ACL;
+    if (!POOL_XATTR.equals(name) && this.#lacksAll(ino)) {
+      checkName(name);
+      throw NO_XATTR;
+    }
     return this.#ask(caller, ino, name, isCapability);
   }
 
@@ -41,6 +47,11 @@ export class XattrOps {
     const inode = this.#state.inodes.get(ino);
     if (inode === undefined || inode.attrExpiresMs <= this.#state.clock.monotonicMs()) return false;
     return !(kind === 'access' ? inode.attr.hasAcl : inode.attr.hasDefaultAcl);
+  }
+
+  #lacksAll(ino: Ino): boolean {
+    const inode = this.#state.inodes.get(ino);
+    return inode !== undefined && inode.attrExpiresMs > this.#state.clock.monotonicMs() && !inode.attr.hasXattrs;
   }
 
   async #ask(caller: Caller, ino: Ino, name: Uint8Array, isCapability: boolean): Promise<Uint8Array> {
@@ -107,7 +118,11 @@ export class XattrOps {
     this.#changed(await this.#state.mutate({ op: 'removexattr', ino, name }), ino, askedAt);
   }
 
-  async listxattr(caller: Caller, ino: Ino): Promise<readonly Uint8Array[]> {
+  listxattr(caller: Caller, ino: Ino): Maybe<readonly Uint8Array[]> {
+    return this.#lacksAll(ino) ? [] : this.#askNames(caller, ino);
+  }
+
+  async #askNames(caller: Caller, ino: Ino): Promise<readonly Uint8Array[]> {
     const { names } = await this.#state.query<'listxattr'>({ op: 'listxattr', ino }, caller.signal);
     // The kernel keeps others from reading and writing them, but not from seeing their names.
     return caller.uid === 0 ? names : names.filter((name) => !TRUSTED.equals(name.subarray(0, TRUSTED.length)));

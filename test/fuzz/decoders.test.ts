@@ -104,6 +104,7 @@ const attr: Attr = {
   parent: 1 as Ino,
   hasAcl: false,
   hasDefaultAcl: true,
+  hasXattrs: true,
 };
 const { id, pageHashes } = hashBlock(bytesOf('a block'));
 const extents: Extent[] = [

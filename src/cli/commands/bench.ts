@@ -22,6 +22,8 @@ export interface BenchOptions extends WhereOptions {
   readonly rounds?: number;
   readonly json?: boolean;
   readonly files?: number;
+  /** Of `directories`. */
+  readonly entries?: number;
   /** Of `peers`. */
   readonly install?: boolean;
   /** Where plots and reports go. */
@@ -57,6 +59,7 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
       sizeBytes: (options.sizeMib ?? DEFAULT_SIZE_MIB) * MiB,
       rounds: options.rounds ?? DEFAULT_ROUNDS,
       smallFileCount: options.files ?? SMALL_FILES,
+      largestDirectoryCount: options.entries,
       restartCold: setUp.restartCold,
       withUncachedMount: (work) => withUncachedMount(setUp.places, work),
       note: async (line) => {
