@@ -1,8 +1,9 @@
 /** One file edited at random: the table's rows are what the pure extent maths (extents.ts) says, by point or range reads. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { FsError } from '../errors.ts';
 import { asBlockId, ROOT_INO, type Ino, type PoolId } from '../ids.ts';
-import { BLOCK_MAX_BYTES, FILE_MAX_BYTES } from '../limits.ts';
+import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, FRAME_HEADER_MAX_BYTES } from '../limits.ts';
 import { digestExtents } from './extent-digest.ts';
 import { clip, extentEnd, overwrite, punch, shift, storedBytes, touches, truncate } from './extents.ts';
 import { bytes, inline, openLocal, OWNER } from './testing.ts';
@@ -16,7 +17,20 @@ interface Edit {
 }
 
 const edit: fc.Arbitrary<Edit> = fc.record({
-  kind: fc.constantFrom('commit', 'commit', 'commit', 'commit', 'clone', 'compact', 'compact', 'punch', 'truncate', 'flush', 'read', 'read'),
+  kind: fc.constantFrom(
+    'commit',
+    'commit',
+    'commit',
+    'commit',
+    'clone',
+    'compact',
+    'compact',
+    'punch',
+    'truncate',
+    'flush',
+    'read',
+    'read',
+  ),
   offset: fc.oneof(
     fc.nat(30).map((n) => n * 10),
     fc.nat(300),
@@ -131,7 +145,9 @@ describe('a compaction', () => {
     const around = [inline(2, bytes('23')), inline(10, bytes('abc'))];
     await refused({ extent: inline(2, bytes('23......abc')), digest: digestExtents(around) }, 'EINVAL');
     await refused({ extent: inline(30, bytes('a')), digest: digestExtents([]) }, 'EINVAL');
-    const long = { ...(made({ kind: 'compact', offset: 0, length: 10, block: true }, 1) as Extent & { kind: 'block' }) };
+    const long = {
+      ...(made({ kind: 'compact', offset: 0, length: 10, block: true }, 1) as Extent & { kind: 'block' }),
+    };
     const lengthBytes = BLOCK_MAX_BYTES + 1;
     await refused({ extent: { ...long, lengthBytes, blockBytes: lengthBytes + 3 } }, 'EINVAL');
     await refused({ ino: ROOT_INO }, 'EISDIR');
@@ -142,6 +158,31 @@ describe('a compaction', () => {
 });
 
 describe('extents in the table', () => {
+  it('come in answers that a message can hold, however many bytes are stored with them', async () => {
+    const { client } = await openLocal();
+    const make = { op: 'make', parent: ROOT_INO, name: bytes('f'), type: 'file', mode: 0o644 } as const;
+    const { ino } = (await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true })).attr!;
+    const step = 16_384;
+    for (let count = 0; count < 300; count++) {
+      const extents = [inline(count * step, new Uint8Array(step).fill(count))];
+      await client.mutate({ op: 'commit', ino, extents, growToBytes: 0, mtimeNs: 'now' });
+    }
+    const found: Extent[] = [];
+    for (let offset = 0, more = true; more; offset = extentEnd(found.at(-1)!)) {
+      const reply = await client.query<'extents'>({
+        op: 'extents',
+        ino,
+        offset,
+        lengthBytes: FILE_MAX_BYTES,
+        limit: 512,
+      });
+      expect(storedBytes(reply.extents)).toBeLessThan(FRAME_HEADER_MAX_BYTES * 0.6);
+      found.push(...reply.extents);
+      more = reply.more;
+    }
+    expect(found.map(({ offset }) => offset)).toEqual(Array.from({ length: 300 }, (_, index) => index * step));
+  });
+
   it('are edited as by the pure functions', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(edit, { minLength: 5, maxLength: 60, size: 'max' }), async (edits) => {
@@ -178,7 +219,9 @@ describe('extents in the table', () => {
             const before = (await client.query<'getattr'>({ op: 'getattr', ino })).attr;
             const compact = { op: 'compact', ino, extent, digest: digestExtents(parts), generation: 0 } as const;
             const isWhole = storedBytes(parts) === lengthBytes;
-            const done = await client.mutate(compact).catch((error: unknown) => (error as { code: string }).code);
+            const done = await client
+              .mutate(compact)
+              .catch((error: unknown) => (error instanceof FsError ? error.code : error));
             if (isWhole) {
               expect(done).toEqual({ attr: { ...before, version: before.version + 1 } });
               expected = overwrite(expected, [extent]);
