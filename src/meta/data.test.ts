@@ -133,7 +133,12 @@ describe('a compaction', () => {
     const { client, ino, list, compact } = await start();
     await client.mutate({ ...commit, ino, extents: [inline(6, bytes('WXYZ')), inline(16, bytes('Q'))] });
     await client.mutate(compact);
-    expect(await list()).toContainEqual(plain([inline(10, bytes('abcdef'))])[0]);
+    expect(await list()).toEqual(
+      plain([
+        ...[inline(0, bytes('0123')), inline(6, bytes('WXYZ')), inline(10, bytes('abcdef'))],
+        ...[inline(16, bytes('Q')), inline(17, bytes('yz'))],
+      ]),
+    );
   });
 
   it('fills no hole, is no longer than a block, and is of a file', async () => {

@@ -19,6 +19,7 @@ import type {
   QueryResults,
 } from '../meta/types.ts';
 import { BlockCache } from './block-cache.ts';
+import { Compactor } from './compactor.ts';
 import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable } from './handles.ts';
@@ -63,6 +64,9 @@ export class MountState {
   readonly memory: WriteMemory;
   readonly writeBack: WriteBack;
   readonly readPath: ReadPath;
+  readonly compactor: Compactor;
+  /** Reads and writes of programs so far: tells whether any use the mount. */
+  operations = 0;
   notifier: KernelNotifier | undefined;
   /** Work that no caller waits for; close() does. */
   readonly #background = new Set<Promise<void>>();
@@ -91,7 +95,9 @@ export class MountState {
       cache: this.cache,
       loadExtents: (file, offset) => this.loadExtents(file, offset),
       failed: (file, error) => this.background(this.#report(file.inode, error, 'a file cannot be read')),
+      sawPieces: (file, offset, pieces) => this.compactor.sawPieces(file, offset, pieces),
     });
+    this.compactor = new Compactor(this, options.blocks);
     this.writeBack = new WriteBack({
       meta,
       blocks: options.blocks,
@@ -251,6 +257,7 @@ export class MountState {
     }
     this.changed(attr, this.inodes.stamp());
     file.extents.apply(attr.version, extents);
+    this.compactor.committed(file, extents);
   }
 
   /** The kernel forgets what it keeps of the content, soon. */

@@ -354,6 +354,7 @@ export class Vfs implements VfsOps {
 
   async #close(timeoutMs: number): Promise<string[]> {
     const { writeBack, clock, handles } = this.#state;
+    this.#state.compactor.stop();
     let stuck: string[] = [];
     try {
       await withDeadline(clock, timeoutMs, 'writing back', async () => {
