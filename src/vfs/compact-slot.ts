@@ -147,6 +147,7 @@ async function replace(
     } catch (error) {
       const isStale = error instanceof FsError && error.cause instanceof StaleBlocksError;
       if (!isStale || attempt >= STALE_RETRIES) throw error;
+      // A node that has missed the collection's beginning stamps it so all the same.
       minGeneration = (receipt?.generation ?? 0) + 1;
     }
   }

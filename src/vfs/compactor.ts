@@ -25,6 +25,7 @@ import {
   COMPACT_PAUSE_IDLE,
   COMPACT_SAVED_MIN,
   COMPACT_SLOTS_KEPT,
+  COMPACT_WRITES_MIN,
   EXTENT_WINDOW,
 } from './options.ts';
 
@@ -54,7 +55,7 @@ export class Compactor {
     this.#state = state;
     this.#blocks = blocks;
     this.#queue = new CompactQueue({
-      piecesMin: COMPACT_SAVED_MIN,
+      piecesMin: COMPACT_WRITES_MIN,
       quietMs: state.limits.compactAfterMs,
       latestMs: Math.max(COMPACT_LATEST_MS, state.limits.compactAfterMs),
       slotsMax: COMPACT_SLOTS_KEPT,

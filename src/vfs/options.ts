@@ -80,6 +80,8 @@ export const CLONE_EXTENTS_MAX = 1_024;
  * of a whole block costs everybody.
  */
 export const COMPACT_SAVED_MIN = 8;
+/** Small writes after which a mount looks at a block's length: one in the midst of an extent makes two more of it. */
+export const COMPACT_WRITES_MIN = COMPACT_SAVED_MIN / 2;
 /** What is written all the time is compacted this long after it got into many pieces. */
 export const COMPACT_LATEST_MS = 120_000;
 /** Block's lengths with small pieces that a mount remembers, some 200 bytes each. */
