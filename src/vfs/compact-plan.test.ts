@@ -4,7 +4,7 @@ import { asBlockId, type PoolId } from '../ids.ts';
 import { clip, extentEnd, overwrite, storedBytes, touches } from '../meta/extents.ts';
 import { contentOf, inline } from '../meta/testing.ts';
 import type { Extent } from '../meta/types.ts';
-import { planMerges, slotAt, surveyPage } from './compact-plan.ts';
+import { extentsNeeded, planMerges, slotAt, surveyPage } from './compact-plan.ts';
 
 const BLOCK = 64;
 const SIZE = 6 * BLOCK;
@@ -45,6 +45,10 @@ describe('what a slot is put together to', () => {
         }
         expect(Buffer.compare(contentOf(SIZE + BLOCK, after), whole)).toBe(0);
         expect(storedBytes(after)).toBe(storedBytes(extents));
+        const inSlot = clip(extents, slot.offset, end);
+        expect(extentsNeeded(inSlot, BLOCK)).toBe(
+          inSlot.length - merges.reduce((sum, one) => sum + one.parts.length - 1, 0),
+        );
         const left = clip(after, slot.offset, end);
         for (const [index, extent] of left.entries()) {
           if (index > 0) expect(extent.offset).toBeGreaterThan(extentEnd(left[index - 1]!));

@@ -83,3 +83,20 @@ export function surveyPage(
     slot = slotAt(Math.max(slotEnd, next.offset), blockSizeBytes);
   }
 }
+
+/** How many extents the same bytes would be in if each slot were put together. */
+export function extentsNeeded(
+  extents: readonly { readonly offset: number; readonly lengthBytes: number }[],
+  blockSizeBytes: number,
+): number {
+  let count = 0;
+  let end = -1;
+  for (const { offset, lengthBytes } of extents) {
+    // What is whole already may lie across the slots' borders, as in clones.
+    if (offset !== end || offset % blockSizeBytes === 0 || lengthBytes === blockSizeBytes) count += 1;
+    else if (Math.floor(offset / blockSizeBytes) !== Math.floor((offset + lengthBytes - 1) / blockSizeBytes))
+      count += 1;
+    end = offset + lengthBytes;
+  }
+  return count;
+}

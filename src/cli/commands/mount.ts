@@ -96,6 +96,7 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.cacheDir === undefined ? [] : ['--cache-dir', resolve(options.cacheDir)]),
     ...(options.cacheSize === undefined ? [] : ['--cache-size', String(options.cacheSize)]),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
+    ...(options.compactAfter === undefined ? [] : ['--compact-after', String(options.compactAfter)]),
     ...(options.timeout === undefined ? [] : ['--timeout', String(options.timeout)]),
     ...(options.subdir === undefined ? [] : ['--subdir', options.subdir]),
     ...(options.allowOther === true ? ['--allow-other'] : []),
@@ -147,7 +148,12 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   });
   // It may be started anywhere, and must not keep that place from being unmounted.
   if (inBackground) process.chdir('/');
-  const vfs = client.openVfs(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs });
+  // Who may only read writes nothing, in the background either.
+  const compactAfter = options.readOnly === true ? 0 : options.compactAfter;
+  const vfs = client.openVfs({
+    ...(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs }),
+    ...(compactAfter === undefined ? {} : { compactAfterMs: compactAfter * 1_000 }),
+  });
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${mountHash(path)}.json`);
   // Another process may serve this very mount point: its record is not ours to remove.
   let realMountPoint: string | undefined;
