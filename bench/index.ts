@@ -7,6 +7,7 @@ import { metadataRates } from './metadata.ts';
 import { placement } from './placement.ts';
 import { repairUnderReads } from './repair.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
+import { randomWrites } from './random-writes.ts';
 import { bootStorm } from './boot-storm.ts';
 import { scaleOut } from './scale-out.ts';
 import { calculatedStorm } from './storm.ts';
@@ -20,6 +21,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   sequentialWrite,
   coldRead,
   smallFilesBenchmark,
+  randomWrites,
   libraryRead,
   blockStores,
   metadataRates,
