@@ -9,6 +9,7 @@ import { placement } from './placement.ts';
 import { singleOperations } from './operations.ts';
 import { repairUnderReads } from './repair.ts';
 import { coldRead, sequentialWrite } from './sequential.ts';
+import { randomWrites } from './random-writes.ts';
 import { bootStorm } from './boot-storm.ts';
 import { scaleOut } from './scale-out.ts';
 import { calculatedStorm } from './storm.ts';
@@ -23,6 +24,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   coldRead,
   smallFilesBenchmark,
   singleOperations,
+  randomWrites,
   libraryRead,
   blockStores,
   metadataRates,

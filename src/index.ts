@@ -27,6 +27,8 @@ export type {
   CloneError,
   CloneOptions,
   CloneProgress,
+  CompactFilesOptions,
+  CompactProgress,
   Encoding,
   EncodingOption,
   FileSystemStats,

@@ -94,6 +94,8 @@ export const ATTR_TIMEOUT_MS = 1_000;
 export const SESSION_LEASE_MS = 60_000;
 /** Longest lease that a session may have. */
 export const SESSION_LEASE_MAX_MS = 3_600_000;
+/** Small pieces of a file are put together when nobody has written there for so long: by then a burst of writes is over. */
+export const COMPACT_AFTER_MS = 10_000;
 
 // Memory of a mount
 

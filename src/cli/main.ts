@@ -76,6 +76,15 @@ its place, named .tatami-clone-NUMBER. If the command fails or is interrupted, t
 
 Exit codes: 0 done; 130 interrupted; others as for every command.`;
 
+const COMPACT_HELP = `
+A mount does this by itself with what was written through it, ten seconds after the writing has ended (\`tatami mount --compact-after\`),
+and with what is read in order through it. This command is for what was left behind, by a mount that ended before: \`tatami stat\`
+shows in how many extents a file is, and how few would do.
+
+Content and times do not change, holes stay. Files may be in use and be written meanwhile: where somebody writes just then, his bytes stay
+and the stretch is left as it is. What was put together is stored anew, so clones no longer share it; the space of the old
+pieces comes back with the next garbage collection.`;
+
 const FSCK_HELP = `
 It tells of blocks that are
   unreadable        on no node that answers
@@ -181,6 +190,11 @@ function buildProgram(): Command {
         'how long names and attributes may be cached; 0 turns it off',
         count(0, 3_600_000),
       )
+      .option(
+        '--compact-after <s>',
+        'put together what was written in small pieces when it was quiet for so long; 0: never (default 10)',
+        count(0, 86_400),
+      )
       .option('--timeout <s>', TIMEOUT_HELP, seconds)
       .addOption(
         new Option('--binding <name>', 'how to reach the kernel (default: auto)').choices([
@@ -237,6 +251,15 @@ function buildProgram(): Command {
   )
     .addHelpText('after', CLONE_HELP)
     .action(async (source, target, options) => (await import('./commands/clone.ts')).clone(source, target, options));
+  withCluster(
+    program
+      .command('compact')
+      .description('put files together that were written in many small pieces, so that they are read faster')
+      .argument('<path>', 'a file, or a directory with all that is in it')
+      .option('--json', 'for scripts'),
+  )
+    .addHelpText('after', COMPACT_HELP)
+    .action(async (path, options) => (await import('./commands/compact.ts')).compact(path, options));
   withCluster(
     program
       .command('ls')

@@ -5,6 +5,7 @@ export const MOUNT_OPTIONS_HELP: readonly string[] = [
   'cache_memory=MIB           memory for blocks that were read (128)',
   'cache_dir=DIR, cache_size=GIB  and a disk for them (10)',
   'attr_timeout=SECONDS       how long names and attributes may be cached; 0: not',
+  'compact_after=SECONDS      small pieces of a file are put together when it was quiet for so long (10); 0: never',
   'timeout=SECONDS            how long an operation waits for nodes that do not answer (30)',
   'mount_timeout=SECONDS      how long mount(8) tries again while no node answers (0: once)',
   'log=FILE, log=syslog       where the mount tells of trouble (/var/log/tatamifs/DIR.log, of mount(8))',

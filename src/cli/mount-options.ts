@@ -30,6 +30,8 @@ export interface MountSettings {
   readonly cacheDir?: string;
   /** GiB. */
   readonly cacheSize?: number;
+  /** Seconds; 0 never. */
+  readonly compactAfter?: number;
   /** Seconds. */
   readonly timeout?: number;
   readonly binding?: 'auto' | 'dev-fuse' | 'fuse-native';
@@ -134,6 +136,7 @@ const OWN: Readonly<Record<string, Own>> = {
     if (/^\d+(\.\d+)?$/.test(value) && ms <= ATTR_TIMEOUT_MAX_MS) return { attrTimeoutMs: ms };
     throw new UsageError(`option ${name}=${value}: it is a number of seconds from 0 to ${ATTR_TIMEOUT_MAX_MS / 1_000}`);
   },
+  compact_after: whole(0, 86_400, (compactAfter) => ({ compactAfter })),
   timeout: whole(OP_TIMEOUT_MIN_MS / 1_000, OP_TIMEOUT_MAX_MS / 1_000, (timeout) => ({ timeout })),
   allow_other: flag({ allowOther: true }),
   mount_timeout: whole(0, 86_400, (mountTimeout) => ({ mountTimeout })),

@@ -68,6 +68,8 @@ const MUTATIONS: Mutation[] = [
   { op: 'punch', ino, offset: 1, lengthBytes: 2 },
   { op: 'clone', ino, offset: 2 ** 40, lengthBytes: 2 ** 33, extents: [inline(0, bytes('xyz')), block], generation: 9 },
   { op: 'clone', ino, offset: 0, lengthBytes: 1, extents: [] },
+  { op: 'compact', ino, extent: block, digest: new Uint8Array(32).fill(7), generation: 9 },
+  { op: 'compact', ino, extent: inline(2 ** 40, bytes('xyz')), digest: new Uint8Array(32) },
   { op: 'setxattr', ino, name: bytes('user.a'), value: bytes('v'), mode: 'replace' },
   { op: 'removexattr', ino, name: bytes('user.a') },
   { op: 'releaseOrphan', ino },
@@ -229,7 +231,10 @@ describe('codecs', () => {
       { ok: false, code: 'ENOENT' },
       { ok: true, result: {} },
       { ok: true, result: { attr, victim: attr, created: false } },
-      { ok: true, result: { parentAttr: { ...attr, hasAcl: true, hasXattrs: true }, newParentAttr: attr, created: true } },
+      {
+        ok: true,
+        result: { parentAttr: { ...attr, hasAcl: true, hasXattrs: true }, newParentAttr: attr, created: true },
+      },
     ] as const) {
       expect(decodeOutcome(encodeOutcome(outcome))).toEqual(outcome);
       const one = {

@@ -1,21 +1,36 @@
 /** One file edited at random: the table's rows are what the pure extent maths (extents.ts) says, by point or range reads. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { FsError } from '../errors.ts';
 import { asBlockId, ROOT_INO, type Ino, type PoolId } from '../ids.ts';
-import { FILE_MAX_BYTES } from '../limits.ts';
+import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, FRAME_HEADER_MAX_BYTES } from '../limits.ts';
+import { digestExtents } from './extent-digest.ts';
 import { clip, extentEnd, overwrite, punch, shift, storedBytes, touches, truncate } from './extents.ts';
 import { bytes, inline, openLocal, OWNER } from './testing.ts';
 import type { Extent, Mutation } from './types.ts';
 
 interface Edit {
-  readonly kind: 'commit' | 'clone' | 'punch' | 'truncate' | 'flush' | 'read';
+  readonly kind: 'commit' | 'clone' | 'compact' | 'punch' | 'truncate' | 'flush' | 'read';
   readonly offset: number;
   readonly length: number;
   readonly block: boolean;
 }
 
 const edit: fc.Arbitrary<Edit> = fc.record({
-  kind: fc.constantFrom('commit', 'commit', 'commit', 'commit', 'clone', 'punch', 'truncate', 'flush', 'read', 'read'),
+  kind: fc.constantFrom(
+    'commit',
+    'commit',
+    'commit',
+    'commit',
+    'clone',
+    'compact',
+    'compact',
+    'punch',
+    'truncate',
+    'flush',
+    'read',
+    'read',
+  ),
   offset: fc.oneof(
     fc.nat(30).map((n) => n * 10),
     fc.nat(300),
@@ -73,7 +88,106 @@ describe('a clone', () => {
   });
 });
 
+describe('a compaction', () => {
+  const commit = { op: 'commit', growToBytes: 0, mtimeNs: 5n } as const;
+  const start = async () => {
+    const { client } = await openLocal();
+    const make = { op: 'make', parent: ROOT_INO, name: bytes('f'), type: 'file', mode: 0o644 } as const;
+    const { ino } = (await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true })).attr!;
+    const parts = [inline(10, bytes('abc')), inline(13, bytes('def'))];
+    await client.mutate({ ...commit, ino, extents: [inline(0, bytes('0123')), ...parts, inline(16, bytes('xyz'))] });
+    const list = async () => {
+      const found = await client.query<'extents'>({ op: 'extents', ino, offset: 0, lengthBytes: 100, limit: 10 });
+      return plain(found.extents);
+    };
+    const compact = { op: 'compact', ino, extent: inline(10, bytes('abcdef')), digest: digestExtents(parts) } as const;
+    return { client, ino, list, compact };
+  };
+
+  it('changes nothing but how the bytes are stored', async () => {
+    const { client, ino, list, compact } = await start();
+    const { attr: before } = await client.query<'getattr'>({ op: 'getattr', ino });
+    const { attr } = await client.mutate(compact);
+    expect(attr).toEqual({ ...before, version: before.version + 1 });
+    const expected = [inline(0, bytes('0123')), inline(10, bytes('abcdef')), inline(16, bytes('xyz'))];
+    expect(await list()).toEqual(plain(expected));
+  });
+
+  it.each([
+    ['overwritten', { ...commit, extents: [inline(11, bytes('B'))] }],
+    ['overwritten with as many bytes', { ...commit, extents: [inline(13, bytes('deF'))] }],
+    ['cut off', { op: 'setattr', set: { sizeBytes: 15 } }],
+    ['a hole in part', { op: 'punch', offset: 12, lengthBytes: 1 }],
+    ['a hole', { op: 'punch', offset: 10, lengthBytes: 6 }],
+    ['stored in other pieces', { ...commit, extents: [inline(12, bytes('cd'))] }],
+  ])('is refused if the range was %s since it was read', async (_what, change) => {
+    const { client, ino, list, compact } = await start();
+    const { attr } = await client.mutate({ ...change, ino } as Mutation);
+    const before = await list();
+    await expect(client.mutate(compact)).rejects.toMatchObject({ code: 'EAGAIN' });
+    expect(await list()).toEqual(before);
+    expect((await client.query<'getattr'>({ op: 'getattr', ino })).attr).toEqual(attr);
+  });
+
+  it('is done though the file was written beside the range', async () => {
+    const { client, ino, list, compact } = await start();
+    await client.mutate({ ...commit, ino, extents: [inline(6, bytes('WXYZ')), inline(16, bytes('Q'))] });
+    await client.mutate(compact);
+    expect(await list()).toEqual(
+      plain([
+        ...[inline(0, bytes('0123')), inline(6, bytes('WXYZ')), inline(10, bytes('abcdef'))],
+        ...[inline(16, bytes('Q')), inline(17, bytes('yz'))],
+      ]),
+    );
+  });
+
+  it('fills no hole, is no longer than a block, and is of a file', async () => {
+    const { client, ino, list, compact } = await start();
+    const before = await list();
+    const refused = async (change: Partial<Extract<Mutation, { op: 'compact' }>>, code: string): Promise<void> => {
+      await expect(client.mutate({ ...compact, ...change })).rejects.toMatchObject({ code });
+    };
+    const around = [inline(2, bytes('23')), inline(10, bytes('abc'))];
+    await refused({ extent: inline(2, bytes('23......abc')), digest: digestExtents(around) }, 'EINVAL');
+    await refused({ extent: inline(30, bytes('a')), digest: digestExtents([]) }, 'EINVAL');
+    const long = {
+      ...(made({ kind: 'compact', offset: 0, length: 10, block: true }, 1) as Extent & { kind: 'block' }),
+    };
+    const lengthBytes = BLOCK_MAX_BYTES + 1;
+    await refused({ extent: { ...long, lengthBytes, blockBytes: lengthBytes + 3 } }, 'EINVAL');
+    await refused({ ino: ROOT_INO }, 'EISDIR');
+    await refused({ ino: 9_999 as Ino }, 'ENOENT');
+    expect(await list()).toEqual(before);
+    expect(ino).toBe(compact.ino);
+  });
+});
+
 describe('extents in the table', () => {
+  it('come in answers that a message can hold, however many bytes are stored with them', async () => {
+    const { client } = await openLocal();
+    const make = { op: 'make', parent: ROOT_INO, name: bytes('f'), type: 'file', mode: 0o644 } as const;
+    const { ino } = (await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true })).attr!;
+    const step = 16_384;
+    for (let count = 0; count < 300; count++) {
+      const extents = [inline(count * step, new Uint8Array(step).fill(count))];
+      await client.mutate({ op: 'commit', ino, extents, growToBytes: 0, mtimeNs: 'now' });
+    }
+    const found: Extent[] = [];
+    for (let offset = 0, more = true; more; offset = extentEnd(found.at(-1)!)) {
+      const reply = await client.query<'extents'>({
+        op: 'extents',
+        ino,
+        offset,
+        lengthBytes: FILE_MAX_BYTES,
+        limit: 512,
+      });
+      expect(storedBytes(reply.extents)).toBeLessThan(FRAME_HEADER_MAX_BYTES * 0.6);
+      found.push(...reply.extents);
+      more = reply.more;
+    }
+    expect(found.map(({ offset }) => offset)).toEqual(Array.from({ length: 300 }, (_, index) => index * step));
+  });
+
   it('are edited as by the pure functions', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(edit, { minLength: 5, maxLength: 60, size: 'max' }), async (edits) => {
@@ -103,6 +217,20 @@ describe('extents in the table', () => {
             const extents = shift(clip(expected, offset + 40, end + 40), -40);
             await client.mutate({ op: 'clone', ino, offset, lengthBytes, extents, generation: 0 });
             expected = overwrite(punch(expected, offset, end), extents);
+          } else if (one.kind === 'compact') {
+            // Whole where the range has a hole: what that leaves must stay as it is.
+            const parts = clip(expected, offset, end);
+            const extent = { ...made({ ...one, block: true }, ++n % 256), offset };
+            const before = (await client.query<'getattr'>({ op: 'getattr', ino })).attr;
+            const compact = { op: 'compact', ino, extent, digest: digestExtents(parts), generation: 0 } as const;
+            const isWhole = storedBytes(parts) === lengthBytes;
+            const done = await client
+              .mutate(compact)
+              .catch((error: unknown) => (error instanceof FsError ? error.code : error));
+            if (isWhole) {
+              expect(done).toEqual({ attr: { ...before, version: before.version + 1 } });
+              expected = overwrite(expected, [extent]);
+            } else expect(done).toBe('EINVAL');
           } else if (one.kind === 'punch') {
             await client.mutate({ op: 'punch', ino, offset, lengthBytes });
             expected = punch(expected, offset, end);

@@ -5,7 +5,8 @@
 import type { Ino } from '../ids.ts';
 import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, INLINE_MAX_BYTES } from '../limits.ts';
 import { decodeExtent, encodeExtent, type Inode } from './codec.ts';
-import { contiguousRuns, cutExtent, extentEnd, sliceExtent, touches } from './extents.ts';
+import { digestExtents } from './extent-digest.ts';
+import { clip, contiguousRuns, cutExtent, extentEnd, sliceExtent, storedBytes, touches } from './extents.ts';
 import { extentKey, extentPrefix, KEY_NAME_AT, prefixEnd, u64FromKey } from './keys.ts';
 import { refuse } from './outcome.ts';
 import type { Row } from './overlay.ts';
@@ -99,6 +100,33 @@ export function* clone(tx: Transaction, m: Extract<Mutation, { op: 'clone' }>): 
   inode.sizeBytes = Math.max(inode.sizeBytes, end);
   inode.version++;
   tx.touchContent(inode);
+  return { attr: tx.attr(inode) };
+}
+
+/**
+ * The same bytes, otherwise stored. Invariant: nothing of the file that anybody can see changes, so it needs no lock and no
+ * lease, and comes too late rather than undo a write. The version grows all the same: it tells which extents belong together.
+ */
+export function* compact(tx: Transaction, m: Extract<Mutation, { op: 'compact' }>): TableProgram<MutationResult> {
+  const inode = existingFile(tx, m.ino);
+  const { extent } = m;
+  checkExtent(extent);
+  if (extent.lengthBytes > BLOCK_MAX_BYTES) refuse('EINVAL');
+  const end = extentEnd(extent);
+  const found: Extent[] = [];
+  for (let at = extent.offset; at < end;) {
+    const { extents, more } = yield* readExtents(tx, inode, at, end, EDIT_PAGE_COUNT);
+    found.push(...clip(extents, extent.offset, end));
+    if (!more) break;
+    at = extentEnd(extents.at(-1)!);
+  }
+  if (Buffer.compare(digestExtents(found), m.digest) !== 0) refuse('EAGAIN');
+  if (storedBytes(found) !== extent.lengthBytes) refuse('EINVAL');
+  checkReceipts(tx, [extent], m.generation);
+  yield* clearRange(tx, inode, extent.offset, end);
+  putExtent(tx, inode, extent);
+  inode.version++;
+  tx.change(inode);
   return { attr: tx.attr(inode) };
 }
 

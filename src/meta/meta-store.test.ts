@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { FsError } from '../errors.ts';
 import { asBlockId, ROOT_INO, type Ino, type PoolId, type Seq, type SessionId } from '../ids.ts';
 import { ByteWriter } from './bytes.ts';
+import { digestExtents } from './extent-digest.ts';
 import { keyToBytes } from './keys.ts';
 import { MetaStore } from './meta-store.ts';
 import { bytes, inline, openLocal, OWNER, TestKv } from './testing.ts';
@@ -240,6 +241,9 @@ describe('MetaStore', () => {
     const clone: Mutation = { op: 'clone', ino, offset: 0, lengthBytes: 9, extents: [block], generation: 4 };
     await expect(client.mutate(clone)).rejects.toMatchObject({ code: 'ERR_STALE_BLOCKS' });
     await client.mutate({ ...clone, generation: 5 });
+    const compact: Mutation = { op: 'compact', ino, extent: block, digest: digestExtents([block]), generation: 4 };
+    await expect(client.mutate(compact)).rejects.toMatchObject({ code: 'ERR_STALE_BLOCKS' });
+    await client.mutate({ ...compact, generation: 5 });
     // Without blocks there is nothing that a sweep could take.
     await client.mutate({ op: 'clone', ino, offset: 20, lengthBytes: 3, extents: [inline(20, bytes('abc'))] });
     await client.mutate({ ...commit, generation: 5 });

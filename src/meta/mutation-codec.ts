@@ -3,10 +3,12 @@
  * (types, lengths, ranges of numbers). Whether it is *allowed* (names, overlaps, limits) is decided where it is applied,
  * so that the refusal is the same on every replica.
  */
+import { StateError } from '../errors.ts';
 import type { Ino, PoolId } from '../ids.ts';
 import { PERMISSION_BITS } from './acl.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts';
+import { EXTENT_DIGEST_BYTES } from './extent-digest.ts';
 import { readLockRequest, writeLockRequest } from './locks.ts';
 import { MODE_MASK } from './make.ts';
 import type { Extent, Mutation, SetAttr } from './types.ts';
@@ -28,6 +30,7 @@ const OPS = [
   'keepOrphans',
   'makeNameless',
   'clone',
+  'compact',
   'accessed',
 ] as const satisfies readonly Mutation['op'][];
 const OP_NUMBERS = new Map<Mutation['op'], number>(OPS.map((op, number) => [op, number]));
@@ -149,6 +152,12 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       if (m.generation !== undefined) w.u53(m.generation);
       writeExtents(w, m.extents);
       break;
+    case 'compact':
+      flag(w.u53(m.ino), m.generation !== undefined);
+      if (m.generation !== undefined) w.u53(m.generation);
+      if (m.digest.length !== EXTENT_DIGEST_BYTES) throw new StateError('a digest of extents of a wrong length');
+      writeExtent(w.raw(m.digest), m.extent);
+      break;
     case 'punch':
       w.u53(m.ino).u53(m.offset).u53(m.lengthBytes);
       break;
@@ -259,6 +268,13 @@ export function readMutation(r: ByteReader): Mutation {
       return generation === undefined
         ? { op, ino, offset, lengthBytes, extents }
         : { op, ino, offset, lengthBytes, generation, extents };
+    }
+    case 'compact': {
+      const ino = readIno(r);
+      const generation = readGeneration(r);
+      const digest = r.raw(EXTENT_DIGEST_BYTES);
+      const extent = readExtent(r);
+      return generation === undefined ? { op, ino, extent, digest } : { op, ino, extent, digest, generation };
     }
     case 'punch':
       return { op, ino: readIno(r), offset: r.u53(), lengthBytes: r.u53() };

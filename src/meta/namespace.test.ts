@@ -129,6 +129,13 @@ const build: fc.Arbitrary<Build> = fc.oneof(
     }),
   },
   {
+    weight: 1,
+    arbitrary: fc.tuple(slot, extents).map(([i, list]): Build => (ino) => {
+      const extent = list[0] ?? { kind: 'inline', offset: 0, lengthBytes: 1, data: new Uint8Array(1) };
+      return { op: 'compact', ino: ino(i), extent, digest: new Uint8Array(32), generation: 0 };
+    }),
+  },
+  {
     weight: 2,
     arbitrary: fc
       .tuple(slot, offset, length)

@@ -7,7 +7,7 @@ import type { RootOwner } from '../catalog/types.ts';
 import { ROOT_INO, type PoolId, type SessionId } from '../ids.ts';
 import type { ClientCommand, Command } from './commands.ts';
 import { EMPTY_BYTES, type Counters, type Inode } from './codec.ts';
-import { clone, commit, punch } from './data.ts';
+import { clone, commit, compact, punch } from './data.ts';
 import { link, rmdir, unlink } from './link.ts';
 import { lock, releaseAllLocks } from './lock-rows.ts';
 import { make, makeNameless } from './make.ts';
@@ -173,6 +173,8 @@ function* applyMutation(tx: Transaction, m: Mutation, session: SessionId): Table
       return yield* commit(tx, m);
     case 'clone':
       return yield* clone(tx, m);
+    case 'compact':
+      return yield* compact(tx, m);
     case 'punch':
       return yield* punch(tx, m);
     case 'setxattr':

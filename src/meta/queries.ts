@@ -1,7 +1,7 @@
 /** Reads of the table, as programs that yield their range reads. Refusals are those of FsError. */
 import type { Ino, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
-import { FILE_MAX_BYTES } from '../limits.ts';
+import { FILE_MAX_BYTES, MiB } from '../limits.ts';
 import { attrOf, decodeDirent, decodeInode, decodeUnanswered, type Counters, type Inode } from './codec.ts';
 import { readExtents } from './data.ts';
 import {
@@ -39,6 +39,8 @@ export interface QueryTable extends PointReader {
 
 /** Rows that one answer holds at most, whatever the caller asks. */
 const PAGE_MAX_COUNT = 8192;
+/** Inline bytes that one answer holds at most: with all else in it, it stays below FRAME_HEADER_MAX_BYTES. */
+const REPLY_INLINE_MAX_BYTES = 2 * MiB;
 /** Inodes looked at per range read when all extents are listed. */
 const INODE_PAGE_COUNT = 512;
 
@@ -153,7 +155,20 @@ function* extents(table: PointReader, query: QueryOf<'extents'>): TableProgram<Q
   if (inode.type !== 'file') refuse(inode.type === 'directory' ? 'EISDIR' : 'EINVAL');
   const end = Math.min(FILE_MAX_BYTES, query.offset + query.lengthBytes);
   const page = yield* readExtents(table, inode, query.offset, end, pageCount(query.limit));
-  return { ...page, attr: attrOf(inode) };
+  const count = countWithin(page.extents);
+  const attr = attrOf(inode);
+  if (count === page.extents.length) return { ...page, attr };
+  return { extents: page.extents.slice(0, count), more: true, attr };
+}
+
+/** How many of them, from the first on, one answer may hold. */
+function countWithin(extents: readonly Extent[]): number {
+  let inlineBytes = 0;
+  for (const [index, extent] of extents.entries()) {
+    if (extent.kind === 'inline') inlineBytes += extent.lengthBytes;
+    if (inlineBytes > REPLY_INLINE_MAX_BYTES && index > 0) return index;
+  }
+  return extents.length;
 }
 
 function* listxattr(table: PointReader, query: QueryOf<'listxattr'>): TableProgram<QueryResults['listxattr']> {

@@ -162,6 +162,18 @@ export type Mutation =
       readonly extents: readonly Extent[];
       readonly generation?: number;
     }
+  /**
+   * Names one extent in place of those that make up its range, which say the same bytes: the content, the size and the
+   * times stay. Only if the range still is what `digest` says (digestExtents of the parts in it): EAGAIN otherwise. EINVAL:
+   * the range has a hole, or is longer than a block. `generation` as for a commit. See docs/decisions/0016-compaction.md.
+   */
+  | {
+      readonly op: 'compact';
+      readonly ino: Ino;
+      readonly extent: Extent;
+      readonly digest: Uint8Array;
+      readonly generation?: number;
+    }
   /** Turns a range into a hole. */
   | { readonly op: 'punch'; readonly ino: Ino; readonly offset: number; readonly lengthBytes: number }
   /**
@@ -194,7 +206,7 @@ export type OwnLockRequest = Omit<LockRequest, 'session'>;
 
 /** What a mutation yields when it succeeds. attr: of the inode made or changed, after the change. */
 export interface MutationResult {
-  /** make, link, setattr, commit, clone, punch, unlink (of the victim if it still exists), rename (of the moved), lock (if granted). */
+  /** make, link, setattr, commit, clone, compact, punch, unlink (of the victim if it still exists), rename (of the moved), lock (if granted). */
   readonly attr?: Attr;
   /** The affected directory, after the change; keeps the client's cache right. */
   readonly parentAttr?: Attr;

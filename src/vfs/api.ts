@@ -15,6 +15,7 @@ import { pathText, walk, walkToName, type PathLike, type Place, type Walked } fr
 import { BigIntStats, Dirent, Stats, type FileSystemStats } from './api-stats.ts';
 import { readStream, writeStream, type StreamOptions } from './api-streams.ts';
 import { copyTree, Directory, join, listDirectory, removeTree, type ListedEntry } from './api-tree.ts';
+import { compactTree, type CompactFilesOptions, type CompactProgress } from './api-compact.ts';
 import { cloneTree, type CloneOptions, type CloneProgress } from './clone-tree.ts';
 import { O_ACCMODE, O_CREAT, O_EXCL, O_RDONLY, O_TRUNC, O_WRONLY } from './handles.ts';
 import type { Caller, Handle } from './ops.ts';
@@ -27,6 +28,7 @@ export type { FileSystemStats } from './api-stats.ts';
 export type { PathLike } from './api-path.ts';
 export type { NodeFsError } from './api-errors.ts';
 export type { Encoding, EncodingOption, LockOptions, ReadOptions, TimeLike, WriteInput } from './api-handle.ts';
+export type { CompactFilesOptions, CompactProgress } from './api-compact.ts';
 export type { CloneError, CloneOptions, CloneProgress } from './clone-tree.ts';
 export type { StreamOptions } from './api-streams.ts';
 
@@ -328,6 +330,25 @@ export class FileSystem {
       if (walked.wantsDirectory && attr.type !== 'directory') throw new FsError('ENOTDIR');
       const { parent, name } = walked;
       return await cloneTree(this.vfs, this.#caller, { source: attr, sourcePath, parent, name, targetPath }, options);
+    });
+  }
+
+  /**
+   * Puts a file, or all files of a tree, together where they are in many small pieces, as after a database has written them:
+   * they are then read in order about as fast as files that were written in order. Mounts do this by themselves some seconds after the
+   * writing; this is for what was written by one that was gone before.
+   *
+   * Neither content nor times change, holes stay, and what anybody writes meanwhile is not touched. The space of what was
+   * put together comes back with the next garbage collection.
+   *
+   * @returns what was done
+   * @throws ENOENT; EINVAL for what is neither file nor directory; EINTR by the `signal`
+   */
+  async compact(path: PathLike, options: CompactFilesOptions = {}): Promise<CompactProgress> {
+    return await asNode({ syscall: 'compact', path: pathText(path) }, async () => {
+      const attr = await this.#found(path, true);
+      if (attr.type !== 'file' && attr.type !== 'directory') throw new FsError('EINVAL');
+      return await compactTree(this.vfs, this.#caller, attr, options);
     });
   }
 

@@ -106,6 +106,19 @@ export class ExtentMap {
     return index - first;
   }
 
+  /** Number of extents in the range that begin where another one ends. */
+  joints(from: number, to: number): number {
+    let found = 0;
+    let index = this.find(from);
+    let end = -1;
+    for (let here = this.#list[index]; here !== undefined && here.offset < to; here = this.#list[index]) {
+      if (here.offset === end) found += 1;
+      ({ end } = here);
+      index += 1;
+    }
+    return found;
+  }
+
   /** An own commit made `version` of the version before; it only replaced these ranges. */
   apply(version: number, added: readonly Extent[]): void {
     if (this.version !== version - 1) {

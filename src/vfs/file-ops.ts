@@ -277,6 +277,7 @@ export class FileOps {
     opened.checkLocks();
     if (!opened.canRead) throw new FsError('EBADF', 'the file is not open for reading');
     checkRange(offset, size);
+    this.#state.operations += 1;
     const { file } = opened;
     this.#wasRead(opened);
     // Where it lies is known once it is committed.
@@ -297,6 +298,7 @@ export class FileOps {
     if (!opened.canWrite) throw new FsError('EBADF', 'the file is not open for writing');
     opened.checkLocks();
     opened.reportError();
+    this.#state.operations += 1;
     if (data.length === 0) return 0;
     if (file.barrier !== undefined) {
       const kept = new Uint8Array(data);

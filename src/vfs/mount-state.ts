@@ -21,6 +21,7 @@ import type {
 import { AccessTimes } from './access-times.ts';
 import { BlockCache } from './block-cache.ts';
 import { ContestedNames } from './contested-names.ts';
+import { Compactor } from './compactor.ts';
 import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable } from './handles.ts';
@@ -69,6 +70,9 @@ export class MountState {
   readonly memory: WriteMemory;
   readonly writeBack: WriteBack;
   readonly readPath: ReadPath;
+  readonly compactor: Compactor;
+  /** Reads and writes of programs so far: tells whether any use the mount. */
+  operations = 0;
   notifier: KernelNotifier | undefined;
   /** Work that no caller waits for; close() does. */
   readonly #background = new Set<Promise<void>>();
@@ -106,7 +110,9 @@ export class MountState {
       cache: this.cache,
       loadExtents: (file, offset) => this.loadExtents(file, offset),
       failed: (file, error) => this.background(this.#report(file.inode, error, 'a file cannot be read')),
+      sawPieces: (file, offset, pieces) => this.compactor.sawPieces(file, offset, pieces),
     });
+    this.compactor = new Compactor(this, options.blocks);
     this.writeBack = new WriteBack({
       meta,
       blocks: options.blocks,
@@ -293,6 +299,7 @@ export class MountState {
     }
     this.changed(attr, this.inodes.stamp());
     file.extents.apply(attr.version, extents);
+    this.compactor.committed(file, extents);
   }
 
   /** The kernel forgets what it keeps of the content, soon. */

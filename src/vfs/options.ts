@@ -27,6 +27,8 @@ export interface VfsLimits {
   readonly timeoutMs: number;
   /** Runs of written bytes up to this size are stored in the metadata. */
   readonly inlineMaxBytes: number;
+  /** What was written in small pieces is put together once nobody has written there for so long; 0 never. */
+  readonly compactAfterMs: number;
 }
 
 export const DEFAULT_VFS_LIMITS: VfsLimits = {
@@ -35,6 +37,7 @@ export const DEFAULT_VFS_LIMITS: VfsLimits = {
   attrTimeoutMs: limits.ATTR_TIMEOUT_MS,
   timeoutMs: limits.OP_TIMEOUT_MS,
   inlineMaxBytes: limits.INLINE_MAX_BYTES,
+  compactAfterMs: limits.COMPACT_AFTER_MS,
 };
 
 /** What reads do to access times: nothing (the default), or as `relatime`, that of directories (`nodiratime`) left out or not. */
@@ -76,6 +79,24 @@ export const COMMIT_INLINE_BYTES_MAX = limits.MiB;
  * inline bytes are bounded as a commit's.
  */
 export const CLONE_EXTENTS_MAX = 1_024;
+/**
+ * A block's length of a file is compacted if that saves as many extents as this. Fewer cost a reader less time than the writing
+ * of a whole block costs everybody.
+ */
+export const COMPACT_SAVED_MIN = 8;
+/** Small writes after which a mount looks at a block's length: one in the midst of an extent makes two more of it. */
+export const COMPACT_WRITES_MIN = COMPACT_SAVED_MIN / 2;
+/** What is written all the time is compacted this long after it got into many pieces. */
+export const COMPACT_LATEST_MS = 120_000;
+/** Block's lengths with small pieces that a mount remembers, some 200 bytes each. */
+export const COMPACT_SLOTS_KEPT = 16_384;
+/** How often one is tried that somebody changes each time. */
+export const COMPACT_ATTEMPTS = 5;
+/** How often the mount looks what is due. */
+export const COMPACT_CHECK_MS = 1_000;
+/** Pause after each block, as a multiple of the time that it took: a fifth of the time goes to it at most while programs use the mount, else half. */
+export const COMPACT_PAUSE_BUSY = 4;
+export const COMPACT_PAUSE_IDLE = 1;
 /** Directory entries asked for at once. */
 export const DIRECTORY_WINDOW = 512;
 /** Bytes that one random read brings in at least; the unit of verification. */

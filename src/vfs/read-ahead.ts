@@ -18,6 +18,8 @@ export class ReadAhead {
   /** Everything of the file up to here has been asked for. */
   frontier = 0;
   lastReadMs = 0;
+  /** The last block's length of which was noted in how many pieces it is. */
+  notedBlock = -1;
   /** Fetched ahead for this handle and perhaps not yet read. */
   readonly outstanding = new Set<CachedBlock>();
 

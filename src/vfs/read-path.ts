@@ -14,7 +14,7 @@ import type { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import type { FileHandle } from './handles.ts';
 import type { Caller, Maybe, ReadResult } from './ops.ts';
-import { READ_AHEAD_BLOCKS_MAX, READ_PAGE_BYTES } from './options.ts';
+import { COMPACT_SAVED_MIN, READ_AHEAD_BLOCKS_MAX, READ_PAGE_BYTES } from './options.ts';
 import type { ReadAhead } from './read-ahead.ts';
 
 type BlockExtent = Extract<Extent, { kind: 'block' }>;
@@ -46,6 +46,8 @@ export interface ReadPathPorts {
   loadExtents(file: FileData, offset: number): Promise<void>;
   /** A read failed for good: for the log, by path. */
   failed(file: FileData, error: FsError): void;
+  /** Who reads in order has come by so many extents too many in one block's length of the file, which begins at `offset`. */
+  sawPieces(file: FileData, offset: number, pieces: number): void;
 }
 
 export class ReadPath {
@@ -69,6 +71,7 @@ export class ReadPath {
     if (offset < extentsEnd && !file.extents.knows(file.inode.attr.version, offset, extentsEnd)) {
       return this.#readLater(caller, file, offset, end, whole, handle);
     }
+    if (whole) this.#notePieces(handle, end);
     const sources = this.#plan(file, offset, end);
     const missing = this.#start(sources, whole);
     const result = missing === undefined ? this.#compose(sources) : undefined;
@@ -105,6 +108,18 @@ export class ReadPath {
       this.#letGo(ahead);
     } else if (ahead.windowBlocks > 0) this.#streams.add(ahead);
     return ahead.isSequential;
+  }
+
+  /** Looks at each block's length once it is behind the reader: by then its extents are known. */
+  #notePieces({ ahead, file }: FileHandle, end: number): void {
+    const { blockSizeBytes } = file;
+    const size = file.inode.attr.sizeBytes;
+    const block = end >= size ? Math.floor((size - 1) / blockSizeBytes) : Math.floor(end / blockSizeBytes) - 1;
+    if (block < 0 || block === ahead.notedBlock) return;
+    ahead.notedBlock = block;
+    const offset = block * blockSizeBytes;
+    const pieces = file.extents.joints(offset, offset + blockSizeBytes);
+    if (pieces >= COMPACT_SAVED_MIN) this.#ports.sawPieces(file, offset, pieces);
   }
 
   #shareBlocks(blockSizeBytes: number, nowMs: number): number {

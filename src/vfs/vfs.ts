@@ -5,6 +5,7 @@
  * How data is kept consistent is told in docs/architecture.md; by file: write-back.ts (writing), read-path.ts
  * (reading), mount-state.ts (what replies change), name-ops.ts, file-ops.ts, dir-ops.ts, xattr-ops.ts (operations).
  */
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { FsError, TimeoutError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
@@ -12,9 +13,11 @@ import { NAME_MAX_BYTES } from '../limits.ts';
 import type { FileType, SetAttr } from '../meta/types.ts';
 import { withDeadline } from './async.ts';
 import { CloneOps } from './clone-ops.ts';
+import type { Compacted } from './compactor.ts';
 import { OpDeadlines } from './op-deadlines.ts';
 import { DirOps } from './dir-ops.ts';
 import { FileOps } from './file-ops.ts';
+import { toFsError } from './fs-errors.ts';
 import { LockOps } from './lock-ops.ts';
 import { MountState } from './mount-state.ts';
 import { NameOps, type NewInode } from './name-ops.ts';
@@ -49,6 +52,8 @@ export interface VfsUsage {
   readonly cachedBytes: number;
   readonly readAheadBytes: number;
   readonly inodeCount: number;
+  /** In the background, since the mount began. */
+  readonly compacted: Compacted;
 }
 
 export class Vfs implements VfsOps {
@@ -322,19 +327,35 @@ export class Vfs implements VfsOps {
     await this.#state.sync();
   }
 
+  /** Puts the file together where it is in many pieces. `signal`: no more of it (EINTR); what is done stays. */
+  async compact(
+    ino: Ino,
+    options: { readonly signal?: CancelSignal; readonly onProgress?: (done: Compacted) => void } = {},
+  ): Promise<Compacted> {
+    const { signal = new Cancellation(), onProgress = () => {} } = options;
+    const file = this.#state.inodes.get(ino)?.data;
+    if (file !== undefined) await this.#state.writeBack.flush(file);
+    try {
+      return await this.#state.compactor.compactFile(ino, signal, onProgress);
+    } catch (error) {
+      throw signal.aborted ? new FsError('EINTR') : toFsError(error, 'compacting');
+    }
+  }
+
   /** Whether the root can be reached: a cheap question to the servers. */
   async ping(): Promise<void> {
     await this.#state.query<'getattr'>({ op: 'getattr', ino: ROOT_INO });
   }
 
   usage(): VfsUsage {
-    const { memory, cache, inodes } = this.#state;
+    const { memory, cache, inodes, compactor } = this.#state;
     return {
       dirtyBytes: memory.usedBytes,
       dirtyPeakBytes: memory.peakBytes,
       cachedBytes: cache.bytes,
       readAheadBytes: cache.aheadBytes,
       inodeCount: inodes.size,
+      compacted: compactor.done,
     };
   }
 
@@ -354,6 +375,7 @@ export class Vfs implements VfsOps {
 
   async #close(timeoutMs: number): Promise<string[]> {
     const { writeBack, clock, handles, accessTimes } = this.#state;
+    this.#state.compactor.stop();
     let stuck: string[] = [];
     try {
       await withDeadline(clock, timeoutMs, 'writing back', async () => {

@@ -125,6 +125,7 @@ const mutations: Mutation[] = [
   { op: 'commit', ino, extents, growToBytes: 10, generation: 1, mtimeNs: 5n },
   { op: 'punch', ino, offset: 1, lengthBytes: 2 },
   { op: 'clone', ino, offset: 0, lengthBytes: 12, extents, generation: 1 },
+  { op: 'compact', ino, extent: extents[0]!, digest: new Uint8Array(32), generation: 1 },
   { op: 'setxattr', ino, name, value: name, mode: 'any' },
   { op: 'setxattr', ino, name, value: name, mode: 'create', killSetgid: true },
   { op: 'make', parent, name, type: 'file', mode: 0o666, umask: 0o22, owner, rdev: 0, exclusive: true },

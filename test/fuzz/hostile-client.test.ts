@@ -25,6 +25,10 @@ const PLAUSIBLE = {
 /** As above, for the methods whose headers are bytes. */
 const PLAUSIBLE_BYTES = [
   encodeMutateRequest('g0', PLAUSIBLE_HEAD, { op: 'clone', ino: 99 as Ino, offset: 0, lengthBytes: 1, extents: [] }),
+  encodeMutateRequest('g0', PLAUSIBLE_HEAD, {
+    ...{ op: 'compact', ino: 99 as Ino, digest: new Uint8Array(32) },
+    extent: { kind: 'inline', offset: 0, lengthBytes: 1, data: new Uint8Array(1) },
+  }),
   encodeMutateRequest('g0', PLAUSIBLE_HEAD, { op: 'punch', ino: 99 as Ino, offset: 0, lengthBytes: 1 }),
   encodeQueryRequest('g0', { op: 'getattr', ino: 1 as Ino }),
   encodeSyncPush({

@@ -4,12 +4,10 @@ import type { CloneError, CloneProgress } from '../../vfs/api.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { shownName } from '../file-names.ts';
 import { listenForInterruption } from '../interruption.ts';
+import { liveLine } from '../live-line.ts';
 import { bytes, note, print, printJson } from '../output.ts';
 import { atPath } from '../path-errors.ts';
 import { withFileSystem } from '../with-cluster.ts';
-
-/** How often the line on a terminal is written anew. */
-const SHOW_EVERY_MS = 100;
 
 /** Copies a file or tree within the cluster; its files name the same blocks. */
 export async function clone(
@@ -60,22 +58,4 @@ async function told(error: CloneError, source: string, target: string): Promise<
     });
   }
   return await atPath(error.path ?? source, () => Promise.reject(error)).catch((worded: unknown) => worded);
-}
-
-/** One line on a terminal that is written over and over; nothing elsewhere. */
-function liveLine(): { show(text: () => string): void; end(): void } {
-  const { stderr } = process;
-  let shownMs = -Infinity;
-  return {
-    show(text) {
-      const nowMs = performance.now();
-      if (!stderr.isTTY || nowMs - shownMs < SHOW_EVERY_MS) return;
-      shownMs = nowMs;
-      stderr.write(`\r\x1b[K${text()}`);
-    },
-    end() {
-      if (stderr.isTTY && shownMs > 0) stderr.write('\r\x1b[K');
-      shownMs = -Infinity;
-    },
-  };
 }

@@ -96,6 +96,7 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.cacheDir === undefined ? [] : ['--cache-dir', resolve(options.cacheDir)]),
     ...(options.cacheSize === undefined ? [] : ['--cache-size', String(options.cacheSize)]),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
+    ...(options.compactAfter === undefined ? [] : ['--compact-after', String(options.compactAfter)]),
     ...(options.timeout === undefined ? [] : ['--timeout', String(options.timeout)]),
     ...(options.subdir === undefined ? [] : ['--subdir', options.subdir]),
     ...(options.allowOther === true ? ['--allow-other'] : []),
@@ -150,7 +151,12 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const kernelFlags = options.kernelFlags ?? [];
   const times = kernelFlags.includes('nodiratime') ? 'relative-but-directories' : 'relative';
   const accessTimes = kernelFlags.includes('relatime') && options.readOnly !== true ? times : 'unchanged';
-  const limits = options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs };
+  // Who may only read writes nothing, in the background either.
+  const compactAfter = options.readOnly === true ? 0 : options.compactAfter;
+  const limits = {
+    ...(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs }),
+    ...(compactAfter === undefined ? {} : { compactAfterMs: compactAfter * 1_000 }),
+  };
   const vfs = client.openVfs(limits, accessTimes);
   const record = where.files === undefined ? undefined : join(where.files.runPath, `mount-${mountHash(path)}.json`);
   // Another process may serve this very mount point: its record is not ours to remove.

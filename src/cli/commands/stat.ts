@@ -2,9 +2,11 @@ import type { BlockClient } from '../../blocks/types.ts';
 import type { ClusterClient } from '../../client.ts';
 import { blockIdToHex } from '../../ids.ts';
 import type { Ino } from '../../ids.ts';
-import { FILE_MAX_BYTES } from '../../limits.ts';
+import { BLOCK_MAX_BYTES, FILE_MAX_BYTES } from '../../limits.ts';
 import type { Extent } from '../../meta/types.ts';
 import type { Stats } from '../../vfs/api.ts';
+import { extentsNeeded } from '../../vfs/compact-plan.ts';
+import { COMPACT_SAVED_MIN } from '../../vfs/options.ts';
 import type { WhereOptions } from '../cluster-files.ts';
 import { EXIT } from '../exit-codes.ts';
 import { nameFields, shownName } from '../file-names.ts';
@@ -30,6 +32,7 @@ export async function statFile(path: string, options: WhereOptions & { json?: bo
     const target = stats.isSymbolicLink() ? await fs.readlink(path, 'buffer') : undefined;
     const pool = stats.isFile() || stats.isDirectory() ? await poolOf(client, stats.ino as Ino) : undefined;
     const pieces = stats.isFile() ? await piecesOf(client, stats.ino as Ino) : undefined;
+    const few = pieces === undefined ? 0 : extentsNeeded(pieces, pool?.blockSizeBytes ?? BLOCK_MAX_BYTES);
     if (options.json === true) {
       const { ino, size, mode, uid, gid, nlink } = stats;
       printJson({
@@ -37,13 +40,14 @@ export async function statFile(path: string, options: WhereOptions & { json?: bo
         ...(stats.isCharacterDevice() || stats.isBlockDevice() ? { rdev: stats.rdev } : {}),
         ...{ atime: stats.atime.toISOString(), mtime: stats.mtime.toISOString(), ctime: stats.ctime.toISOString() },
         ...(target === undefined ? {} : nameFields('target', target)),
-        ...(pool === undefined ? {} : { pool }),
-        ...(pieces === undefined ? {} : { extents: pieces, blocksPerNode: countPerNode(pieces) }),
+        ...(pool === undefined ? {} : { pool: pool.name }),
+        ...(pieces === undefined ? {} : { extents: pieces, extentsNeeded: few, blocksPerNode: countPerNode(pieces) }),
       });
     } else {
       for (const line of describe(path, stats, target)) print(line);
-      if (pool !== undefined) print(stats.isDirectory() ? `pool ${pool}, for what is made here` : `pool ${pool}`);
-      if (pieces !== undefined) printPieces(pieces);
+      if (pool !== undefined)
+        print(stats.isDirectory() ? `pool ${pool.name}, for what is made here` : `pool ${pool.name}`);
+      if (pieces !== undefined) printPieces(pieces, few);
     }
     const isLost = (piece: Piece) => piece.nodes?.every((holder) => holder.state !== 'held') ?? false;
     if (pieces?.some(isLost) === true) process.exitCode = EXIT.unhealthy;
@@ -63,10 +67,13 @@ function describe(path: string, stats: Stats, target: Uint8Array | undefined): s
   ];
 }
 
-/** Where new blocks go, by name. */
-async function poolOf({ meta, catalog }: Pick<ClusterClient, 'meta' | 'catalog'>, ino: Ino): Promise<string> {
+/** Where new blocks go. */
+async function poolOf(
+  { meta, catalog }: Pick<ClusterClient, 'meta' | 'catalog'>,
+  ino: Ino,
+): Promise<{ readonly name: string; readonly blockSizeBytes?: number }> {
   const { attr } = await meta.query<'getattr'>({ op: 'getattr', ino });
-  return catalog.current().pools.find(({ id }) => id === attr.pool)?.name ?? String(attr.pool);
+  return catalog.current().pools.find(({ id }) => id === attr.pool) ?? { name: String(attr.pool) };
 }
 
 async function piecesOf(client: Pick<ClusterClient, 'meta' | 'blocks'>, ino: Ino): Promise<Piece[]> {
@@ -86,8 +93,14 @@ async function piecesOf(client: Pick<ClusterClient, 'meta' | 'blocks'>, ino: Ino
   }
 }
 
-function printPieces(pieces: readonly Piece[]): void {
-  print(`${pieces.length} extents`);
+/** `few`: so many would hold the same bytes. */
+function extentLine(pieces: readonly Piece[], few: number): string {
+  const count = `${pieces.length} extents`;
+  return pieces.length - few < COMPACT_SAVED_MIN ? count : `${count}, where ${few} would do: tatami compact`;
+}
+
+function printPieces(pieces: readonly Piece[], few: number): void {
+  print(extentLine(pieces, few));
   if (pieces.length > 0) print(extentTable(pieces));
   for (const [node, count] of Object.entries(countPerNode(pieces))) print(`${node}: ${count} block copies`);
 }
