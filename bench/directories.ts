@@ -86,13 +86,7 @@ async function memoryRow(context: BenchContext, label: string, program: Program)
   return { name: `${label}: ${program.name}, most resident`, value, unit: 'MiB', goal, spread: [value, value] };
 }
 
-async function measure(
-  context: BenchContext,
-  data: string,
-  shape: Shape,
-  count: number,
-  name: string,
-): Promise<Steps> {
+async function measure(context: BenchContext, data: string, shape: Shape, count: number, name: string): Promise<Steps> {
   const running = programs(data);
   const directory = join(context.mountDirectory, `${basename(shape).replace(' ', '-')}-${name}`);
   const steps: Steps = new Map();
@@ -125,7 +119,13 @@ async function measure(
   const byLibrary = count - byMount;
   mkdirSync(directory);
   await step('create by the library, 64 at once, last quarter', byLibrary, 1, () => {
-    const args = [CLIENT, data, `/${basename(context.mountDirectory)}/${basename(directory)}`, shape, String(byLibrary)];
+    const args = [
+      CLIENT,
+      data,
+      `/${basename(context.mountDirectory)}/${basename(directory)}`,
+      shape,
+      String(byLibrary),
+    ];
     return Number(execFileSync(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' }));
   });
   await step(
@@ -145,7 +145,8 @@ async function measure(
   const lists = (script: string, expected: number) => timed(count, () => expectLines(script, directory, expected));
   const recursive = shape === 'tree' ? 'R' : '';
   // Blank lines, headings and totals of `ls -R`, and of `ls -f` the entries . and ..
-  const [namesLines, statsLines] = shape === 'tree' ? [count + 5 * directories + 3, count + 4 * directories + 2] : [count + 2, count + 1];
+  const [namesLines, statsLines] =
+    shape === 'tree' ? [count + 5 * directories + 3, count + 4 * directories + 2] : [count + 2, count + 1];
   await step('readdir (ls -f)', count, repeats, lists(`ls -f${recursive}`, namesLines));
   await step('readdir and stat (ls -lU)', count, repeats, lists(`ls -lU${recursive}`, statsLines));
   await step('find', count, repeats, lists('find', count + directories + 1));

@@ -58,7 +58,11 @@ async function measure(count: number, quiet = false): Promise<void> {
   try {
     const store = await MetaStore.open({ kv, overlayMaxBytes: OVERLAY_MAX_BYTES });
     const open = () =>
-      LocalMetaClient.open({ store, wallNs: () => env.clock.wallNs(), sessionId: 'a'.repeat(32) as LocalMetaClient['sessionId'] });
+      LocalMetaClient.open({
+        store,
+        wallNs: () => env.clock.wallNs(),
+        sessionId: 'a'.repeat(32) as LocalMetaClient['sessionId'],
+      });
     const meta = await open();
     let questions = 0;
     const asking: MetaClient['query'] = meta.query.bind(meta);

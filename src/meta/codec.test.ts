@@ -228,7 +228,10 @@ describe('codecs', () => {
       { ok: false, code: 'ENOENT' },
       { ok: true, result: {} },
       { ok: true, result: { attr, victim: attr, created: false } },
-      { ok: true, result: { parentAttr: { ...attr, hasAcl: true, hasXattrs: true }, newParentAttr: attr, created: true } },
+      {
+        ok: true,
+        result: { parentAttr: { ...attr, hasAcl: true, hasXattrs: true }, newParentAttr: attr, created: true },
+      },
     ] as const) {
       expect(decodeOutcome(encodeOutcome(outcome))).toEqual(outcome);
       const one = {

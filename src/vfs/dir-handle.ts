@@ -69,8 +69,7 @@ export class DirHandle {
   attr: Attr | undefined;
   /** The page after the last one, asked for before anybody wants it; undefined inside: that failed. */
   #ahead:
-    | { readonly after: Uint8Array; readonly withAttrs: boolean; readonly page: Promise<Page | undefined> }
-    | undefined;
+    { readonly after: Uint8Array; readonly withAttrs: boolean; readonly page: Promise<Page | undefined> } | undefined;
 
   constructor(ino: Ino, stamps: Stamps) {
     this.ino = ino;

@@ -46,13 +46,7 @@ export class DirOps {
       .then(() => this.#items(opened, opened.from(number, count) ?? [], offset, count, plus));
   }
 
-  #items(
-    opened: DirHandle,
-    listed: readonly ListedName[],
-    offset: number,
-    count: number,
-    plus: boolean,
-  ): DirItem[] {
+  #items(opened: DirHandle, listed: readonly ListedName[], offset: number, count: number, plus: boolean): DirItem[] {
     const items: DirItem[] = [];
     if (offset === 0) items.push({ name: DOT, ino: opened.ino, type: 'directory', nextOffset: 1 });
     if (offset <= 1) {

@@ -330,9 +330,7 @@ describe('extended attributes', () => {
     for (const which of ['user.a', 'security.selinux']) {
       expect(() => vfs.getxattr(ROOT, attr.ino, name(which))).toThrow(expect.objectContaining({ code: 'ENODATA' }));
     }
-    expect(() => vfs.getxattr(ROOT, attr.ino, name('mine.a'))).toThrow(
-      expect.objectContaining({ code: 'EOPNOTSUPP' }),
-    );
+    expect(() => vfs.getxattr(ROOT, attr.ino, name('mine.a'))).toThrow(expect.objectContaining({ code: 'EOPNOTSUPP' }));
     expect(await vfs.listxattr(ROOT, attr.ino)).toEqual([]);
     expect(meta.queries.length).toBe(asked);
     expect(await vfs.statfs(ROOT)).toMatchObject({ totalBytes: 1_000_000, freeBytes: 500_000 });
