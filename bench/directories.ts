@@ -88,7 +88,7 @@ async function memoryRow(context: BenchContext, label: string, program: Program)
 
 async function measure(context: BenchContext, data: string, shape: Shape, count: number, name: string): Promise<Steps> {
   const running = programs(data);
-  const directory = join(context.mountDirectory, `${basename(shape).replace(' ', '-')}-${name}`);
+  const directory = join(context.mountDirectory, `${shape.replace(' ', '-')}-${name}`);
   const steps: Steps = new Map();
   const step = async (what: string, entries: number, repeats: number, work: () => number): Promise<void> => {
     const rates: number[] = [];

@@ -74,7 +74,7 @@ async function measure(count: number, quiet = false): Promise<void> {
     const vfs = new Vfs({
       meta,
       blocks: { close: async () => undefined } as unknown as BlockClient,
-      catalog: { current: () => catalog, lookForNewer: async () => undefined } as never,
+      catalog: { current: () => catalog, lookForNewer: async () => undefined },
       env,
       space: async () => ({ totalBytes: 0, freeBytes: 0 }),
     });

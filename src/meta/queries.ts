@@ -136,11 +136,17 @@ function* readdir(table: PointReader, query: QueryOf<'readdir'>): TableProgram<Q
 /** Goes by back pointers: they are in the order of inode numbers, and so are the inodes' rows beside each other. */
 function* madeNext(table: PointReader, query: QueryOf<'madeNext'>): TableProgram<QueryResults['madeNext']> {
   const limit = pageCount(query.limit);
-  const [rows] = yield [{ gte: backPrefix(query.after + 1), lt: prefixEnd('p'), limit, reverse: false }];
+  const [rows, inodeRows] = yield [
+    { gte: backPrefix(query.after + 1), lt: prefixEnd('p'), limit, reverse: false },
+    { gte: inodeKey(query.after + 1), lt: prefixEnd('i'), limit, reverse: false },
+  ];
+  const inodes = new Map(inodeRows);
   const entries: { name: Uint8Array; attr: Attr }[] = [];
   for (const [key] of rows!) {
     if (u64FromKey(key, BACK_PARENT_AT) !== query.ino) continue;
-    const inode = findInode(table, inoFromKey(key));
+    const ino = inoFromKey(key);
+    const row = inodes.get(inodeKey(ino));
+    const inode = row === undefined ? findInode(table, ino) : decodeInode(ino, row);
     // Removed since the rows were read.
     if (inode !== undefined) entries.push({ name: keyToBytes(backName(key)), attr: attrOf(inode) });
   }

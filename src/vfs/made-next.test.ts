@@ -3,7 +3,7 @@ import { FsError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import { name, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 
-const COUNT = 600;
+const COUNT = 300;
 const nameOf = (index: number) => name(`file-${index}`);
 
 async function directoryOfFiles(): Promise<{ cluster: TestCluster; mount: TestMount; directory: Ino }> {
@@ -30,7 +30,7 @@ it('removing them meanwhile takes no more, and what is gone is not believed to b
   for (let index = 0; index < COUNT; index++) {
     await mount.vfs.lookup(ROOT, directory, nameOf(index));
     await mount.vfs.unlink(ROOT, directory, nameOf(index));
-    if (index % 100 === 50) await turns(1);
+    if (index % 50 === 25) await turns(1);
   }
   expect(mount.meta.queries.length).toBeLessThan(60);
   await turns();
