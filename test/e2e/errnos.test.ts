@@ -14,7 +14,18 @@ const EXT4_MIB = 128;
 /** Every one is provoked at least once, else the cases have lost their point. */
 const ERRNOS = [
   ...['E2BIG', 'EACCES', 'EAGAIN', 'EBADF', 'EBUSY', 'EEXIST', 'EFAULT', 'EFBIG', 'EINVAL', 'EISDIR', 'ELOOP'],
-  ...['ENAMETOOLONG', 'ENODATA', 'ENODEV', 'ENOENT', 'ENOEXEC', 'ENOSPC', 'ENOTDIR', 'ENOTEMPTY', 'EOPNOTSUPP', 'ENOTTY'],
+  ...[
+    'ENAMETOOLONG',
+    'ENODATA',
+    'ENODEV',
+    'ENOENT',
+    'ENOEXEC',
+    'ENOSPC',
+    'ENOTDIR',
+    'ENOTEMPTY',
+    'EOPNOTSUPP',
+    'ENOTTY',
+  ],
   ...['ENXIO', 'EOVERFLOW', 'EPERM', 'EPIPE', 'ERANGE', 'EROFS', 'ESPIPE', 'ETXTBSY', 'EXDEV', 'EDEADLK'],
 ];
 
