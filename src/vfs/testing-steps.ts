@@ -4,7 +4,8 @@ import type { FileType } from '../meta/types.ts';
 import { O_APPEND, O_CREAT, O_DSYNC, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from './handles.ts';
 import { LOCK_END_MAX, type DirItem } from './ops.ts';
 import { LOCKED_BYTES, refuse, type ModelList, type ModelNode, type ModelSet } from './testing-model.ts';
-import { attributeNames, BLOCK, CALLERS, encodedList, equal, same, Slot, SPACE, World } from './testing-world.ts';
+import type { World } from './testing-world.ts';
+import { attributeNames, BLOCK, CALLERS, encodedList, equal, same, Slot, SPACE } from './testing-world.ts';
 import { name as bytesOf, pattern, readAll, ROOT } from './testing.ts';
 
 export class Step implements fc.AsyncCommand<World, World> {
@@ -478,7 +479,7 @@ const setxattr = fc
   .tuple(mount, path, attribute, fc.constantFrom('', 'v', 'w'.repeat(300)), fc.constantFrom('any', 'create', 'replace'))
   .map(([at, where, key, value, how]) =>
     onFound(`setxattr ${where} ${key.slice(0, 20)} ${value.length} ${how}`, at, where, async (world, node, vfs) => {
-      const way = how as 'any' | 'create' | 'replace';
+      const way = how;
       const result = await same(
         () => world.model.setxattr(node, key, value, way),
         () => vfs.setxattr(ROOT, world.ino(node), bytesOf(key), bytesOf(value), way),

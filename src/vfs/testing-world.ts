@@ -68,7 +68,7 @@ export class World {
   readonly #inos = new Map<ModelNode, Ino>();
   readonly #notes = new Map<ModelNode, Notes>();
   /** References that the kernel of each mount would have. */
-  readonly #refs: [Map<Ino, number>, Map<Ino, number>] = [new Map(), new Map()];
+  readonly #refs = [new Map<Ino, number>(), new Map<Ino, number>()] as const;
   /** Something was done through the other mount since this one's last step. */
   readonly #isBehind = [false, false];
 
