@@ -9,7 +9,7 @@ import { ROOT_INO, type Ino } from '../ids.ts';
 import type { Attr } from '../meta/types.ts';
 import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY } from './handles.ts';
 import type { Caller, Entry, Handle, Maybe } from './ops.ts';
-import { ModelError, ModelFs, refuse, type ModelNode } from './testing-model.ts';
+import { ModelError, ModelFs, refuse, type ModelList, type ModelNode } from './testing-model.ts';
 import { name as bytesOf, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 import type { Vfs } from './vfs.ts';
 
@@ -68,7 +68,7 @@ export class World {
   readonly #inos = new Map<ModelNode, Ino>();
   readonly #notes = new Map<ModelNode, Notes>();
   /** References that the kernel of each mount would have. */
-  readonly #refs: [Map<Ino, number>, Map<Ino, number>] = [new Map(), new Map()];
+  readonly #refs = [new Map<Ino, number>(), new Map<Ino, number>()] as const;
   /** Something was done through the other mount since this one's last step. */
   readonly #isBehind = [false, false];
 
@@ -351,14 +351,14 @@ export class World {
       this.forgetAll(mount);
       await turns();
       if (this.vfs(mount).usage().dirtyBytes !== 0) throw new Error('something is dirty at the end');
-      await this.remount(mount);
     }
-    await this.#compareTree(0);
-    const { freeFileCount } = await this.vfs(0).statfs(ROOT);
+    const { freeFileCount } = await (await this.#mount()).vfs.statfs(ROOT);
     const count = new Set(this.model.paths().values()).size;
     if (FILE_COUNT_MAX - freeFileCount !== count) {
       throw new Error(`expected ${count} inodes at the servers, got ${FILE_COUNT_MAX - freeFileCount}`);
     }
+    for (const mount of [0, 1]) await this.remount(mount);
+    await this.#compareTree(0);
   }
 
   async #compareTree(mount: number): Promise<void> {
@@ -372,6 +372,11 @@ export class World {
       equal('attributes', attributeNames(node), names.map((name) => String(Buffer.from(name))).sort());
       for (const [key, value] of node.attributes) {
         equal(key, value, String(Buffer.from(await vfs.getxattr(ROOT, ino, bytesOf(key)))));
+      }
+      for (const [key, list] of [['access', node.access] as const, ['default', node.defaults] as const]) {
+        if (list === undefined) continue;
+        const value = await vfs.getxattr(ROOT, ino, bytesOf(`system.posix_acl_${key}`));
+        equal(`the ${key} list`, [...encodedList(list)], [...value]);
       }
       if (node.type === 'symlink') equal('target', node.target, String(Buffer.from(await vfs.readlink(ROOT, ino))));
       if (node.type === 'directory') equal('names', [...node.entries.keys()].sort(), await this.#names(mount, ino));
@@ -388,6 +393,30 @@ export class World {
     this.vfs(mount).releasedir(handle);
     return items.slice(2).map((item) => String(Buffer.from(item.name)));
   }
+}
+
+/** As the kernel passes it. */
+export function encodedList(list: ModelList | 'spoilt' | undefined): Uint8Array {
+  if (list === undefined) return Buffer.from([2, 0, 0, 0]);
+  const nobody = 0xffff_ffff;
+  const entries =
+    list === 'spoilt'
+      ? [[1, 7, nobody]]
+      : [
+          [1, list.user, nobody],
+          ...(list.named === undefined ? [] : [[2, list.named.permissions, list.named.uid]]),
+          [4, list.group, nobody],
+          ...(list.mask === undefined ? [] : [[16, list.mask, nobody]]),
+          [32, list.other, nobody],
+        ];
+  const value = Buffer.alloc(4 + entries.length * 8);
+  value.writeUInt32LE(2);
+  entries.forEach(([tag, permissions, id], index) => {
+    value.writeUInt16LE(tag!, 4 + index * 8);
+    value.writeUInt16LE(permissions!, 6 + index * 8);
+    value.writeUInt32LE(id!, 8 + index * 8);
+  });
+  return value;
 }
 
 export function attributeNames(node: ModelNode): string[] {

@@ -327,6 +327,16 @@ describe('times', () => {
     expect(committed.attr.mtimeNs).toBeGreaterThanOrEqual(grown.attr.mtimeNs);
   });
 
+  it('to come can be set on a file that has uncommitted data', async () => {
+    const mount = await (await TestCluster.start()).mount();
+    const file = await create(mount, 'f');
+    await mount.vfs.write(ROOT, file.handle, 0, Buffer.from('abc'));
+    const mtimeNs = 4_000_000_000_000_000_001n;
+    await mount.vfs.setattr(ROOT, file.attr.ino, { mtimeNs }, file.handle);
+    await mount.vfs.flush(ROOT, file.handle, 0n);
+    expect((await mount.vfs.getattr(ROOT, file.attr.ino, undefined)).attr).toMatchObject({ mtimeNs, sizeBytes: 3 });
+  });
+
   it('of both files are known after an exchange, also of one seen under another name only', async () => {
     const cluster = await TestCluster.start();
     const [maker, mount] = [await cluster.mount(), await cluster.mount()];
