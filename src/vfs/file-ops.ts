@@ -171,7 +171,9 @@ export class FileOps {
   async #revalidate(caller: Caller, ino: Ino, flags: number, known: Inode | undefined): Promise<Inode> {
     // Also when it is opened for reading, as Linux does; the kernel has asked whether the caller may write.
     if ((flags & O_TRUNC) !== 0) {
-      const { attr } = known ?? (await this.#ask(caller, ino));
+      // A mode that is to be changed must not be one that another mount has changed meanwhile.
+      const mayChangeMode = known !== undefined && 'mode' in emptied(caller, known.attr);
+      const { attr } = known === undefined || mayChangeMode ? await this.#ask(caller, ino) : known;
       checkOpenable(attr.type, flags);
       const file = this.#state.inodes.get(ino)?.data;
       if (file === undefined) return await this.#change(ino, emptied(caller, attr));

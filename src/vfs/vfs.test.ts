@@ -308,6 +308,15 @@ describe('a program that is opened with O_TRUNC', () => {
       expect((await mount.vfs.getattr(ROOT, made.attr.ino, undefined)).attr.mode).toBe(after);
     }
   });
+
+  it('keeps the mode that another mount has given it just before', async () => {
+    const cluster = await TestCluster.start();
+    const [mount, other] = [await cluster.mount(), await cluster.mount()];
+    const { attr } = await mount.vfs.create(ROOT, ROOT_INO, name('f'), 0o4777, O_RDWR | O_CREAT);
+    await other.vfs.setattr(ROOT, attr.ino, { mode: 0o4700 }, undefined);
+    await mount.vfs.open({ uid: 1000, gid: 1000, pid: 1 }, attr.ino, O_RDWR | O_TRUNC);
+    expect((await other.meta.query<'getattr'>({ op: 'getattr', ino: attr.ino })).attr.mode).toBe(0o700);
+  });
 });
 
 describe('times', () => {
