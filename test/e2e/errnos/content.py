@@ -123,16 +123,19 @@ def executes(results):
     results.case('execve', 'an empty file', execute, script(text=b''))
     results.case('execve', 'a directory', lambda p: execute(p, 'd'), things)
     results.case('execve', 'open for writing', lambda p: (os.open(p / 'f', os.O_WRONLY), execute(p)), script())
-    program = lambda p: shutil.copy('/usr/bin/sleep', p / 'f')
+    program = lambda p: shutil.copy('/usr/bin/cat', p / 'f')
 
     def running(act):
         def do(p):
-            child = subprocess.Popen([p / 'f', '20'])
+            child = subprocess.Popen([p / 'f'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
             try:
+                # It is past its start, and waits: while it starts it may die of what is done to its file.
+                child.stdin.write(b'x')
+                child.stdout.read(1)
                 return act(p)
             finally:
                 child.kill()
-                child.wait()
+                child.communicate()
         return do
     results.case('open', 'a running program for writing', running(lambda p: os.close(os.open(p / 'f', os.O_WRONLY))), program)
     results.case('open', 'a running program with O_TRUNC', running(lambda p: os.close(os.open(p / 'f', os.O_TRUNC))), program)
