@@ -57,6 +57,18 @@ describe('MetaStore behind LocalMetaClient', () => {
     expect(await client.query<'statfs'>({ op: 'statfs' })).toEqual({ inodeCount: 1, storedBytes: 0 });
   });
 
+  it('gives a file as many names as ext4 does, and no more', async () => {
+    const { client } = await openLocal();
+    const { ino } = (await client.mutate(make(ROOT_INO, 'f'))).attr!;
+    const link = (n: number) => client.mutate({ op: 'link', ino, parent: ROOT_INO, name: bytes(`f${n}`) });
+    for (let n = 1; n < 65_000; n++) await link(n);
+    await expect(link(65_000)).rejects.toMatchObject({ code: 'EMLINK' });
+    await client.mutate({ op: 'unlink', parent: ROOT_INO, name: bytes('f1'), keepOpen: false });
+    expect((await link(65_000)).attr).toMatchObject({ nlink: 65_000 });
+    const { paths } = await client.query<'paths'>({ op: 'paths', ino });
+    expect(paths.length).toBe(65_000);
+  });
+
   it('commits and reads extents', async () => {
     const { client, store } = await openLocal();
     const { ino } = (await client.mutate(make(ROOT_INO, 'f'))).attr!;

@@ -58,6 +58,9 @@ print(open(first + '/named').read(), open(second + '/named').read())
 const APPENDER = fileURLToPath(new URL('./appender.py', import.meta.url));
 /** More for a long run: APPEND_LINES=5000. */
 const LINES = Number(process.env['APPEND_LINES'] ?? 150);
+const MAILBOX = fileURLToPath(new URL('./mailbox.py', import.meta.url));
+/** Likewise: MAILS=1000. */
+const MAILS = Number(process.env['MAILS'] ?? 10);
 const BYTES = 9 << 20;
 
 let cluster: TestCluster;
@@ -99,6 +102,29 @@ describe('programs on two mounts that append to one file', () => {
       next.set(tag, Number(number) + 1);
     }
     expect([...next.values()]).toEqual([LINES, LINES, LINES, LINES]);
+  });
+});
+
+describe('a mailbox with dotlocks', () => {
+  it('gets each message whole and once from writers on two mounts that also empty and replace it', async () => {
+    const writers = ['a', 'b', 'c', 'd'];
+    mkdirSync(join(first, 'mail'));
+    const deliver = (tag: string, index: number) =>
+      must('python3', [MAILBOX, join(index % 2 === 0 ? first : second, 'mail'), tag, String(MAILS), String(index)], {
+        timeoutMs: 60_000 + MAILS * 2_000,
+      });
+    await Promise.all(writers.map(deliver));
+    const next = new Map(writers.map((tag) => [tag, 0]));
+    const mail = ['archive', 'mbox'].map((name) => readFileSync(join(first, 'mail', name), 'latin1')).join('');
+    const lines = mail.split('\n');
+    expect(lines.pop()).toBe('');
+    for (let at = 0; at < lines.length; at += 2) {
+      const [from, tag, number, length] = lines[at]?.split(' ') as [string, string, string, string];
+      expect([from, Number(number)], lines[at]).toEqual(['From', next.get(tag)]);
+      expect(lines[at + 1] === tag.repeat(Number(length)), `message ${number} of ${tag}`).toBe(true);
+      next.set(tag, Number(number) + 1);
+    }
+    expect([...next.values()]).toEqual(writers.map(() => MAILS));
   });
 });
 
