@@ -8,7 +8,7 @@ describe('options of mounts', () => {
   it('passes over what is for mount(8) and systemd', () => {
     const list =
       'defaults,auto,noauto,_netdev,nofail,x-systemd.automount,x-systemd.mount-timeout=90,X-mount.mkdir,comment=a,async';
-    expect(parseMountOptions(list)).toEqual({ settings: {}, remount: false, unknown: [] });
+    expect(parseMountOptions(list)).toEqual({ settings: {}, remount: false, noAtime: false, unknown: [] });
     expect(settings('')).toEqual({});
     expect(settings(',,')).toEqual({});
   });
@@ -61,7 +61,7 @@ describe('options of mounts', () => {
 
   it('is sloppy where asked', () => {
     expect(parseMountOptions('nonsense=3,ro,lazytime', { sloppy: true })).toEqual({
-      ...{ settings: { readOnly: true }, remount: false, unknown: ['nonsense=3', 'lazytime'] },
+      ...{ settings: { readOnly: true }, remount: false, noAtime: false, unknown: ['nonsense=3', 'lazytime'] },
     });
   });
 
@@ -69,8 +69,10 @@ describe('options of mounts', () => {
     const list = 'rw,nosuid,noatime,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576,remount,ro';
     expect(parseMountOptions(list)).toMatchObject({
       remount: true,
+      noAtime: true,
       settings: { readOnly: true, kernelFlags: ['nosuid'] },
     });
+    expect(parseMountOptions('noatime,remount,relatime').noAtime).toBe(false);
   });
 });
 

@@ -43,16 +43,19 @@ export interface ParsedMountOptions {
   readonly settings: MountSettings;
   /** A mount that exists gets other flags of the kernel. */
   readonly remount: boolean;
+  /** noatime was said, and is not only what holds without a word. */
+  readonly noAtime: boolean;
   /** Not known, and passed over because that was asked for. */
   readonly unknown: readonly string[];
 }
 
+const ACCESS_TIMES = ['noatime', 'relatime'];
 /** Flags of the kernel, by what they are about: of each the last one counts. The first is what holds without any. */
 const FLAG_FAMILIES: readonly (readonly string[])[] = [
   ['suid', 'nosuid'],
   ['dev', 'nodev'],
   ['exec', 'noexec'],
-  ['noatime', 'relatime'],
+  ACCESS_TIMES,
   ['diratime', 'nodiratime'],
 ];
 /** Other words for a flag. */
@@ -204,6 +207,7 @@ export function parseMountOptions(list: string, { sloppy = false } = {}): Parsed
       ...(kernelFlags.length === 0 ? {} : { kernelFlags }),
     },
     remount,
+    noAtime: flags.get(ACCESS_TIMES) === 'noatime',
     unknown,
   };
 }

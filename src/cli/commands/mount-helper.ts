@@ -16,6 +16,7 @@ import {
   parseUnmountCall,
   type HelperCall,
   type MountSettings,
+  type ParsedMountOptions,
   type MountSource,
 } from '../mount-options.ts';
 import { note } from '../output.ts';
@@ -39,7 +40,7 @@ export async function mountHelper(args: readonly string[]): Promise<number> {
   }
   let call: HelperCall;
   let source: MountSource;
-  let parsed: ReturnType<typeof parseMountOptions>;
+  let parsed: ParsedMountOptions;
   try {
     call = parseHelperCall(args);
     parsed = parseMountOptions(call.options, { sloppy: call.sloppy });
@@ -52,7 +53,7 @@ export async function mountHelper(args: readonly string[]): Promise<number> {
   for (const option of parsed.unknown) if (call.verbose) note(`${name}: option ${option} is not known and passed over`);
   const path = resolve(call.directory);
   try {
-    if (parsed.remount) return await remount(name, call, path, parsed.settings);
+    if (parsed.remount) return await remount(name, call, path, parsed);
     if (call.fake) return MOUNT_EXIT.ok;
     const { keyFile = process.env['TATAMI_KEY_FILE'], mountTimeout = 0, ...settings } = parsed.settings;
     const ofAddresses = source.connect === undefined ? undefined : USUAL_KEY_FILE;
@@ -108,17 +109,18 @@ function logOf(path: string): string {
 }
 
 /** What the kernel decides alone can be changed: it refuses ro while files are open for writing. All else needs a new mount. */
-async function remount(name: string, call: HelperCall, path: string, settings: MountSettings): Promise<number> {
+async function remount(name: string, call: HelperCall, path: string, parsed: ParsedMountOptions): Promise<number> {
   const mounted = findMount(await readMountTable(), path);
   if (mounted?.fsType !== FS_TYPE) {
     throw new UsageError(`remount: no tatamifs is mounted at ${path}`, { remedy: 'Mount it first.' });
   }
   if (call.fake) return MOUNT_EXIT.ok;
-  const { readOnly = false, kernelFlags = [] } = settings;
+  const { readOnly = false, kernelFlags = [] } = parsed.settings;
   // The process that serves the mount keeps access times, or does not.
   const keepsTimes = mounted.options.includes('relatime');
-  if (kernelFlags.includes('relatime') && !keepsTimes) {
-    throw new UsageError('remount: relatime needs a new mount', { remedy: `umount ${path}, and mount it again.` });
+  const other = keepsTimes ? parsed.noAtime && 'noatime' : kernelFlags.includes('relatime') && 'relatime';
+  if (other !== false) {
+    throw new UsageError(`remount: ${other} needs a new mount`, { remedy: `umount ${path}, and mount it again.` });
   }
   const times = keepsTimes ? [] : ['noatime'];
   const flags = ['remount', readOnly ? 'ro' : 'rw', ...times, ...kernelFlags].join(',');
