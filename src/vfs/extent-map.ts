@@ -4,6 +4,7 @@
  */
 import type { Extent } from '../meta/types.ts';
 import { extentEnd, sliceExtent } from '../meta/extents.ts';
+import type { BlockId } from '../ids.ts';
 import type { CachedBlock } from './block-cache.ts';
 import { EXTENTS_KEPT } from './options.ts';
 
@@ -16,16 +17,67 @@ export interface MappedExtent {
 }
 
 function mapped(extent: Extent, block?: CachedBlock): MappedExtent {
-  return { extent, offset: extent.offset, end: extentEnd(extent), block };
+  return { extent: detached(extent), offset: extent.offset, end: extentEnd(extent), block };
+}
+
+/** An answer of the servers is one buffer of up to some MiB: none of it may stay because of 32 bytes in it. */
+function detached(extent: Extent): Extent {
+  if (extent.kind === 'inline') {
+    const { data } = extent;
+    return data.buffer.byteLength <= 2 * data.length ? extent : { ...extent, data: new Uint8Array(data) };
+  }
+  const { id } = extent;
+  return id.buffer.byteLength <= 2 * id.length ? extent : { ...extent, id: new Uint8Array(id) as BlockId };
+}
+
+/** Of the objects that tell of one extent; measured, rounded up. */
+const EXTENT_BYTES = 400;
+
+function bytesOf({ extent }: MappedExtent): number {
+  return EXTENT_BYTES + (extent.kind === 'inline' ? extent.data.buffer.byteLength : 0);
+}
+
+/** Memory for what is known of extents, in all files of a mount: beyond it the maps that grew longest ago forget theirs. */
+export class ExtentMemory {
+  readonly maxBytes: number;
+  /** The one that grew last at the end. */
+  readonly #maps = new Map<ExtentMap, number>();
+  #bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.maxBytes = maxBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#bytes;
+  }
+
+  /** The map has so much now; true if that alone is too much. */
+  hold(map: ExtentMap, bytes: number): boolean {
+    this.#bytes += bytes - (this.#maps.get(map) ?? 0);
+    this.#maps.delete(map);
+    if (bytes > 0) this.#maps.set(map, bytes);
+    for (const other of this.#maps.keys()) {
+      if (this.#bytes <= this.maxBytes || other === map) break;
+      other.forget();
+    }
+    return this.#bytes > this.maxBytes;
+  }
 }
 
 export class ExtentMap {
+  readonly #memory: ExtentMemory;
+  #bytes = 0;
   /** The file's version these extents belong to; -1 knows nothing. */
   version = -1;
   #from = 0;
   #to = 0;
   #list: MappedExtent[] = [];
   #hint = 0;
+
+  constructor(memory: ExtentMemory) {
+    this.#memory = memory;
+  }
 
   get knownTo(): number {
     return this.#to;
@@ -35,6 +87,8 @@ export class ExtentMap {
     this.version = -1;
     this.#from = this.#to = 0;
     this.#list = [];
+    this.#bytes = 0;
+    this.#memory.hold(this, 0);
   }
 
   /** The whole file is one hole. */
@@ -54,22 +108,47 @@ export class ExtentMap {
     const to = more && last !== undefined ? extentEnd(last) : Infinity;
     const continues =
       this.version === version && from >= this.#from && from <= this.#to && this.#list.length < EXTENTS_KEPT;
-    if (!continues) {
-      this.version = version;
-      this.#from = from;
-      this.#list = extents.map((extent) => mapped(extent));
-      this.#to = to;
-      return;
-    }
+    if (!continues) return this.#replace(version, from, to, extents);
     if (to <= this.#to) return;
     // The first of the reply may begin before the range known so far ends.
     for (const extent of extents) {
       if (extentEnd(extent) <= this.#to) continue;
       const known = this.#list[this.#list.length - 1];
       if (known !== undefined && known.end > extent.offset) continue;
-      this.#list.push(mapped(extent));
+      this.#add(this.#list.length, 0, [mapped(extent)]);
     }
     this.#to = to;
+    if (this.#memory.hold(this, this.#bytes)) this.#replace(version, from, to, extents);
+  }
+
+  #replace(version: number, from: number, to: number, extents: readonly Extent[]): void {
+    this.version = version;
+    this.#from = from;
+    this.#to = to;
+    this.#list = [];
+    this.#bytes = 0;
+    this.#add(
+      0,
+      0,
+      extents.map((extent) => mapped(extent)),
+    );
+    // One answer may be more than the bound: whoever asked looks at it now.
+    this.#memory.hold(this, this.#bytes);
+  }
+
+  #add(index: number, instead: number, pieces: readonly MappedExtent[]): void {
+    for (const piece of pieces) this.#bytes += bytesOf(piece);
+    if (instead === 0 && index === this.#list.length) {
+      for (const piece of pieces) this.#list.push(piece);
+      return;
+    }
+    for (const piece of this.#list.splice(index, instead, ...pieces)) this.#bytes -= bytesOf(piece);
+  }
+
+  /** What own changes have added is known unless it is too much. */
+  #grew(): void {
+    const isTooMuch = this.#memory.hold(this, this.#bytes);
+    if (isTooMuch || this.#list.length > EXTENTS_KEPT) this.forget();
   }
 
   /** Index of the first extent that ends after `offset`. */
@@ -131,6 +210,7 @@ export class ExtentMap {
       if (end <= this.#from || extent.offset >= this.#to) continue;
       this.#cut(extent.offset, end, mapped(extent));
     }
+    this.#grew();
   }
 
   /** An own clone replaced [from, to) by these extents and holes between them. */
@@ -142,6 +222,7 @@ export class ExtentMap {
       if (extentEnd(extent) <= this.#from || extent.offset >= this.#to) continue;
       this.#cut(extent.offset, extentEnd(extent), mapped(extent));
     }
+    this.#grew();
   }
 
   applyPunch(version: number, from: number, to: number): void {
@@ -167,7 +248,6 @@ export class ExtentMap {
     if (high > low && final !== undefined && final.end > to) {
       pieces.push(mapped(sliceExtent(final.extent, to, final.end), final.block));
     }
-    if (high === low && pieces.length === 1 && low === list.length) list.push(pieces[0] as MappedExtent);
-    else list.splice(low, high - low, ...pieces);
+    this.#add(low, high - low, pieces);
   }
 }

@@ -7,7 +7,7 @@ import type { FsError } from '../errors.ts';
 import type { PoolId } from '../ids.ts';
 import { Mutex } from './async.ts';
 import { DirtyBlocks } from './dirty-blocks.ts';
-import { ExtentMap } from './extent-map.ts';
+import { ExtentMap, type ExtentMemory } from './extent-map.ts';
 import type { Inode } from './inode-table.ts';
 import type { WriteMemory } from './write-memory.ts';
 
@@ -42,12 +42,18 @@ export interface Rewrites {
   readonly version: number;
 }
 
+/** Bounds that all files of a mount share. */
+export interface FileMemory {
+  readonly written: WriteMemory;
+  readonly extents: ExtentMemory;
+}
+
 export class FileData {
   readonly inode: Inode;
   readonly pool: PoolId;
   readonly blockSizeBytes: number;
   readonly dirty: DirtyBlocks;
-  readonly extents = new ExtentMap();
+  readonly extents: ExtentMap;
   /** Held while a commit, a truncation or an explicit time stamp is on its way, so that they take effect in order. */
   readonly order = new Mutex();
   /** In the order of seq. Invariant: a commit takes a prefix of it. */
@@ -88,15 +94,16 @@ export class FileData {
     inode: Inode,
     pool: PoolId,
     blockSizeBytes: number,
-    memory: WriteMemory,
+    memory: FileMemory,
     flush: (file: FileData) => Promise<void> | undefined,
   ) {
     this.flush = async () => flush(this);
     this.inode = inode;
     this.pool = pool;
     this.blockSizeBytes = blockSizeBytes;
-    memory.useAgain(blockSizeBytes);
-    this.dirty = new DirtyBlocks(memory, blockSizeBytes);
+    this.extents = new ExtentMap(memory.extents);
+    memory.written.useAgain(blockSizeBytes);
+    this.dirty = new DirtyBlocks(memory.written, blockSizeBytes);
   }
 
   /** Nothing is uncommitted. */

@@ -427,8 +427,8 @@ export class FileOps {
         if (whence === SEEK_HOLE) return size;
         throw new FsError('ENXIO', 'only a hole follows');
       }
-      await interruptible(this.#state.readPath.ensureExtents(file, at, at + 1), caller.signal);
-      const { start, end } = nextData(file, at, size);
+      const { readPath } = this.#state;
+      const { start, end } = await readPath.withExtents(caller, file, at, at + 1, () => nextData(file, at, size));
       if (whence === SEEK_DATA) {
         if (start < end) return start;
         at = end;

@@ -22,6 +22,7 @@ import { AccessTimes } from './access-times.ts';
 import { BlockCache } from './block-cache.ts';
 import { ContestedNames } from './contested-names.ts';
 import { Compactor } from './compactor.ts';
+import { ExtentMemory } from './extent-map.ts';
 import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable } from './handles.ts';
@@ -33,6 +34,7 @@ import type { AttrReply, Entry, KernelNotifier } from './ops.ts';
 import {
   blockSizeOf,
   DEFAULT_VFS_LIMITS,
+  EXTENT_MEMORY_BYTES,
   EXTENT_WINDOW,
   SILENT_LOG,
   stepTimeoutMs,
@@ -68,6 +70,7 @@ export class MountState {
   /** Other readers get nothing from the cache any more. */
   readonly endSharing: () => void;
   readonly memory: WriteMemory;
+  readonly extentMemory = new ExtentMemory(EXTENT_MEMORY_BYTES);
   readonly writeBack: WriteBack;
   readonly readPath: ReadPath;
   readonly compactor: Compactor;
@@ -105,7 +108,6 @@ export class MountState {
     });
     this.endSharing = options.blocks.offer?.(this.cache) ?? (() => undefined);
     this.readPath = new ReadPath({
-      meta,
       clock,
       cache: this.cache,
       loadExtents: (file, offset) => this.loadExtents(file, offset),
@@ -347,7 +349,8 @@ export class MountState {
   /** The data side of an inode, made at the first use. */
   dataOf(inode: Inode): FileData {
     const { pool } = inode.attr;
-    inode.data ??= new FileData(inode, pool, blockSizeOf(this.catalog, pool), this.memory, (file) =>
+    const memory = { written: this.memory, extents: this.extentMemory };
+    inode.data ??= new FileData(inode, pool, blockSizeOf(this.catalog, pool), memory, (file) =>
       this.writeBack.flush(file),
     );
     return inode.data;
@@ -378,7 +381,9 @@ export class MountState {
 
   #dropIfIdle(file: FileData): void {
     const { inode } = file;
-    if (inode.openCount === 0 && file.isClean && inode.data === file) inode.data = undefined;
+    if (inode.openCount > 0 || !file.isClean || inode.data !== file) return;
+    inode.data = undefined;
+    file.extents.forget();
   }
 
   /** The last handle is closed. */

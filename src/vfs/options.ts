@@ -71,6 +71,8 @@ export const IDLE_CHECK_MS = 1_000;
 export const EXTENT_WINDOW = 512;
 /** Extents of one file kept in memory: some 64 GiB of full blocks. */
 export const EXTENTS_KEPT = 16_384;
+/** What is known of the extents of all files, bytes stored in them included; one answer of the servers may be beyond it. */
+export const EXTENT_MEMORY_BYTES = 48 * limits.MiB;
 /** Extents and inline bytes in one commit; both keep the message far below FRAME_HEADER_MAX_BYTES. */
 export const COMMIT_EXTENTS_MAX = 1_024;
 export const COMMIT_INLINE_BYTES_MAX = limits.MiB;

@@ -6,7 +6,7 @@
 import type { Clock } from '../env.ts';
 import { BlockNotFoundError, FsError } from '../errors.ts';
 import { blockIdToHex } from '../ids.ts';
-import type { Extent, MetaClient } from '../meta/types.ts';
+import type { Extent } from '../meta/types.ts';
 import { interruptible } from './async.ts';
 import type { BlockCache, CachedBlock } from './block-cache.ts';
 import type { ExtentMap, MappedExtent } from './extent-map.ts';
@@ -39,7 +39,6 @@ const ACTIVE_MS = 2_000;
 const SMALL_BLOCK_BYTES = 2 * READ_PAGE_BYTES;
 
 export interface ReadPathPorts {
-  readonly meta: MetaClient;
   readonly clock: Clock;
   readonly cache: BlockCache;
   /** Asks for the extents from `offset` on and takes in the attributes that come with them. */
@@ -346,8 +345,7 @@ export class ReadPath {
       // A cache much smaller than what is read at once may lose one part while waiting for another; seldom twice.
       for (let attempt = 0; attempt < 16; attempt += 1) {
         if (sources === undefined) {
-          await interruptible(this.ensureExtents(file, offset, end), caller.signal);
-          sources = this.#plan(file, offset, end);
+          sources = await this.withExtents(caller, file, offset, end, () => this.#plan(file, offset, end));
         }
         const composed = await this.#gather(caller, sources, whole, (source) => (current = source)).catch(
           (error: unknown) => {
@@ -398,17 +396,27 @@ export class ReadPath {
     }
   }
 
-  /** Makes the committed extents of the range known, at the file's current version. */
-  async ensureExtents(file: FileData, from: number, to: number): Promise<void> {
+  /**
+   * What `look` makes of the committed extents of the range, at the file's current version. It is called while they are known:
+   * whatever else runs next may forget them, and to `look` what is not known would be a hole.
+   */
+  async withExtents<T>(
+    caller: Pick<Caller, 'signal'>,
+    file: FileData,
+    from: number,
+    to: number,
+    look: () => T,
+  ): Promise<T> {
     for (let attempt = 0; ; attempt += 1) {
       const { attr } = file.inode;
       const end = Math.min(to, attr.sizeBytes);
       const map: ExtentMap = file.extents;
-      if (from >= end || map.knows(attr.version, from, end)) return;
+      if (from >= end || map.knows(attr.version, from, end)) return look();
       // A file that another mount keeps changing: what came together at one version is a right answer.
-      if (attempt > 8 && map.knows(map.version, from, end)) return;
+      if (attempt > 8 && map.knows(map.version, from, end)) return look();
       if (attempt > 64) throw new FsError('EIO', 'the extents of the file change faster than they can be read');
-      await this.#ports.loadExtents(file, map.knows(attr.version, from, from) ? Math.max(from, map.knownTo) : from);
+      const at = map.knows(attr.version, from, from) ? Math.max(from, map.knownTo) : from;
+      await interruptible(this.#ports.loadExtents(file, at), caller.signal);
     }
   }
 }
