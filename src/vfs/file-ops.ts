@@ -73,14 +73,23 @@ export class FileOps {
     return this.#state.attrReply(inode);
   }
 
-  async #change(ino: Ino, set: SetAttr, fenced = false): Promise<Inode> {
+  async #change(ino: Ino, set: SetAttr): Promise<Inode> {
+    return (await this.#changed(ino, set, false)).inode;
+  }
+
+  /** `version`: the one that the change made; the inode may be known at a later one by now. */
+  async #changed(
+    ino: Ino,
+    set: SetAttr,
+    fenced: boolean,
+  ): Promise<{ readonly inode: Inode; readonly version: number }> {
     const askedAt = this.#state.inodes.stamp();
     // By a name: not one that is gone by now, for then others alone have the file.
     const known = this.#state.inodes.get(ino);
     const ifNamed = known === undefined || (known.openCount === known.opening && !known.orphan);
     const { attr } = await this.#state.mutate({ op: 'setattr', ino, set, ...(ifNamed && { ifNamed }) }, fenced);
     if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
-    return this.#state.changed(attr, askedAt);
+    return { inode: this.#state.changed(attr, askedAt), version: attr.version };
   }
 
   /** Ordered against the file's writes and commits: nothing written before comes back, nothing after it is lost. */
@@ -88,8 +97,8 @@ export class FileOps {
     return await file.alone(async () => {
       this.#state.writeBack.truncate(file, sizeBytes);
       if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
-      const inode = await this.#change(file.inode.ino, set, fenced);
-      file.extents.applyPunch(inode.attr.version, sizeBytes, Infinity);
+      const { inode, version } = await this.#changed(file.inode.ino, set, fenced);
+      file.extents.applyPunch(version, sizeBytes, Infinity);
       if (file.mtimeNs !== undefined && typeof set.mtimeNs === 'bigint') file.mtimeNs = set.mtimeNs;
       return inode;
     });
@@ -253,8 +262,11 @@ export class FileOps {
     try {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
-      if (created) this.#state.dataOf(inode).extents.setEmpty(inode.attr.version);
-      else if ((flags & O_TRUNC) !== 0) {
+      if (created) {
+        // Another mount may have written to it since it was made.
+        const { sizeBytes, version } = inode.attr;
+        if (sizeBytes === 0) this.#state.dataOf(inode).extents.setEmpty(version);
+      } else if ((flags & O_TRUNC) !== 0) {
         await this.#truncate(this.#state.dataOf(inode), emptied(caller, inode.attr), 0);
       }
       const opened = this.#opened(inode, flags);
