@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import type { Ino } from '../ids.ts';
 import { CompactQueue } from './compact-queue.ts';
 
-const TIMES = { piecesMin: 3, quietMs: 10, latestMs: 100, slotsMax: 4, attemptsMax: 3 };
+const TIMES = { piecesMin: 3, quietMs: 10, latestMs: 100, slotsMax: 4, attemptsMax: 3, againMs: 5_000, vainMax: 3 };
 
 function slot(offset: number, ino = 5) {
   return { ino: ino as Ino, offset, lengthBytes: 64 };
@@ -51,6 +51,28 @@ it('a slot that changes each time is tried again, each time after it was quiet, 
   }
   queue.later(taken, 30);
   expect(queue.take(1_000)).toBeUndefined();
+});
+
+it('a slot that is soon in pieces again is left alone for longer each time, until it was quiet for long', () => {
+  const queue = new CompactQueue(TIMES);
+  const waitedMs = (fromMs: number, everyMs: number) => {
+    queue.wrote(slot(0), 3, fromMs);
+    for (let nowMs = fromMs + 1; nowMs < fromMs + 10_000; nowMs += 1) {
+      if (everyMs > 0 && (nowMs - fromMs) % everyMs === 0) queue.wrote(slot(0), 1, nowMs);
+      if (queue.take(nowMs) !== undefined) return nowMs - fromMs;
+    }
+    return undefined;
+  };
+  // Never quiet: each time twice as long, and then no longer.
+  const rounds = [0, 1_000, 2_000, 3_000, 4_000].map((fromMs) => waitedMs(fromMs, 9));
+  expect(rounds).toEqual([100, 200, 400, 800, 800]);
+  // As long it has to be quiet.
+  expect(waitedMs(6_000, 0)).toBe(80);
+  // One that stays whole for long begins anew.
+  expect(waitedMs(20_000, 0)).toBe(10);
+  // Others were never in vain.
+  queue.wrote(slot(64), 3, 20_100);
+  expect(queue.take(20_110)).toMatchObject(slot(64));
 });
 
 it('what a reader has seen is due after as long, and is not counted twice', () => {

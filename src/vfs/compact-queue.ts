@@ -1,7 +1,8 @@
 /**
  * Which slots of files are worth a compaction, and when: those that have got many small pieces, once nobody has written there
- * for a while, or at the latest some time after they got so many. Pure bookkeeping, bounded; what it forgets is found by whoever reads
- * the file in order.
+ * for a while, or at the latest some time after they got so many. Where it was in vain, because the slot is in pieces again soon, both times
+ * double: else a database that is written all the time would be written anew as a whole all the time. Pure bookkeeping, bounded; what
+ * it forgets is found by whoever reads the file in order.
  */
 import type { Ino } from '../ids.ts';
 import type { Slot } from './compact-plan.ts';
@@ -13,6 +14,10 @@ export interface CompactTimes {
   readonly quietMs: number;
   /** Or it is a candidate for so long. */
   readonly latestMs: number;
+  /** In pieces again within this after a compaction: that was in vain. */
+  readonly againMs: number;
+  /** The times double so often at most. */
+  readonly vainMax: number;
   /** Slots remembered. */
   readonly slotsMax: number;
   /** A slot that changes again and again while it is compacted is left alone after so many. */
@@ -27,11 +32,14 @@ export interface TakenSlot extends QueuedSlot {
   readonly pieces: number;
   /** So often it was taken and given back. */
   readonly attempts: number;
+  /** So many compactions in a row were in vain. */
+  readonly vain: number;
 }
 
 interface Entry extends QueuedSlot {
   pieces: number;
   readonly attempts: number;
+  readonly vain: number;
   candidateMs: number;
   writtenMs: number;
 }
@@ -41,6 +49,8 @@ export class CompactQueue {
   /** The least recently changed first. */
   readonly #entries = new Map<string, Entry>();
   readonly #candidates = new Map<string, Entry>();
+  /** When a slot was taken last, and how many before were in vain. The one taken last at the end. */
+  readonly #taken = new Map<string, { readonly atMs: number; readonly vain: number }>();
 
   constructor(times: CompactTimes) {
     this.#times = times;
@@ -60,7 +70,7 @@ export class CompactQueue {
     const key = keyOf(slot);
     const entry = this.#entries.get(key) ?? {
       ...{ ino: slot.ino, offset: slot.offset, lengthBytes: slot.lengthBytes },
-      ...{ pieces: 0, candidateMs: nowMs, writtenMs: nowMs, attempts: 0 },
+      ...{ pieces: 0, candidateMs: nowMs, writtenMs: nowMs, attempts: 0, vain: this.#vainOf(key, nowMs) },
     };
     entry.pieces += pieces;
     entry.writtenMs = nowMs;
@@ -85,11 +95,30 @@ export class CompactQueue {
   take(nowMs: number): TakenSlot | undefined {
     const { quietMs, latestMs } = this.#times;
     for (const entry of this.#candidates.values()) {
-      if (nowMs - entry.writtenMs < quietMs && nowMs - entry.candidateMs < latestMs) continue;
+      const { writtenMs, candidateMs, vain } = entry;
+      const patience = 2 ** vain;
+      if (nowMs - writtenMs < quietMs * patience && nowMs - candidateMs < latestMs * patience) continue;
       this.forget(entry);
+      this.#remember(keyOf(entry), nowMs, vain);
       return entry;
     }
     return undefined;
+  }
+
+  #remember(key: string, atMs: number, vain: number): void {
+    this.#taken.delete(key);
+    this.#taken.set(key, { atMs, vain });
+    if (this.#taken.size <= this.#times.slotsMax) return;
+    for (const oldest of this.#taken.keys()) {
+      this.#taken.delete(oldest);
+      return;
+    }
+  }
+
+  #vainOf(key: string, nowMs: number): number {
+    const taken = this.#taken.get(key);
+    if (taken === undefined) return 0;
+    return nowMs - taken.atMs < this.#times.againMs ? Math.min(taken.vain + 1, this.#times.vainMax) : 0;
   }
 
   /** A slot that was taken has changed meanwhile, or could not be compacted now. */

@@ -18,6 +18,7 @@ import type { FileData } from './file-data.ts';
 import type { MountState } from './mount-state.ts';
 import {
   blockSizeOf,
+  COMPACT_AGAIN_MS,
   COMPACT_ATTEMPTS,
   COMPACT_CHECK_MS,
   COMPACT_LATEST_MS,
@@ -25,6 +26,7 @@ import {
   COMPACT_PAUSE_IDLE,
   COMPACT_SAVED_MIN,
   COMPACT_SLOTS_KEPT,
+  COMPACT_VAIN_MAX,
   COMPACT_WRITES_MIN,
   EXTENT_WINDOW,
 } from './options.ts';
@@ -58,6 +60,8 @@ export class Compactor {
       piecesMin: COMPACT_WRITES_MIN,
       quietMs: state.limits.compactAfterMs,
       latestMs: Math.max(COMPACT_LATEST_MS, state.limits.compactAfterMs),
+      againMs: COMPACT_AGAIN_MS,
+      vainMax: COMPACT_VAIN_MAX,
       slotsMax: COMPACT_SLOTS_KEPT,
       attemptsMax: COMPACT_ATTEMPTS,
     });

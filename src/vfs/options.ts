@@ -90,6 +90,10 @@ export const COMPACT_SAVED_MIN = 8;
 export const COMPACT_WRITES_MIN = COMPACT_SAVED_MIN / 2;
 /** What is written all the time is compacted this long after it got into many pieces. */
 export const COMPACT_LATEST_MS = 120_000;
+/** Written in pieces again within this after a compaction: both times double for that block's length. */
+export const COMPACT_AGAIN_MS = 600_000;
+/** To some eleven minutes of quiet, or two hours, at most. */
+export const COMPACT_VAIN_MAX = 6;
 /** Block's lengths with small pieces that a mount remembers, some 200 bytes each. */
 export const COMPACT_SLOTS_KEPT = 16_384;
 /** How often one is tried that somebody changes each time. */
