@@ -500,8 +500,10 @@ it('when the kernel no longer wants the answer, what was opened for it is closed
   harness.ask(Opcode.LOOKUP, body('name'));
   expect(harness.calls.slice(1)).toEqual([
     'release(9)',
+    `unseen(${ATTR.ino})`,
     `forget(${ATTR.ino}, 1)`,
     expect.stringContaining('lookup('),
+    `unseen(${ATTR.ino})`,
     `forget(${ATTR.ino}, 1)`,
   ]);
 });

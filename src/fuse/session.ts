@@ -440,11 +440,11 @@ export class FuseSession {
   // Replies. Fields, so that passing one on makes no closure.
 
   readonly #sendEntry: Answer<Entry> = (to, entry) => {
-    if (!this.#send(to, reply.encodeEntry(this.#view, DATA, entry))) this.#ops.forget(entry.attr.ino, 1);
+    if (!this.#send(to, reply.encodeEntry(this.#view, DATA, entry))) this.#forgetEntry(entry);
   };
 
   readonly #sendAttr: Answer<AttrReply> = (to, { attr, attrTimeoutMs }) => {
-    this.#send(to, reply.encodeAttrOut(this.#view, DATA, attr, attrTimeoutMs));
+    if (!this.#send(to, reply.encodeAttrOut(this.#view, DATA, attr, attrTimeoutMs))) this.#ops.unseen?.(attr.ino);
   };
 
   readonly #sendOpen: Answer<Opened> = (to, { handle, keepCache }) => {
@@ -461,8 +461,13 @@ export class FuseSession {
     if (this.#send(to, reply.encodeOpen(this.#view, at, made.handle, made.keepCache ? p.OpenReplyFlag.KEEP_CACHE : 0)))
       return;
     this.#drop(this.#ops.release(made.handle));
-    this.#ops.forget(made.attr.ino, 1);
+    this.#forgetEntry(made);
   };
+
+  #forgetEntry({ attr: { ino } }: Entry): void {
+    this.#ops.unseen?.(ino);
+    this.#ops.forget(ino, 1);
+  }
 
   readonly #sendRead: Answer<ReadResult> = (to, result) => {
     if (to.answered) return result.release?.();

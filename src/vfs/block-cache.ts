@@ -197,13 +197,14 @@ export class BlockCache {
     return target;
   }
 
-  /** Entries share the one answer, each its part of it. */
+  /** Of one answer each entry gets a copy of its part: they leave at different times. */
   #fetch(entries: readonly CachedBlock[], read: (signal: CancelSignal) => Promise<Uint8Array>): void {
     const loading = this.#attempts(read).then(
       (data) => {
         let start = 0;
         for (const entry of entries) {
-          entry.data = start === 0 && entry.bytes === data.length ? data : data.subarray(start, start + entry.bytes);
+          const isAll = start === 0 && entry.bytes === data.length;
+          entry.data = isAll ? data : new Uint8Array(data.subarray(start, start + entry.bytes));
           entry.loading = undefined;
           start += entry.bytes;
         }

@@ -188,7 +188,7 @@ export class CloneOps {
     };
     let attr;
     try {
-      ({ attr } = await this.#state.mutate(mutation, true));
+      ({ attr } = await this.#state.mutate(mutation, target));
     } catch (error) {
       // Perhaps it was done, and only the answer is missing.
       file.extents.forget();

@@ -132,9 +132,11 @@ export class DirHandle {
 
   #takeNew({ reply, ...asked }: Page): void {
     const { entries, more } = reply;
-    const last = entries.at(-1)?.name;
-    if (last === undefined || !more) this.#ended = true;
-    if (last === undefined) return;
+    const lastEntry = entries.at(-1);
+    if (lastEntry === undefined || !more) this.#ended = true;
+    if (lastEntry === undefined) return;
+    // Of its own: windows stay, and would keep the whole answer.
+    const last = new Uint8Array(lastEntry.name);
     const number = this.#end;
     for (const [index, entry] of entries.entries()) this.#names.push(listed(entry, number + index, asked));
     const hashes = Uint32Array.from(entries, ({ name }) => hashOf(name));
@@ -148,17 +150,19 @@ export class DirHandle {
     const { number, last, hashes } = window;
     let index = Math.max(0, (this.#names.at(-1)?.number ?? -1) + 1 - number);
     let isWhole = !reply.more;
+    let after = this.#after;
     for (const entry of reply.entries) {
       if (Buffer.compare(entry.name, last) > 0) {
         isWhole = true;
         break;
       }
-      this.#after = entry.name;
+      after = entry.name;
       const found = hashes.indexOf(hashOf(entry.name), index);
       if (found < 0) continue;
       this.#names.push(listed(entry, number + found, asked));
       index = found + 1;
     }
+    this.#after = new Uint8Array(after);
     if (!isWhole) return;
     this.#end = number + hashes.length;
     this.#after = last;

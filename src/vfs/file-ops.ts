@@ -50,9 +50,10 @@ export class FileOps {
 
   async setattr(_caller: Caller, ino: Ino, set: SetAttr, handle?: Handle): Promise<AttrReply> {
     const { sizeBytes } = set;
+    const under = handle === undefined || sizeBytes === undefined ? undefined : this.#state.handles.file(handle);
     if (set.atimeNs !== undefined) await this.#state.accessTimes.giveUp(ino);
     if (sizeBytes !== undefined) {
-      if (handle !== undefined) this.#state.handles.file(handle).checkLocks();
+      under?.checkLocks();
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new FsError('EINVAL');
       if (sizeBytes > FILE_MAX_BYTES) throw new FsError('EFBIG');
     }
@@ -61,8 +62,7 @@ export class FileOps {
     // The servers do not believe a commit that tells of a time to come.
     if (typeof set.mtimeNs === 'bigint' && set.mtimeNs > this.#state.clock.wallNs())
       await this.#state.writeBack.flush(file);
-    if (sizeBytes !== undefined)
-      return this.#state.attrReply(await this.#truncate(file, set, sizeBytes, handle !== undefined));
+    if (sizeBytes !== undefined) return this.#state.attrReply(await this.#truncate(file, set, sizeBytes, under));
     if (set.mtimeNs === undefined || file.isClean) return this.#state.attrReply(await this.#change(ino, set));
     // The commit of what was written before must not undo the time that is set now.
     const mtimeNs = set.mtimeNs === 'now' ? this.#state.clock.wallNs() : set.mtimeNs;
@@ -74,30 +74,31 @@ export class FileOps {
   }
 
   async #change(ino: Ino, set: SetAttr): Promise<Inode> {
-    return (await this.#changed(ino, set, false)).inode;
+    return (await this.#changed(ino, set)).inode;
   }
 
   /** `version`: the one that the change made; the inode may be known at a later one by now. */
   async #changed(
     ino: Ino,
     set: SetAttr,
-    fenced: boolean,
+    under?: FileHandle,
   ): Promise<{ readonly inode: Inode; readonly version: number }> {
     const askedAt = this.#state.inodes.stamp();
     // By a name: not one that is gone by now, for then others alone have the file.
     const known = this.#state.inodes.get(ino);
     const ifNamed = known === undefined || (known.openCount === known.opening && !known.orphan);
-    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set, ...(ifNamed && { ifNamed }) }, fenced);
+    const { attr } = await this.#state.mutate({ op: 'setattr', ino, set, ...(ifNamed && { ifNamed }) }, under);
     if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
     return { inode: this.#state.changed(attr, askedAt), version: attr.version };
   }
 
   /** Ordered against the file's writes and commits: nothing written before comes back, nothing after it is lost. */
-  async #truncate(file: FileData, set: SetAttr, sizeBytes: number, fenced = false): Promise<Inode> {
+  async #truncate(file: FileData, set: SetAttr, sizeBytes: number, under?: FileHandle): Promise<Inode> {
     return await file.alone(async () => {
+      under?.checkLocks();
       this.#state.writeBack.truncate(file, sizeBytes);
       if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
-      const { inode, version } = await this.#changed(file.inode.ino, set, fenced);
+      const { inode, version } = await this.#changed(file.inode.ino, set, under);
       file.extents.applyPunch(version, sizeBytes, Infinity);
       if (file.mtimeNs !== undefined && typeof set.mtimeNs === 'bigint') file.mtimeNs = set.mtimeNs;
       return inode;
@@ -203,12 +204,13 @@ export class FileOps {
   }
 
   #opened(inode: Inode, flags: number): Opened {
-    const handle = this.#state.handles.add(new FileHandle(inode, this.#state.dataOf(inode), flags));
+    const opened = new FileHandle(inode, this.#state.dataOf(inode), flags);
+    const handle = this.#state.handles.add(opened);
     const { accessTimes } = this.#state;
     // What the kernel reads from its pages is not seen here: where a read has to move the time, it must come.
     const mustBeSeen = accessTimes.kept && accessTimes.isDue(this.#state.attrOf(inode));
     const keepCache = inode.pageVersion === inode.attr.version && !mustBeSeen;
-    inode.pageVersion = inode.attr.version;
+    if (!keepCache) opened.pagesVersion = inode.attr.version;
     return { handle, keepCache };
   }
 
@@ -295,6 +297,7 @@ export class FileOps {
     if (!opened.canRead) throw new FsError('EBADF', 'the file is not open for reading');
     checkRange(offset, size);
     this.#state.operations += 1;
+    opened.used();
     const { file } = opened;
     this.#wasRead(opened);
     // Where it lies is known once it is committed.
@@ -316,6 +319,7 @@ export class FileOps {
     opened.checkLocks();
     opened.reportError();
     this.#state.operations += 1;
+    opened.used();
     if (data.length === 0) return 0;
     if (file.barrier !== undefined) {
       const kept = new Uint8Array(data);
@@ -365,6 +369,7 @@ export class FileOps {
 
   flush(handle: Handle): Maybe<void> {
     const opened = this.#state.handles.file(handle);
+    opened.used();
     if (!opened.canWrite) return undefined;
     const flushed = this.#state.writeBack.flush(opened.file);
     if (flushed === undefined) return opened.reportError();
@@ -395,21 +400,24 @@ export class FileOps {
     // Space cannot be set aside: blocks are placed when they are written. A range of zeros is a hole.
     if (what !== 0) await this.#punch(opened, offset, length);
     const end = offset + length;
-    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes()) await this.#grow(file, end);
+    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes()) await this.#grow(opened, end);
     else if (what === 0) await this.setattr(caller, file.inode.ino, { mtimeNs: 'now' });
   }
 
   /** Never cuts off what others have appended meanwhile. */
-  async #grow(file: FileData, growToBytes: number): Promise<void> {
+  async #grow(opened: FileHandle, growToBytes: number): Promise<void> {
+    const { file } = opened;
     await file.alone(async () => {
       const askedAt = this.#state.inodes.stamp();
       const { ino } = file.inode;
       // What is not committed yet was written before.
       if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
-      const { attr } = await this.#state.mutate({ op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' }, true);
+      const growth = { op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' } as const;
+      const { attr } = await this.#state.mutate(growth, opened);
       if (attr === undefined) return file.extents.forget();
       this.#state.changed(attr, askedAt);
-      file.extents.applyPunch(attr.version, growToBytes, Infinity);
+      // It takes nothing away: another mount may have made it longer than that before.
+      file.extents.apply(attr.version, []);
     });
   }
 
@@ -420,7 +428,7 @@ export class FileOps {
     await file.alone(async () => {
       const askedAt = this.#state.inodes.stamp();
       const { ino } = file.inode;
-      const { attr } = await this.#state.mutate({ op: 'punch', ino, offset, lengthBytes: length }, true);
+      const { attr } = await this.#state.mutate({ op: 'punch', ino, offset, lengthBytes: length }, opened);
       if (attr === undefined) return file.extents.forget();
       this.#state.changedUnseen(attr, askedAt);
       file.extents.applyPunch(attr.version, offset, offset + length);

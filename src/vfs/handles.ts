@@ -33,6 +33,8 @@ export class FileHandle {
   readonly ahead = new ReadAhead();
   /** Background errors of the file that this handle has reported. */
   errorsSeen: number;
+  /** The version as of which the kernel drops its pages when it ends the open; it may never get that answer. */
+  pagesVersion: number | undefined;
   /** Closed: nothing that comes for it later is of use. */
   isReleased = false;
   /** A lock was asked for through it. */
@@ -50,6 +52,13 @@ export class FileHandle {
     this.syncs = (flags & (O_DSYNC | O_SYNC)) !== 0;
     this.leavesAtime = (flags & O_NOATIME) !== 0;
     this.errorsSeen = file.errorCount;
+  }
+
+  /** The kernel uses it: it has ended the open, and has no older pages. */
+  used(): void {
+    if (this.pagesVersion === undefined) return;
+    this.inode.pageVersion = this.pagesVersion;
+    this.pagesVersion = undefined;
   }
 
   /** Throws EIO if locks were lost, until it is closed. */

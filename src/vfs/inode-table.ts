@@ -19,7 +19,7 @@ export class Inode {
   attr: Attr;
   /** Until then the attributes need no question. */
   attrExpiresMs = 0;
-  /** Stamp of the last own change that a reply told about. */
+  /** Stamp of the last time that its attributes became newer, or a reply told of an own change. */
   changedAt = 0;
   kernelRefs = 0;
   /** Handles, and opens on their way. */
@@ -82,20 +82,23 @@ export class InodeTable {
   }
 
   /**
-   * Takes in attributes from a reply. Replies can overtake each other: one that was asked for before an own change
-   * became known only counts if it is newer by version and change time.
+   * Takes in attributes from a reply. Replies can overtake each other: one that was asked for before what is known became known
+   * only counts if it is newer by version and change time.
    */
   accept(attr: Attr, askedAt: number, expiresMs: number, ownChange: boolean): Inode {
     let inode = this.#inodes.get(attr.ino);
     if (inode === undefined) {
       this.#makeRoom();
       inode = new Inode(attr.ino, attr);
+      inode.changedAt = ++this.#stamp;
       if (SPECIAL.has(attr.type)) this.hasSpecial = true;
       this.#inodes.set(attr.ino, inode);
     } else if (inode.changedAt > askedAt && !isNewer(attr, inode.attr)) {
       return inode;
     } else {
       if (!ownChange && attr.ctimeNs !== inode.attr.ctimeNs) inode.hasNoCapability = false;
+      // Whatever was asked before this was known tells of an earlier state.
+      if (isNewer(attr, inode.attr) && !isNewer(inode.attr, attr)) inode.changedAt = ++this.#stamp;
       inode.attr = attr;
     }
     inode.attrExpiresMs = expiresMs;

@@ -25,7 +25,7 @@ import { Compactor } from './compactor.ts';
 import { ExtentMemory } from './extent-map.ts';
 import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
-import { HandleTable } from './handles.ts';
+import { HandleTable, type FileHandle } from './handles.ts';
 import { InodeTable, type Inode } from './inode-table.ts';
 import { MadeNext } from './made-next.ts';
 import { NameCache, keyOf, partsOf } from './name-cache.ts';
@@ -121,7 +121,8 @@ export class MountState {
       clock,
       limits,
       memory: this.memory,
-      committed: (file, attr, extents) => this.#committed(file, attr, extents),
+      stamp: () => this.inodes.stamp(),
+      committed: (...args) => this.#committed(...args),
       uncertain: (file) => {
         file.extents.forget();
         file.inode.attrExpiresMs = 0;
@@ -137,7 +138,7 @@ export class MountState {
         file.errorTold = () => void this.#lost.delete(ino);
         this.background(this.#report(file.inode, error, 'written data was lost'));
       },
-      beforeFlush: (file) => mergeBeforeFlush(this, file),
+      beforeFlush: (file, cut) => mergeBeforeFlush(this, file, cut),
     });
     this.madeNext = new MadeNext({
       ask: (query) => this.query<'madeNext'>(query),
@@ -195,11 +196,18 @@ export class MountState {
 
   // The servers
 
-  /** `fenced`: asked for through an open file, under whose locks it may be; not done if the session is lost meanwhile. */
-  async mutate(mutation: Mutation, fenced = false): Promise<MutationResult> {
+  /**
+   * `under`: asked for through that open file, under whose locks it may be: not done if they are lost by now (it may have waited
+   * in line), or the session is meanwhile.
+   */
+  async mutate(mutation: Mutation, under?: FileHandle): Promise<MutationResult> {
+    under?.checkLocks();
     this.#changes += 1;
     try {
-      return await this.meta.mutate(mutation, { timeoutMs: stepTimeoutMs(this.limits), fenced });
+      return await this.meta.mutate(mutation, {
+        timeoutMs: stepTimeoutMs(this.limits),
+        fenced: under !== undefined,
+      });
     } catch (error) {
       this.#mayBeGone(error, mutation);
       throw toFsError(error, mutation.op);
@@ -292,14 +300,14 @@ export class MountState {
     };
   }
 
-  #committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[]): void {
+  #committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[], askedAt: number): void {
     this.#changes += 1;
     if (attr === undefined) {
       file.extents.forget();
       file.inode.attrExpiresMs = 0;
       return;
     }
-    this.changed(attr, this.inodes.stamp());
+    this.changed(attr, askedAt);
     file.extents.apply(attr.version, extents);
     this.compactor.committed(file, extents);
   }

@@ -85,6 +85,8 @@ export interface VfsOps {
   lookup(caller: Caller, parent: Ino, name: Uint8Array): Maybe<Entry>;
   /** The kernel drops `count` references of those that lookup, make and readdirplus gave. */
   forget(ino: Ino, count: number): void;
+  /** An answer with attributes of this inode did not reach the kernel: the request was interrupted. */
+  unseen?(ino: Ino): void;
   getattr(caller: Caller, ino: Ino, handle: Handle | undefined): Maybe<AttrReply>;
   setattr(caller: Caller, ino: Ino, set: SetAttr, handle: Handle | undefined): Maybe<AttrReply>;
   readlink(caller: Caller, ino: Ino): Maybe<Uint8Array>;

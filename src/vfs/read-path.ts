@@ -165,6 +165,7 @@ export class ReadPath {
   /** What each stretch of [from, to) comes from. Bytes not yet committed are copied: their buffers are used again. */
   #plan(file: FileData, from: number, to: number): Source[] {
     const sources: Source[] = [];
+    if (to <= from) return sources;
     if (file.isClean) {
       this.#planCommitted(file, from, to, sources);
       return sources;
@@ -345,7 +346,10 @@ export class ReadPath {
       // A cache much smaller than what is read at once may lose one part while waiting for another; seldom twice.
       for (let attempt = 0; attempt < 16; attempt += 1) {
         if (sources === undefined) {
-          sources = await this.withExtents(caller, file, offset, end, () => this.#plan(file, offset, end));
+          // Another mount may have cut it off since it was asked how long it is.
+          sources = await this.withExtents(caller, file, offset, end, () =>
+            this.#plan(file, offset, Math.min(end, file.readableBytes())),
+          );
         }
         const composed = await this.#gather(caller, sources, whole, (source) => (current = source)).catch(
           (error: unknown) => {

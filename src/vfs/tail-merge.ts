@@ -15,8 +15,8 @@ const LOOK_EVERY = 16;
 /** Pieces are merged in any case while they make no more than this. */
 const SMALL_TAIL_BYTES = 64 * 1024;
 
-/** Undefined: nothing to do. Otherwise resolves when the dirty end has been completed with the pieces before it. */
-export function mergeBeforeFlush(state: MountState, file: FileData): Promise<void> | undefined {
+/** Undefined: nothing to do. Otherwise resolves when the dirty end has been completed with the pieces before it, and `cut` was called. */
+export function mergeBeforeFlush(state: MountState, file: FileData, cut: () => void): Promise<void> | undefined {
   const { inode } = file;
   // Who takes turns by locks of ranges counts on it that only its own bytes are written.
   if (inode.isLockedHere) return undefined;
@@ -24,13 +24,13 @@ export function mergeBeforeFlush(state: MountState, file: FileData): Promise<voi
   if (inode.partialFlushes < LOOK_EVERY) return undefined;
   inode.partialFlushes = 0;
   if (file.pending.length > 0 || file.committing || file.barrier !== undefined) return undefined;
-  return merge(state, file).catch((error: unknown) => {
+  return merge(state, file, cut).catch((error: unknown) => {
     // Merging saves metadata and can be done another time; the flush itself goes on.
     state.log.debug({ ino: inode.ino, error: String(error) }, 'pieces could not be merged');
   });
 }
 
-async function merge(state: MountState, file: FileData): Promise<void> {
+async function merge(state: MountState, file: FileData, cut: () => void): Promise<void> {
   const { inode, blockSizeBytes } = file;
   const index = Math.floor((file.uncommittedEnd - 1) / blockSizeBytes);
   const run = file.dirty.runs(index)[0];
@@ -48,6 +48,8 @@ async function merge(state: MountState, file: FileData): Promise<void> {
     return;
   file.dirty.write(from, data);
   file.merged = { beforeOffset: end, version: known };
+  // At once: what is written from now on is no copy.
+  cut();
 }
 
 /** Where the pieces that are worth rewriting with an append begin. */

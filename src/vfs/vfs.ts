@@ -56,6 +56,9 @@ export interface VfsUsage {
   readonly compacted: Compacted;
 }
 
+/** No version is this one. */
+const NOT_TOLD = -1;
+
 export class Vfs implements VfsOps {
   readonly #state: MountState;
   readonly #names: NameOps;
@@ -96,15 +99,20 @@ export class Vfs implements VfsOps {
       this.#state.closedLast(inode);
     }
   }
+  /** What the kernel was told last is not known: the next open tells it anew. */
+  unseen(ino: Ino): void {
+    const inode = this.#state.inodes.get(ino);
+    if (inode?.toldVersion !== undefined) inode.toldVersion = NOT_TOLD;
+  }
   remember(ino: Ino): void {
     const inode = this.#state.inodes.get(ino);
     if (inode !== undefined) inode.kernelRefs += 1;
   }
   getattr(caller: Caller, ino: Ino, _handle: Handle | undefined): Maybe<AttrReply> {
-    return this.#bound('getattr', ino, this.#files.getattr(caller, ino));
+    return this.#bound('getattr', ino, this.#files.getattr(caller, ino), () => this.unseen(ino));
   }
   setattr(caller: Caller, ino: Ino, set: SetAttr, handle: Handle | undefined): Maybe<AttrReply> {
-    return this.#bound('setattr', ino, this.#files.setattr(caller, ino, set, handle));
+    return this.#bound('setattr', ino, this.#files.setattr(caller, ino, set, handle), () => this.unseen(ino));
   }
   readlink(caller: Caller, ino: Ino): Maybe<Uint8Array> {
     return this.#bound('readlink', ino, this.#names.readlink(caller, ino));
@@ -277,7 +285,10 @@ export class Vfs implements VfsOps {
     return this.#bound(what, this.#state.handles.inoOf(handle) ?? ROOT_INO, result, giveBack);
   }
 
-  readonly #forgetEntry = (entry: Entry): void => this.forget(entry.attr.ino, 1);
+  readonly #forgetEntry = ({ attr: { ino } }: Entry): void => {
+    this.unseen(ino);
+    this.forget(ino, 1);
+  };
 
   /** Space as a file of the root's pool sees it: raw bytes divided by the number of copies. */
   statfs(_caller: Caller): Maybe<StatFs> {

@@ -43,7 +43,9 @@ export interface WriteBackPorts {
   readonly limits: VfsLimits;
   readonly memory: WriteMemory;
   /** A commit took effect; called before the pieces are let go. */
-  committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[]): void;
+  committed(file: FileData, attr: Attr | undefined, extents: readonly Extent[], askedAt: number): void;
+  /** Of the attributes that are known, to be handed to `committed`. */
+  stamp(): number;
   /** Whether the commit took effect is not known. */
   uncertain(file: FileData): void;
   /** A file has nothing uncommitted left. */
@@ -52,7 +54,7 @@ export interface WriteBackPorts {
   moved(file: FileData): void;
   failed(file: FileData, error: FsError): void;
   /** Called before a flush cuts off dirty runs; may complete them with what is stored before them. */
-  beforeFlush(file: FileData): Promise<void> | undefined;
+  beforeFlush(file: FileData, cut: () => void): Promise<void> | undefined;
 }
 
 export class WriteBack {
@@ -103,7 +105,7 @@ export class WriteBack {
   /** Undefined if there is nothing to do. Resolves when all that was written before is committed or has failed. */
   flush(file: FileData): Promise<void> | undefined {
     if (file.isClean) return undefined;
-    const merge = file.dirty.isEmpty ? undefined : this.#ports.beforeFlush(file);
+    const merge = file.dirty.isEmpty ? undefined : this.#ports.beforeFlush(file, () => this.#cutAll(file));
     if (merge !== undefined) return merge.then(() => this.#flushNow(file));
     return this.#flushNow(file);
   }
@@ -303,6 +305,7 @@ export class WriteBack {
       const generation = generations.length === 0 ? undefined : Math.min(...generations);
       const { rewrites } = first;
       const endBytes = last.offset + last.lengthBytes;
+      const askedAt = this.#ports.stamp();
       try {
         const result = await meta.mutate(
           {
@@ -318,7 +321,7 @@ export class WriteBack {
           { timeoutMs: stepTimeoutMs(this.#ports.limits) },
         );
         this.#progress.progress(clock.monotonicMs());
-        this.#ports.committed(file, result.attr, extents);
+        this.#ports.committed(file, result.attr, extents, askedAt);
         const moveBytes = appending && result.attr !== undefined ? result.attr.sizeBytes - endBytes : 0;
         if (moveBytes !== 0) this.#move(file, moveBytes);
         // What was only copied was left out.
