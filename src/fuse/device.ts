@@ -8,6 +8,7 @@ import { closeSync, openSync, read, write, writeSync, writevSync } from 'node:fs
 import { FsError, UsageError } from '../errors.ts';
 import type { RequestBytes } from './codec-request.ts';
 import { pollDevice, type DevicePoller } from './device-poll.ts';
+import { Notifications } from './notifications.ts';
 import { IN_HEADER_BYTES, REQUEST_BUFFER_BYTES } from './protocol.ts';
 import type { ReplySink } from './session.ts';
 import { withCause, type FuseLog, type MountEnd } from './types.ts';
@@ -25,8 +26,7 @@ export class FuseDevice implements ReplySink {
   #resolveClosed!: (end: MountEnd) => void;
   #waitingReads = 0;
   #end: MountEnd | undefined;
-  #notifications: { readonly message: Buffer; readonly done: () => void }[] = [];
-  #notifying = false;
+  readonly #notifications = new Notifications((message, sent) => this.#sendNotification(message, sent));
   /** Replies can be written. */
   #fdOpen = true;
   #released = false;
@@ -154,32 +154,24 @@ export class FuseDevice implements ReplySink {
   /** Queues a notification; resolves when the kernel has done what it says, or is gone. Never fails. */
   notify(message: Buffer): Promise<void> {
     if (this.#end !== undefined || this.#closing) return Promise.resolve();
-    return new Promise((done) => {
-      this.#notifications.push({ message, done });
-      if (!this.#notifying) this.#sendNotification();
-    });
+    return this.#notifications.add(message);
   }
 
-  #sendNotification(): void {
-    const next = this.#notifications.shift();
-    this.#notifying = next !== undefined;
-    if (next === undefined) return;
-    const { message, done } = next;
+  #sendNotification(message: Buffer, sent: () => void): void {
     write(this.fd, message, 0, message.length, null, (error) => {
-      done();
       // ENOENT: the kernel does not have the inode or name, so there is nothing to drop.
       if (error !== null && error.code !== 'ENOENT' && error.code !== 'ENOTDIR') this.#replyFailed(error);
-      this.#notifying = false;
+      if (this.#end !== undefined) this.#notifications.giveUp();
+      sent();
       if (this.#closing) this.close();
-      else if (this.#end === undefined) this.#sendNotification();
     });
   }
 
   /** Closes the descriptor, after a notification that is under way: its number may be somebody else's file a moment later. Idempotent. */
   close(): void {
     this.#closing = true;
-    for (const { done } of this.#notifications.splice(0)) done();
-    if (this.#notifying || this.#released) return;
+    this.#notifications.giveUp();
+    if (this.#notifications.isSending || this.#released) return;
     if (this.#poller !== undefined && this.#releaseFd === undefined) {
       this.#poller.stop();
       return;

@@ -27,6 +27,15 @@ describe('whole directories', () => {
     expect(whole.lacks(DIRECTORY, name('b'), 0)).toBe(false);
   });
 
+  it('are not remembered without end, though nothing is in them', () => {
+    const whole = new WholeDirectories();
+    for (let ino = 10; ino < 100_010; ino++) whole.made({ ino, version: 1 } as Attr, 1_000);
+    expect(whole.lacks(10 as Ino, name('a'), 0)).toBe(true);
+    whole.made(at(1), 1_000);
+    expect(whole.lacks(10 as Ino, name('a'), 0)).toBe(false);
+    expect(whole.lacks(DIRECTORY, name('a'), 0)).toBe(true);
+  });
+
   it('are believed until their time has run out, which each own change renews', () => {
     const whole = new WholeDirectories();
     whole.made(at(1), 1_000);

@@ -10,7 +10,7 @@
 import type { Ino } from '../ids.ts';
 import type { Attr } from '../meta/types.ts';
 
-/** Names kept over all directories. */
+/** Names kept over all directories; a directory counts as one. */
 const NAMES_MAX = 100_000;
 
 interface Whole {
@@ -25,6 +25,9 @@ export class WholeDirectories {
 
   /** A directory that was just made is empty. */
   made(directory: Attr, expiresMs: number): void {
+    this.forget(directory.ino);
+    if (this.#nameCount >= NAMES_MAX) this.clear();
+    this.#nameCount += 1;
     this.#known.set(directory.ino, { version: directory.version, expiresMs, names: new Set() });
   }
 
@@ -57,7 +60,7 @@ export class WholeDirectories {
   forget(directory: Ino): void {
     const whole = this.#known.get(directory);
     if (whole === undefined) return;
-    this.#nameCount -= whole.names.size;
+    this.#nameCount -= whole.names.size + 1;
     this.#known.delete(directory);
   }
 
