@@ -131,55 +131,59 @@ describe('programs that take turns by locks', () => {
     }
   });
 
-  it('of fcntl, while a program is killed and the group fails over: nobody comes in between', async () => {
-    await cluster.waitFor('a secondary', (now) => now.health === 'healthy' && now.groups[0]?.secondary !== null);
-    writeFileSync(join(cluster.mount, 'counters'), '0'.repeat(COUNTERS * DIGITS));
-    const manifests = [0, 1, 2, 3].map((index) => join(cluster.directory, `manifest-${index}`));
-    const lines = (index: number) =>
-      readFileSync(manifests[index]!, 'utf8')
-        .split('\n')
-        .filter((line) => line !== '');
-    const rounds = (index: number) => lines(index).filter((line) => line === 'round').length;
-    const programs = manifests.map((manifest, index) => {
-      writeFileSync(manifest, '');
-      const file = join(index % 2 === 0 ? cluster.mount : second, 'counters');
-      const args = [LOCKER, file, String(COUNTERS), String(ROUNDS), String(index), manifest];
-      return start('python3', args);
-    });
-    const ended = programs.map((program) => once(program, 'exit'));
-    const until = (share: number, of: readonly number[]) =>
-      waitUntil(`${share} of the rounds`, () => of.every((index) => rounds(index) >= ROUNDS * share), LIMIT_MS);
+  it(
+    'of fcntl, while a program is killed and the group fails over: nobody comes in between',
+    { timeout: 60_000 + 2 * LIMIT_MS },
+    async () => {
+      await cluster.waitFor('a secondary', (now) => now.health === 'healthy' && now.groups[0]?.secondary !== null);
+      writeFileSync(join(cluster.mount, 'counters'), '0'.repeat(COUNTERS * DIGITS));
+      const manifests = [0, 1, 2, 3].map((index) => join(cluster.directory, `manifest-${index}`));
+      const lines = (index: number) =>
+        readFileSync(manifests[index]!, 'utf8')
+          .split('\n')
+          .filter((line) => line !== '');
+      const rounds = (index: number) => lines(index).filter((line) => line === 'round').length;
+      const programs = manifests.map((manifest, index) => {
+        writeFileSync(manifest, '');
+        const file = join(index % 2 === 0 ? cluster.mount : second, 'counters');
+        const args = [LOCKER, file, String(COUNTERS), String(ROUNDS), String(index), manifest];
+        return start('python3', args);
+      });
+      const ended = programs.map((program) => once(program, 'exit'));
+      const until = (share: number, of: readonly number[]) =>
+        waitUntil(`${share} of the rounds`, () => of.every((index) => rounds(index) >= ROUNDS * share), LIMIT_MS);
 
-    await until(0.2, [0, 1, 2, 3]);
-    programs[0]!.kill('SIGKILL');
-    await until(0.4, [1, 2, 3]);
-    const [group] = (await cluster.status()).groups;
-    await cluster.kill(group!.primary);
-    await until(0.6, [1, 2, 3]);
-    await cluster.up();
-    const survivors = KILLS_MOUNT ? [1, 3] : [1, 2, 3];
-    if (KILLS_MOUNT) await cluster.kill('mount');
-    for (const index of survivors) await ended[index];
+      await until(0.2, [0, 1, 2, 3]);
+      programs[0]!.kill('SIGKILL');
+      await until(0.4, [1, 2, 3]);
+      const [group] = (await cluster.status()).groups;
+      await cluster.kill(group!.primary);
+      await until(0.6, [1, 2, 3]);
+      await cluster.up();
+      const survivors = KILLS_MOUNT ? [1, 3] : [1, 2, 3];
+      if (KILLS_MOUNT) await cluster.kill('mount');
+      for (const index of survivors) await ended[index];
 
-    for (const index of survivors) expect(lines(index).at(-1)).toBe('ended');
-    const values = readFileSync(join(second, 'counters'), 'latin1').match(/.{16}/g)!.map(Number);
-    const added = new Array<number>(COUNTERS).fill(0);
-    const unknown = new Array<number>(COUNTERS).fill(0);
-    for (const index of manifests.keys()) {
-      for (const line of lines(index)) {
-        const [word, first, count] = line.split(' ');
-        if (word !== 'begin' && word !== 'added') continue;
-        for (let at = Number(first); at < Number(first) + Number(count); at++) {
-          if (word === 'added') added[at]!++;
-          unknown[at]! += word === 'begin' ? 1 : -1;
+      for (const index of survivors) expect(lines(index).at(-1)).toBe('ended');
+      const values = readFileSync(join(second, 'counters'), 'latin1').match(/.{16}/g)!.map(Number);
+      const added = new Array<number>(COUNTERS).fill(0);
+      const unknown = new Array<number>(COUNTERS).fill(0);
+      for (const index of manifests.keys()) {
+        for (const line of lines(index)) {
+          const [word, first, count] = line.split(' ');
+          if (word !== 'begin' && word !== 'added') continue;
+          for (let at = Number(first); at < Number(first) + Number(count); at++) {
+            if (word === 'added') added[at]!++;
+            unknown[at]! += word === 'begin' ? 1 : -1;
+          }
         }
       }
-    }
-    values.forEach((value, at) => {
-      expect(value, `counter ${at}`).toBeGreaterThanOrEqual(added[at]!);
-      expect(value, `counter ${at}`).toBeLessThanOrEqual(added[at]! + unknown[at]!);
-    });
-    expect(added.reduce((sum, one) => sum + one, 0)).toBeGreaterThan(ROUNDS);
-    await waitUntil('nothing is left', async () => (await heldLocks()).length === 0, 90_000);
-  });
+      values.forEach((value, at) => {
+        expect(value, `counter ${at}`).toBeGreaterThanOrEqual(added[at]!);
+        expect(value, `counter ${at}`).toBeLessThanOrEqual(added[at]! + unknown[at]!);
+      });
+      expect(added.reduce((sum, one) => sum + one, 0)).toBeGreaterThan(ROUNDS);
+      await waitUntil('nothing is left', async () => (await heldLocks()).length === 0, 90_000);
+    },
+  );
 });
