@@ -28,7 +28,7 @@ it.each(Array.from({ length: 12 }, (_, steps) => steps))(
         file.extents.load(5, 0, [{ kind: 'inline', offset: 0, lengthBytes: 100, data }], false);
         if (asked++ > 0) return;
         const later = async () => {
-          for (let step = 0; step < steps; step++) await undefined;
+          for (let step = 0; step < steps; step++) await Promise.resolve();
           file.extents.forget();
         };
         void later();
