@@ -204,7 +204,8 @@ export class TestCluster {
     const run = join(this.data, 'run');
     for (const name of (await readdir(run)).filter((file) => file.endsWith('.json'))) {
       const record = JSON.parse(await readFile(join(run, name), 'utf8')) as { role: string; name: string; pid: number };
-      found.set(record.role === 'mount' ? 'mount' : record.name, record.pid);
+      const isOwn = record.role === 'mount' && record.name === this.mount;
+      found.set(isOwn ? 'mount' : record.name, record.pid);
     }
     return found;
   }
