@@ -49,13 +49,18 @@ function releaser(path: string, handle: FileHandle): () => Promise<void> {
 function flock(fd: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const child = spawn('flock', ['-x', '-n', '-E', String(TAKEN), '3'], {
-      stdio: ['ignore', 'ignore', 'pipe', fd],
+      // Nothing is written to /dev/null: there are machines on which only root may.
+      stdio: ['ignore', 'pipe', 'pipe', fd],
     });
     let message = '';
+    child.stdout?.resume();
     child.stderr?.on('data', (chunk: Buffer) => (message += chunk.toString()));
-    child.on('error', (cause) => {
-      const remedy = 'Install the package util-linux, which has the program flock.';
-      reject(new TatamiError('ERR_NO_FLOCK', 'flock could not be run', { cause, remedy }));
+    child.on('error', (cause: NodeJS.ErrnoException) => {
+      const remedy =
+        cause.code === 'ENOENT'
+          ? 'Install the package util-linux, which has the program flock.'
+          : 'It must be possible for this user to start programs.';
+      reject(new TatamiError('ERR_NO_FLOCK', `flock could not be run: ${cause.message}`, { cause, remedy }));
     });
     child.on('close', (code) => {
       if (code === 0) resolve(true);

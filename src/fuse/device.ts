@@ -167,6 +167,12 @@ export class FuseDevice implements ReplySink {
     });
   }
 
+  /** Ends the connection from this side: the kernel gives up a connection that nobody serves. What waits in it ends with an error. */
+  abort(): void {
+    this.#end ??= { reason: 'aborted' };
+    this.close();
+  }
+
   /** Closes the descriptor, after a notification that is under way: its number may be somebody else's file a moment later. Idempotent. */
   close(): void {
     this.#closing = true;

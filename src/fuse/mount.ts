@@ -205,6 +205,7 @@ class DeviceMount implements FuseMount {
   readonly notifier: KernelNotifier;
   readonly closed: Promise<MountEnd>;
   readonly entry: MountEntry | undefined;
+  readonly #device: FuseDevice;
   #ended = false;
 
   constructor(
@@ -215,6 +216,7 @@ class DeviceMount implements FuseMount {
     entry: MountEntry | undefined,
   ) {
     this.binding = binding;
+    this.#device = device;
     this.mountPoint = mountPoint;
     this.entry = entry;
     this.closed = closed.then(async (end) => {
@@ -268,7 +270,11 @@ class DeviceMount implements FuseMount {
     return entry !== undefined && entry.device === this.entry?.device;
   }
 
-  /** Through fusectl, where the connection's number is the minor of the mount's device and its user may write; else as root by umount -f. */
+  /**
+   * Through fusectl, where the connection's number is the minor of the mount's device and its user may write. Containers
+   * often lack it: then as root by umount -f, which also ends what waits for the kernel's own locks, else by closing the
+   * device.
+   */
   async #abort(): Promise<void> {
     const minor = this.entry?.device.split(':')[1];
     if (minor === undefined) return;
@@ -276,6 +282,7 @@ class DeviceMount implements FuseMount {
       await writeFile(`/sys/fs/fuse/connections/${minor}/abort`, '1');
     } catch {
       await runUnmount(this.mountPoint, 'abort', UNMOUNT_TIMEOUT_MS);
+      if (process.geteuid?.() !== 0) this.#device.abort();
     }
   }
 }

@@ -17,11 +17,13 @@ export function runTool(
   return new Promise((resolve) => {
     const fd = options.inheritFd;
     const child = spawn(command, args, {
-      stdio: fd === undefined ? ['ignore', 'ignore', 'pipe'] : ['ignore', 'ignore', 'pipe', fd],
+      // Nothing is written to /dev/null: there are machines on which only root may.
+      stdio: fd === undefined ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'pipe', 'pipe', fd],
       cwd: '/',
       env: { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/usr/bin:/sbin:/bin` },
     });
     let said = '';
+    child.stdout?.resume();
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(0, 4096)));
     const finish = (code: number | undefined, message: string): void => {
       clearTimeout(timer);

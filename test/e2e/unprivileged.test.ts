@@ -2,11 +2,11 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, existsSync, statSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { TATAMI, mountsBelow, mustTatami, processesWith, run, shell, startTatami } from './support.ts';
+import { TATAMI, mountsBelow, must, mustTatami, processesWith, run, shell, startTatami } from './support.ts';
 
 /** `nobody`. */
 const USER = { uid: 65_534, gid: 65_534 };
@@ -51,6 +51,27 @@ describe.skipIf(!canMount || !canRead)('a user who is not root', () => {
     await mustTatami(['umount', '--force', mount], asUser);
     expect(mountsBelow(directory)).toEqual([]);
     user.kill();
+  });
+
+  it('needs neither a /dev/null to write to nor /sys/fs/fuse, which containers often lack', async () => {
+    const mount = join(directory, 'mnt');
+    const asPlainUser = `setpriv --reuid ${USER.uid} --regid ${USER.gid} --clear-groups`;
+    const program = `'${process.execPath}' '${TATAMI}'`;
+    const steps = `cd /
+      ${program} up --data '${data}' --mount '${mount}' --detach
+      sh -c 'cd ${mount} && exec sleep 600' & user=$!
+      until [ "$(readlink /proc/$user/cwd)" = '${mount}' ]; do sleep 0.05; done
+      ${program} umount --force '${mount}'
+      kill $user
+      ${program} down --data '${data}'`;
+    await writeFile(join(directory, 'steps'), steps);
+    const script = `mknod -m 644 '${directory}/null' c 1 3
+      mount --bind '${directory}/null' /dev/null
+      ! mountpoint -q /sys/fs/fuse/connections || umount /sys/fs/fuse/connections
+      exec ${asPlainUser} bash -eu '${directory}/steps'`;
+    const said = await must('unshare', ['-m', 'bash', '-euc', script], { env: asUser.env });
+    expect(said).toContain(`unmounted ${mount}`);
+    expect(await processesWith(data)).toEqual([]);
   });
 
   it('owns what `tatami init` makes', async () => {
