@@ -120,11 +120,6 @@ describe('programs on a mount', () => {
         await goOn();
         child.kill('SIGCONT');
       },
-      async unplugged(primary) {
-        await net.unplug(primary);
-        await goOn();
-        await net.plug(primary);
-      },
       async 'cut off from the other nodes'(primary) {
         const others = [1, 2, 3].filter((index) => index !== primary);
         for (const other of others) await net.cut(primary, other);
@@ -132,10 +127,7 @@ describe('programs on a mount', () => {
         for (const other of others) await net.heal(primary, other);
       },
     };
-    for (const [what, disturb] of [
-      ...Object.entries(disturbances),
-      ['killed again', disturbances['killed']!] as const,
-    ]) {
+    for (const [what, disturb] of Object.entries(disturbances)) {
       const old = (await status()).groups[0]?.primary ?? '';
       await disturb(Number(old.slice(1)));
       await inOrder();

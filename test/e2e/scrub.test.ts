@@ -15,7 +15,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { TestCluster, mustTatami, shell, startTatami, tatami, waitUntil } from './support.ts';
 
 const FLIPS = Number(process.env['FLIPS'] ?? 200);
@@ -51,9 +51,8 @@ describe(`${FLIPS} flipped bits`, () => {
   const files = new Map<string, string>();
   const blocks = (): string => join(cluster.data, 'nodes', 'n1', 'blocks');
 
-  beforeEach(async () => {
+  beforeAll(async () => {
     cluster = await TestCluster.start({ nodes: 3, copies: 2 });
-    files.clear();
     const random = randomOf(`sizes ${SEED}`);
     await shell(`mkdir -p ${cluster.mount}/some/where`);
     for (let n = 0; n < 160; n++) {
@@ -71,7 +70,7 @@ describe(`${FLIPS} flipped bits`, () => {
     await mustTatami(['gc', '--data', cluster.data]);
     await cluster.waitFor('all copies are made', (now) => now.nodes.every((node) => node.handoffCount === 0));
   });
-  afterEach(() => cluster.destroy());
+  afterAll(() => cluster.destroy());
 
   function flip(count: number, seed: string): void {
     const random = randomOf(seed);
