@@ -248,7 +248,9 @@ class DeviceMount implements FuseMount {
     }
     // Aborts the connection, so that whatever waits in it ends with an error; `closed` then takes the name away.
     await this.#abort();
-    if (await this.#closedWithin(2 * UNMOUNT_TIMEOUT_MS)) return;
+    if (await this.#closedWithin(UNMOUNT_TIMEOUT_MS)) return;
+    this.#device.abort();
+    if (await this.#closedWithin(UNMOUNT_TIMEOUT_MS)) return;
     throw new FsError('EBUSY', `${this.mountPoint} was detached, but the kernel still holds its connection.`, {
       remedy: 'Ending this process releases it.',
     });
@@ -272,8 +274,7 @@ class DeviceMount implements FuseMount {
 
   /**
    * Through fusectl, where the connection's number is the minor of the mount's device and its user may write. Containers
-   * often lack it: then as root by umount -f, which also ends what waits for the kernel's own locks, else by closing the
-   * device.
+   * often lack it: then as root by umount -f, which needs a mount that is still there; else by closing the device.
    */
   async #abort(): Promise<void> {
     const minor = this.entry?.device.split(':')[1];
@@ -281,8 +282,9 @@ class DeviceMount implements FuseMount {
     try {
       await writeFile(`/sys/fs/fuse/connections/${minor}/abort`, '1');
     } catch {
-      await runUnmount(this.mountPoint, 'abort', UNMOUNT_TIMEOUT_MS);
-      if (process.geteuid?.() !== 0) this.#device.abort();
+      const listed = await this.#stillListed();
+      if (listed) await runUnmount(this.mountPoint, 'abort', UNMOUNT_TIMEOUT_MS);
+      if (!listed || process.geteuid?.() !== 0) this.#device.abort();
     }
   }
 }

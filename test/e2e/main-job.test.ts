@@ -1,4 +1,5 @@
 /** `tatami up` and `down` as a user runs them: start, use, stop, start again; nothing is left behind. */
+import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
@@ -51,6 +52,26 @@ describe('up and down', () => {
     } finally {
       await other.destroy();
     }
+  });
+
+  it('unmounts what another mount namespace keeps: says who has it, and ends it by force', async () => {
+    const keep = () => {
+      const child = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', 'echo there; exec sleep 600']);
+      return new Promise<typeof child>((resolve) => child.stdout.once('data', () => resolve(child)));
+    };
+    const [first, mountPid] = [await keep(), (await cluster.pids()).get('mount')!];
+    writeFileSync(join(cluster.mount, 'file'), 'written');
+    const { code, stderr } = await tatami(['umount', cluster.mount]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/other mount namespaces have it: .*\(pid \d+\)[^]*kill/)]);
+    first.kill();
+    await waitUntil('the mount has ended', () => !isRunning(mountPid));
+    await cluster.up();
+    expect(readFileSync(join(cluster.mount, 'file'), 'utf8')).toBe('written');
+    const second = await keep();
+    await mustTatami(['umount', '--force', cluster.mount]);
+    expect(mountsBelow(cluster.directory)).toEqual([]);
+    expect(second.exitCode).toBeNull();
+    second.kill();
   });
 
   it('clears away the mount of a process that was killed', async () => {

@@ -1,11 +1,12 @@
-import { readFile, readdir, readlink, realpath } from 'node:fs/promises';
+import { readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FsError, TimeoutError, UsageError } from '../../errors.ts';
 import { readMountTable } from '../../fuse/mount-point.ts';
-import { findMount } from '../../fuse/mount-table.ts';
+import { findMount, type MountEntry } from '../../fuse/mount-table.ts';
 import { runUnmount } from '../../fuse/tools.ts';
 import { forgetMount, lostFilesError, registeredMount, takeMountEnding } from '../mount-registry.ts';
+import { namespacesWith, usersOf } from '../mount-users.ts';
 import { note, print } from '../output.ts';
 import { MOUNT_END_MARGIN_MS, isAlive, isStopped, waitGone } from '../process-record.ts';
 import type { ProcessRecord } from '../process-record.ts';
@@ -25,7 +26,8 @@ const SLOW_MS = 2_000;
  */
 export async function umount(directory: string, options: { force?: boolean; quiet?: boolean }): Promise<void> {
   const path = await mountPointOf(directory);
-  if (!(await isMounted(path))) {
+  const entry = await mountAt(path);
+  if (entry === undefined) {
     throw new UsageError(`${path} is not a mount of tatamifs`, { remedy: 'See `grep tatamifs /proc/mounts`.' });
   }
   const record = await registeredMount(path);
@@ -49,7 +51,7 @@ export async function umount(directory: string, options: { force?: boolean; quie
   const deadline = performance.now() + GONE_TIMEOUT_MS;
   while ((await isMounted(path)) && performance.now() < deadline) await sleep(20);
   if (stopped) throw stoppedError(path, record);
-  if (wasAlive) await waitForEnd(path, record);
+  if (wasAlive) await waitForEnd(path, record, entry.device, options.force === true);
   else if (record !== undefined) {
     await forgetMount(path);
     note(`its process (pid ${record.pid}) had ended before: what was not closed or fsynced then is lost`);
@@ -76,8 +78,19 @@ async function detach(path: string): Promise<void> {
 }
 
 /** The process writes what is dirty, says how that went, and ends. */
-async function waitForEnd(path: string, record: ProcessRecord): Promise<void> {
+async function waitForEnd(path: string, record: ProcessRecord, device: string, force: boolean): Promise<void> {
   if (!(await waitGone([record], SLOW_MS))) {
+    const elsewhere = await namespacesWith(device);
+    if (elsewhere.length > 0 && !force) {
+      throw new FsError(
+        'EBUSY',
+        `${path} is unmounted here, but other mount namespaces have it: ${elsewhere.join(', ')}`,
+        {
+          remedy: `Unmount it there, too, or end it for all of them with \`kill ${record.pid}\`: what is left is then written.`,
+        },
+      );
+    }
+    if (elsewhere.length > 0) await endMount(record);
     note(`waiting for the mount's process (pid ${record.pid}) to write what is left; Ctrl-C leaves it to itself`);
     await waitGone([record], (record.closeTimeoutMs ?? 0) + MOUNT_END_MARGIN_MS);
   }
@@ -124,21 +137,10 @@ async function mountPointOf(directory: string): Promise<string> {
 }
 
 async function isMounted(path: string): Promise<boolean> {
-  return findMount(await readMountTable(), path)?.fsType.startsWith('fuse') ?? false;
+  return (await mountAt(path)) !== undefined;
 }
 
-/** Processes with a working directory or an open file below the mount point: what keeps it busy. */
-async function usersOf(path: string): Promise<string[]> {
-  const users: string[] = [];
-  // Neither this process nor the umount(8) that called it.
-  const asking = new Set([process.pid, process.ppid].map(String));
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && !asking.has(name))) {
-    const links = [`/proc/${pid}/cwd`, `/proc/${pid}/exe`];
-    for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) links.push(`/proc/${pid}/fd/${fd}`);
-    const targets = await Promise.all(links.map((link) => readlink(link).catch(() => '')));
-    if (!targets.some((target) => target === path || target.startsWith(`${path}/`))) continue;
-    const name = (await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '?')).trim();
-    users.push(`${name} (pid ${pid})`);
-  }
-  return users;
+async function mountAt(path: string): Promise<MountEntry | undefined> {
+  const entry = findMount(await readMountTable(), path);
+  return entry?.fsType.startsWith('fuse') === true ? entry : undefined;
 }
