@@ -373,6 +373,17 @@ describe('PackEngine', () => {
     expect(engine.usage().blockCount).toBe(10);
   });
 
+  it('loses nothing when a compaction that was told to end is told to go on again', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 12; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.splice(0, 3)) await engine.delete(POOL, id);
+    for (let noAt = 0; noAt < 16; noAt++) {
+      let asked = 0;
+      await engine.compact({ deadShare: 0.01, mayGoOn: () => asked++ !== noAt });
+      for (const [index, id] of ids.entries()) expect(await read(id)).toEqual(sampleBytes(9000, index + 4));
+    }
+  });
+
   it('keeps a tombstone as long as another pack holds the record that it deletes', async () => {
     await reopen({ packMaxBytes: 40_000 });
     const gone = await put(sampleBytes(9000, 1));

@@ -551,6 +551,8 @@ export class PackEngine implements BlockEngine {
     const { index, files, salt, log, space } = this.parts;
     // Packs must not go while an index is built from them.
     await this.keeper.settled();
+    // A no stands: a pack that was not read to its end must not be taken for one that was.
+    let gaveWay = false;
     try {
       const host: CompactionHost = {
         files,
@@ -573,7 +575,7 @@ export class PackEngine implements BlockEngine {
           );
           this.setAside(pool, id, entry);
         },
-        stopped: () => this.state.closing !== undefined || mayGoOn?.() === false,
+        stopped: () => this.state.closing !== undefined || (gaveWay ||= mayGoOn?.() === false),
       };
       return await compactPacks(host, deadShare);
     } finally {
