@@ -341,8 +341,12 @@ export class PackIndex {
    * does no harm). `last`: nothing follows.
    */
   async checkpoint(indexed: ReadonlyMap<number, number>, nextSeq: number, last: boolean): Promise<void> {
-    // First the rows, durably; only then the claim that they are there.
-    await this.flush(true);
+    // First the rows, durably; only then the claim that they are there: in the index of that moment.
+    let kv: Kv;
+    do {
+      kv = this.#kv;
+      await this.flush(true);
+    } while (kv !== this.#kv);
     const ops: KvOp[] = [];
     for (const [pack, indexedBytes] of indexed)
       ops.push(sealed(packKey(pack), this.#encodePackRow(pack, indexedBytes)));
