@@ -384,6 +384,17 @@ describe('PackEngine', () => {
     }
   });
 
+  it('takes no pack that could not be read for one that is damaged', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.splice(0, 12)) await engine.delete(POOL, id);
+    disk.failNext({ op: 'read', path: PACK_1, code: 'ENOMEM', after: 1 });
+    await expect(engine.compact()).rejects.toMatchObject({ code: 'ENOMEM' });
+    expect(engine.usage()).toMatchObject({ blockCount: 8, damaged: [] });
+    await engine.compact();
+    for (const [index, id] of ids.entries()) expect(await read(id)).toEqual(sampleBytes(9000, index + 13));
+  });
+
   it('keeps a tombstone as long as another pack holds the record that it deletes', async () => {
     await reopen({ packMaxBytes: 40_000 });
     const gone = await put(sampleBytes(9000, 1));

@@ -98,7 +98,9 @@ class Window {
       let count: number;
       try {
         count = await this.#file.read(target, offset);
-      } catch {
+      } catch (error) {
+        // Of another error nothing is to be concluded: what is there may be read the next time.
+        if ((error as { code?: unknown }).code !== 'EIO') throw error;
         target.fill(0);
         count = target.length;
       }
