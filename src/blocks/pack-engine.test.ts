@@ -384,6 +384,29 @@ describe('PackEngine', () => {
     }
   });
 
+  it('ends the pack that is written to although its writers never pause', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 10; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.slice(1)) await engine.delete(POOL, id);
+    disk.setDelay((op) => (op === 'datasync' ? new Promise((resolve) => setImmediate(resolve)) : undefined));
+    let isOver = false;
+    let count = 0;
+    const write = async (): Promise<void> => {
+      while (!isOver && count < 400) await put(sampleBytes(10, 100 + count++));
+    };
+    // The second begins while the first one waits for its sync: one of them always does.
+    const first = write();
+    await new Promise((resolve) => setImmediate(resolve));
+    const writers = Promise.all([first, write()]);
+    const freed = await engine.compact();
+    isOver = true;
+    const countThen = count;
+    await writers;
+    expect(freed).toBeGreaterThan(50_000);
+    expect(countThen).toBeLessThan(100);
+    expect(await read(ids[0]!)).toEqual(sampleBytes(9000, 1));
+  });
+
   it('takes no pack that could not be read for one that is damaged', async () => {
     const ids: BlockId[] = [];
     for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(9000, seed)));
