@@ -131,6 +131,10 @@ async function compactPack(host: CompactionHost, pack: number): Promise<number |
         await copyIfNeeded(host, pack, found, copies);
       }
     });
+  } catch (error) {
+    // It is gone, by an earlier run that failed behind that, say: all of it is unseen.
+    if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
+    damagedRegion = true;
   } finally {
     await copies.settle();
   }

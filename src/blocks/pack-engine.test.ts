@@ -407,6 +407,18 @@ describe('PackEngine', () => {
     expect(await read(ids[0]!)).toEqual(sampleBytes(9000, 1));
   });
 
+  it('compacts on after a pack has gone whose going could not be made durable', async () => {
+    await reopen({ packMaxBytes: 40_000 });
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 12; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of [...ids.slice(0, 4), ...ids.slice(4, 7)]) await engine.delete(POOL, id);
+    disk.failNext({ op: 'syncDir', path: 'packs' });
+    await expect(engine.compact()).rejects.toMatchObject({ code: 'EIO' });
+    expect(await engine.compact()).toBeGreaterThan(20_000);
+    expect(engine.usage()).toMatchObject({ blockCount: 5, damaged: [] });
+    for (const [index, id] of ids.slice(7).entries()) expect(await read(id)).toEqual(sampleBytes(9000, index + 8));
+  });
+
   it('takes no pack that could not be read for one that is damaged', async () => {
     const ids: BlockId[] = [];
     for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(9000, seed)));
