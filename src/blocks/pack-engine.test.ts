@@ -419,6 +419,25 @@ describe('PackEngine', () => {
     for (const [index, id] of ids.slice(7).entries()) expect(await read(id)).toEqual(sampleBytes(9000, index + 8));
   });
 
+  it('gives back what was deleted while another compaction was under way', async () => {
+    await reopen({ packMaxBytes: 40_000 });
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 12; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.slice(0, 3)) await engine.delete(POOL, id);
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    disk.setDelay((op) => (op === 'unlink' ? gate : undefined));
+    const first = engine.compact();
+    await expect.poll(() => disk.exists(PACK_1)).toBe(false);
+    for (const id of ids.slice(4, 8)) await engine.delete(POOL, id);
+    const second = engine.compact();
+    go();
+    await first;
+    expect(await second).toBeGreaterThan(30_000);
+    expect(await disk.exists(PACK_2)).toBe(false);
+    for (const id of [...ids.slice(3, 4), ...ids.slice(8)]) expect(await read(id)).toBeDefined();
+  });
+
   it('takes no pack that could not be read for one that is damaged', async () => {
     const ids: BlockId[] = [];
     for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(9000, seed)));

@@ -389,7 +389,12 @@ export class PackEngine implements BlockEngine {
 
   async compact(options: CompactOptions = {}): Promise<number> {
     this.checkOpen();
-    this.state.compacting ??= this.compactNow(options).finally(() => (this.state.compacting = undefined));
+    // One at a time; but one under way may have passed over what was deleted since, or ask for less.
+    while (this.state.compacting !== undefined) {
+      await this.state.compacting.catch(() => undefined);
+      this.checkOpen();
+    }
+    this.state.compacting = this.compactNow(options).finally(() => (this.state.compacting = undefined));
     return await this.state.compacting;
   }
 
