@@ -438,6 +438,22 @@ describe('PackEngine', () => {
     for (const id of [...ids.slice(3, 4), ...ids.slice(8)]) expect(await read(id)).toBeDefined();
   });
 
+  it('keeps the blocks around a bad place of a pack that it rewrites', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(900, seed)));
+    for (const id of ids.splice(0, 12)) await engine.delete(POOL, id);
+    const lost = ids[3]!;
+    disk.corrupt(PACK_1, PACK_HEADER_BYTES + 15 * recordBytes(900) + recordHeadBytes(900) + 10);
+    // A read of much at once fails as a whole.
+    disk.failNext({ op: 'read', path: PACK_1 });
+    expect(await engine.compact()).toBeGreaterThan(10_000);
+    expect(await disk.exists(PACK_1)).toBe(false);
+    expect(engine.usage()).toMatchObject({ blockCount: 7, damaged: [{ pool: POOL, id: lost }] });
+    await reopen();
+    for (const [index, id] of ids.entries())
+      if (id !== lost) expect(await read(id)).toEqual(sampleBytes(900, index + 13));
+  });
+
   it('takes no pack that could not be read for one that is damaged', async () => {
     const ids: BlockId[] = [];
     for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(9000, seed)));
