@@ -233,6 +233,20 @@ describe('PackEngine', () => {
     });
   });
 
+  it.each([
+    ['header', 0],
+    ['records', 1],
+  ])('opens with a place in the %s of a pack that cannot be read, and finds what is around it', async (_, after) => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(900, seed)));
+    await engine.close();
+    await disk.remove('/store/index');
+    // Of much at once; the same in smaller pieces can be read.
+    disk.failNext({ op: 'read', path: PACK_1, after });
+    await open();
+    for (const [index, id] of ids.entries()) expect(await read(id)).toEqual(sampleBytes(900, index + 1));
+  });
+
   it('does not take a pack stored inside a block for records', async () => {
     await engine.close();
     await open({ storeId: 'n1' });
@@ -444,8 +458,8 @@ describe('PackEngine', () => {
     for (const id of ids.splice(0, 12)) await engine.delete(POOL, id);
     const lost = ids[3]!;
     disk.corrupt(PACK_1, PACK_HEADER_BYTES + 15 * recordBytes(900) + recordHeadBytes(900) + 10);
-    // A read of much at once fails as a whole.
-    disk.failNext({ op: 'read', path: PACK_1 });
+    // The scan can read nothing, at once or in its pieces of 4 KiB.
+    disk.failNext({ op: 'read', path: PACK_1, times: 7 });
     expect(await engine.compact()).toBeGreaterThan(10_000);
     expect(await disk.exists(PACK_1)).toBe(false);
     expect(engine.usage()).toMatchObject({ blockCount: 7, damaged: [{ pool: POOL, id: lost }] });
