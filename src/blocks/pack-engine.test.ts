@@ -5,6 +5,7 @@ import { NodeClock } from '../env-node.ts';
 import { CorruptionError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import { MiB, PAGE_BYTES } from '../limits.ts';
+import { SILENT_LOGGER } from '../log.ts';
 import { hashBlock, verifyPages } from './identity.ts';
 import { PackEngine, type PackEngineOptions } from './pack-engine.ts';
 import { PACK_HEADER_BYTES, recordBytes, recordHeadBytes } from './pack-format.ts';
@@ -338,6 +339,17 @@ describe('PackEngine', () => {
       expect(await read(before)).toEqual(sampleBytes(9000, 1));
       expect(await read(after)).toEqual(sampleBytes(9000, 3));
       expect(engine.has(POOL, hashBlock(sampleBytes(9000, 2)).id)).toBeUndefined();
+    });
+
+    it('is not told of as damage at the next opening', async () => {
+      const id = await put(sampleBytes(9000, 1));
+      await reopen();
+      disk.failNext({ op: 'datasync', path: PACK_1 });
+      await expect(put(sampleBytes(9000, 2))).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' });
+      const told: string[] = [];
+      await reopen({ log: { ...SILENT_LOGGER, error: (_, message) => void told.push(message) } });
+      expect(told).toEqual([]);
+      expect(await read(id)).toEqual(sampleBytes(9000, 1));
     });
 
     it('of a delete does not take a block that is put afterwards, index lost or not', async () => {

@@ -463,7 +463,7 @@ export class PackEngine implements BlockEngine {
     this.dirtyPacks.clear();
     this.state.bytesSinceCheckpoint = 0;
     this.state.recordsSinceCheckpoint = 0;
-    if (last) for (const pack of files.packs()) indexed.set(pack, indexed.get(pack) ?? files.sizeBytes(pack));
+    if (last) for (const pack of files.packs()) indexed.set(pack, indexed.get(pack) ?? this.endOf(pack));
     try {
       await index.checkpoint(indexed, this.state.nextSeq, last);
     } catch (error) {
