@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { FakeCluster, pattern, POOL } from '../../test/support/fake-block-cluster.ts';
+import { placementOf } from '../catalog/placement.ts';
 import { blockIdToHex, type NodeId } from '../ids.ts';
 import { parseListReply } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
@@ -64,6 +65,42 @@ describe('collection at a node', () => {
       code: 'EPERM',
     });
     await library.close();
+  });
+
+  it('does not make a put that waits for it forget the later copy', async () => {
+    /** Some of a batch are gone while others are still being deleted. */
+    class LateDelete extends MemoryEngine {
+      override async delete(...args: Parameters<MemoryEngine['delete']>): Promise<boolean> {
+        const existed = await super.delete(...args);
+        await cluster.clock.sleep(5);
+        return existed;
+      }
+    }
+    const cluster: FakeCluster = await FakeCluster.start({ nodes: 3, engine: () => new LateDelete() });
+    const [pool] = cluster.catalog.pools;
+    if (pool === undefined) throw new Error('no pool');
+    const orderOf = (data: Uint8Array): string => placementOf(cluster.catalog, pool, hashBlock(data).id).join();
+    const data = pattern(500);
+    const other = Array.from({ length: 500 }, (_, i) => pattern(600 + i)).find((one) => orderOf(one) === orderOf(data));
+    const { id } = hashBlock(data);
+    const [first, , third] = placementOf(cluster.catalog, pool, id) as [NodeId, NodeId, NodeId];
+    await cluster.settle(cluster.client.put(POOL, data));
+    await cluster.until(() => cluster.node(first).service.pendingCopies() === 0);
+    await cluster.settle(cluster.node(third).engine.delete(POOL, id));
+    const ask = (method: string, header: object) =>
+      cluster.clientNetwork.call(first, method, header, { timeoutMs: 1000 });
+    await cluster.settle(ask('block.gcBegin', { generation: 1 }));
+    const sweep = ask('block.sweepOld', { pool: POOL, generation: 1, ids: [id] });
+    await cluster.quiet();
+    const put = cluster.client.put(POOL, data);
+    await cluster.quiet();
+    // Another block for the same node has it look at all that it owes.
+    const otherPut = cluster.client.put(POOL, other as Uint8Array);
+    await cluster.quiet();
+    await cluster.settle(Promise.all([sweep, put, otherPut]));
+    await cluster.until(() => cluster.node(first).service.pendingCopies() === 0);
+    expect(cluster.node(third).engine.has(POOL, id)).toBe(500);
+    await cluster.close();
   });
 
   it('never takes a block whose receipt is of this collection, however the two meet', async () => {

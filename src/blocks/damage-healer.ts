@@ -15,9 +15,9 @@ import type { DamageLog } from './damage-log.ts';
 import type { Generations } from './generations.ts';
 import type { BlockEngine } from './types.ts';
 
-/** Blocks waiting to be looked at. More reports than this are dropped: their blocks are reported again when read. */
+/** Blocks waiting to be looked at. More reports than this are dropped; what is set aside comes again (RETRY_MS). */
 const WAITING_MAX = 1024;
-/** Copies that could not be healed (no other holder answered) are tried again this often. */
+/** Copies that could not be healed (no other holder answered), or had no room in the line, are tried again this often. */
 const RETRY_MS = 30_000;
 const FETCH_TIMEOUT_MS = 10_000;
 
@@ -55,8 +55,7 @@ export class DamageHealer {
 
   constructor(options: DamageHealerOptions) {
     this.#options = options;
-    for (const { pool, id } of options.engine.usage().damaged) this.suspect(pool, id);
-    for (const { pool, id, healed } of options.damage.all()) if (!healed) this.suspect(pool, id);
+    this.#suspectAll();
   }
 
   /** Newest last. */
@@ -66,8 +65,9 @@ export class DamageHealer {
 
   /** Looks at the copy in the background, one at a time: reading back whole blocks must not slow the node down. */
   suspect(pool: PoolId, id: BlockId): void {
-    if (this.#closing.signal.aborted || this.#waiting.size >= WAITING_MAX) return;
-    this.#enqueue(pool, id, 'read', false);
+    if (this.#closing.signal.aborted) return;
+    if (this.#waiting.size < WAITING_MAX) this.#enqueue(pool, id, 'read', false);
+    else this.#retryLater();
   }
 
   /** As suspect, and tells what came of it. `isMissed`: a copy that is not here is fetched. */
@@ -114,7 +114,7 @@ export class DamageHealer {
       } catch (error) {
         if (!this.#closing.signal.aborted) {
           this.#options.log.warn({ block: key, error: String(error) }, 'a damaged copy could not be healed yet');
-          this.#retry ??= this.#options.clock.setTimer(RETRY_MS, () => this.#retryAll());
+          this.#retryLater();
         }
       }
       for (const tell of suspect.waiters) tell(outcome);
@@ -123,9 +123,17 @@ export class DamageHealer {
     this.#worker = undefined;
   }
 
-  #retryAll(): void {
-    this.#retry = undefined;
-    for (const record of this.records()) if (!record.healed) this.suspect(record.pool, record.id);
+  #retryLater(): void {
+    this.#retry ??= this.#options.clock.setTimer(RETRY_MS, () => {
+      this.#retry = undefined;
+      this.#suspectAll();
+    });
+  }
+
+  #suspectAll(): void {
+    const { engine, damage } = this.#options;
+    for (const { pool, id } of engine.usage().damaged) this.suspect(pool, id);
+    for (const { pool, id, healed } of damage.all()) if (!healed) this.suspect(pool, id);
   }
 
   async #check(key: string, suspect: Suspect): Promise<HealOutcome> {

@@ -68,9 +68,10 @@ export class Generations {
     work: (generation: number) => Promise<T>,
   ): Promise<{ readonly result: T; readonly generation: number }> {
     const key = keyOf(pool, id);
-    for (let sweep = this.#sweeping.get(key); sweep !== undefined; sweep = this.#sweeping.get(key)) await sweep;
+    // Before the wait: what is about to be written must not be taken for what is gone.
     this.#writing.set(key, (this.#writing.get(key) ?? 0) + 1);
     try {
+      for (let sweep = this.#sweeping.get(key); sweep !== undefined; sweep = this.#sweeping.get(key)) await sweep;
       const generation = Math.max(this.#current, minGeneration);
       return { result: await work(generation), generation };
     } finally {

@@ -93,6 +93,26 @@ describe('Handoff', () => {
     await second.close();
   });
 
+  it('pushes again what was added anew while it was found that there is nothing to push', async () => {
+    const w = world();
+    const handoff = await open(w);
+    await handoff.add([entry('a', 1)]);
+    let added: Promise<void> | undefined;
+    // Collected: nothing is left to push. Then it is put again.
+    w.outcome = () => {
+      added ??= handoff.add([entry('a', 1)]);
+      return 'done';
+    };
+    handoff.notify(node('a'));
+    await turns();
+    await added;
+    handoff.notify(node('a'));
+    await turns();
+    expect(w.pushed).toEqual(['a 1 0', 'a 1 0']);
+    expect(handoff.pendingCount()).toBe(0);
+    await handoff.close();
+  });
+
   it('pushes again what was added anew with a newer generation while it was being pushed', async () => {
     const w = world();
     const handoff = await open(w);

@@ -63,6 +63,8 @@ export class Handoff {
   #batch: { readonly ops: Map<string, KvOp>; readonly written: Promise<void> } | undefined;
   #lastWrite: Promise<unknown> = Promise.resolve();
   readonly #running = new Set<Promise<void>>();
+  /** Entries being pushed, by key, until they are forgotten; true: added again since the push began. */
+  readonly #pushing = new Map<string, boolean>();
 
   private constructor(options: HandoffOptions) {
     this.#options = options;
@@ -102,7 +104,9 @@ export class Handoff {
     }
     for (const entry of entries) {
       const key = encodeKey(entry);
-      this.#batch.ops.set(Buffer.from(key).toString('latin1'), { key, value: encodeValue(entry.generation) });
+      const name = nameOf(key);
+      if (this.#pushing.has(name)) this.#pushing.set(name, true);
+      this.#batch.ops.set(name, { key, value: encodeValue(entry.generation) });
     }
     return this.#batch.written;
   }
@@ -208,16 +212,21 @@ export class Handoff {
       while (!blocked && !this.#closed) {
         const entry = entries[next++];
         if (entry === undefined) return;
+        this.#pushing.set(nameOf(encodeKey(entry)), false);
         const outcome = await this.#options.push(entry, worker.isRetry);
         if (outcome === 'done') finished.push(entry);
         else if (outcome === 'targetUnavailable') blocked = true;
       }
     };
-    await Promise.all(Array.from({ length: PUSHES_PER_TARGET }, lane));
-    if (finished.length > 0) {
-      const removed = this.#lastWrite.then(() => this.#remove(finished));
-      this.#lastWrite = removed.catch(() => undefined);
-      await removed;
+    try {
+      await Promise.all(Array.from({ length: PUSHES_PER_TARGET }, lane));
+      if (finished.length > 0) {
+        const removed = this.#lastWrite.then(() => this.#remove(finished));
+        this.#lastWrite = removed.catch(() => undefined);
+        await removed;
+      }
+    } finally {
+      for (const entry of entries) this.#pushing.delete(nameOf(encodeKey(entry)));
     }
     return { done: finished.length, blocked };
   }
@@ -228,7 +237,8 @@ export class Handoff {
     for (const entry of finished) {
       const key = encodeKey(entry);
       const value = this.#options.kv.get(key);
-      // One that was added again meanwhile, with a newer generation, still has to be pushed.
+      // One that was added again meanwhile, by another put, still has to be pushed.
+      if (this.#pushing.get(nameOf(key)) === true) continue;
       if (value !== undefined && decodeValue(value) === entry.generation) ops.push({ key });
     }
     await this.#options.kv.batch(ops, { sync: false });
@@ -262,6 +272,10 @@ function decodeKey(key: Uint8Array): Omit<HandoffEntry, 'generation'> {
     pool: new DataView(key.buffer, key.byteOffset, key.byteLength).getUint32(poolAt) as PoolId,
     id: asBlockId(Uint8Array.prototype.slice.call(key, poolAt + 4)),
   };
+}
+
+function nameOf(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
 }
 
 function keyRange(node: NodeId): [Uint8Array, Uint8Array] {

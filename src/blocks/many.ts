@@ -260,7 +260,8 @@ export class Intake<T> {
   /** Tells the source that no more is wanted. Waits for it, unless it was left in the middle of something. */
   async close(): Promise<void> {
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    this.#interrupted ??= { error: new StateError('the source is closed') };
+    // Who waits for the next item waits no longer: the source may have none for ever.
+    this.interrupt(new StateError('the source is closed'));
     if (this.#ended) return;
     this.#ended = true;
     const wasPending = this.#pending;

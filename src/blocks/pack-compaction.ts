@@ -12,7 +12,7 @@ import { CorruptionError, NoSpaceError } from '../errors.ts';
 import { MiB, PACK_MAX_BYTES } from '../limits.ts';
 import type { Logger } from '../log.ts';
 import type { BufferPool } from './buffer-pool.ts';
-import { verifyPages } from './identity.ts';
+import { hashBlock } from './identity.ts';
 import { tombstoneNeeded, withoutPack, type PackEntry } from './pack-entry.ts';
 import type { PackFiles } from './pack-files.ts';
 import { PACK_HEADER_BYTES, recordHeadBytes, recordBytes } from './pack-format.ts';
@@ -131,12 +131,20 @@ async function compactPack(host: CompactionHost, pack: number): Promise<number |
         await copyIfNeeded(host, pack, found, copies);
       }
     });
+  } catch (error) {
+    // It is gone, by an earlier run that failed behind that, say: all of it is unseen.
+    if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
+    damagedRegion = true;
+  } finally {
+    await copies.settle();
+  }
+  try {
+    if (damagedRegion) await copyUnseen(host, pack, keysHere, copies);
   } finally {
     await copies.settle();
   }
   if (copies.failure !== undefined) throw copies.failure.error;
   if (host.stopped()) return undefined;
-  if (damagedRegion) await giveUpUnseen(host, pack, keysHere);
   await host.checkpoint();
   for (const { pool, id } of keysHere.values()) {
     // A last look: nothing may point into the pack when it goes.
@@ -166,7 +174,7 @@ async function copyIfNeeded(host: CompactionHost, pack: number, found: Found, co
   const { pool, id } = header;
   if (header.type === 'block') {
     if (entry.state !== 'live' || entry.pack !== pack || entry.offset !== offset || entry.damaged) return;
-    await copyBlock(host, pack, found, entry, copies);
+    await copyBlock(host, pack, header, entry, copies);
   } else if (header.type === 'tombstone') {
     if (entry.pack !== pack || entry.offset !== offset || !tombstoneNeeded(entry)) return;
     await copies.add(host, {
@@ -192,45 +200,44 @@ async function copyIfNeeded(host: CompactionHost, pack: number, found: Found, co
   }
 }
 
+/** By the index's word; what is there is verified. */
 async function copyBlock(
   host: CompactionHost,
   pack: number,
-  { header, offset, pageHashes }: Found,
+  { pool, id }: Pick<NewRecord, 'pool' | 'id'>,
   entry: PackEntry,
   copies: Copies,
 ): Promise<void> {
-  const { pool, id, lengthBytes, seq } = header;
+  const { offset, lengthBytes, seq, generation } = entry;
   const lease = await host.buffers.take(lengthBytes);
-  const record: NewRecord = {
-    type: 'block',
-    pool,
-    id,
-    seq,
-    generation: entry.generation,
-    pageHashes,
-    data: lease.bytes,
-  };
+  const block = { type: 'block', pool, id, seq, generation, data: lease.bytes } as const;
+  let pageHashes: Uint8Array;
   try {
     const count = await host.files.use(pack, (file) => file.read(lease.bytes, offset + recordHeadBytes(lengthBytes)));
     if (count < lengthBytes) throw new CorruptionError('the pack file is too short');
     // A rewrite must not turn damage on disk into a fresh record with valid checksums.
-    verifyPages(id, lengthBytes, pageHashes, 0, lease.bytes);
+    const found = hashBlock(lease.bytes);
+    if (Buffer.compare(found.id, id) !== 0) throw new CorruptionError('it does not match its id');
+    ({ pageHashes } = found);
   } catch (error) {
     lease.release();
-    if (!(error instanceof CorruptionError) && (error as { code?: unknown }).code !== 'EIO') throw error;
-    host.markDamaged(entry, record);
+    const { code } = error as { code?: unknown };
+    if (!(error instanceof CorruptionError) && code !== 'EIO' && code !== 'ENOENT') throw error;
+    host.markDamaged(entry, { ...block, pageHashes: NO_BYTES, data: NO_BYTES });
     return;
   }
-  await copies.add(host, record, lease.release);
+  await copies.add(host, { ...block, pageHashes }, lease.release);
 }
 
-/** The scan could not read a part of the pack: what the index has there is damaged. */
-async function giveUpUnseen(
+/** The scan could not read a part of the pack: of what the index has there, what is intact is copied, the rest is damaged. */
+async function copyUnseen(
   host: CompactionHost,
   pack: number,
   keysHere: Map<string, Pick<NewRecord, 'pool' | 'id'>>,
+  copies: Copies,
 ): Promise<void> {
   for await (const { pool, id } of host.index.entries()) {
+    if (host.stopped() || copies.failure !== undefined) return;
     const key = blockKeyOf(pool, id);
     const entry = host.index.get(pool, id);
     if (entry === undefined) continue;
@@ -238,15 +245,7 @@ async function giveUpUnseen(
     if (!names) continue;
     keysHere.set(key, { pool, id });
     if (entry.state !== 'live' || entry.pack !== pack || entry.damaged) continue;
-    host.markDamaged(entry, {
-      type: 'block',
-      pool,
-      id,
-      seq: entry.seq,
-      generation: entry.generation,
-      pageHashes: NO_BYTES,
-      data: NO_BYTES,
-    });
+    await copyBlock(host, pack, { pool, id }, entry, copies);
   }
 }
 

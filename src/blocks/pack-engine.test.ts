@@ -5,6 +5,7 @@ import { NodeClock } from '../env-node.ts';
 import { CorruptionError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import { MiB, PAGE_BYTES } from '../limits.ts';
+import { SILENT_LOGGER } from '../log.ts';
 import { hashBlock, verifyPages } from './identity.ts';
 import { PackEngine, type PackEngineOptions } from './pack-engine.ts';
 import { PACK_HEADER_BYTES, recordBytes, recordHeadBytes } from './pack-format.ts';
@@ -233,6 +234,20 @@ describe('PackEngine', () => {
     });
   });
 
+  it.each([
+    ['header', 0],
+    ['records', 1],
+  ])('opens with a place in the %s of a pack that cannot be read, and finds what is around it', async (_, after) => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(900, seed)));
+    await engine.close();
+    await disk.remove('/store/index');
+    // Of much at once; the same in smaller pieces can be read.
+    disk.failNext({ op: 'read', path: PACK_1, after });
+    await open();
+    for (const [index, id] of ids.entries()) expect(await read(id)).toEqual(sampleBytes(900, index + 1));
+  });
+
   it('does not take a pack stored inside a block for records', async () => {
     await engine.close();
     await open({ storeId: 'n1' });
@@ -326,6 +341,17 @@ describe('PackEngine', () => {
       expect(engine.has(POOL, hashBlock(sampleBytes(9000, 2)).id)).toBeUndefined();
     });
 
+    it('is not told of as damage at the next opening', async () => {
+      const id = await put(sampleBytes(9000, 1));
+      await reopen();
+      disk.failNext({ op: 'datasync', path: PACK_1 });
+      await expect(put(sampleBytes(9000, 2))).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' });
+      const told: string[] = [];
+      await reopen({ log: { ...SILENT_LOGGER, error: (_, message) => void told.push(message) } });
+      expect(told).toEqual([]);
+      expect(await read(id)).toEqual(sampleBytes(9000, 1));
+    });
+
     it('of a delete does not take a block that is put afterwards, index lost or not', async () => {
       const id = await put(sampleBytes(9000, 1));
       const failedPut = hashBlock(sampleBytes(9000, 2)).id;
@@ -371,6 +397,98 @@ describe('PackEngine', () => {
     }
     expect(await compaction).toBeGreaterThan(100_000);
     expect(engine.usage().blockCount).toBe(10);
+  });
+
+  it('loses nothing when a compaction that was told to end is told to go on again', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 12; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.splice(0, 3)) await engine.delete(POOL, id);
+    for (let noAt = 0; noAt < 16; noAt++) {
+      let asked = 0;
+      await engine.compact({ deadShare: 0.01, mayGoOn: () => asked++ !== noAt });
+      for (const [index, id] of ids.entries()) expect(await read(id)).toEqual(sampleBytes(9000, index + 4));
+    }
+  });
+
+  it('ends the pack that is written to although its writers never pause', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 10; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.slice(1)) await engine.delete(POOL, id);
+    disk.setDelay((op) => (op === 'datasync' ? new Promise((resolve) => setImmediate(resolve)) : undefined));
+    let isOver = false;
+    let count = 0;
+    const write = async (): Promise<void> => {
+      while (!isOver && count < 400) await put(sampleBytes(10, 100 + count++));
+    };
+    // The second begins while the first one waits for its sync: one of them always does.
+    const first = write();
+    await new Promise((resolve) => setImmediate(resolve));
+    const writers = Promise.all([first, write()]);
+    const freed = await engine.compact();
+    isOver = true;
+    const countThen = count;
+    await writers;
+    expect(freed).toBeGreaterThan(50_000);
+    expect(countThen).toBeLessThan(100);
+    expect(await read(ids[0]!)).toEqual(sampleBytes(9000, 1));
+  });
+
+  it('compacts on after a pack has gone whose going could not be made durable', async () => {
+    await reopen({ packMaxBytes: 40_000 });
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 12; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of [...ids.slice(0, 4), ...ids.slice(4, 7)]) await engine.delete(POOL, id);
+    disk.failNext({ op: 'syncDir', path: 'packs' });
+    await expect(engine.compact()).rejects.toMatchObject({ code: 'EIO' });
+    expect(await engine.compact()).toBeGreaterThan(20_000);
+    expect(engine.usage()).toMatchObject({ blockCount: 5, damaged: [] });
+    for (const [index, id] of ids.slice(7).entries()) expect(await read(id)).toEqual(sampleBytes(9000, index + 8));
+  });
+
+  it('gives back what was deleted while another compaction was under way', async () => {
+    await reopen({ packMaxBytes: 40_000 });
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 12; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.slice(0, 3)) await engine.delete(POOL, id);
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    disk.setDelay((op) => (op === 'unlink' ? gate : undefined));
+    const first = engine.compact();
+    await expect.poll(() => disk.exists(PACK_1)).toBe(false);
+    for (const id of ids.slice(4, 8)) await engine.delete(POOL, id);
+    const second = engine.compact();
+    go();
+    await first;
+    expect(await second).toBeGreaterThan(30_000);
+    expect(await disk.exists(PACK_2)).toBe(false);
+    for (const id of [...ids.slice(3, 4), ...ids.slice(8)]) expect(await read(id)).toBeDefined();
+  });
+
+  it('keeps the blocks around a bad place of a pack that it rewrites', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(900, seed)));
+    for (const id of ids.splice(0, 12)) await engine.delete(POOL, id);
+    const lost = ids[3]!;
+    disk.corrupt(PACK_1, PACK_HEADER_BYTES + 15 * recordBytes(900) + recordHeadBytes(900) + 10);
+    // The scan can read nothing, at once or in its pieces of 4 KiB.
+    disk.failNext({ op: 'read', path: PACK_1, times: 7 });
+    expect(await engine.compact()).toBeGreaterThan(10_000);
+    expect(await disk.exists(PACK_1)).toBe(false);
+    expect(engine.usage()).toMatchObject({ blockCount: 7, damaged: [{ pool: POOL, id: lost }] });
+    await reopen();
+    for (const [index, id] of ids.entries())
+      if (id !== lost) expect(await read(id)).toEqual(sampleBytes(900, index + 13));
+  });
+
+  it('takes no pack that could not be read for one that is damaged', async () => {
+    const ids: BlockId[] = [];
+    for (let seed = 1; seed <= 20; seed++) ids.push(await put(sampleBytes(9000, seed)));
+    for (const id of ids.splice(0, 12)) await engine.delete(POOL, id);
+    disk.failNext({ op: 'read', path: PACK_1, code: 'ENOMEM', after: 1 });
+    await expect(engine.compact()).rejects.toMatchObject({ code: 'ENOMEM' });
+    expect(engine.usage()).toMatchObject({ blockCount: 8, damaged: [] });
+    await engine.compact();
+    for (const [index, id] of ids.entries()) expect(await read(id)).toEqual(sampleBytes(9000, index + 13));
   });
 
   it('keeps a tombstone as long as another pack holds the record that it deletes', async () => {

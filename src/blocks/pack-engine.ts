@@ -389,7 +389,12 @@ export class PackEngine implements BlockEngine {
 
   async compact(options: CompactOptions = {}): Promise<number> {
     this.checkOpen();
-    this.state.compacting ??= this.compactNow(options).finally(() => (this.state.compacting = undefined));
+    // One at a time; but one under way may have passed over what was deleted since, or ask for less.
+    while (this.state.compacting !== undefined) {
+      await this.state.compacting.catch(() => undefined);
+      this.checkOpen();
+    }
+    this.state.compacting = this.compactNow(options).finally(() => (this.state.compacting = undefined));
     return await this.state.compacting;
   }
 
@@ -458,7 +463,7 @@ export class PackEngine implements BlockEngine {
     this.dirtyPacks.clear();
     this.state.bytesSinceCheckpoint = 0;
     this.state.recordsSinceCheckpoint = 0;
-    if (last) for (const pack of files.packs()) indexed.set(pack, indexed.get(pack) ?? files.sizeBytes(pack));
+    if (last) for (const pack of files.packs()) indexed.set(pack, indexed.get(pack) ?? this.endOf(pack));
     try {
       await index.checkpoint(indexed, this.state.nextSeq, last);
     } catch (error) {
@@ -551,6 +556,8 @@ export class PackEngine implements BlockEngine {
     const { index, files, salt, log, space } = this.parts;
     // Packs must not go while an index is built from them.
     await this.keeper.settled();
+    // A no stands: a pack that was not read to its end must not be taken for one that was.
+    let gaveWay = false;
     try {
       const host: CompactionHost = {
         files,
@@ -573,7 +580,7 @@ export class PackEngine implements BlockEngine {
           );
           this.setAside(pool, id, entry);
         },
-        stopped: () => this.state.closing !== undefined || mayGoOn?.() === false,
+        stopped: () => this.state.closing !== undefined || (gaveWay ||= mayGoOn?.() === false),
       };
       return await compactPacks(host, deadShare);
     } finally {

@@ -68,20 +68,20 @@ export class PackFiles {
       if (handle.pinCount === 0) {
         this.#removing.get(pack)?.();
         this.#evict();
+        this.#dropRemoved(pack);
       }
     }
   }
 
-  /** Waits for the last reader, then unlinks the file, durably. No reader may come after this call. */
+  /** Waits for the last reader, then unlinks the file, durably. Who still comes after this call finds it, or ENOENT. */
   async remove(pack: number): Promise<void> {
-    const handle = this.#handles.get(pack);
-    if (handle !== undefined) {
-      if (handle.pinCount > 0) {
-        await new Promise<void>((resolve) => this.#removing.set(pack, resolve));
-        this.#removing.delete(pack);
-      }
-      this.#drop(pack, handle);
+    let handle = this.#handles.get(pack);
+    while (handle !== undefined && handle.pinCount > 0) {
+      await new Promise<void>((resolve) => this.#removing.set(pack, resolve));
+      this.#removing.delete(pack);
+      handle = this.#handles.get(pack);
     }
+    if (handle !== undefined) this.#drop(pack, handle);
     try {
       await this.#disk.unlink(this.path(pack));
     } catch (error) {
@@ -90,6 +90,7 @@ export class PackFiles {
     await this.#disk.syncDir(this.#dir);
     this.#totalBytes -= this.sizeBytes(pack);
     this.#sizes.delete(pack);
+    this.#dropRemoved(pack);
   }
 
   async close(): Promise<void> {
@@ -117,6 +118,12 @@ export class PackFiles {
       this.#drop(pack, handle);
       if (this.#handles.size <= OPEN_FILES_MAX) return;
     }
+  }
+
+  /** An open handle keeps the space of a file that is gone. */
+  #dropRemoved(pack: number): void {
+    const handle = this.#handles.get(pack);
+    if (handle !== undefined && handle.pinCount === 0 && !this.#sizes.has(pack)) this.#drop(pack, handle);
   }
 
   #drop(pack: number, handle: Handle): void {

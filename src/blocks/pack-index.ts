@@ -341,8 +341,12 @@ export class PackIndex {
    * does no harm). `last`: nothing follows.
    */
   async checkpoint(indexed: ReadonlyMap<number, number>, nextSeq: number, last: boolean): Promise<void> {
-    // First the rows, durably; only then the claim that they are there.
-    await this.flush(true);
+    // First the rows, durably; only then the claim that they are there: in the index of that moment.
+    let kv: Kv;
+    do {
+      kv = this.#kv;
+      await this.flush(true);
+    } while (kv !== this.#kv);
     const ops: KvOp[] = [];
     for (const [pack, indexedBytes] of indexed)
       ops.push(sealed(packKey(pack), this.#encodePackRow(pack, indexedBytes)));
@@ -457,9 +461,14 @@ export class PackIndex {
     await old.close();
   }
 
-  /** Takes over, for an index that is being built, what only memory knows. */
-  inherit(from: PackIndex): void {
-    for (const [pack, cutBytes] of from.#cuts) this.#cuts.set(pack, cutBytes);
+  /** Takes over, for an index that is being built, what stands in no pack: durably on return. Undefined if it has it all. */
+  inherit(from: PackIndex): Promise<void> | undefined {
+    const cuts = [...from.#cuts].filter(([pack, cutBytes]) => this.#cuts.get(pack) !== cutBytes);
+    return cuts.length === 0 ? undefined : this.#cutAll(cuts);
+  }
+
+  async #cutAll(cuts: readonly (readonly [number, number])[]): Promise<void> {
+    for (const [pack, cutBytes] of cuts) await this.cut(pack, cutBytes);
   }
 
   /** Counts everything anew; `mend` may change rows on the way (undefined deletes). */

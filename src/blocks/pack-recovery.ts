@@ -29,7 +29,7 @@ import {
   type PackIndex,
   type PackRow,
 } from './pack-index.ts';
-import { scanPack, type ScanSource } from './pack-scanner.ts';
+import { isUnreadable, scanPack, type ScanSource } from './pack-scanner.ts';
 
 const MERGES = { block: mergeBlock, tombstone: mergeTombstone, renewal: mergeRenewal } as const;
 
@@ -196,7 +196,9 @@ async function removeCutPart({ log }: RecoveryOptions, file: DiskFile, pack: num
 
 async function checkHeader(options: RecoveryOptions, file: DiskFile, pack: number): Promise<void> {
   const bytes = new Uint8Array(PACK_HEADER_BYTES);
-  await file.read(bytes, 0);
+  await file.read(bytes, 0).catch((error: unknown) => {
+    if (!isUnreadable(error)) throw error;
+  });
   const header = decodePackHeader(bytes);
   if (header === undefined) {
     // Its records stand for themselves: their checksums are bound to this store, this pack and their places.

@@ -37,7 +37,7 @@ export async function rebuildIndex(host: ReindexHost): Promise<string | undefine
   await disk.remove(path);
   const next = new PackIndex(await disk.openKv(path, INDEX_KV_OPTIONS));
   try {
-    next.inherit(index);
+    await next.inherit(index);
     // What became durable before this line is within the ends that are looked up after it.
     host.mirror(next);
     const ends = new Map(files.packs().map((pack) => [pack, host.endOf(pack)]));
@@ -61,6 +61,8 @@ export async function rebuildIndex(host: ReindexHost): Promise<string | undefine
     await next.checkpoint(ends, host.nextSeq(), false);
     await next.claim(host.salt);
     await next.flush(true);
+    // Syncs may have failed since it was begun. From the last look to the end there is no wait.
+    for (let more = next.inherit(index); more !== undefined; more = next.inherit(index)) await more;
     if (host.stopped()) return await giveUp(host, next, path);
   } catch (error) {
     await giveUp(host, next, path);

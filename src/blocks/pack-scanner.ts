@@ -14,6 +14,8 @@ import {
 
 /** Read at once: covers many small records, and costs little beside a 4 MiB block. */
 const WINDOW_BYTES = 64 * KiB;
+/** Where that fails: what a disk loses at once. */
+const PIECE_BYTES = 4 * KiB;
 
 export type Scanned =
   | ({ readonly kind: 'record'; readonly offset: number; readonly endOffset: number } & DecodedHead)
@@ -98,8 +100,10 @@ class Window {
       let count: number;
       try {
         count = await this.#file.read(target, offset);
-      } catch {
-        target.fill(0);
+      } catch (error) {
+        // Of another error nothing is to be concluded: what is there may be read the next time.
+        if (!isUnreadable(error)) throw error;
+        await this.#readPieces(target, offset);
         count = target.length;
       }
       this.#start = offset;
@@ -107,4 +111,20 @@ class Window {
     }
     return this.#buffer.subarray(offset - this.#start, this.#length);
   }
+
+  async #readPieces(target: Buffer, offset: number): Promise<void> {
+    for (let at = 0; at < target.length; at += PIECE_BYTES) {
+      const piece = target.subarray(at, at + PIECE_BYTES);
+      piece.fill(0);
+      await this.#file.read(piece, offset + at).catch((error: unknown) => {
+        if (!isUnreadable(error)) throw error;
+        piece.fill(0);
+      });
+    }
+  }
+}
+
+/** Whether the disk says that it cannot read what is there. */
+export function isUnreadable(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'EIO';
 }

@@ -206,6 +206,26 @@ describe('a damaged index', () => {
     await check();
   });
 
+  it('made anew knows where a pack ends whose sync failed meanwhile', async () => {
+    const before = await put(sampleBytes(2_000, 1));
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    disk.setDelay((op) => (op === 'read' ? gate : undefined));
+    const making = engine.scrub.reindex('test');
+    await expect.poll(() => disk.exists('/store/index-1')).toBe(true);
+    disk.failNext({ op: 'datasync', path: PACK_1 });
+    await expect(put(sampleBytes(2_000, 2))).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' });
+    go();
+    await making;
+    disk.setDelay(undefined);
+    const after = await put(sampleBytes(2_000, 3));
+    disk.killProcess();
+    await open();
+    expect(await read(before)).toBeDefined();
+    expect(await read(after)).toBeDefined();
+    expect(engine.has(POOL, hashBlock(sampleBytes(2_000, 2)).id)).toBeUndefined();
+  });
+
   it('that cannot be made anew is tried again when it is needed', async () => {
     const id = await put(sampleBytes(2_000, 1));
     disk.failNext({ op: 'open', path: 'index-1' });

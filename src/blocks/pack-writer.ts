@@ -51,6 +51,8 @@ interface ActivePack {
   syncedBytes: number;
   /** A write or sync failed: what the file holds beyond syncedBytes is unknown, and no later sync would tell (the system forgets). */
   suspect: boolean;
+  /** The next record goes into another pack. */
+  sealed: boolean;
 }
 
 interface Batch {
@@ -119,7 +121,7 @@ export class PackWriter {
   /** Goes on with a pack that ends at `sizeBytes`, all of it durable. */
   resume(pack: number, file: DiskFile, sizeBytes: number): void {
     if (this.#active !== undefined) throw new StateError('a pack is active already');
-    this.#active = { pack, file, writtenBytes: sizeBytes, syncedBytes: sizeBytes, suspect: false };
+    this.#active = { pack, file, writtenBytes: sizeBytes, syncedBytes: sizeBytes, suspect: false, sealed: false };
   }
 
   /** Resolves when the record is durable and onDurable has seen it. */
@@ -140,16 +142,22 @@ export class PackWriter {
     while (this.#writing || this.#syncing) await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  /** Ends the active pack; the next append begins another. */
+  /** Ends the active pack; the next append begins another, which is not waited for. */
   async seal(): Promise<void> {
+    const active = this.#active;
+    if (active === undefined) return;
+    active.sealed = true;
     // No await between the last look and closing: an append in between would use a closing file.
-    while (this.#writing || this.#syncing) await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
-    await this.#closeActive();
+    while (this.#active === active && (this.#writing || this.#syncing)) {
+      await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+    }
+    if (this.#active === active) await this.#closeActive();
   }
 
   async close(): Promise<void> {
     this.#stopped ??= new StateError('the block store is closed');
-    await this.seal();
+    await this.idle();
+    await this.#closeActive();
   }
 
   // The writing step. Never rejects: whatever happens is told to the appends that it happened to.
@@ -259,7 +267,7 @@ export class PackWriter {
   }
 
   async #activeWithRoom(bytes: number): Promise<ActivePack> {
-    if (this.#active?.suspect === true) {
+    if (this.#active?.suspect === true || this.#active?.sealed === true) {
       await this.#synced();
       await this.#closeActive();
     }
@@ -288,7 +296,8 @@ export class PackWriter {
       throw error;
     }
     files.setSize(pack, PACK_HEADER_BYTES);
-    this.#active = { pack, file, writtenBytes: PACK_HEADER_BYTES, syncedBytes: PACK_HEADER_BYTES, suspect: false };
+    const bytes = PACK_HEADER_BYTES;
+    this.#active = { pack, file, writtenBytes: bytes, syncedBytes: bytes, suspect: false, sealed: false };
     return this.#active;
   }
 
@@ -384,6 +393,7 @@ export class PackWriter {
   async #closeActive(): Promise<void> {
     const active = this.#active;
     this.#active = undefined;
+    for (const wake of this.#idleWaiters.splice(0)) wake();
     // All that counts of it is synced, so a failing close loses nothing.
     await active?.file.close().catch(() => undefined);
   }

@@ -122,6 +122,22 @@ describe('reading', () => {
     await cluster.close();
   });
 
+  it('heals all copies of a node that lost many at once, after others had to wait', async () => {
+    const cluster = await FakeCluster.start({ nodes: 2, pool: { copies: 2 } });
+    const n1 = cluster.node('n1' as NodeId);
+    const count = 1_100;
+    for (let i = 0; i < count; i++) {
+      const bytes = Buffer.from(`block ${i}`);
+      const one = hashBlock(bytes);
+      for (const { engine } of cluster.nodes) await engine.put(POOL, one.id, one.pageHashes, bytes, 0);
+      await n1.engine.markDamaged(POOL, one.id);
+    }
+    await cluster.settle(n1.service.close());
+    await cluster.startService(n1);
+    await cluster.until(() => n1.engine.usage().blockCount === count);
+    await cluster.close();
+  });
+
   it('does not touch a copy that is wrongly reported', async () => {
     const cluster = await FakeCluster.start({ nodes: 2, pool: { copies: 2 } });
     await give(cluster, order(cluster));

@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { addressOf, FakeCluster, FakeNetwork, pattern, POOL } from '../../test/support/fake-block-cluster.ts';
+import {
+  addressOf,
+  FakeCluster,
+  FakeNetwork,
+  pattern,
+  POOL,
+  VirtualClock,
+} from '../../test/support/fake-block-cluster.ts';
+import { BlockNotFoundError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
+import type { Channel } from '../net/types.ts';
 import { createBlockClient, type ClusterBlockClient } from './block-client.ts';
 import { hashBlock } from './identity.ts';
 import { BlockSharing, type ShareSource } from './sharing.ts';
@@ -236,5 +245,44 @@ describe('readers serve readers', () => {
     expect(cluster.hub.calls.filter((call) => call.method === 'block.share')).toHaveLength(0);
     letGo();
     await cluster.close();
+  });
+
+  it('lose no connection to a peer that is dialled again while an older one is given up', async () => {
+    const channels: { readonly to: string; closed: boolean }[] = [];
+    let answer = (): void => undefined;
+    const late = new Promise<void>((resolve) => (answer = resolve));
+    const dial = async (to: string): Promise<Channel> => {
+      if (to === 'slow:1' && !dialled.has(to)) {
+        dialled.add(to);
+        await late;
+      }
+      let onClose = (): void => undefined;
+      const channel = {
+        ...{ to, closed: false, remote: { kind: 'client', instanceId: to, address: to, label: to } as const },
+        call: () => Promise.reject(new BlockNotFoundError('not here')),
+        onClose: (callback: () => void) => void (onClose = callback),
+        close: () => {
+          channel.closed = true;
+          onClose();
+        },
+      };
+      channels.push(channel);
+      return channel;
+    };
+    const dialled = new Set<string>();
+    const sharing = new BlockSharing({ dial, handle: () => undefined }, new VirtualClock());
+    const get = (peer: string) =>
+      sharing.get([peer], POOL, id, undefined, { signal: new AbortController().signal, timeoutMs: 1_000 });
+    const first = get('slow:1');
+    for (let i = 0; i < 32; i++) await get(`p${i}:1`);
+    // It was the one used longest ago, and is dialled anew.
+    await get('slow:1');
+    answer();
+    await first;
+    await new Promise((resolve) => setImmediate(resolve));
+    sharing.close();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(channels.filter(({ closed }) => !closed)).toEqual([]);
+    expect(channels).toHaveLength(34);
   });
 });

@@ -240,9 +240,14 @@ export class BlockSharing {
   async #connect(peer: Address): Promise<Channel> {
     let opening = this.#peers.get(peer);
     if (opening === undefined) {
-      opening = this.#dial(peer);
-      // Whoever waits hears of it.
-      opening.catch(() => undefined);
+      const dialled = this.#dial(peer);
+      const forget = (): void => {
+        // Another may have taken its place.
+        if (this.#peers.get(peer) === dialled) this.#peers.delete(peer);
+      };
+      // Whoever waits hears of a failure.
+      dialled.then((channel) => channel.onClose(forget)).catch(() => undefined);
+      opening = dialled;
     }
     this.#peers.delete(peer);
     this.#peers.set(peer, opening);
@@ -265,7 +270,6 @@ export class BlockSharing {
 
   async #dial(peer: Address): Promise<Channel> {
     const channel = await this.#network.dial(peer, DIAL_TIMEOUT_MS);
-    channel.onClose(() => this.#peers.delete(peer));
     if (this.#closed) channel.close();
     return channel;
   }

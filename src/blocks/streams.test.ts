@@ -165,6 +165,35 @@ describe('putStream and getStream', () => {
     expect(ended).toBe(true);
   });
 
+  it('fail, and can be left, while the source has nothing to give', async () => {
+    let ended = false;
+    const stalled = (items: readonly Uint8Array[]): AsyncIterable<Uint8Array> => {
+      const rest = [...items];
+      const next = async (): Promise<IteratorResult<Uint8Array>> => {
+        const value = rest.shift();
+        return value === undefined ? await new Promise<never>(() => undefined) : { done: false, value };
+      };
+      const end = async (): Promise<IteratorResult<Uint8Array>> => {
+        ended = true;
+        return await Promise.resolve({ done: true, value: undefined });
+      };
+      return { [Symbol.asyncIterator]: () => ({ next, return: end }) };
+    };
+    const small = new MemoryStore({ capacityBytes: 250 });
+    const chunks = [1, 2, 3, 4].map((seed) => sampleBytes(100, seed));
+    await expect(putStream(small, stalled(chunks), { blockBytes: 100 })).rejects.toMatchObject({
+      code: 'ERR_NO_SPACE',
+    });
+    expect(ended).toBe(true);
+    ended = false;
+    const id = await store.put(sampleBytes(100));
+    for await (const block of store.getMany(stalled([id]) as AsyncIterable<BlockId>)) {
+      expect(block).toHaveLength(100);
+      break;
+    }
+    expect(ended).toBe(true);
+  });
+
   it('give up when told to', async () => {
     const giveUp = new AbortController();
     const { signal } = giveUp;

@@ -411,6 +411,31 @@ describe('payloads', () => {
     for (const error of await world.settle(Promise.all(calls))) expect(error).toBeInstanceOf(PeerUnreachableError);
     expect(released).toBe(3);
   });
+
+  it('are not given back while a connection that is closed in order still sends them', async () => {
+    let released = 0;
+    const payload = pattern(512 * KiB);
+    const { world, client, server } = await pair({
+      'block.get': () => ({
+        header: null,
+        payload: [payload],
+        release: () => {
+          released += 1;
+          // As a buffer that is used again.
+          payload.fill(0);
+        },
+      }),
+    });
+    world.network.weather = { ...world.network.weather, bytesPerMs: 4 * KiB };
+    const call = client.call(id('n1'), 'block.get', null, quick);
+    await world.run(50);
+    const closing = server.network.close();
+    const reply = await world.settle(call);
+    expect(Buffer.compare(reply.payload, pattern(512 * KiB))).toBe(0);
+    await world.settle(closing);
+    await world.run(1_000);
+    expect(released).toBe(1);
+  });
 });
 
 describe('strangers', () => {

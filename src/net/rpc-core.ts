@@ -247,7 +247,7 @@ export class RpcCore implements FrameSink {
     this.#queue.sendNow(bareFrame(FrameType.goAway, 0));
   }
 
-  /** The connection is gone: every call rejects, every handler is told. */
+  /** The connection is not used any more: every call rejects, every handler is told. */
   closed(error: TatamiError): void {
     if (this.#closedBy !== undefined) return;
     this.#closedBy = error;
@@ -263,6 +263,11 @@ export class RpcCore implements FrameSink {
         }),
       );
     for (const request of this.#requests.values()) this.#abandon(request, new CancelledError('the caller is gone'));
+  }
+
+  /** After closed: nothing of what was written is still on its way. */
+  gone(): void {
+    this.#queue.gone();
   }
 
   tick(nowMs: number): void {

@@ -170,6 +170,7 @@ export class RpcChannel implements Channel {
     if (this.#closed) return;
     this.#end(error);
     this.#options.connection.destroy(error);
+    this.#core.gone();
   }
 
   // Events of the connection
@@ -185,6 +186,7 @@ export class RpcChannel implements Channel {
   ended(error?: Error): void {
     const reason = error === undefined ? 'it ended the connection' : error.message;
     this.#end(new PeerUnreachableError(`the connection to ${this.#name()} is gone: ${reason}`, { cause: error }));
+    this.#core.gone();
   }
 
   #end(error: TatamiError): void {

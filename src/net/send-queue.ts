@@ -151,13 +151,18 @@ export class SendQueue {
     }
   }
 
-  /** The connection is gone: everything is released, nothing more is sent. */
+  /** Nothing more is written. What was written is still being sent: its buffers wait for {@link gone}. */
   close(): void {
     if (this.#closed) return;
-    this.#closed = true;
     const unsent = [...this.#singles, ...this.#active, ...this.#waiting];
     this.#singles.length = this.#active.length = this.#waiting.length = 0;
     for (const message of unsent) this.drop(message);
+    this.#closed = true;
+  }
+
+  /** The connection is gone: everything is released. */
+  gone(): void {
+    this.close();
     for (const { release } of this.#releases.splice(0)) release();
   }
 
