@@ -64,7 +64,7 @@ async function fill(path: string, count: number): Promise<void> {
     closeSync(fd);
   }
   await index.claim(salt);
-  await index.checkpoint(ends, count + 1, true);
+  await index.checkpoint(ends, { nextSeq: count + 1, nextPack: Math.max(0, ...ends.keys()) + 1 }, true);
   await index.close();
   await markClosed(disk, path);
 }

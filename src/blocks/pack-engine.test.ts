@@ -324,6 +324,21 @@ describe('PackEngine', () => {
       await open();
       expect(engine.usage().blockCount).toBe(0);
     });
+
+    it('that comes back leaves numbers of packs that are not used again', async () => {
+      await reopen({ packMaxBytes: 20_000 });
+      const ids: BlockId[] = [];
+      for (let seed = 1; seed <= 6; seed++) ids.push(await put(sampleBytes(9000, seed)));
+      const packs = async (): Promise<string[]> => (await disk.readdir('/store/packs')).sort();
+      const newest = (await packs()).at(-1)!;
+      await Promise.all(ids.map((id) => engine.delete(POOL, id)));
+      // At last nothing is left that a pack would be kept for.
+      while ((await packs()).length > 0 && (await engine.compact()) > 0);
+      expect(await packs()).toEqual([]);
+      await reopen({});
+      await put(sampleBytes(9000, 7));
+      expect((await packs())[0]! > newest).toBe(true);
+    });
   });
 
   describe('a failing sync', () => {

@@ -22,7 +22,7 @@ import { compactPacks, packBytesFor, type CompactionHost } from './pack-compacti
 import type { PackEntry } from './pack-entry.ts';
 import { PackFiles } from './pack-files.ts';
 import { decodeRecordHead, recordBytes, recordHeadBytes } from './pack-format.ts';
-import { blockKeyOf, IndexDamagedError, type BlockKey, type PackIndex } from './pack-index.ts';
+import { blockKeyOf, IndexDamagedError, type BlockKey, type Checkpoint, type PackIndex } from './pack-index.ts';
 import { recover, type Recovered } from './pack-recovery.ts';
 import { IndexKeeper } from './pack-index-keeper.ts';
 import { markClosed, openIndex, openStoreFile, type OpenedIndex } from './pack-open.ts';
@@ -114,7 +114,7 @@ export class PackEngine implements BlockEngine {
       ...parts.options,
       ...parts,
       endOf: (pack) => this.endOf(pack),
-      nextSeq: () => this.state.nextSeq,
+      next: () => this.next(),
       compacting: () => this.state.compacting,
       stopped: () => this.state.closing !== undefined,
     });
@@ -465,11 +465,15 @@ export class PackEngine implements BlockEngine {
     this.state.recordsSinceCheckpoint = 0;
     if (last) for (const pack of files.packs()) indexed.set(pack, indexed.get(pack) ?? this.endOf(pack));
     try {
-      await index.checkpoint(indexed, this.state.nextSeq, last);
+      await index.checkpoint(indexed, this.next(), last);
     } catch (error) {
       for (const [pack, bytes] of indexed) if (!this.dirtyPacks.has(pack)) this.dirtyPacks.set(pack, bytes);
       throw error;
     }
+  }
+
+  private next(): Checkpoint {
+    return { nextSeq: this.state.nextSeq, nextPack: this.writer.nextPack };
   }
 
   private roomBytes(): number {

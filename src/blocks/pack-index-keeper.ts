@@ -4,7 +4,7 @@ import type { Logger } from '../log.ts';
 import type { PackFiles } from './pack-files.ts';
 import type { PlacedRecord } from './pack-entry.ts';
 import type { RecordHeader } from './pack-format.ts';
-import { IndexDamagedError, type PackIndex } from './pack-index.ts';
+import { IndexDamagedError, type Checkpoint, type PackIndex } from './pack-index.ts';
 import type { OpenedIndex } from './pack-open.ts';
 import { indexRecord, type Recovered } from './pack-recovery.ts';
 import { rebuildIndex } from './pack-reindex.ts';
@@ -25,7 +25,7 @@ export interface IndexKeeperHost {
   readonly recovered: Recovered;
   /** Durable end of a pack. */
   readonly endOf: (pack: number) => number;
-  readonly nextSeq: () => number;
+  readonly next: () => Checkpoint;
   readonly compacting: () => Promise<unknown> | undefined;
   readonly stopped: () => boolean;
 }

@@ -13,7 +13,7 @@ describe('PackIndex', () => {
     const disk = new MemoryDisk();
     const index = new PackIndex(await disk.openKv('/old'));
     const next = new PackIndex(await disk.openKv('/new'));
-    await next.checkpoint(new Map([[1, 100]]), 2, false);
+    await next.checkpoint(new Map([[1, 100]]), { nextSeq: 2, nextPack: 2 }, false);
     await next.claim(SALT);
     await next.flush(true);
     // What becomes durable while the new one is being finished goes into both.
@@ -22,7 +22,7 @@ describe('PackIndex', () => {
     let go = (): void => undefined;
     const gate = new Promise<void>((resolve) => (go = resolve));
     disk.setDelay(() => gate);
-    const checkpoint = index.checkpoint(new Map([[1, 1200]]), 3, false);
+    const checkpoint = index.checkpoint(new Map([[1, 1200]]), { nextSeq: 3, nextPack: 2 }, false);
     await new Promise((resolve) => setImmediate(resolve));
     const adoption = index.adopt(next);
     go();

@@ -51,6 +51,8 @@ export interface PackRow {
 
 export interface Checkpoint {
   readonly nextSeq: number;
+  /** Numbers of packs are never used twice, also if the newest is gone. */
+  readonly nextPack: number;
 }
 
 /** The index cannot tell now: it is being rebuilt. Who asks another node or later gets an answer. */
@@ -340,7 +342,7 @@ export class PackIndex {
    * Makes durable that the packs are indexed up to the given offsets (taken before the call; what is indexed meanwhile
    * does no harm). `last`: nothing follows.
    */
-  async checkpoint(indexed: ReadonlyMap<number, number>, nextSeq: number, last: boolean): Promise<void> {
+  async checkpoint(indexed: ReadonlyMap<number, number>, next: Checkpoint, last: boolean): Promise<void> {
     // First the rows, durably; only then the claim that they are there: in the index of that moment.
     let kv: Kv;
     do {
@@ -350,8 +352,7 @@ export class PackIndex {
     const ops: KvOp[] = [];
     for (const [pack, indexedBytes] of indexed)
       ops.push(sealed(packKey(pack), this.#encodePackRow(pack, indexedBytes)));
-    const checkpoint: Checkpoint = { nextSeq };
-    ops.push(sealed(CHECKPOINT_KEY, Buffer.from(JSON.stringify(checkpoint))));
+    ops.push(sealed(CHECKPOINT_KEY, Buffer.from(JSON.stringify(next))));
     // Unsynced is enough but at the end: an older checkpoint only means a longer scan.
     await this.#write(ops, last);
   }
@@ -549,8 +550,9 @@ function parseJson(bytes: Uint8Array | undefined): Record<string, unknown> | und
 function parseCheckpoint(bytes: Uint8Array | undefined): Checkpoint | undefined {
   const value = parseJson(bytes);
   if (value === undefined) return undefined;
-  const { nextSeq } = value;
-  return isCount(nextSeq) ? { nextSeq } : undefined;
+  // Earlier versions did not write the pack's.
+  const { nextSeq, nextPack = 1 } = value;
+  return isCount(nextSeq) && isCount(nextPack) ? { nextSeq, nextPack } : undefined;
 }
 
 function parsePackRow(bytes: Uint8Array): PackRow | undefined {

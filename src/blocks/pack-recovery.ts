@@ -72,7 +72,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   let exact = loaded !== undefined && index.isCounted;
   const touched = new Set<BlockKey>();
   let nextSeq = loaded?.checkpoint.nextSeq ?? 1;
-  let nextPack = 1;
+  let nextPack = loaded?.checkpoint.nextPack ?? 1;
   let resume: Recovered['resume'];
   let unknownPacks = false;
   if (loaded === undefined && packs.length > 0)
@@ -115,7 +115,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     if (lostCount > 0) log.error({ blocks: lostCount }, 'pack files are missing: their blocks count as damaged');
   }
   await index.claim(salt);
-  await index.checkpoint(indexed, nextSeq, false);
+  await index.checkpoint(indexed, { nextSeq, nextPack }, false);
   return { nextSeq, nextPack, resume };
 }
 

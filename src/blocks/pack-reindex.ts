@@ -9,7 +9,7 @@ import type { PackEntry } from './pack-entry.ts';
 import { INDEX_KV_OPTIONS, nextIndexPath } from './pack-open.ts';
 import type { PackFiles } from './pack-files.ts';
 import { PACK_HEADER_BYTES, type RecordHeader } from './pack-format.ts';
-import { blockKeyOf, PackIndex } from './pack-index.ts';
+import { blockKeyOf, PackIndex, type Checkpoint } from './pack-index.ts';
 import { indexPart, mendEntry } from './pack-recovery.ts';
 
 export interface ReindexHost {
@@ -26,7 +26,7 @@ export interface ReindexHost {
   readonly isOwn: (pack: number) => boolean;
   /** From this call on every record that becomes durable goes into `next` too; undefined: no more. */
   readonly mirror: (next: PackIndex | undefined) => void;
-  readonly nextSeq: () => number;
+  readonly next: () => Checkpoint;
   readonly stopped: () => boolean;
 }
 
@@ -58,7 +58,7 @@ export async function rebuildIndex(host: ReindexHost): Promise<string | undefine
     }
     await mend(next, (pack) => files.has(pack));
     carryDamage(index, next);
-    await next.checkpoint(ends, host.nextSeq(), false);
+    await next.checkpoint(ends, host.next(), false);
     await next.claim(host.salt);
     await next.flush(true);
     // Syncs may have failed since it was begun. From the last look to the end there is no wait.
