@@ -169,6 +169,20 @@ describe('after a start', () => {
     expect(b.primary.serving(7, b.nowMs)).toEqual({ ok: true });
   });
 
+  it('nor before what only its secondary had, if the catalog gave it an epoch before that was taken over', () => {
+    const b = new Bench(groupOf(S, [L]), 7, 7);
+    // A node has joined.
+    const epoch = 6 as Epoch;
+    b.primary.catalogChanged(groupOf(S, [L, M], { epoch, lastActivated: { epoch, members: [P, S] } }), b.nowMs);
+    b.log.lastSeq = 9;
+    b.primary.logged(9);
+    b.primary.tailTaken();
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(9);
+    expect(b.primary.serving(8, b.nowMs)).toMatchObject({ ok: false });
+    expect(b.primary.serving(9, b.nowMs)).toEqual({ ok: true });
+  });
+
   it('alone, it needs no other member, but an epoch of its own and the voters all the same', () => {
     const b = new Bench(groupOf(null, [], { minReplicas: 1 }), 7, 4);
     expect(b.primary.needsTail).toBe(false);

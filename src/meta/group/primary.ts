@@ -263,6 +263,8 @@ export class Primary {
   /** The secondary's log was compared and what it had beyond ours was taken over. */
   tailTaken(): void {
     this.#reconcileSeq = this.#log.lastSeq;
+    // Its own epoch may have come first, for example with a node that joined.
+    if (this.#inheritedSeq !== undefined) this.#inheritedSeq = this.#log.lastSeq;
     this.#advance();
   }
 
