@@ -303,6 +303,15 @@ describe('R2: the next secondary', () => {
     expect(b.primary.secondaryQuery(M, b.nowMs)).toBe('SecondaryAppoint');
   });
 
+  it('one that must take a full copy loses its place to one that need not', () => {
+    const b = new Bench(groupOf(null, [L, M]));
+    b.deliver(M);
+    b.primary.secondaryQuery(L, b.nowMs);
+    b.primary.pushAnswered(L, b.plan(L)!, { status: 'copying' }, b.nowMs);
+    expect(b.primary.secondaryQuery(M, b.nowMs)).toBe('SecondaryAppoint');
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject({ secondary: M, learners: [L] });
+  });
+
   it('from before it is proposed until the outcome is known, both must have logged', () => {
     const b = new Bench(groupOf(null, [L], { minReplicas: 1 })).serve();
     b.write(JOIN_LAG_COUNT + 5);

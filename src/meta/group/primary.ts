@@ -400,11 +400,17 @@ export class Primary {
     if (secondary !== null && !this.#isGoing(secondary)) return 'SecondaryPresent';
     if (!learners.includes(from) || this.#isDraining(from)) return 'SecondaryPresent';
     const chosen = this.#joining?.node ?? this.#candidate;
-    if (chosen !== undefined && chosen !== from && (this.#joining !== undefined || !this.#isSilent(chosen, nowMs))) {
+    if (chosen !== undefined && chosen !== from && (this.#joining !== undefined || this.#mayFollow(chosen, nowMs))) {
       return 'SecondaryPresent';
     }
     this.#candidate = from;
     return 'SecondaryAppoint';
+  }
+
+  /** A full copy may take hours: nobody is to wait for one where another need not take it. */
+  #mayFollow(node: NodeId, nowMs: number): boolean {
+    const member = this.#members.get(node);
+    return !this.#isSilent(node, nowMs) && member?.mode !== 'copy' && member?.copying !== true;
   }
 
   #isSilent(node: NodeId, nowMs: number): boolean {
