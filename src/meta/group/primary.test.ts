@@ -525,6 +525,19 @@ describe('handing over', () => {
     expect(b.primary.committedSeq).toBe(4);
   });
 
+  it('one that left and has come back can take the place of the next that leaves', () => {
+    const b = new Bench(groupOf(S, [M])).serve();
+    b.primary.memberLeaves(S, b.nowMs);
+    expect(b.chosen()).toMatchObject({ secondary: M, learners: [S] });
+    b.deliver(M);
+    // Its process ends, and another one begins.
+    b.nowMs += BEACON_INTERVAL_MS;
+    b.primary.pushFailed(S, b.plan(S)!, b.nowMs);
+    b.deliver(S);
+    expect(b.primary.memberLeaves(M, b.nowMs)).toBe(true);
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject({ secondary: S, learners: [M] });
+  });
+
   it('makes a primary that is activated at once, with the one before it as secondary', () => {
     const group = groupOf(S, [L], { handedOver: true, lastActivated: { epoch: 4 as Epoch, members: [S, P] } });
     const b = new Bench(group, 3, 3, { epochFound: 4 as Epoch, hasAll: true });

@@ -340,6 +340,8 @@ export class Primary {
     const member = this.#members.get(node);
     if (member === undefined || plan.era < member.firstEra) return;
     member.inFlight--;
+    // Replaced, and its process has ended: when it answers again it has come back.
+    if (node !== this.#group.secondary) this.#leaving.delete(node);
     if (plan.era !== member.era) return;
     this.#restart(member, 'probe');
     // A push of an older epoch was refused for that alone.
