@@ -371,10 +371,12 @@ export class GroupLog {
     return from;
   }
 
+  /** Rejects unless all that was ever appended is on disk. */
   async close(): Promise<void> {
     if (this.#failure === undefined) await this.sync();
     await this.#tail;
     await this.#closeFiles();
+    if (this.#failure !== undefined) throw this.#failedError();
   }
 
   async #closeFiles(): Promise<void> {
