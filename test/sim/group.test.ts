@@ -248,6 +248,15 @@ describe('a member that is behind', () => {
     expect(await w.list(client)).toHaveLength(360);
   });
 
+  it('stops when its log fails at the end of a full copy, and does not take one after the other', async () => {
+    await behind(26);
+    w.world.diskOf('n3').failNext({ op: 'unlink', path: '/log/', code: 'EIO' });
+    await w.startNode('n3');
+    await w.world.run(5_000);
+    expect(w.lines.filter((line) => line.includes('taking a full copy'))).toHaveLength(1);
+    expect(w.failures.splice(0).join()).toMatch(/^n3: .*EIO/);
+  });
+
   it('that was the secondary takes the place again after a full copy', async () => {
     w = await GroupWorld.start({ nodes: 2, seed: 22, bounds });
     const client = await w.client();

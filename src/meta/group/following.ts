@@ -264,7 +264,11 @@ export class Following {
         applier.restart();
         logger.info({ group, seq: store.appliedSeq }, 'the full copy is complete');
       })
-      .catch((error: unknown) => logger.warn({ group, error: String(error) }, 'the full copy failed; it starts over'))
+      .catch((error: unknown) => {
+        logger.warn({ group, error: String(error) }, 'the full copy failed; it starts over');
+        // The log takes nothing more: no other copy could be completed.
+        if (this.#log.hasFailed) this.#o.failed(error);
+      })
       .finally(() => {
         this.#copying = undefined;
       });

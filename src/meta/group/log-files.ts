@@ -113,6 +113,10 @@ export class GroupLog {
   get syncedSeq(): number {
     return this.#syncedSeq;
   }
+  /** A write or sync failed: it takes nothing more. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
   get sizeBytes(): number {
     return this.#segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
   }
