@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Epoch, Ino, NodeId, Seq } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
+import { SESSION_LEASE_MS } from '../../src/limits.ts';
 import type { SyncPush } from '../../src/meta/group/messages.ts';
 import { encodeSyncPush } from '../../src/meta/group/push-codec.ts';
 import { decodeOutcome } from '../../src/meta/outcome.ts';
@@ -462,4 +463,19 @@ it('a primary whose log is damaged serves nothing and changes nothing; another t
   await w.digest();
   expect(await w.list(client)).toHaveLength(90);
   expect(w.lines.some((line) => line.startsWith('n1') && line.includes('taking a full copy'))).toBe(true);
+});
+
+describe('a primary whose process stood still', () => {
+  it.each([45_000, 85_000])('for %i ms ends no session of those whom it could not hear', async (ms) => {
+    w = await GroupWorld.start({ seed: 31, nodes: 1 });
+    const client = await w.client();
+    const session = client.meta.sessionId;
+    // Shortly after the client has told that it is alive.
+    await w.world.run(SESSION_LEASE_MS / 3 + 100);
+    w.world.pauseHost('n1');
+    await w.world.run(ms);
+    w.world.resumeHost('n1');
+    await w.world.run(SESSION_LEASE_MS);
+    expect(client.meta.sessionId).toBe(session);
+  });
 });
