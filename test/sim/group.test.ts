@@ -479,3 +479,23 @@ describe('a primary whose process stood still', () => {
     expect(client.meta.sessionId).toBe(session);
   });
 });
+
+describe('a client that was cut off for less than its lease', () => {
+  it('tells soon that it is alive, and not only when its lease is nearly over', async () => {
+    w = await GroupWorld.start({ seed: 32 });
+    const client = await w.client();
+    const session = client.meta.sessionId;
+    const third = SESSION_LEASE_MS / 3;
+    await w.world.run(third - 100);
+    for (const name of w.names) w.world.network.partition('c1', name);
+    await w.world.run(third + 1_000);
+    w.world.network.heal();
+    await w.world.run(third - 2_000);
+    // Just then it stands still for a moment.
+    w.world.pauseHost('c1');
+    await w.world.run(3_000);
+    w.world.resumeHost('c1');
+    await w.world.run(third);
+    expect(client.meta.sessionId).toBe(session);
+  });
+});
