@@ -118,6 +118,13 @@ describe('changes', () => {
     expect(after.pools).toEqual(before.pools);
   });
 
+  it('are refused if nobody could read what comes of them', () => {
+    // Passes for "not named" where the change is checked, and takes the place of the number all the same.
+    const set = { blockSizeBytes: undefined } as unknown as { blockSizeBytes: number };
+    expect(() => applyChange(catalogOf(3), { kind: 'setPool', id: 1 as PoolId, set })).toThrow(FormatError);
+    expect(() => applyChange(catalogOf(3), { kind: 'setCollectEvery', everyMs: 1.5 })).toThrow(FormatError);
+  });
+
   it('name who made them, so that a proposer can tell whether it won', () => {
     const one = applyChange(catalogOf(1), { kind: 'putNode', node: node(2) }, '1'.repeat(16));
     const two = applyChange(one, { kind: 'putNode', node: node(3) }, '2'.repeat(16));

@@ -8,7 +8,7 @@ import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
 import { factsOf, withSince } from './history.ts';
 import { dataNodes, defaultMinReplicas, putNode, removeNode, replaceNode, setDraining, setOut } from './membership.ts';
 import { createPool, setPool } from './pools.ts';
-import { checkRelations, parseCatalog } from './schema.ts';
+import { parseCatalog } from './schema.ts';
 import { CATALOG_FORMAT_VERSION } from './types.ts';
 export { activeNodes, dataNodes, defaultMinReplicas } from './membership.ts';
 import type { Catalog, CatalogChange, CatalogNode, Group, Pool, RootOwner } from './types.ts';
@@ -109,7 +109,8 @@ export function applyChange(catalog: Catalog, change: CatalogChange, proposal?: 
     ...(atMs === undefined ? {} : { groups: withSince(catalog.groups, changed.groups, atMs) }),
     recent: proposal === undefined ? recent : [...recent.slice(1 - RECENT_MAX_COUNT), { epoch, proposal, ...dated }],
   };
-  checkRelations(next);
+  // Not only how its parts relate: one that somebody cannot read would be chosen for ever.
+  parseCatalog(next);
   return next;
 }
 

@@ -15,7 +15,7 @@ import { Decider } from './decider.ts';
 import { catalogMethods, parseProposal } from './messages.ts';
 import type { Proposal } from './messages.ts';
 import { proposeThroughVoters } from './propose.ts';
-import { parseCatalog } from './schema.ts';
+import { parseCatalog, parseChange } from './schema.ts';
 import type { Catalog, CatalogChange, CatalogService } from './types.ts';
 import { Voter } from './voter.ts';
 import type { VoteStore } from './votes.ts';
@@ -186,10 +186,12 @@ export class CatalogReplica implements CatalogService {
     await Promise.all(others.map((node) => this.#pullFromNode(node, LOOK_TIMEOUT_MS).catch(() => undefined)));
   }
 
-  propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog> {
+  async propose(expected: Epoch, change: CatalogChange, timeoutMs: number): Promise<Catalog> {
     const { env, network } = this.#options;
     const voting = this.#voting;
-    if (voting === undefined) return Promise.reject(new UsageError('only nodes propose changes of the catalog'));
+    if (voting === undefined) throw new UsageError('only nodes propose changes of the catalog');
+    // Here, as where it is sent to: this node may decide on it itself, and all must be able to read what comes of it.
+    parseChange(change);
     const proposal = Buffer.from(env.random.bytes(8)).toString('hex');
     const decide = (wanted: Proposal, deadlineMs: number) => voting.decider.decide(wanted, deadlineMs);
     return proposeThroughVoters({

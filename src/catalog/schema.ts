@@ -167,7 +167,7 @@ export function parseChange(value: unknown): CatalogChange {
 }
 
 /** What must hold between the parts of any catalog. Throws FormatError. */
-export function checkRelations(catalog: Catalog): void {
+function checkRelations(catalog: Catalog): void {
   const fail = (text: string): never => {
     throw new FormatError(`inconsistent catalog at epoch ${catalog.epoch}: ${text}`);
   };

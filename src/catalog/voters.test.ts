@@ -75,6 +75,14 @@ describe('the next voters', () => {
     expect(next(catalogOf(nodes(4)), { n2: GONE, n4: DOWN })).toBeUndefined();
   });
 
+  it('replace who is gone also where there are too few nodes up for the voters that are wanted', () => {
+    const few = catalogOf(nodes(5), ['n1', 'n2', 'n3']);
+    expect(next(few, { n5: DOWN })).toBeUndefined();
+    expect(next(few, { n2: GONE, n5: DOWN })).toEqual(['n1', 'n2', 'n3', 'n4']);
+    const grown = catalogOf(nodes(5), ['n1', 'n2', 'n3', 'n4']);
+    expect(next(grown, { n2: GONE, n5: DOWN })).toEqual(['n1', 'n3', 'n4']);
+  });
+
   it('never leave fewer up than must agree', () => {
     // Removing the one that lost its votes would leave two of which one is down.
     expect(next(catalogOf(nodes(4), ['n1', 'n2', 'n3', 'n4']), { n2: LOST, n1: DOWN, n3: DOWN })).toBeUndefined();

@@ -75,7 +75,7 @@ function wish(
   };
   if (voters.length > wanted) return remove();
   if (voters.length % 2 === 0) return add() ?? remove();
-  if (voters.length < wanted) return candidates.length >= 2 ? add() : undefined;
+  if (voters.length < wanted && candidates.length >= 2) return add();
   if (bad.length > 0) return add();
   return improvesSpread(voters, candidates) ? add() : undefined;
 }

@@ -147,13 +147,14 @@ export class LocalMetaClient implements MetaClient {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) return reject(new CancelledError());
       const cancel = (): void => {
-        queue.leave(ino, wanted);
+        queue.leave(ino, wanted, free);
         reject(new CancelledError());
       };
-      const state = queue.wait(ino, wanted, () => {
+      const free = (): void => {
         signal?.removeEventListener('abort', cancel);
         resolve('free');
-      });
+      };
+      const state = queue.wait(ino, wanted, free);
       if (state === 'held') signal?.addEventListener('abort', cancel, { once: true });
       else resolve(state);
     });

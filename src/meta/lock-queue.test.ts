@@ -84,6 +84,18 @@ describe('who waits', () => {
     expect(world.called).toEqual(['write 2']);
   });
 
+  it('is called also when an earlier question for the same lock ends, of a connection that broke or of another thread', () => {
+    world.lock(1n, 'write');
+    const earlier = (): void => void world.called.push('earlier');
+    const wanted = request(2n, 'write', 'posix');
+    world.queue.wait(FILE, wanted, earlier);
+    world.wait(2n, 'write');
+    world.queue.pause(FILE, wanted, earlier);
+    world.queue.leave(FILE, wanted, earlier);
+    world.lock(1n, 'unlock');
+    expect(world.called).toEqual(['write 2']);
+  });
+
   it('makes room when it gives up after it was called', () => {
     world.lock(1n, 'write');
     world.wait(2n, 'write');

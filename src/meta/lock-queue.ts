@@ -66,18 +66,18 @@ export class LockQueue {
     return waiter.call === undefined ? 'free' : 'held';
   }
 
-  /** It does not listen any more, but will ask again. */
-  pause(ino: Ino, wanted: LockRequest): void {
+  /** It does not listen any more, but will ask again. `call`: of the question that ends; nothing to do if it has asked anew since. */
+  pause(ino: Ino, wanted: LockRequest, call?: () => void): void {
     const waiter = this.#find(ino, wanted);
-    if (waiter === undefined) return;
+    if (waiter === undefined || isAskedAnew(waiter, call)) return;
     waiter.call = undefined;
     waiter.seenMs = this.#ports.nowMs();
   }
 
-  /** It does not want the lock any more. */
-  leave(ino: Ino, wanted: LockRequest): void {
+  /** It does not want the lock any more. `call` as for pause. */
+  leave(ino: Ino, wanted: LockRequest, call?: () => void): void {
     const waiter = this.#find(ino, wanted);
-    if (waiter === undefined) return;
+    if (waiter === undefined || isAskedAnew(waiter, call)) return;
     this.#remove(waiter);
     // Others may have waited only because this one was called before them.
     if (waiter.calledMs !== undefined) this.#callThose(ino, this.#ports.nowMs());
@@ -185,6 +185,10 @@ export class LockQueue {
     }
     return dropped;
   }
+}
+
+function isAskedAnew({ call }: Waiter, ended: (() => void) | undefined): boolean {
+  return ended !== undefined && call !== undefined && call !== ended;
 }
 
 function ownerKey({ session, owner }: LockOwner): string {

@@ -355,17 +355,20 @@ export class RemoteMetaClient implements MetaClient {
     }
   }
 
-  #keepAliveLater(): void {
-    this.#timer = this.#o.env.clock.setTimer(this.#leaseMs / 3, () => {
+  #keepAliveLater(delayMs = this.#leaseMs / 3): void {
+    this.#timer = this.#o.env.clock.setTimer(delayMs, () => {
       const session = this.#sessionId;
       const options = { timeoutMs: this.#leaseMs / 3 };
+      let nextMs: number | undefined;
       this.#everyGroup((group) => this.#keepAlive(group, session, options))
         .catch((error: unknown) => {
           if (error instanceof SessionExpiredError) this.#sessionLost(session);
           else this.#o.log.warn({ error: String(error) }, 'the session could not be kept alive');
+          // Two thirds of the lease may be over.
+          nextMs = this.#leaseMs / 12;
         })
         .finally(() => {
-          if (!this.#closing.signal.aborted) this.#keepAliveLater();
+          if (!this.#closing.signal.aborted) this.#keepAliveLater(nextMs);
         });
     });
   }

@@ -321,3 +321,19 @@ describe('the set of voters', () => {
     expect(w.newest().voters).toEqual(['n1', 'n2', 'n4']);
   });
 });
+
+describe('a change that would make a catalog which nobody can read', () => {
+  it.each([1, 3])('is refused also by a voter that proposes it itself (%i nodes)', async (nodes) => {
+    w = await CatalogWorld.start({ seed: 12, nodes });
+    const { catalog } = w.node('n1');
+    const before = w.newest();
+    const change = { kind: 'setRepairAfter', afterMs: 1.5 } as const;
+    await expect(w.world.settle(catalog.propose(before.epoch, change, 2_000))).rejects.toMatchObject({
+      code: 'ERR_USAGE',
+    });
+    await w.world.settle(w.change('n1'));
+    expect(w.newest().epoch).toBe(before.epoch + 1);
+    w.crash('n1');
+    await w.startNode('n1');
+  });
+});

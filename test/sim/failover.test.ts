@@ -1,6 +1,9 @@
 /** Fail-over of a metadata group in the simulated world: nothing acknowledged is lost, nobody answers twice. */
 import { afterEach, describe, expect, it } from 'vitest';
+import type { Ino } from '../../src/ids.ts';
+import { INLINE_MAX_BYTES } from '../../src/limits.ts';
 import { GRACE_MS, LEASE_MS } from '../../src/meta/group/lease.ts';
+import { DEFAULT_BOUNDS } from '../../src/meta/group/member-options.ts';
 import { GroupWorld } from '../support/group-world.ts';
 
 let w: GroupWorld;
@@ -172,5 +175,62 @@ describe('a secondary whose disk takes nothing more', () => {
     w.crash('n2', 'process');
     await w.world.settle(running);
     expect(w.group()).toMatchObject({ primary: 'n1', secondary: 'n3' });
+  });
+
+  it('is not certain of its log after a reboot, however orderly its process ended (R11)', async () => {
+    w = await GroupWorld.start({ seed: 26 });
+    const client = await w.client();
+    await w.createAll(client, ['synced']);
+    await w.world.settle(client.meta.sync());
+    const repaired = w.world.diskOf('n2').failNext({ op: 'datasync', path: '/log/', times: 1_000 });
+    await w.createAll(client, ['acknowledged']);
+    void client.meta.sync().catch(() => undefined);
+    await w.world.run(50);
+    w.crash('n1', 'process');
+    await w.world.settle(w.node('n2').meta.close());
+    w.crash('n2', 'power');
+    repaired();
+    await w.startNode('n2');
+    await w.world.run(3 * GRACE_MS);
+    // It may have lost what it acknowledged: only with n1 can the group go on.
+    expect(w.group().primary).toBe('n1');
+    await w.startNode('n1');
+    await w.untilServing();
+    expect((await w.list(client)).sort()).toEqual(['acknowledged', 'synced']);
+  });
+});
+
+describe('a secondary that lost its power, and whose primary was started anew as well', () => {
+  it('does not take over before it has again all that was acknowledged (R11)', async () => {
+    w = await GroupWorld.start({ seed: 27, bounds: { ...DEFAULT_BOUNDS, flushIntervalMs: 600_000 } });
+    const client = await w.client();
+    const [ino] = (await w.createAll(client, ['file'])) as [Ino];
+    const lengthBytes = INLINE_MAX_BYTES;
+    const written = Array.from({ length: 200 }, (_, index) => {
+      const extent = {
+        kind: 'inline',
+        offset: index * lengthBytes,
+        lengthBytes,
+        data: new Uint8Array(lengthBytes),
+      } as const;
+      return client.meta.mutate({ op: 'commit', ino, growToBytes: 0, mtimeNs: 'now', extents: [extent] });
+    });
+    await w.world.settle(Promise.all(written));
+    const { loggedSeq } = w.node('n1').member.status();
+    w.crash('n2', 'power');
+    w.crash('n1', 'process');
+    await w.startNode('n2');
+    const found = w.node('n2').member.status().loggedSeq;
+    await w.startNode('n1');
+    // It has got a part of what it lacks.
+    await w.world.runUntil(() => w.node('n2').member.status().loggedSeq > found);
+    w.crash('n1', 'process');
+    expect(w.node('n2').member.status().loggedSeq).toBeLessThan(loggedSeq);
+    await w.world.run(3 * GRACE_MS);
+    expect(w.group().primary).toBe('n1');
+    await w.startNode('n1');
+    await w.untilServing();
+    const { attr } = await w.world.settle(client.meta.query<'getattr'>({ op: 'getattr', ino }));
+    expect(attr.sizeBytes).toBe(200 * lengthBytes);
   });
 });

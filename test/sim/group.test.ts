@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Epoch, Ino, NodeId, Seq } from '../../src/ids.ts';
 import { ROOT_INO } from '../../src/ids.ts';
+import { SESSION_LEASE_MS } from '../../src/limits.ts';
 import type { SyncPush } from '../../src/meta/group/messages.ts';
 import { encodeSyncPush } from '../../src/meta/group/push-codec.ts';
 import { decodeOutcome } from '../../src/meta/outcome.ts';
@@ -248,6 +249,15 @@ describe('a member that is behind', () => {
     expect(await w.list(client)).toHaveLength(360);
   });
 
+  it('stops when its log fails at the end of a full copy, and does not take one after the other', async () => {
+    await behind(26);
+    w.world.diskOf('n3').failNext({ op: 'unlink', path: '/log/', code: 'EIO' });
+    await w.startNode('n3');
+    await w.world.run(5_000);
+    expect(w.lines.filter((line) => line.includes('taking a full copy'))).toHaveLength(1);
+    expect(w.failures.splice(0).join()).toMatch(/^n3: .*EIO/);
+  });
+
   it('that was the secondary takes the place again after a full copy', async () => {
     w = await GroupWorld.start({ nodes: 2, seed: 22, bounds });
     const client = await w.client();
@@ -453,4 +463,39 @@ it('a primary whose log is damaged serves nothing and changes nothing; another t
   await w.digest();
   expect(await w.list(client)).toHaveLength(90);
   expect(w.lines.some((line) => line.startsWith('n1') && line.includes('taking a full copy'))).toBe(true);
+});
+
+describe('a primary whose process stood still', () => {
+  it.each([45_000, 85_000])('for %i ms ends no session of those whom it could not hear', async (ms) => {
+    w = await GroupWorld.start({ seed: 31, nodes: 1 });
+    const client = await w.client();
+    const session = client.meta.sessionId;
+    // Shortly after the client has told that it is alive.
+    await w.world.run(SESSION_LEASE_MS / 3 + 100);
+    w.world.pauseHost('n1');
+    await w.world.run(ms);
+    w.world.resumeHost('n1');
+    await w.world.run(SESSION_LEASE_MS);
+    expect(client.meta.sessionId).toBe(session);
+  });
+});
+
+describe('a client that was cut off for less than its lease', () => {
+  it('tells soon that it is alive, and not only when its lease is nearly over', async () => {
+    w = await GroupWorld.start({ seed: 32 });
+    const client = await w.client();
+    const session = client.meta.sessionId;
+    const third = SESSION_LEASE_MS / 3;
+    await w.world.run(third - 100);
+    for (const name of w.names) w.world.network.partition('c1', name);
+    await w.world.run(third + 1_000);
+    w.world.network.heal();
+    await w.world.run(third - 2_000);
+    // Just then it stands still for a moment.
+    w.world.pauseHost('c1');
+    await w.world.run(3_000);
+    w.world.resumeHost('c1');
+    await w.world.run(third);
+    expect(client.meta.sessionId).toBe(session);
+  });
 });

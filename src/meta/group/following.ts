@@ -177,6 +177,7 @@ export class Following {
     this.#o.requireWhole();
     this.#checkFollowing(push);
     if (this.mustCopy || this.#o.succession.mustNote(push.epoch)) return undefined;
+    this.#o.succession.shown(push.prevSeq + push.entries.length);
     const step = stepFollower(push, this.#log, this.#o.store.appliedSeq);
     if (step.kind !== 'append' || step.truncateAfter !== undefined) return undefined;
     try {
@@ -198,6 +199,7 @@ export class Following {
     }
     if (this.#copying !== undefined) return { status: 'copying' };
     if (this.mustCopy) return this.#beginCopy();
+    succession.shown(push.prevSeq + push.entries.length);
     const step = stepFollower(push, this.#log, store.appliedSeq);
     switch (step.kind) {
       case 'copy':
@@ -262,7 +264,11 @@ export class Following {
         applier.restart();
         logger.info({ group, seq: store.appliedSeq }, 'the full copy is complete');
       })
-      .catch((error: unknown) => logger.warn({ group, error: String(error) }, 'the full copy failed; it starts over'))
+      .catch((error: unknown) => {
+        logger.warn({ group, error: String(error) }, 'the full copy failed; it starts over');
+        // The log takes nothing more: no other copy could be completed.
+        if (this.#log.hasFailed) this.#o.failed(error);
+      })
       .finally(() => {
         this.#copying = undefined;
       });

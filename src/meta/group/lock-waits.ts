@@ -43,20 +43,21 @@ export class LockWaits {
         reject(error);
       };
       const cancelled = (): void => {
-        this.#queue.leave(ino, wanted);
+        this.#queue.leave(ino, wanted, free);
         failed(new CancelledError());
       };
       const answer = (state: LockWait): void => {
         end();
         resolve(state);
       };
+      const free = (): void => answer('free');
       const timer = this.#clock.setTimer(LOCK_WAIT_MS, () => {
-        this.#queue.pause(ino, wanted);
+        this.#queue.pause(ino, wanted, free);
         answer('held');
       });
       signal.addEventListener('abort', cancelled, { once: true });
       this.#waiting.add(failed);
-      const state = this.#queue.wait(ino, wanted, () => answer('free'));
+      const state = this.#queue.wait(ino, wanted, free);
       if (state === 'deadlock') answer(state);
     });
   }

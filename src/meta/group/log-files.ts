@@ -113,6 +113,10 @@ export class GroupLog {
   get syncedSeq(): number {
     return this.#syncedSeq;
   }
+  /** A write or sync failed: it takes nothing more. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
   get sizeBytes(): number {
     return this.#segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
   }
@@ -371,10 +375,12 @@ export class GroupLog {
     return from;
   }
 
+  /** Rejects unless all that was ever appended is on disk. */
   async close(): Promise<void> {
     if (this.#failure === undefined) await this.sync();
     await this.#tail;
     await this.#closeFiles();
+    if (this.#failure !== undefined) throw this.#failedError();
   }
 
   async #closeFiles(): Promise<void> {

@@ -685,6 +685,7 @@ export class GroupMember {
     if (nowMs - this.#lastTickMs > STALLED_MS) {
       this.#primary?.stalled(nowMs);
       this.#succession.stalled(nowMs);
+      this.#sessions.stalled(this.#lastTickMs, nowMs);
     }
     this.#lastTickMs = nowMs;
     if (this.#broken !== undefined) return;

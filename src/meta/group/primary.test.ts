@@ -169,6 +169,20 @@ describe('after a start', () => {
     expect(b.primary.serving(7, b.nowMs)).toEqual({ ok: true });
   });
 
+  it('nor before what only its secondary had, if the catalog gave it an epoch before that was taken over', () => {
+    const b = new Bench(groupOf(S, [L]), 7, 7);
+    // A node has joined.
+    const epoch = 6 as Epoch;
+    b.primary.catalogChanged(groupOf(S, [L, M], { epoch, lastActivated: { epoch, members: [P, S] } }), b.nowMs);
+    b.log.lastSeq = 9;
+    b.primary.logged(9);
+    b.primary.tailTaken();
+    b.deliver(S);
+    expect(b.primary.committedSeq).toBe(9);
+    expect(b.primary.serving(8, b.nowMs)).toMatchObject({ ok: false });
+    expect(b.primary.serving(9, b.nowMs)).toEqual({ ok: true });
+  });
+
   it('alone, it needs no other member, but an epoch of its own and the voters all the same', () => {
     const b = new Bench(groupOf(null, [], { minReplicas: 1 }), 7, 4);
     expect(b.primary.needsTail).toBe(false);
@@ -287,6 +301,15 @@ describe('R2: the next secondary', () => {
     expect(b.primary.secondaryQuery(S, b.nowMs)).toBe('SecondaryPresent');
     b.nowMs += SECONDARY_SILENT_MS + 1;
     expect(b.primary.secondaryQuery(M, b.nowMs)).toBe('SecondaryAppoint');
+  });
+
+  it('one that must take a full copy loses its place to one that need not', () => {
+    const b = new Bench(groupOf(null, [L, M]));
+    b.deliver(M);
+    b.primary.secondaryQuery(L, b.nowMs);
+    b.primary.pushAnswered(L, b.plan(L)!, { status: 'copying' }, b.nowMs);
+    expect(b.primary.secondaryQuery(M, b.nowMs)).toBe('SecondaryAppoint');
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject({ secondary: M, learners: [L] });
   });
 
   it('from before it is proposed until the outcome is known, both must have logged', () => {
@@ -500,6 +523,19 @@ describe('handing over', () => {
     expect(b.primary.committedSeq).toBe(3);
     b.deliver(M);
     expect(b.primary.committedSeq).toBe(4);
+  });
+
+  it('one that left and has come back can take the place of the next that leaves', () => {
+    const b = new Bench(groupOf(S, [M])).serve();
+    b.primary.memberLeaves(S, b.nowMs);
+    expect(b.chosen()).toMatchObject({ secondary: M, learners: [S] });
+    b.deliver(M);
+    // Its process ends, and another one begins.
+    b.nowMs += BEACON_INTERVAL_MS;
+    b.primary.pushFailed(S, b.plan(S)!, b.nowMs);
+    b.deliver(S);
+    expect(b.primary.memberLeaves(M, b.nowMs)).toBe(true);
+    expect(b.primary.wantedGroup(b.nowMs)).toMatchObject({ secondary: S, learners: [M] });
   });
 
   it('makes a primary that is activated at once, with the one before it as secondary', () => {

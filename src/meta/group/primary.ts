@@ -263,6 +263,8 @@ export class Primary {
   /** The secondary's log was compared and what it had beyond ours was taken over. */
   tailTaken(): void {
     this.#reconcileSeq = this.#log.lastSeq;
+    // Its own epoch may have come first, for example with a node that joined.
+    if (this.#inheritedSeq !== undefined) this.#inheritedSeq = this.#log.lastSeq;
     this.#advance();
   }
 
@@ -338,6 +340,8 @@ export class Primary {
     const member = this.#members.get(node);
     if (member === undefined || plan.era < member.firstEra) return;
     member.inFlight--;
+    // Replaced, and its process has ended: when it answers again it has come back.
+    if (node !== this.#group.secondary) this.#leaving.delete(node);
     if (plan.era !== member.era) return;
     this.#restart(member, 'probe');
     // A push of an older epoch was refused for that alone.
@@ -398,11 +402,17 @@ export class Primary {
     if (secondary !== null && !this.#isGoing(secondary)) return 'SecondaryPresent';
     if (!learners.includes(from) || this.#isDraining(from)) return 'SecondaryPresent';
     const chosen = this.#joining?.node ?? this.#candidate;
-    if (chosen !== undefined && chosen !== from && (this.#joining !== undefined || !this.#isSilent(chosen, nowMs))) {
+    if (chosen !== undefined && chosen !== from && (this.#joining !== undefined || this.#mayFollow(chosen, nowMs))) {
       return 'SecondaryPresent';
     }
     this.#candidate = from;
     return 'SecondaryAppoint';
+  }
+
+  /** A full copy may take hours: nobody is to wait for one where another need not take it. */
+  #mayFollow(node: NodeId, nowMs: number): boolean {
+    const member = this.#members.get(node);
+    return !this.#isSilent(node, nowMs) && member?.mode !== 'copy' && member?.copying !== true;
   }
 
   #isSilent(node: NodeId, nowMs: number): boolean {

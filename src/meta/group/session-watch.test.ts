@@ -34,3 +34,14 @@ it('a new primary gives every session a full lease', () => {
   expect(watch.expired(open, 1_100)).toEqual([]);
   expect(watch.expired(open, 1_101)).toEqual(['a']);
 });
+
+it('the time in which nobody could be heard does not count', () => {
+  const watch = new SessionWatch();
+  const open = [session('a', 100), session('b', 100)];
+  watch.heard('a' as SessionId, 40);
+  watch.heard('b' as SessionId, 560);
+  watch.stalled(50, 560);
+  expect(watch.expired(open, 650)).toEqual([]);
+  expect(watch.expired(open, 651)).toEqual(['a']);
+  expect(watch.expired(open, 661)).toEqual(['b']);
+});

@@ -36,6 +36,11 @@ export class SessionWatch {
     this.#expiring.delete(id);
   }
 
+  /** This process did not run from `sinceMs` to now: it could not hear anybody, and that time does not count. */
+  stalled(sinceMs: number, nowMs: number): void {
+    for (const [id, heardMs] of this.#heardMs) this.#heardMs.set(id, Math.min(nowMs, heardMs + nowMs - sinceMs));
+  }
+
   /** A new primary starts all leases anew. */
   clear(): void {
     this.#heardMs.clear();

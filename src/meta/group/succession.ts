@@ -49,6 +49,8 @@ export class Succession {
    * pushed all that is committed.
    */
   #certain: boolean;
+  /** The primary's log goes to this entry at least, whether it says that it is committed or not. */
+  #shownSeq = 0;
   /** R5: given up by this process; `#state` has it too before anything is proposed. */
   #fencedEpoch: number;
   /** R5: when anything was last acknowledged to another; at the start: then, if that may have been shortly before. */
@@ -120,6 +122,7 @@ export class Succession {
   }
 
   groupChanged(group: Group): void {
+    if (group.primary !== this.#group?.primary) this.#shownSeq = 0;
     this.#group = group;
     const { self, env } = this.#o;
     this.#standby = group.secondary === self ? new Standby(self, group, env.clock.monotonicMs()) : undefined;
@@ -143,10 +146,16 @@ export class Succession {
     await this.#state.update({ ackedEpoch: epoch });
   }
 
+  /** A push of the primary has told that its log goes so far. */
+  shown(seq: number): void {
+    this.#shownSeq = Math.max(this.#shownSeq, seq);
+  }
+
   /** The log agrees with the primary's up to `lastSeq`, which is about to be told; the primary has committed `committedSeq`. */
   acknowledges(lastSeq: number, committedSeq: number, failed: (error: unknown) => void): void {
     this.#ackedMs = this.#o.env.clock.monotonicMs();
-    if (this.#certain || lastSeq < committedSeq) return;
+    // One that was started anew does not know how much it has acknowledged: it may be all of its log.
+    if (this.#certain || lastSeq < Math.max(committedSeq, this.#shownSeq)) return;
     // R11: all that the primary has ever acknowledged is here again.
     this.#certain = true;
     this.#state.update({ bootId: this.#o.env.bootId }).catch(failed);
