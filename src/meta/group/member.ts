@@ -244,6 +244,7 @@ export class GroupMember {
       },
     );
     if (closed) await this.#succession.closedInOrder().catch(() => undefined);
+    else await this.#noLongerCertain();
     await this.#kv.close();
   }
 
@@ -716,7 +717,15 @@ export class GroupMember {
 
   #logFailed(error: unknown): void {
     if (this.#closing.signal.aborted) return;
+    void this.#noLongerCertain();
     this.#fatal(error instanceof Error ? error : new CorruptionError(String(error)));
+  }
+
+  /** Where the disk takes not even that, the next start will hardly find a log that it can use. */
+  #noLongerCertain(): Promise<void> {
+    return this.#succession.logFailed().catch((error: unknown) => {
+      this.#o.log.error({ error: String(error) }, 'could not note that the log failed');
+    });
   }
 
   /** Runs work whose failure is a bug or a broken rule: the group must not go on. */

@@ -87,6 +87,15 @@ export class Succession {
     if (this.#certain) await this.#state.update({ clean: true });
   }
 
+  /**
+   * R11: what was acknowledged from memory may never reach the disk: after a failed sync the system takes it for written, and
+   * drops it. The next process of this run of the machine may not find it, and must not count on it.
+   */
+  async logFailed(): Promise<void> {
+    this.#certain = false;
+    await this.#state.update({ bootId: '' });
+  }
+
   /** R9: what the data here is to the group as it is now. */
   lineage(group: Group): Lineage {
     return lineageOf(this.#state.facts.historyId, group, this.#o.self);
