@@ -126,17 +126,20 @@ export async function ask(asking: Asking, method: string, header: unknown, about
   });
 }
 
-/** The newer catalog rides on the reply; it is here a moment later. */
-function known({ catalog }: Asking, epoch: number): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (catalog.current().epoch < epoch) return;
-      unsubscribe();
-      resolve();
-    };
-    const unsubscribe = catalog.subscribe(look);
-    look();
+/** The newer catalog rides on the reply; it is here a moment later. Should that node go before it came, the voters have it. */
+async function known({ catalog }: Asking, epoch: number): Promise<void> {
+  if (catalog.current().epoch >= epoch) return;
+  let unsubscribe = (): void => undefined;
+  const arrived = new Promise<void>((resolve) => {
+    unsubscribe = catalog.subscribe((now) => {
+      if (now.epoch >= epoch) resolve();
+    });
   });
+  try {
+    await Promise.race([arrived, catalog.confirm(META_TIMEOUT_MS)]);
+  } finally {
+    unsubscribe();
+  }
 }
 
 /** A name or key for what is made anew: 16 hexadecimal digits. */
