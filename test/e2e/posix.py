@@ -366,8 +366,18 @@ def tree(root):
     return found
 
 
+def where(expected, got):
+    """The first place at which two values differ, within tuples and bytes."""
+    if isinstance(expected, (tuple, bytes)) and type(expected) is type(got) and len(expected) == len(got):
+        for index, (one, other) in enumerate(zip(expected, got)):
+            if one != other:
+                return f'[{index}]' + where(one, other)
+    return f': {str(expected)[:100]} {str(got)[:100]}'
+
+
 def differs(what, expected, got):
     print(f'different: {what}')
+    print(f'  at{where(expected, got)}')
     print(f'  reference {str(expected)[:300]}')
     print(f'  mount     {str(got)[:300]}')
     print('history:', *history[-HISTORY_SHOWN:], sep='\n')
