@@ -67,7 +67,7 @@ describe('MetaStore behind LocalMetaClient', () => {
     expect((await link(65_000)).attr).toMatchObject({ nlink: 65_000 });
     const { paths } = await client.query<'paths'>({ op: 'paths', ino });
     expect(paths.length).toBe(65_000);
-  });
+  }, 120_000);
 
   it('commits and reads extents', async () => {
     const { client, store } = await openLocal();

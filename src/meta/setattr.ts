@@ -59,7 +59,8 @@ function* truncate(tx: Transaction, inode: Inode, sizeBytes: number): TableProgr
   if (sizeBytes > FILE_MAX_BYTES) refuse('EFBIG');
   if (sizeBytes === 0) dropData(tx, inode);
   else if (sizeBytes < inode.extentEnd) yield* clearRange(tx, inode, sizeBytes, FILE_MAX_BYTES);
-  if (sizeBytes !== inode.sizeBytes) inode.version++;
+  // Also to the same size: whoever cuts must see by the version whether others wrote meanwhile.
+  inode.version++;
   inode.sizeBytes = sizeBytes;
   tx.touchContent(inode);
 }

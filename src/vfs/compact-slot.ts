@@ -185,7 +185,7 @@ async function nameInstead(
       throw error;
     }
     if (attr === undefined) return file?.extents.forget();
-    state.changed(attr, askedAt);
+    state.changedContent(attr, askedAt);
     file?.extents.apply(attr.version, [extent]);
   };
   await (file === undefined ? apply() : file.order.run(apply));

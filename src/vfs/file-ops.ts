@@ -89,7 +89,9 @@ export class FileOps {
     const ifNamed = known === undefined || (known.openCount === known.opening && !known.orphan);
     const { attr } = await this.#state.mutate({ op: 'setattr', ino, set, ...(ifNamed && { ifNamed }) }, under);
     if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
-    return { inode: this.#state.changed(attr, askedAt), version: attr.version };
+    const cuts = set.sizeBytes !== undefined;
+    const inode = cuts ? this.#state.changedContent(attr, askedAt) : this.#state.changed(attr, askedAt);
+    return { inode, version: attr.version };
   }
 
   /** Ordered against the file's writes and commits: nothing written before comes back, nothing after it is lost. */
@@ -415,7 +417,7 @@ export class FileOps {
       const growth = { op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' } as const;
       const { attr } = await this.#state.mutate(growth, opened);
       if (attr === undefined) return file.extents.forget();
-      this.#state.changed(attr, askedAt);
+      this.#state.changedContent(attr, askedAt);
       // It takes nothing away: another mount may have made it longer than that before.
       file.extents.apply(attr.version, []);
     });

@@ -175,3 +175,27 @@ it('space that is asked for hides nothing that others have appended and this mou
   await grown;
   expect(await text(b, reader)).toBe(all);
 });
+
+describe('what another mount wrote just before is not taken for an own change', () => {
+  const owner = { uid: 1000 };
+  it.each([
+    ['chmod', () => b.vfs.setattr(ROOT, ino, { mode: 0o600 }, undefined)],
+    ['chown', () => b.vfs.setattr(ROOT, ino, owner, undefined)],
+    ['utimes', () => b.vfs.setattr(ROOT, ino, { mtimeNs: 5n }, undefined)],
+    ['truncation to the same size', () => b.vfs.setattr(ROOT, ino, { sizeBytes: 3 }, undefined)],
+    ['setxattr', () => b.vfs.setxattr(ROOT, ino, name('user.a'), name('1'), 'any', false)],
+    ['link', () => b.vfs.link(ROOT, ino, ROOT_INO, name('other'))],
+    [
+      'rename',
+      () => b.vfs.rename(ROOT, ROOT_INO, name('file'), ROOT_INO, name('other'), { noReplace: false, exchange: false }),
+    ],
+  ] as const)('%s', async (_, change) => {
+    await wrote(a, 'old');
+    const before = await opened(b, O_RDONLY);
+    expect(await text(b, before)).toBe('old');
+    await wrote(a, 'new');
+    await change();
+    const after = await b.vfs.open(ROOT, ino, O_RDONLY);
+    expect([after.keepCache, await text(b, after.handle)]).toEqual([false, 'new']);
+  });
+});

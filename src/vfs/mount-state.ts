@@ -262,10 +262,15 @@ export class MountState {
     return this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + this.limits.attrTimeoutMs, false);
   }
 
-  /** Attributes after an own change. Pages that the kernel has of this file saw the change, too. */
+  /** Attributes after an own change that left the content as it is: if the version is another, somebody else wrote. */
   changed(attr: Attr, askedAt: number): Inode {
+    return this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + this.limits.attrTimeoutMs, true);
+  }
+
+  /** Attributes after an own change of the content, each of which makes a version. Pages that the kernel has saw it, too. */
+  changedContent(attr: Attr, askedAt: number): Inode {
     const before = this.inodes.get(attr.ino)?.attr.version;
-    const inode = this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + this.limits.attrTimeoutMs, true);
+    const inode = this.changed(attr, askedAt);
     if (before !== undefined && attr.version === before + 1) {
       if (inode.pageVersion === before) inode.pageVersion = attr.version;
       if (inode.toldVersion === before) inode.toldVersion = attr.version;
@@ -273,7 +278,7 @@ export class MountState {
     return inode;
   }
 
-  /** As changed, where the kernel itself drops pages once it has the answer: it may never get it (interrupted, or too late). */
+  /** As changedContent, where the kernel itself drops pages once it has the answer: it may never get it (interrupted, or too late). */
   changedUnseen(attr: Attr, askedAt: number): Inode {
     const inode = this.changed(attr, askedAt);
     inode.pageVersion = inode.toldVersion = undefined;
@@ -307,7 +312,7 @@ export class MountState {
       file.inode.attrExpiresMs = 0;
       return;
     }
-    this.changed(attr, askedAt);
+    this.changedContent(attr, askedAt);
     file.extents.apply(attr.version, extents);
     this.compactor.committed(file, extents);
   }
