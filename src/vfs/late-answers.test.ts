@@ -5,7 +5,7 @@ import { LOCK_END_MAX } from '../meta/locks.ts';
 import type { Mutation, Query } from '../meta/types.ts';
 import { O_CREAT, O_RDONLY, O_RDWR, O_TRUNC } from './handles.ts';
 import type { Handle } from './ops.ts';
-import { name, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
+import { name, readAll, ROOT, TestCluster, turns, WatchedKernel, type TestMount } from './testing.ts';
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
@@ -174,4 +174,16 @@ it('space that is asked for hides nothing that others have appended and this mou
   letGo();
   await grown;
   expect(await text(b, reader)).toBe(all);
+});
+
+it('the kernel does not keep pages of what was written and could not be stored', async () => {
+  await wrote(a, 'x'.repeat(2_000));
+  const kernel = new WatchedKernel();
+  a.vfs.setNotifier(kernel);
+  const handle = await opened(a);
+  await a.vfs.write(ROOT, handle, 0, Buffer.from('y'.repeat(2_000)));
+  cluster.blocks.beforePut = () => Promise.reject(new Error('no disk takes it'));
+  await expect(Promise.resolve(a.vfs.flush(ROOT, handle, 0n))).rejects.toMatchObject({ code: 'EIO' });
+  expect(kernel.dropped).toEqual([`pages of ${ino}`]);
+  expect((await a.vfs.open(ROOT, ino, O_RDONLY)).keepCache).toBe(false);
 });

@@ -136,6 +136,8 @@ export class MountState {
         const { ino } = file.inode;
         this.#lost.set(ino, this.knownPath(ino) ?? `inode ${ino}`);
         file.errorTold = () => void this.#lost.delete(ino);
+        // It keeps what was written, which is nowhere else.
+        this.dropPages(file.inode);
         this.background(this.#report(file.inode, error, 'written data was lost'));
       },
       beforeFlush: (file, cut) => mergeBeforeFlush(this, file, cut),
