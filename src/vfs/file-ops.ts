@@ -415,7 +415,8 @@ export class FileOps {
       const growth = { op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' } as const;
       const { attr } = await this.#state.mutate(growth, opened);
       if (attr === undefined) return file.extents.forget();
-      this.#state.changed(attr, askedAt);
+      // The kernel moves the file's end once it has the answer, which it may never get.
+      this.#state.changed(attr, askedAt).unseen();
       // It takes nothing away: another mount may have made it longer than that before.
       file.extents.apply(attr.version, []);
     });

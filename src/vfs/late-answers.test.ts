@@ -127,6 +127,24 @@ it('what the kernel was told is told again if that answer was lost', async () =>
   expect(told).toEqual([ino]);
 });
 
+describe('the kernel is told anew where a file ends if the answer that made it longer may have been lost', () => {
+  it.each([
+    ['grow', (handle: Handle) => a.vfs.fallocate(ROOT, handle, 0, 500, 0)],
+    ['copy', (handle: Handle) => a.vfs.copyFileRange(ROOT, handle, 0, handle, 10, 6)],
+  ] as const)('%s', async (_, change) => {
+    await wrote(a, 'before');
+    const kernel = new WatchedKernel();
+    a.vfs.setNotifier(kernel);
+    await a.vfs.lookup(ROOT, ROOT_INO, name('file'));
+    await change(await opened(a));
+    expect(kernel.dropped).toEqual([]);
+    await opened(a, O_RDONLY);
+    expect(kernel.dropped).toEqual([`attributes of ${ino}`]);
+    await opened(a, O_RDONLY);
+    expect(kernel.dropped).toHaveLength(1);
+  });
+});
+
 describe('attributes that are known', () => {
   it('are not undone by an answer about extents to an earlier question', async () => {
     await wrote(a, 'old');

@@ -278,7 +278,8 @@ export class MountState {
   /** As changed, where the kernel itself drops pages once it has the answer: it may never get it (interrupted, or too late). */
   changedUnseen(attr: Attr, askedAt: number): Inode {
     const inode = this.changed(attr, askedAt);
-    inode.pageVersion = inode.toldVersion = undefined;
+    inode.pageVersion = undefined;
+    inode.unseen();
     return inode;
   }
 

@@ -56,9 +56,6 @@ export interface VfsUsage {
   readonly compacted: Compacted;
 }
 
-/** No version is this one. */
-const NOT_TOLD = -1;
-
 export class Vfs implements VfsOps {
   readonly #state: MountState;
   readonly #names: NameOps;
@@ -101,8 +98,7 @@ export class Vfs implements VfsOps {
   }
   /** What the kernel was told last is not known: the next open tells it anew. */
   unseen(ino: Ino): void {
-    const inode = this.#state.inodes.get(ino);
-    if (inode?.toldVersion !== undefined) inode.toldVersion = NOT_TOLD;
+    this.#state.inodes.get(ino)?.unseen();
   }
   remember(ino: Ino): void {
     const inode = this.#state.inodes.get(ino);
