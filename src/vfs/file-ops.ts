@@ -146,6 +146,7 @@ export class FileOps {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       await this.#tellKernel(inode);
+      if ((flags & O_TRUNC) !== 0) forgetPages(inode);
       return this.#opened(inode, flags);
     } catch (error) {
       if (counted !== undefined) this.#letGo(counted);
@@ -270,6 +271,7 @@ export class FileOps {
         if (sizeBytes === 0) this.#state.dataOf(inode).extents.setEmpty(version);
       } else if ((flags & O_TRUNC) !== 0) {
         await this.#truncate(this.#state.dataOf(inode), emptied(caller, inode.attr), 0);
+        forgetPages(inode);
       }
       const opened = this.#opened(inode, flags);
       inode.kernelRefs += 1;
@@ -482,6 +484,12 @@ function nextData(file: FileData, at: number, size: number): { readonly start: n
   }
   if (start >= limit && limit < size && limit > at) return { start: limit, end: limit };
   return { start, end: Math.min(end, size) };
+}
+
+/** The kernel empties the file itself once it has the answer to the open, which it may never get. */
+function forgetPages(inode: Inode): void {
+  inode.pageVersion = undefined;
+  inode.unseen();
 }
 
 function checkOpenable(type: string, flags: number): void {

@@ -145,6 +145,20 @@ describe('the kernel is told anew where a file ends if the answer that made it l
   });
 });
 
+it('the kernel keeps nothing of a file that was emptied by an open whose answer was lost', async () => {
+  await wrote(a, 'before');
+  const kernel = new WatchedKernel();
+  a.vfs.setNotifier(kernel);
+  await a.vfs.lookup(ROOT, ROOT_INO, name('file'));
+  const reader = await opened(a, O_RDONLY);
+  expect(await text(a, reader)).toBe('before');
+  a.vfs.release(reader);
+  a.vfs.release(await opened(a, O_RDWR | O_TRUNC));
+  expect(kernel.dropped).toEqual([]);
+  expect((await a.vfs.open(ROOT, ino, O_RDONLY)).keepCache).toBe(false);
+  expect(kernel.dropped).toEqual([`attributes of ${ino}`]);
+});
+
 describe('attributes that are known', () => {
   it('are not undone by an answer about extents to an earlier question', async () => {
     await wrote(a, 'old');
