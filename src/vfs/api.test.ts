@@ -248,6 +248,14 @@ const CALLS: Readonly<Record<string, (fs: Common, d: string) => Promise<unknown>
     await fs.utimes(`${d}/file`, 1000.5, new Date(2_000_000));
     return (await fs.stat(`${d}/file`)).mtimeMs;
   },
+  'truncate through what is open for reading': async (fs, d) => {
+    const file = await fs.open(`${d}/file`, 'r');
+    try {
+      await file.truncate(0);
+    } finally {
+      await file.close();
+    }
+  },
   'truncate shorter and longer': async (fs, d) => {
     await fs.truncate(`${d}/file`, 3);
     await fs.truncate(`${d}/file`, 5);

@@ -54,6 +54,7 @@ export class FileOps {
     if (set.atimeNs !== undefined) await this.#state.accessTimes.giveUp(ino);
     if (sizeBytes !== undefined) {
       under?.checkLocks();
+      if (under?.canWrite === false) throw new FsError('EINVAL', 'the file is not open for writing');
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new FsError('EINVAL');
       if (sizeBytes > FILE_MAX_BYTES) throw new FsError('EFBIG');
     }
