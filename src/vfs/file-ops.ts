@@ -18,6 +18,7 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
 /** An open waits for the kernel to have heard of a change no longer than this. */
 const TELL_KERNEL_MS = 1_000;
+const MAX_TIME_NS = 2n ** 63n - 1n;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -48,7 +49,8 @@ export class FileOps {
     return inode;
   }
 
-  async setattr(_caller: Caller, ino: Ino, set: SetAttr, handle?: Handle): Promise<AttrReply> {
+  async setattr(_caller: Caller, ino: Ino, given: SetAttr, handle?: Handle): Promise<AttrReply> {
+    const set = withinTime(given);
     const { sizeBytes } = set;
     const under = handle === undefined || sizeBytes === undefined ? undefined : this.#state.handles.file(handle);
     if (set.atimeNs !== undefined) await this.#state.accessTimes.giveUp(ino);
@@ -485,6 +487,21 @@ function nextData(file: FileData, at: number, size: number): { readonly start: n
   }
   if (start >= limit && limit < size && limit > at) return { start: limit, end: limit };
   return { start, end: Math.min(end, size) };
+}
+
+/** Times of 64 bits: those beyond (the year 9999) are cut, as on local disks. */
+function withinTime(set: SetAttr): SetAttr {
+  const { atimeNs, mtimeNs } = set;
+  if (typeof atimeNs !== 'bigint' && typeof mtimeNs !== 'bigint') return set;
+  const cut = <T>(time: T): T | bigint => {
+    if (typeof time !== 'bigint') return time;
+    return time > MAX_TIME_NS ? MAX_TIME_NS : time < -MAX_TIME_NS ? -MAX_TIME_NS : time;
+  };
+  return {
+    ...set,
+    ...(atimeNs !== undefined && { atimeNs: cut(atimeNs) }),
+    ...(mtimeNs !== undefined && { mtimeNs: cut(mtimeNs) }),
+  };
 }
 
 /** The kernel empties the file itself once it has the answer to the open, which it may never get. */
