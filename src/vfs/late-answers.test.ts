@@ -219,3 +219,22 @@ it('the kernel does not keep pages of what was written and could not be stored',
   expect(kernel.dropped).toEqual([`pages of ${ino}`]);
   expect((await a.vfs.open(ROOT, ino, O_RDONLY)).keepCache).toBe(false);
 });
+
+it.each([
+  ['link', () => a.vfs.link(ROOT, ino, ROOT_INO, name('new'))],
+  [
+    'rename',
+    () => a.vfs.rename(ROOT, ROOT_INO, name('file'), ROOT_INO, name('new'), { noReplace: true, exchange: false }),
+  ],
+] as const)('a name that was removed is not there again when the %s that made it is answered', async (op, change) => {
+  const { hold, letGo } = holds<Mutation>(op);
+  a.meta.afterMutate = hold;
+  const changed = change();
+  await turns();
+  const elsewhere = { noReplace: true, exchange: false };
+  await a.vfs.rename(ROOT, ROOT_INO, name('new'), ROOT_INO, name('elsewhere'), elsewhere);
+  letGo();
+  await changed;
+  const found = (async () => await a.vfs.lookup(ROOT, ROOT_INO, name('new')))();
+  await expect(found).rejects.toMatchObject({ code: 'ENOENT' });
+});

@@ -134,6 +134,7 @@ export class NameOps {
     const { names, inodes } = this.#state;
     names.change(parent, name);
     const askedAt = inodes.stamp();
+    const namesAskedAt = names.stamp();
     const keptCount = inodes.get(ino)?.keptCount;
     const result = await this.#state.mutate({ op: 'link', ino, parent, name });
     const inode = this.#made(result, askedAt);
@@ -141,7 +142,7 @@ export class NameOps {
     // Unless it has lost its names again meanwhile.
     if (inode.keptCount === keptCount) inode.orphan = false;
     inode.kernelRefs += 1;
-    this.#learnName(parent, name, inode, names.stamp());
+    this.#learnName(parent, name, inode, namesAskedAt);
     return this.#state.entry(inode);
   }
 
@@ -199,7 +200,10 @@ export class NameOps {
     names.change(parent, name);
     names.change(newParent, newName);
     const askedAt = inodes.stamp();
+    const namesAskedAt = names.stamp();
     const result = await this.#state.mutate({ op: 'rename', parent, name, newParent, newName, ...options, keepOpen });
+    // By a change that was answered before this one, though it was made later.
+    const isChanged = names.isChangedSince(newParent, newName, namesAskedAt);
     names.change(parent, name);
     names.change(newParent, newName);
     this.#state.whole.forget(parent);
@@ -207,7 +211,7 @@ export class NameOps {
     this.#parents(result, askedAt);
     if (result.attr !== undefined) {
       const moved = this.#state.changed(result.attr, askedAt);
-      this.#learnName(newParent, newName, moved, names.stamp());
+      if (!isChanged) this.#learnName(newParent, newName, moved, names.stamp());
     }
     this.#state.lostName(result.victim, keepOpen, askedAt);
   }
