@@ -238,3 +238,16 @@ it.each([
   const found = (async () => await a.vfs.lookup(ROOT, ROOT_INO, name('new')))();
   await expect(found).rejects.toMatchObject({ code: 'ENOENT' });
 });
+
+it('a directory into which others have put something is not taken to be empty when its making is answered', async () => {
+  const { hold, letGo } = holds<Mutation>('make');
+  a.meta.afterMutate = hold;
+  const making = Promise.resolve(a.vfs.mkdir(ROOT, ROOT_INO, name('directory'), 0o755));
+  await turns();
+  const directory = (await b.vfs.lookup(ROOT, ROOT_INO, name('directory'))).attr.ino;
+  await b.vfs.mkdir(ROOT, directory, name('theirs'), 0o755);
+  await a.vfs.getattr(ROOT, directory, undefined);
+  letGo();
+  await making;
+  expect((await a.vfs.lookup(ROOT, directory, name('theirs'))).attr.type).toBe('directory');
+});

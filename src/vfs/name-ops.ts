@@ -103,9 +103,11 @@ export class NameOps {
     this.#learnName(parent, name, inode, namesAskedAt);
     const created = result.created !== false;
     if (created) {
-      inode.hasNoCapability = true;
+      // Unless it is known already that another mount has changed it since.
+      const isAsMade = inode.attr === result.attr;
+      if (isAsMade) inode.hasNoCapability = true;
       this.#state.whole.changed(result.parentAttr, name, true, this.#expiresMs());
-      if (what.type === 'directory') this.#state.whole.made(inode.attr, this.#expiresMs());
+      if (isAsMade && what.type === 'directory') this.#state.whole.made(inode.attr, this.#expiresMs());
     }
     return { inode, created };
   }
