@@ -251,3 +251,25 @@ it('a directory into which others have put something is not taken to be empty wh
   await making;
   expect((await a.vfs.lookup(ROOT, directory, name('theirs'))).attr.type).toBe('directory');
 });
+
+it('a file that was given capabilities is not taken to have none when that is answered to an earlier question', async () => {
+  await a.vfs.setxattr(ROOT, ino, name('user.some'), name('value'), 'any');
+  await b.vfs.lookup(ROOT, ROOT_INO, name('file'));
+  const capability = name('security.capability');
+  const { hold, letGo } = holds<Query>('getxattr');
+  const query = b.meta.query.bind(b.meta);
+  b.meta.query = async (asked, ...rest) => {
+    try {
+      return await query(asked, ...rest);
+    } finally {
+      await hold(asked);
+    }
+  };
+  const ask = async () => Buffer.from(await b.vfs.getxattr(ROOT, ino, capability)).toString();
+  const early = expect(ask()).rejects.toMatchObject({ code: 'ENODATA' });
+  await turns();
+  await b.vfs.setxattr(ROOT, ino, capability, name('all'), 'any');
+  letGo();
+  await early;
+  expect(await ask()).toBe('all');
+});
