@@ -239,7 +239,10 @@ export class Vfs implements VfsOps {
     maxEntries: number,
     plus: boolean,
   ): Maybe<readonly DirItem[]> {
-    return this.#boundHandle('readdir', handle, this.#dirs.readdir(caller, handle, offset, maxEntries, plus));
+    const result = this.#dirs.readdir(caller, handle, offset, maxEntries, plus);
+    return this.#boundHandle('readdir', handle, result, (late) => {
+      for (const { entry } of late) if (entry !== undefined) this.unseen(entry.attr.ino);
+    });
   }
   releasedir(handle: Handle): void {
     this.#dirs.releasedir(handle);
