@@ -110,7 +110,7 @@ export class MountState {
     this.readPath = new ReadPath({
       clock,
       cache: this.cache,
-      loadExtents: (file, offset) => this.loadExtents(file, offset),
+      loadExtents: (file, offset, neededFrom) => this.loadExtents(file, offset, false, neededFrom),
       failed: (file, error) => this.background(this.#report(file.inode, error, 'a file cannot be read')),
       sawPieces: (file, offset, pieces) => this.compactor.sawPieces(file, offset, pieces),
     });
@@ -367,8 +367,11 @@ export class MountState {
     return inode.data;
   }
 
-  /** Fetches the extents from `offset` on, and the attributes with them. `fresh`: no question asked before will do. */
-  loadExtents(file: FileData, offset: number, fresh = false): Promise<void> {
+  /**
+   * Fetches the extents from `offset` on, and the attributes with them. `fresh`: no question asked before will do. `neededFrom`: what is
+   * known from there on must stay.
+   */
+  loadExtents(file: FileData, offset: number, fresh = false, neededFrom = offset): Promise<void> {
     if (!fresh && file.loading !== undefined && file.loading.offset === offset) return file.loading.promise;
     const load = async (): Promise<void> => {
       const askedAt = this.inodes.stamp();
@@ -381,7 +384,7 @@ export class MountState {
         limit: EXTENT_WINDOW,
       });
       this.learn(reply.attr, askedAt);
-      file.extents.load(reply.attr.version, offset, reply.extents, reply.more);
+      file.extents.load(reply.attr.version, offset, reply.extents, reply.more, neededFrom);
     };
     const promise = load().finally(() => {
       if (file.loading?.promise === promise) file.loading = undefined;

@@ -5,6 +5,7 @@ import { encodeAcl } from '../meta/acl.ts';
 import { acl } from '../meta/testing-acl.ts';
 import { FileSystem } from './api.ts';
 import { O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from './handles.ts';
+import { EXTENTS_KEPT } from './options.ts';
 import { name, pattern, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 
 const BLOCK = 512 * 1024;
@@ -387,3 +388,21 @@ describe('access control lists', () => {
     await expect(fs.setxattr('/f', 'system.other', 'x')).rejects.toMatchObject({ code: 'EOPNOTSUPP' });
   });
 });
+
+it('a stretch in more pieces than are kept of a file is read as any other', async () => {
+  const cluster = await TestCluster.start(BLOCK);
+  const mount = await cluster.mount();
+  const { attr, handle } = await mount.vfs.create(ROOT, ROOT_INO, name('pieces'), 0o644, O_RDWR | O_CREAT);
+  const count = EXTENTS_KEPT + 1_000;
+  for (let first = 0; first < count; first += 1_000) {
+    const extents = Array.from({ length: 1_000 }, (_, index) => {
+      const data = Buffer.from([first + index]);
+      return { kind: 'inline' as const, offset: 2 * (first + index), lengthBytes: 1, data };
+    });
+    const growToBytes = 2 * (first + 1_000);
+    await mount.meta.mutate({ op: 'commit', ino: attr.ino, extents, growToBytes, mtimeNs: 'now' });
+  }
+  mount.vfs.release((await mount.vfs.open(ROOT, attr.ino, O_RDONLY)).handle);
+  const expected = Buffer.from(Array.from({ length: 2 * count }, (_, at) => (at % 2 === 0 ? at / 2 : 0)));
+  expect((await readAll(mount.vfs, handle, 0, 2 * count)).equals(expected)).toBe(true);
+}, 30_000);
