@@ -371,3 +371,17 @@ describe('streams', () => {
     expect(await fs.readdir(Buffer.from('/'))).toEqual(['a', 'b']);
   });
 });
+
+it('a tree is not copied into itself, by whatever path', async () => {
+  const fs = new FileSystem((await (await TestCluster.start()).mount()).vfs);
+  await fs.mkdir('/tree/below', { recursive: true });
+  await fs.symlink('/tree', '/link');
+  for (const target of ['/tree/new', '/./tree/new', '/link/new', '/tree/below/../new/deeper', '//tree/below']) {
+    await expect(fs.cp('/link/', target, { recursive: true })).rejects.toMatchObject({ code: 'EINVAL' });
+    await expect(fs.cp('/tree', target, { recursive: true })).rejects.toMatchObject({ code: 'EINVAL' });
+  }
+  await expect(fs.cp('/', '/new', { recursive: true })).rejects.toMatchObject({ code: 'EINVAL' });
+  expect(await fs.readdir('/tree', { recursive: true })).toEqual(['below']);
+  await fs.cp('/tree', '/link2', { recursive: true });
+  expect(await fs.readdir('/link2')).toEqual(['below']);
+});
