@@ -99,9 +99,10 @@ export class FileOps {
   async #truncate(file: FileData, set: SetAttr, sizeBytes: number, under?: FileHandle): Promise<Inode> {
     return await file.alone(async () => {
       under?.checkLocks();
+      const { inode, version } = await this.#changed(file.inode.ino, set, under);
+      // Not before: if it fails, what others have written is still to be stored.
       this.#state.writeBack.truncate(file, sizeBytes);
       if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
-      const { inode, version } = await this.#changed(file.inode.ino, set, under);
       file.extents.applyPunch(version, sizeBytes, Infinity);
       if (file.mtimeNs !== undefined && typeof set.mtimeNs === 'bigint') file.mtimeNs = set.mtimeNs;
       return inode;

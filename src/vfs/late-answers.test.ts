@@ -1,5 +1,6 @@
 /** Answers that come late, or never arrive: what became known meanwhile stays, and nobody is shown bytes that no version of a file had. */
 import { beforeEach, describe, expect, it } from 'vitest';
+import { TimeoutError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import { LOCK_END_MAX } from '../meta/locks.ts';
 import type { Mutation, Query } from '../meta/types.ts';
@@ -272,4 +273,15 @@ it('a file that was given capabilities is not taken to have none when that is an
   letGo();
   await early;
   expect(await ask()).toBe('all');
+});
+
+it('what was written is stored though somebody else fails to cut it off', async () => {
+  const handle = await opened(a);
+  await a.vfs.write(ROOT, handle, 0, Buffer.from('content'));
+  a.meta.beforeMutate = ({ op }) => {
+    if (op === 'setattr') throw new TimeoutError('no answer');
+  };
+  await expect(a.vfs.setattr(ROOT, ino, { sizeBytes: 3 }, undefined)).rejects.toMatchObject({ code: 'EIO' });
+  await a.vfs.fsync(ROOT, handle, false);
+  expect(await text(b, await opened(b))).toBe('content');
 });
