@@ -361,7 +361,8 @@ export class ReadPath {
           },
         );
         if (composed !== undefined) {
-          if (handle !== undefined) this.#readAhead(handle);
+          // Whoever has closed it meanwhile reads no more, and nobody would let go of what is read ahead.
+          if (handle?.isReleased === false) this.#readAhead(handle);
           return composed;
         }
         sources = undefined;

@@ -29,6 +29,28 @@ async function bigFile(
 }
 
 describe('sequential reads', () => {
+  it('fetch nothing ahead for what was closed meanwhile', async () => {
+    const { cluster, mount, ino, handle } = await bigFile();
+    for (let at = 0; at < 2 * BLOCK; at += BLOCK) await readAll(mount.vfs, handle, at, BLOCK);
+    const writer = await cluster.mount();
+    const changed = (await writer.vfs.open(ROOT, ino as never, O_RDWR)).handle;
+    await writer.vfs.write(ROOT, changed, 0, Buffer.from('changed'));
+    await writer.vfs.fsync(ROOT, changed, false);
+    await cluster.clock.advance(2_000);
+    await mount.vfs.getattr(ROOT, ino as never, undefined);
+    let arrive!: () => void;
+    const gate = new Promise<void>((resolve) => (arrive = resolve));
+    mount.meta.afterQuery = () => gate;
+    // Interrupted: the kernel has its answer, and closes the file.
+    const reading = Promise.resolve(mount.vfs.read(ROOT, handle, 2 * BLOCK, BLOCK));
+    await turns();
+    mount.vfs.release(handle);
+    arrive();
+    (await reading).release?.();
+    await turns();
+    expect(mount.vfs.usage().readAheadBytes).toBe(0);
+  });
+
   it('fetch whole blocks ahead in parallel, in a window that doubles, within the bound', async () => {
     const { cluster, mount, data, handle } = await bigFile();
     const windows: number[] = [];
