@@ -248,6 +248,26 @@ const CALLS: Readonly<Record<string, (fs: Common, d: string) => Promise<unknown>
     await fs.utimes(`${d}/file`, 1000.5, new Date(2_000_000));
     return (await fs.stat(`${d}/file`)).mtimeMs;
   },
+  'write of a range that the buffer does not have': async (fs, d) => {
+    const file = await fs.open(`${d}/file`, 'r+');
+    const codes = [];
+    for (const [offset, length] of [
+      [-2, undefined],
+      [0, 4],
+      [1, -1],
+      [4, undefined],
+    ]) {
+      const written = file.write(Buffer.from('XYZ'), offset, length, 0);
+      codes.push(
+        await written.then(
+          ({ bytesWritten }) => bytesWritten,
+          (error: { code: string }) => error.code,
+        ),
+      );
+    }
+    await file.close();
+    return [codes, await fs.readFile(`${d}/file`, 'utf8')];
+  },
   'truncate through what is open for reading': async (fs, d) => {
     const file = await fs.open(`${d}/file`, 'r');
     try {
