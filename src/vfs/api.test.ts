@@ -243,6 +243,14 @@ const CALLS: Readonly<Record<string, (fs: Common, d: string) => Promise<unknown>
     await fs.chmod(`${d}/link`, 0o751);
     return stats(await fs.stat(`${d}/file`));
   },
+  'chmod to a text': async (fs, d) => {
+    const codes = [];
+    for (const mode of ['751', '0o640', '64x', ''] as unknown as number[]) {
+      const set = Promise.resolve().then(() => fs.chmod(`${d}/file`, mode));
+      codes.push(await set.catch((error: { code: string }) => error.code));
+    }
+    return [codes, stats(await fs.stat(`${d}/file`))];
+  },
   'chmod missing': (fs, d) => fs.chmod(`${d}/none`, 0o600),
   utimes: async (fs, d) => {
     await fs.utimes(`${d}/file`, 1000.5, new Date(2_000_000));
