@@ -508,6 +508,19 @@ it('when the kernel no longer wants the answer, what was opened for it is closed
   ]);
 });
 
+it('what of a listing does not reach the kernel is told to be unseen, and is not referenced', () => {
+  const harness = new Harness({ readdir: () => [DOT, ITEM, { ...ITEM, name: Buffer.from('other') }] });
+  const list = (size: number) => {
+    harness.calls.splice(0);
+    harness.ask(Opcode.READDIRPLUS, body(u64(9), u64(0), u32(size), u32(0), u64(0), u32(0), u32(0)));
+    return harness.calls.slice(1);
+  };
+  expect(list(4096)).toEqual([`remember(${ATTR.ino})`, `remember(${ATTR.ino})`]);
+  expect(list(400)).toEqual([`remember(${ATTR.ino})`, `unseen(${ATTR.ino})`]);
+  harness.refuse = true;
+  expect(list(4096)).toEqual([`unseen(${ATTR.ino})`, `unseen(${ATTR.ino})`]);
+});
+
 it('an inode that is gone is looked up anew by the kernel, a name that is not there is not', () => {
   const fail = () => {
     throw new FsError('ENOENT');

@@ -527,15 +527,20 @@ export class FuseSession {
   };
 
   readonly #sendDirPlus: Answer<readonly DirItem[]> = (to, items) => {
-    if (to.answered) return;
     let at = DATA;
-    for (const item of items) {
+    let kept = 0;
+    for (const item of to.answered ? [] : items) {
       const next = reply.encodeDirentPlus(this.#out, this.#view, at, DATA + to.size, item);
       if (next < 0) break;
       at = next;
-      if (item.entry !== undefined) this.#ops.remember(item.entry.attr.ino);
+      kept += 1;
     }
-    this.#send(to, at);
+    if (!this.#send(to, at)) kept = 0;
+    for (const [index, { entry }] of items.entries()) {
+      if (entry === undefined) continue;
+      if (index < kept) this.#ops.remember(entry.attr.ino);
+      else this.#ops.unseen?.(entry.attr.ino);
+    }
   };
 
   readonly #sendEmpty = (to: PendingRequest): void => {

@@ -27,7 +27,7 @@ export function flagsOf(flags: string | number): number {
 }
 
 export function modeOf(mode: number | string): number {
-  const value = typeof mode === 'string' ? Number.parseInt(mode, 8) : mode;
+  const value = typeof mode === 'number' ? mode : /^[0-7]+$/.test(mode) ? Number.parseInt(mode, 8) : NaN;
   if (!Number.isInteger(value) || value < 0)
     throw invalidArgument('mode', `must be an octal number. Received '${mode}'`);
   return value & 0o7777;

@@ -71,6 +71,13 @@ export function timeNs(time: TimeLike): bigint {
   return BigInt(whole) * 1_000_000_000n + BigInt(Math.round((seconds - whole) * 1e6)) * 1_000n;
 }
 
+function checkFits(offset: number, length: number, bufferLength: number): void {
+  if (offset >= 0 && length >= 0 && offset + length <= bufferLength) return;
+  throw Object.assign(new RangeError(`offset ${offset} and length ${length} do not fit a buffer of ${bufferLength}`), {
+    code: 'ERR_OUT_OF_RANGE',
+  });
+}
+
 /** The handle is the owner: two handles of one program exclude each other. Of the kind that has ranges. */
 function lockOwner(handle: Handle): LockOwner {
   return { kind: 'posix', owner: BigInt(handle) };
@@ -144,14 +151,7 @@ export class FileHandle implements AsyncDisposable {
     const buffer = given.buffer ?? Buffer.alloc(16 * 1024);
     const start = given.offset ?? 0;
     const count = given.length ?? buffer.length - start;
-    if (start < 0 || count < 0 || start + count > buffer.length) {
-      throw Object.assign(
-        new RangeError(`offset ${start} and length ${count} do not fit a buffer of ${buffer.length}`),
-        {
-          code: 'ERR_OUT_OF_RANGE',
-        },
-      );
-    }
+    checkFits(start, count, buffer.length);
     return await asNode({ syscall: 'read' }, async () => {
       const isPositioned = given.position !== undefined && given.position !== null && Number(given.position) >= 0;
       const from = isPositioned ? Number(given.position) : this.#position;
@@ -186,7 +186,8 @@ export class FileHandle implements AsyncDisposable {
    * `write(buffer, offset?, length?, position?)` or `write(text, position?, encoding?)`. Without a position it goes on
    * where the last one ended (or, opened for appending, at the end). All bytes are taken; they are copied.
    *
-   * @throws EBADF if it was opened for reading only; ENOSPC, EIO for earlier writes that could not be stored
+   * @throws EBADF if it was opened for reading only; ENOSPC, EIO for earlier writes that could not be stored;
+   * `ERR_OUT_OF_RANGE` for a range that the buffer does not have
    */
   async write<T extends Uint8Array | string>(
     data: T,
@@ -205,6 +206,7 @@ export class FileHandle implements AsyncDisposable {
       const offset = options?.offset ?? (typeof offsetOrPosition === 'number' ? offsetOrPosition : 0);
       const length =
         options?.length ?? (typeof lengthOrEncoding === 'number' ? lengthOrEncoding : data.length - offset);
+      checkFits(offset, length, data.length);
       bytes = data.subarray(offset, offset + length);
       at = options === undefined ? position : options.position;
     }

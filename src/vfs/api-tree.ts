@@ -61,6 +61,19 @@ export interface CopyTreeOptions {
   readonly errorOnExist?: boolean;
 }
 
+/** Where a path is, or would be: what of it exists has no links and dots. */
+async function realPlace(fs: FileSystem, path: string): Promise<string> {
+  const names = path.split('/').filter((name) => name !== '');
+  for (let count = names.length; ; count -= 1) {
+    try {
+      const there = await fs.realpath(`/${names.slice(0, count).join('/')}`);
+      return [there.replace(/\/$/, ''), ...names.slice(count)].join('/');
+    } catch (error) {
+      if (count === 0 || (error as { readonly code?: unknown }).code !== 'ENOENT') throw error;
+    }
+  }
+}
+
 export async function copyTree(
   fs: FileSystem,
   source: PathLike,
@@ -74,8 +87,10 @@ export async function copyTree(
       const error = new Error(`Recursive option not enabled, cannot copy a directory: ${from}`);
       throw Object.assign(error, { code: 'ERR_FS_EISDIR', path: from, syscall: 'cp' });
     }
-    const [realFrom, parent] = [await fs.realpath(from), to.replace(/\/+$/, '')];
-    if (`${parent}/`.startsWith(`${realFrom}/`)) throw nodeError('EINVAL', { syscall: 'cp', path: from, dest: to });
+    const realFrom = (await fs.realpath(from)).replace(/\/$/, '');
+    if (`${await realPlace(fs, to)}/`.startsWith(`${realFrom}/`)) {
+      throw nodeError('EINVAL', { syscall: 'cp', path: from, dest: to });
+    }
     await fs.mkdir(target, { recursive: true, mode: stats.mode & 0o7777 });
     for (const entry of await fs.readdir(source)) await fs.cp(join(from, entry), join(to, entry), options);
   } else if (stats.isSymbolicLink()) {

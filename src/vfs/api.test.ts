@@ -243,10 +243,46 @@ const CALLS: Readonly<Record<string, (fs: Common, d: string) => Promise<unknown>
     await fs.chmod(`${d}/link`, 0o751);
     return stats(await fs.stat(`${d}/file`));
   },
+  'chmod to a text': async (fs, d) => {
+    const codes = [];
+    for (const mode of ['751', '0o640', '64x', ''] as unknown as number[]) {
+      const set = Promise.resolve().then(() => fs.chmod(`${d}/file`, mode));
+      codes.push(await set.catch((error: { code: string }) => error.code));
+    }
+    return [codes, stats(await fs.stat(`${d}/file`))];
+  },
   'chmod missing': (fs, d) => fs.chmod(`${d}/none`, 0o600),
   utimes: async (fs, d) => {
     await fs.utimes(`${d}/file`, 1000.5, new Date(2_000_000));
     return (await fs.stat(`${d}/file`)).mtimeMs;
+  },
+  'write of a range that the buffer does not have': async (fs, d) => {
+    const file = await fs.open(`${d}/file`, 'r+');
+    const codes = [];
+    for (const [offset, length] of [
+      [-2, undefined],
+      [0, 4],
+      [1, -1],
+      [4, undefined],
+    ]) {
+      const written = file.write(Buffer.from('XYZ'), offset, length, 0);
+      codes.push(
+        await written.then(
+          ({ bytesWritten }) => bytesWritten,
+          (error: { code: string }) => error.code,
+        ),
+      );
+    }
+    await file.close();
+    return [codes, await fs.readFile(`${d}/file`, 'utf8')];
+  },
+  'truncate through what is open for reading': async (fs, d) => {
+    const file = await fs.open(`${d}/file`, 'r');
+    try {
+      await file.truncate(0);
+    } finally {
+      await file.close();
+    }
   },
   'truncate shorter and longer': async (fs, d) => {
     await fs.truncate(`${d}/file`, 3);
@@ -362,4 +398,18 @@ describe('streams', () => {
     expect((await fs.statfs('/')).bsize).toBe(4096);
     expect(await fs.readdir(Buffer.from('/'))).toEqual(['a', 'b']);
   });
+});
+
+it('a tree is not copied into itself, by whatever path', async () => {
+  const fs = new FileSystem((await (await TestCluster.start()).mount()).vfs);
+  await fs.mkdir('/tree/below', { recursive: true });
+  await fs.symlink('/tree', '/link');
+  for (const target of ['/tree/new', '/./tree/new', '/link/new', '/tree/below/../new/deeper', '//tree/below']) {
+    await expect(fs.cp('/link/', target, { recursive: true })).rejects.toMatchObject({ code: 'EINVAL' });
+    await expect(fs.cp('/tree', target, { recursive: true })).rejects.toMatchObject({ code: 'EINVAL' });
+  }
+  await expect(fs.cp('/', '/new', { recursive: true })).rejects.toMatchObject({ code: 'EINVAL' });
+  expect(await fs.readdir('/tree', { recursive: true })).toEqual(['below']);
+  await fs.cp('/tree', '/link2', { recursive: true });
+  expect(await fs.readdir('/link2')).toEqual(['below']);
 });

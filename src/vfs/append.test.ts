@@ -131,6 +131,45 @@ it('young pieces are merged only into a file that nobody else has changed', asyn
   }
 });
 
+it('what is written while young pieces are looked for is not taken for a copy of them', async () => {
+  const cluster = await TestCluster.start(BLOCK);
+  const limits = { inlineMaxBytes: 0 };
+  const one = await cluster.mount(limits);
+  const other = await cluster.mount(limits);
+  const made = await one.vfs.create(ROOT, ROOT_INO, name('log'), 0o644, O_RDWR | O_CREAT);
+  const there = await other.vfs.open(ROOT, made.attr.ino, O_RDWR);
+  const write = async (offset: number, value: number): Promise<void> =>
+    void (await one.vfs.write(ROOT, made.handle, offset, Buffer.alloc(10, value)));
+  for (let count = 0; count < 15; count += 1) {
+    await write(count * 10, 1);
+    await one.vfs.flush(ROOT, made.handle, 0n);
+  }
+  await write(150, 1);
+  let isAsked = false;
+  one.meta.afterQuery = async (query) => {
+    if (query.op !== 'extents' || isAsked) return;
+    isAsked = true;
+    await write(40, 3);
+  };
+  let isChanged = false;
+  one.meta.beforeMutate = async (mutation) => {
+    if (mutation.op !== 'commit' || isChanged) return;
+    isChanged = true;
+    await other.vfs.write(ROOT, there.handle, 0, Buffer.alloc(10, 2));
+    await other.vfs.flush(ROOT, there.handle, 0n);
+  };
+  await one.vfs.fsync(ROOT, made.handle, false);
+  expect([isAsked, isChanged]).toEqual([true, true]);
+  const reader = await cluster.mount();
+  const { handle } = await reader.vfs.open(ROOT, made.attr.ino, O_RDWR);
+  expect(writesIn(await readAll(reader.vfs, handle, 0, 1_000))).toEqual([
+    { value: 2, length: 10 },
+    { value: 1, length: 30 },
+    { value: 3, length: 10 },
+    { value: 1, length: 110 },
+  ]);
+});
+
 it('space that is asked for beyond the end never cuts off what others have appended', async () => {
   const cluster = await TestCluster.start(BLOCK);
   const one = await cluster.mount();

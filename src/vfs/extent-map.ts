@@ -102,12 +102,16 @@ export class ExtentMap {
     return this.version === version && from >= this.#from && to <= this.#to;
   }
 
-  /** Takes in a reply: the extents that touch the file from `from` on, all of them or (`more`) the first ones. */
-  load(version: number, from: number, extents: readonly Extent[], more: boolean): void {
+  /**
+   * Takes in a reply: the extents that touch the file from `from` on, all of them or (`more`) the first ones. `neededFrom`: whoever
+   * asked looks at what lies from there on, too, though it may be more than is kept else.
+   */
+  load(version: number, from: number, extents: readonly Extent[], more: boolean, neededFrom = from): void {
     const last = extents[extents.length - 1];
     const to = more && last !== undefined ? extentEnd(last) : Infinity;
-    const continues =
-      this.version === version && from >= this.#from && from <= this.#to && this.#list.length < EXTENTS_KEPT;
+    if (neededFrom < from && this.#list.length >= EXTENTS_KEPT) this.#forgetBefore(neededFrom);
+    const isFull = this.#list.length >= EXTENTS_KEPT && (neededFrom >= from || neededFrom < this.#from);
+    const continues = this.version === version && from >= this.#from && from <= this.#to && !isFull;
     if (!continues) return this.#replace(version, from, to, extents);
     if (to <= this.#to) return;
     // The first of the reply may begin before the range known so far ends.
@@ -134,6 +138,12 @@ export class ExtentMap {
     );
     // One answer may be more than the bound: whoever asked looks at it now.
     this.#memory.hold(this, this.#bytes);
+  }
+
+  #forgetBefore(offset: number): void {
+    if (offset <= this.#from || offset > this.#to) return;
+    this.#add(0, this.find(offset), []);
+    this.#from = offset;
   }
 
   #add(index: number, instead: number, pieces: readonly MappedExtent[]): void {

@@ -18,6 +18,7 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
 /** An open waits for the kernel to have heard of a change no longer than this. */
 const TELL_KERNEL_MS = 1_000;
+const MAX_TIME_NS = 2n ** 63n - 1n;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -48,12 +49,14 @@ export class FileOps {
     return inode;
   }
 
-  async setattr(_caller: Caller, ino: Ino, set: SetAttr, handle?: Handle): Promise<AttrReply> {
+  async setattr(_caller: Caller, ino: Ino, given: SetAttr, handle?: Handle): Promise<AttrReply> {
+    const set = withinTime(given);
     const { sizeBytes } = set;
     const under = handle === undefined || sizeBytes === undefined ? undefined : this.#state.handles.file(handle);
     if (set.atimeNs !== undefined) await this.#state.accessTimes.giveUp(ino);
     if (sizeBytes !== undefined) {
       under?.checkLocks();
+      if (under?.canWrite === false) throw new FsError('EINVAL', 'the file is not open for writing');
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new FsError('EINVAL');
       if (sizeBytes > FILE_MAX_BYTES) throw new FsError('EFBIG');
     }
@@ -98,9 +101,10 @@ export class FileOps {
   async #truncate(file: FileData, set: SetAttr, sizeBytes: number, under?: FileHandle): Promise<Inode> {
     return await file.alone(async () => {
       under?.checkLocks();
+      const { inode, version } = await this.#changed(file.inode.ino, set, under);
+      // Not before: if it fails, what others have written is still to be stored.
       this.#state.writeBack.truncate(file, sizeBytes);
       if (file.mtimeNs !== undefined) file.mtimeNs = file.changeNs = this.#state.clock.wallNs();
-      const { inode, version } = await this.#changed(file.inode.ino, set, under);
       file.extents.applyPunch(version, sizeBytes, Infinity);
       if (file.mtimeNs !== undefined && typeof set.mtimeNs === 'bigint') file.mtimeNs = set.mtimeNs;
       return inode;
@@ -148,6 +152,7 @@ export class FileOps {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       await this.#tellKernel(inode);
+      if ((flags & O_TRUNC) !== 0) forgetPages(inode);
       return this.#opened(inode, flags);
     } catch (error) {
       if (counted !== undefined) this.#letGo(counted);
@@ -272,6 +277,7 @@ export class FileOps {
         if (sizeBytes === 0) this.#state.dataOf(inode).extents.setEmpty(version);
       } else if ((flags & O_TRUNC) !== 0) {
         await this.#truncate(this.#state.dataOf(inode), emptied(caller, inode.attr), 0);
+        forgetPages(inode);
       }
       const opened = this.#opened(inode, flags);
       inode.kernelRefs += 1;
@@ -417,7 +423,8 @@ export class FileOps {
       const growth = { op: 'commit', ino, extents: [], growToBytes, mtimeNs: 'now' } as const;
       const { attr } = await this.#state.mutate(growth, opened);
       if (attr === undefined) return file.extents.forget();
-      this.#state.changedContent(attr, askedAt);
+      // The kernel moves the file's end once it has the answer, which it may never get.
+      this.#state.changedContent(attr, askedAt).unseen();
       // It takes nothing away: another mount may have made it longer than that before.
       file.extents.apply(attr.version, []);
     });
@@ -483,6 +490,27 @@ function nextData(file: FileData, at: number, size: number): { readonly start: n
   }
   if (start >= limit && limit < size && limit > at) return { start: limit, end: limit };
   return { start, end: Math.min(end, size) };
+}
+
+/** Times of 64 bits: those beyond (the year 9999) are cut, as on local disks. */
+function withinTime(set: SetAttr): SetAttr {
+  const { atimeNs, mtimeNs } = set;
+  if (typeof atimeNs !== 'bigint' && typeof mtimeNs !== 'bigint') return set;
+  const cut = <T>(time: T): T | bigint => {
+    if (typeof time !== 'bigint') return time;
+    return time > MAX_TIME_NS ? MAX_TIME_NS : time < -MAX_TIME_NS ? -MAX_TIME_NS : time;
+  };
+  return {
+    ...set,
+    ...(atimeNs !== undefined && { atimeNs: cut(atimeNs) }),
+    ...(mtimeNs !== undefined && { mtimeNs: cut(mtimeNs) }),
+  };
+}
+
+/** The kernel empties the file itself once it has the answer to the open, which it may never get. */
+function forgetPages(inode: Inode): void {
+  inode.pageVersion = undefined;
+  inode.unseen();
 }
 
 function checkOpenable(type: string, flags: number): void {

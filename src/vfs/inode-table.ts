@@ -12,6 +12,9 @@ const INODES_KEPT = 65_536;
 /** Looked at at a time when there are more: a Map's slots before its first key are gone over each time. */
 const LOOKED_AT_ONCE = 4_096;
 
+/** No version is this one. */
+const NOT_TOLD = -1;
+
 const SPECIAL: ReadonlySet<FileType> = new Set<FileType>(['fifo', 'socket', 'char', 'block']);
 
 export class Inode {
@@ -54,6 +57,11 @@ export class Inode {
   /** Open here, or perhaps: fifos, sockets and devices are opened by the kernel, which tells only when it has forgotten them. */
   get mayBeOpen(): boolean {
     return this.openCount > 0 || (this.kernelRefs > 0 && SPECIAL.has(this.attr.type));
+  }
+
+  /** What the kernel was told last is not known: the next open tells it anew. */
+  unseen(): void {
+    if (this.toldVersion !== undefined) this.toldVersion = NOT_TOLD;
   }
 
   get isPinned(): boolean {

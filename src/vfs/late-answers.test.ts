@@ -1,11 +1,12 @@
 /** Answers that come late, or never arrive: what became known meanwhile stays, and nobody is shown bytes that no version of a file had. */
 import { beforeEach, describe, expect, it } from 'vitest';
+import { TimeoutError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import { LOCK_END_MAX } from '../meta/locks.ts';
 import type { Mutation, Query } from '../meta/types.ts';
 import { O_CREAT, O_RDONLY, O_RDWR, O_TRUNC } from './handles.ts';
 import type { Handle } from './ops.ts';
-import { name, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
+import { name, readAll, ROOT, TestCluster, turns, WatchedKernel, type TestMount } from './testing.ts';
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
@@ -127,6 +128,38 @@ it('what the kernel was told is told again if that answer was lost', async () =>
   expect(told).toEqual([ino]);
 });
 
+describe('the kernel is told anew where a file ends if the answer that made it longer may have been lost', () => {
+  it.each([
+    ['grow', (handle: Handle) => a.vfs.fallocate(ROOT, handle, 0, 500, 0)],
+    ['copy', (handle: Handle) => a.vfs.copyFileRange(ROOT, handle, 0, handle, 10, 6)],
+  ] as const)('%s', async (_, change) => {
+    await wrote(a, 'before');
+    const kernel = new WatchedKernel();
+    a.vfs.setNotifier(kernel);
+    await a.vfs.lookup(ROOT, ROOT_INO, name('file'));
+    await change(await opened(a));
+    expect(kernel.dropped).toEqual([]);
+    await opened(a, O_RDONLY);
+    expect(kernel.dropped).toEqual([`attributes of ${ino}`]);
+    await opened(a, O_RDONLY);
+    expect(kernel.dropped).toHaveLength(1);
+  });
+});
+
+it('the kernel keeps nothing of a file that was emptied by an open whose answer was lost', async () => {
+  await wrote(a, 'before');
+  const kernel = new WatchedKernel();
+  a.vfs.setNotifier(kernel);
+  await a.vfs.lookup(ROOT, ROOT_INO, name('file'));
+  const reader = await opened(a, O_RDONLY);
+  expect(await text(a, reader)).toBe('before');
+  a.vfs.release(reader);
+  a.vfs.release(await opened(a, O_RDWR | O_TRUNC));
+  expect(kernel.dropped).toEqual([]);
+  expect((await a.vfs.open(ROOT, ino, O_RDONLY)).keepCache).toBe(false);
+  expect(kernel.dropped).toEqual([`attributes of ${ino}`]);
+});
+
 describe('attributes that are known', () => {
   it('are not undone by an answer about extents to an earlier question', async () => {
     await wrote(a, 'old');
@@ -198,4 +231,81 @@ describe('what another mount wrote just before is not taken for an own change', 
     const after = await b.vfs.open(ROOT, ino, O_RDONLY);
     expect([after.keepCache, await text(b, after.handle)]).toEqual([false, 'new']);
   });
+});
+
+it('the kernel does not keep pages of what was written and could not be stored', async () => {
+  await wrote(a, 'x'.repeat(2_000));
+  const kernel = new WatchedKernel();
+  a.vfs.setNotifier(kernel);
+  const handle = await opened(a);
+  await a.vfs.write(ROOT, handle, 0, Buffer.from('y'.repeat(2_000)));
+  cluster.blocks.beforePut = () => Promise.reject(new Error('no disk takes it'));
+  await expect(Promise.resolve(a.vfs.flush(ROOT, handle, 0n))).rejects.toMatchObject({ code: 'EIO' });
+  expect(kernel.dropped).toEqual([`pages of ${ino}`]);
+  expect((await a.vfs.open(ROOT, ino, O_RDONLY)).keepCache).toBe(false);
+});
+
+it.each([
+  ['link', () => a.vfs.link(ROOT, ino, ROOT_INO, name('new'))],
+  [
+    'rename',
+    () => a.vfs.rename(ROOT, ROOT_INO, name('file'), ROOT_INO, name('new'), { noReplace: true, exchange: false }),
+  ],
+] as const)('a name that was removed is not there again when the %s that made it is answered', async (op, change) => {
+  const { hold, letGo } = holds<Mutation>(op);
+  a.meta.afterMutate = hold;
+  const changed = change();
+  await turns();
+  const elsewhere = { noReplace: true, exchange: false };
+  await a.vfs.rename(ROOT, ROOT_INO, name('new'), ROOT_INO, name('elsewhere'), elsewhere);
+  letGo();
+  await changed;
+  const found = (async () => await a.vfs.lookup(ROOT, ROOT_INO, name('new')))();
+  await expect(found).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+it('a directory into which others have put something is not taken to be empty when its making is answered', async () => {
+  const { hold, letGo } = holds<Mutation>('make');
+  a.meta.afterMutate = hold;
+  const making = Promise.resolve(a.vfs.mkdir(ROOT, ROOT_INO, name('directory'), 0o755));
+  await turns();
+  const directory = (await b.vfs.lookup(ROOT, ROOT_INO, name('directory'))).attr.ino;
+  await b.vfs.mkdir(ROOT, directory, name('theirs'), 0o755);
+  await a.vfs.getattr(ROOT, directory, undefined);
+  letGo();
+  await making;
+  expect((await a.vfs.lookup(ROOT, directory, name('theirs'))).attr.type).toBe('directory');
+});
+
+it('a file that was given capabilities is not taken to have none when that is answered to an earlier question', async () => {
+  await a.vfs.setxattr(ROOT, ino, name('user.some'), name('value'), 'any');
+  await b.vfs.lookup(ROOT, ROOT_INO, name('file'));
+  const capability = name('security.capability');
+  const { hold, letGo } = holds<Query>('getxattr');
+  const query = b.meta.query.bind(b.meta);
+  b.meta.query = async (asked, ...rest) => {
+    try {
+      return await query(asked, ...rest);
+    } finally {
+      await hold(asked);
+    }
+  };
+  const ask = async () => Buffer.from(await b.vfs.getxattr(ROOT, ino, capability)).toString();
+  const early = expect(ask()).rejects.toMatchObject({ code: 'ENODATA' });
+  await turns();
+  await b.vfs.setxattr(ROOT, ino, capability, name('all'), 'any');
+  letGo();
+  await early;
+  expect(await ask()).toBe('all');
+});
+
+it('what was written is stored though somebody else fails to cut it off', async () => {
+  const handle = await opened(a);
+  await a.vfs.write(ROOT, handle, 0, Buffer.from('content'));
+  a.meta.beforeMutate = ({ op }) => {
+    if (op === 'setattr') throw new TimeoutError('no answer');
+  };
+  await expect(a.vfs.setattr(ROOT, ino, { sizeBytes: 3 }, undefined)).rejects.toMatchObject({ code: 'EIO' });
+  await a.vfs.fsync(ROOT, handle, false);
+  expect(await text(b, await opened(b))).toBe('content');
 });

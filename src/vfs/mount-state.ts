@@ -110,7 +110,7 @@ export class MountState {
     this.readPath = new ReadPath({
       clock,
       cache: this.cache,
-      loadExtents: (file, offset) => this.loadExtents(file, offset),
+      loadExtents: (file, offset, neededFrom) => this.loadExtents(file, offset, false, neededFrom),
       failed: (file, error) => this.background(this.#report(file.inode, error, 'a file cannot be read')),
       sawPieces: (file, offset, pieces) => this.compactor.sawPieces(file, offset, pieces),
     });
@@ -136,6 +136,8 @@ export class MountState {
         const { ino } = file.inode;
         this.#lost.set(ino, this.knownPath(ino) ?? `inode ${ino}`);
         file.errorTold = () => void this.#lost.delete(ino);
+        // It keeps what was written, which is nowhere else.
+        this.dropPages(file.inode);
         this.background(this.#report(file.inode, error, 'written data was lost'));
       },
       beforeFlush: (file, cut) => mergeBeforeFlush(this, file, cut),
@@ -281,7 +283,8 @@ export class MountState {
   /** As changedContent, where the kernel itself drops pages once it has the answer: it may never get it (interrupted, or too late). */
   changedUnseen(attr: Attr, askedAt: number): Inode {
     const inode = this.changed(attr, askedAt);
-    inode.pageVersion = inode.toldVersion = undefined;
+    inode.pageVersion = undefined;
+    inode.unseen();
     return inode;
   }
 
@@ -369,8 +372,11 @@ export class MountState {
     return inode.data;
   }
 
-  /** Fetches the extents from `offset` on, and the attributes with them. `fresh`: no question asked before will do. */
-  loadExtents(file: FileData, offset: number, fresh = false): Promise<void> {
+  /**
+   * Fetches the extents from `offset` on, and the attributes with them. `fresh`: no question asked before will do. `neededFrom`: what is
+   * known from there on must stay.
+   */
+  loadExtents(file: FileData, offset: number, fresh = false, neededFrom = offset): Promise<void> {
     if (!fresh && file.loading !== undefined && file.loading.offset === offset) return file.loading.promise;
     const load = async (): Promise<void> => {
       const askedAt = this.inodes.stamp();
@@ -383,7 +389,7 @@ export class MountState {
         limit: EXTENT_WINDOW,
       });
       this.learn(reply.attr, askedAt);
-      file.extents.load(reply.attr.version, offset, reply.extents, reply.more);
+      file.extents.load(reply.attr.version, offset, reply.extents, reply.more, neededFrom);
     };
     const promise = load().finally(() => {
       if (file.loading?.promise === promise) file.loading = undefined;

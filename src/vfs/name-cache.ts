@@ -37,6 +37,11 @@ export class NameCache {
     this.#names.set(key, { ino, expiresMs });
   }
 
+  /** Whether an own change of this name began or ended after that stamp. */
+  isChangedSince(parent: Ino, name: Uint8Array, askedAt: number): boolean {
+    return askedAt < this.#forgottenUpTo || (this.#changed.get(keyOf(parent, name)) ?? 0) > askedAt;
+  }
+
   /** An own change of this name begins or has ended: what was asked for meanwhile may be either state. */
   change(parent: Ino, name: Uint8Array): void {
     const key = keyOf(parent, name);

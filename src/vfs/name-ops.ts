@@ -103,9 +103,11 @@ export class NameOps {
     this.#learnName(parent, name, inode, namesAskedAt);
     const created = result.created !== false;
     if (created) {
-      inode.hasNoCapability = true;
+      // Unless it is known already that another mount has changed it since.
+      const isAsMade = inode.attr === result.attr;
+      if (isAsMade) inode.hasNoCapability = true;
       this.#state.whole.changed(result.parentAttr, name, true, this.#expiresMs());
-      if (what.type === 'directory') this.#state.whole.made(inode.attr, this.#expiresMs());
+      if (isAsMade && what.type === 'directory') this.#state.whole.made(inode.attr, this.#expiresMs());
     }
     return { inode, created };
   }
@@ -134,6 +136,7 @@ export class NameOps {
     const { names, inodes } = this.#state;
     names.change(parent, name);
     const askedAt = inodes.stamp();
+    const namesAskedAt = names.stamp();
     const keptCount = inodes.get(ino)?.keptCount;
     const result = await this.#state.mutate({ op: 'link', ino, parent, name });
     const inode = this.#made(result, askedAt);
@@ -141,7 +144,7 @@ export class NameOps {
     // Unless it has lost its names again meanwhile.
     if (inode.keptCount === keptCount) inode.orphan = false;
     inode.kernelRefs += 1;
-    this.#learnName(parent, name, inode, names.stamp());
+    this.#learnName(parent, name, inode, namesAskedAt);
     return this.#state.entry(inode);
   }
 
@@ -199,7 +202,10 @@ export class NameOps {
     names.change(parent, name);
     names.change(newParent, newName);
     const askedAt = inodes.stamp();
+    const namesAskedAt = names.stamp();
     const result = await this.#state.mutate({ op: 'rename', parent, name, newParent, newName, ...options, keepOpen });
+    // By a change that was answered before this one, though it was made later.
+    const isChanged = names.isChangedSince(newParent, newName, namesAskedAt);
     names.change(parent, name);
     names.change(newParent, newName);
     this.#state.whole.forget(parent);
@@ -207,7 +213,7 @@ export class NameOps {
     this.#parents(result, askedAt);
     if (result.attr !== undefined) {
       const moved = this.#state.changed(result.attr, askedAt);
-      this.#learnName(newParent, newName, moved, names.stamp());
+      if (!isChanged) this.#learnName(newParent, newName, moved, names.stamp());
     }
     this.#state.lostName(result.victim, keepOpen, askedAt);
   }

@@ -41,8 +41,8 @@ const SMALL_BLOCK_BYTES = 2 * READ_PAGE_BYTES;
 export interface ReadPathPorts {
   readonly clock: Clock;
   readonly cache: BlockCache;
-  /** Asks for the extents from `offset` on and takes in the attributes that come with them. */
-  loadExtents(file: FileData, offset: number): Promise<void>;
+  /** Asks for the extents from `offset` on and takes in the attributes that come with them. What is known from `neededFrom` on stays. */
+  loadExtents(file: FileData, offset: number, neededFrom?: number): Promise<void>;
   /** A read failed for good: for the log, by path. */
   failed(file: FileData, error: FsError): void;
   /** Who reads in order has come by so many extents too many in one block's length of the file, which begins at `offset`. */
@@ -361,7 +361,8 @@ export class ReadPath {
           },
         );
         if (composed !== undefined) {
-          if (handle !== undefined) this.#readAhead(handle);
+          // Whoever has closed it meanwhile reads no more, and nobody would let go of what is read ahead.
+          if (handle?.isReleased === false) this.#readAhead(handle);
           return composed;
         }
         sources = undefined;
@@ -411,6 +412,7 @@ export class ReadPath {
     to: number,
     look: () => T,
   ): Promise<T> {
+    let reached = from;
     for (let attempt = 0; ; attempt += 1) {
       const { attr } = file.inode;
       const end = Math.min(to, attr.sizeBytes);
@@ -420,7 +422,10 @@ export class ReadPath {
       if (attempt > 8 && map.knows(map.version, from, end)) return look();
       if (attempt > 64) throw new FsError('EIO', 'the extents of the file change faster than they can be read');
       const at = map.knows(attr.version, from, from) ? Math.max(from, map.knownTo) : from;
-      await interruptible(this.#ports.loadExtents(file, at), caller.signal);
+      // Of many extents each answer brings some.
+      if (at > reached) attempt -= 1;
+      reached = Math.max(reached, at);
+      await interruptible(this.#ports.loadExtents(file, at, from), caller.signal);
     }
   }
 }

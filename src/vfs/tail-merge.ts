@@ -38,11 +38,12 @@ async function merge(state: MountState, file: FileData, cut: () => void): Promis
   const known = inode.attr.version;
   const end = run.offset;
   const blockStart = index * blockSizeBytes;
+  // What is written from here on is no copy, and must not be taken for one.
+  const { writes } = file;
   await state.loadExtents(file, blockStart);
   if (inode.attr.version !== known || !file.extents.knows(known, blockStart, end)) return;
   const from = youngTail(file, blockStart, end);
   if (from === undefined) return;
-  const { writes } = file;
   const data = await state.readPath.readStored(file, from, end);
   if (file.writes !== writes || inode.attr.version !== known || file.pending.length > 0 || file.barrier !== undefined)
     return;

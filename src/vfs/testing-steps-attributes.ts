@@ -25,10 +25,13 @@ const told = (value: object): string =>
     .map(([key, one]) => `${key}=${String(one)}`)
     .join(' ');
 
-async function setAttributes(world: World, at: number, node: ModelNode, values: ModelSet, handle?: Slot['handle']) {
+async function setAttributes(world: World, at: number, node: ModelNode, values: ModelSet, slot?: Slot) {
   const result = await same(
-    () => world.model.setattr(node, values),
-    () => world.vfs(at).setattr(ROOT, world.ino(node), values, handle),
+    () => {
+      const mayCut = values.sizeBytes === undefined || slot === undefined || slot.canWrite;
+      return mayCut ? world.model.setattr(node, values) : refuse('EINVAL');
+    },
+    () => world.vfs(at).setattr(ROOT, world.ino(node), values, slot?.handle),
   );
   if (result === undefined) return;
   world.changed(at, node);
@@ -44,8 +47,8 @@ export const setattr = fc
 export const fsetattr = fc
   .tuple(slotIndex, set)
   .map(([index, values]) =>
-    onFile(`setattr ${told(values)}`, index, (world, { mount: at, node, handle }) =>
-      setAttributes(world, at, node, values, handle),
+    onFile(`setattr ${told(values)}`, index, (world, slot) =>
+      setAttributes(world, slot.mount, slot.node, values, slot),
     ),
   );
 

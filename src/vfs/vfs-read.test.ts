@@ -5,6 +5,7 @@ import { encodeAcl } from '../meta/acl.ts';
 import { acl } from '../meta/testing-acl.ts';
 import { FileSystem } from './api.ts';
 import { O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from './handles.ts';
+import { EXTENTS_KEPT } from './options.ts';
 import { name, pattern, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 
 const BLOCK = 512 * 1024;
@@ -28,6 +29,28 @@ async function bigFile(
 }
 
 describe('sequential reads', () => {
+  it('fetch nothing ahead for what was closed meanwhile', async () => {
+    const { cluster, mount, ino, handle } = await bigFile();
+    for (let at = 0; at < 2 * BLOCK; at += BLOCK) await readAll(mount.vfs, handle, at, BLOCK);
+    const writer = await cluster.mount();
+    const changed = (await writer.vfs.open(ROOT, ino as never, O_RDWR)).handle;
+    await writer.vfs.write(ROOT, changed, 0, Buffer.from('changed'));
+    await writer.vfs.fsync(ROOT, changed, false);
+    await cluster.clock.advance(2_000);
+    await mount.vfs.getattr(ROOT, ino as never, undefined);
+    let arrive!: () => void;
+    const gate = new Promise<void>((resolve) => (arrive = resolve));
+    mount.meta.afterQuery = () => gate;
+    // Interrupted: the kernel has its answer, and closes the file.
+    const reading = Promise.resolve(mount.vfs.read(ROOT, handle, 2 * BLOCK, BLOCK));
+    await turns();
+    mount.vfs.release(handle);
+    arrive();
+    (await reading).release?.();
+    await turns();
+    expect(mount.vfs.usage().readAheadBytes).toBe(0);
+  });
+
   it('fetch whole blocks ahead in parallel, in a window that doubles, within the bound', async () => {
     const { cluster, mount, data, handle } = await bigFile();
     const windows: number[] = [];
@@ -387,3 +410,21 @@ describe('access control lists', () => {
     await expect(fs.setxattr('/f', 'system.other', 'x')).rejects.toMatchObject({ code: 'EOPNOTSUPP' });
   });
 });
+
+it('a stretch in more pieces than are kept of a file is read as any other', async () => {
+  const cluster = await TestCluster.start(BLOCK);
+  const mount = await cluster.mount();
+  const { attr, handle } = await mount.vfs.create(ROOT, ROOT_INO, name('pieces'), 0o644, O_RDWR | O_CREAT);
+  const count = EXTENTS_KEPT + 1_000;
+  for (let first = 0; first < count; first += 1_000) {
+    const extents = Array.from({ length: 1_000 }, (_, index) => {
+      const data = Buffer.from([first + index]);
+      return { kind: 'inline' as const, offset: 2 * (first + index), lengthBytes: 1, data };
+    });
+    const growToBytes = 2 * (first + 1_000);
+    await mount.meta.mutate({ op: 'commit', ino: attr.ino, extents, growToBytes, mtimeNs: 'now' });
+  }
+  mount.vfs.release((await mount.vfs.open(ROOT, attr.ino, O_RDONLY)).handle);
+  const expected = Buffer.from(Array.from({ length: 2 * count }, (_, at) => (at % 2 === 0 ? at / 2 : 0)));
+  expect((await readAll(mount.vfs, handle, 0, 2 * count)).equals(expected)).toBe(true);
+}, 30_000);

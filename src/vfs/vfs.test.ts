@@ -336,6 +336,15 @@ describe('times', () => {
     expect(committed.attr.mtimeNs).toBeGreaterThanOrEqual(grown.attr.mtimeNs);
   });
 
+  it('beyond what 64 bits hold are cut', async () => {
+    const cluster = await TestCluster.start();
+    const { vfs } = await cluster.mount();
+    const { attr } = await vfs.create(ROOT, ROOT_INO, name('f'), 0o644, O_RDWR | O_CREAT);
+    const year9999 = 253_370_764_800_000_000_000n;
+    const set = await vfs.setattr(ROOT, attr.ino, { mtimeNs: year9999, atimeNs: -year9999 }, undefined);
+    expect(set.attr).toMatchObject({ mtimeNs: 2n ** 63n - 1n, atimeNs: 1n - 2n ** 63n });
+  });
+
   it('to come can be set on a file that has uncommitted data', async () => {
     const mount = await (await TestCluster.start()).mount();
     const file = await create(mount, 'f');

@@ -56,9 +56,6 @@ export interface VfsUsage {
   readonly compacted: Compacted;
 }
 
-/** No version is this one. */
-const NOT_TOLD = -1;
-
 export class Vfs implements VfsOps {
   readonly #state: MountState;
   readonly #names: NameOps;
@@ -101,8 +98,7 @@ export class Vfs implements VfsOps {
   }
   /** What the kernel was told last is not known: the next open tells it anew. */
   unseen(ino: Ino): void {
-    const inode = this.#state.inodes.get(ino);
-    if (inode?.toldVersion !== undefined) inode.toldVersion = NOT_TOLD;
+    this.#state.inodes.get(ino)?.unseen();
   }
   remember(ino: Ino): void {
     const inode = this.#state.inodes.get(ino);
@@ -243,7 +239,10 @@ export class Vfs implements VfsOps {
     maxEntries: number,
     plus: boolean,
   ): Maybe<readonly DirItem[]> {
-    return this.#boundHandle('readdir', handle, this.#dirs.readdir(caller, handle, offset, maxEntries, plus));
+    const result = this.#dirs.readdir(caller, handle, offset, maxEntries, plus);
+    return this.#boundHandle('readdir', handle, result, (late) => {
+      for (const { entry } of late) if (entry !== undefined) this.unseen(entry.attr.ino);
+    });
   }
   releasedir(handle: Handle): void {
     this.#dirs.releasedir(handle);

@@ -57,13 +57,15 @@ export class XattrOps {
   async #ask(caller: Caller, ino: Ino, name: Uint8Array, isCapability: boolean): Promise<Uint8Array> {
     checkName(name);
     if (POOL_XATTR.equals(name)) return await this.#poolOf(caller, ino);
+    const askedAt = this.#state.inodes.stamp();
     try {
       const { value } = await this.#state.query<'getxattr'>({ op: 'getxattr', ino, name }, caller.signal);
       return value;
     } catch (error) {
       if (isCapability && error instanceof FsError && error.code === 'ENODATA') {
         const inode = this.#state.inodes.get(ino);
-        if (inode !== undefined) inode.hasNoCapability = true;
+        // It may have got one since it was asked.
+        if (inode !== undefined && inode.changedAt <= askedAt) inode.hasNoCapability = true;
       }
       throw error;
     }
