@@ -9,7 +9,7 @@ import { GiB } from '../../limits.ts';
 import { NodeDirectory } from '../../node-directory.ts';
 import { writeKeyFile } from '../cluster-files.ts';
 import { print } from '../output.ts';
-import { checkAddress, checkNodeId, defaultNodeId } from '../node-arguments.ts';
+import { checkNodeId, checkOwnAddress, defaultNodeId } from '../node-arguments.ts';
 import { thisUser } from '../this-user.ts';
 import { newDirectory } from '../new-directory.ts';
 
@@ -27,7 +27,7 @@ export interface InitOptions {
 /** Makes the key and the first node's data directory; starts nothing. */
 export async function init(options: InitOptions): Promise<void> {
   const env = createNodeEnv();
-  const address = checkAddress(options.listen, '--listen');
+  const address = checkOwnAddress(options.listen, '--listen');
   const id = options.id === undefined ? (defaultNodeId() as NodeId) : checkNodeId(options.id, '--id');
   const key = newClusterKey(env.random);
   const storeId = Buffer.from(env.random.bytes(8)).toString('hex');
