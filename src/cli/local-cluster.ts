@@ -24,6 +24,7 @@ import { note, progress } from './output.ts';
 import { liveRecords, recordedMountPoints, stopProcesses } from './process-record.ts';
 import type { ProcessRecord } from './process-record.ts';
 import { spawnBackground } from './spawn.ts';
+import type { Spawned } from './spawn.ts';
 import { thisUser } from './this-user.ts';
 import { newDirectory } from './new-directory.ts';
 import { forgetMount, lostFilesError, takeMountEnding } from './mount-registry.ts';
@@ -138,9 +139,10 @@ export async function startNodes(files: ClusterFiles, file: ClusterFile): Promis
   const slow = setTimeout(() => {
     if (!process.stderr.isTTY) note(`still waiting for ${[...waiting].join(', ')}: they read their logs`);
   }, SLOW_START_MS);
+  const ours = new Set<number>();
   const results = await Promise.allSettled(
     missing.map(async (node) => {
-      await startNode(files, node);
+      ours.add((await startNode(files, node)).pid);
       waiting.delete(node.id);
       if (process.stderr.isTTY) bar.update(missing.length - waiting.size);
     }),
@@ -149,17 +151,17 @@ export async function startNodes(files: ClusterFiles, file: ClusterFile): Promis
   bar.end();
   const failed = results.find((result) => result.status === 'rejected');
   if (failed !== undefined) {
-    const names = new Set(missing.map((node) => node.id));
-    const mine = (await liveRecords(files.runPath)).filter((record) => names.has(record.name));
-    await stopProcesses(mine, NODE_STOP_MS);
+    // One of that name may be another's, who was quicker.
+    const records = (await liveRecords(files.runPath)).filter(({ pid }) => ours.has(pid));
+    await stopProcesses(records, NODE_STOP_MS);
     throw failed.reason;
   }
   return { started: missing.map((node) => node.id), alreadyRunning: [...running] };
 }
 
-async function startNode(files: ClusterFiles, node: { id: string; address: string }): Promise<void> {
+function startNode(files: ClusterFiles, node: { id: string; address: string }): Promise<Spawned> {
   const record = join(files.runPath, `${node.id}.json`);
-  await spawnBackground({
+  return spawnBackground({
     args: [
       ...['node', '--data', files.nodePath(node.id), '--listen', node.address],
       ...['--key-file', files.keyPath, '--record', record],

@@ -1,0 +1,41 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ClusterFiles } from './cluster-files.ts';
+import { createLocalCluster, startNodes } from './local-cluster.ts';
+import { writeRecord } from './process-record.ts';
+
+describe('a cluster on one machine', () => {
+  let scratch: string;
+  let files: ClusterFiles;
+  const children: ReturnType<typeof spawn>[] = [];
+  /** Some other process. */
+  const bystander = () => {
+    const child = spawn('sleep', ['60'], { stdio: 'ignore' });
+    children.push(child);
+    return child;
+  };
+  beforeEach(async () => {
+    scratch = await mkdtemp(join(tmpdir(), 'tatami-local-'));
+    files = new ClusterFiles(join(scratch, 'data'));
+  });
+  afterEach(async () => {
+    for (const child of children.splice(0)) child.kill('SIGKILL');
+    await rm(scratch, { recursive: true, force: true });
+  });
+
+  // Nothing is built where unit tests run: the nodes that are started here end at once.
+  it('a start that fails stops no node that somebody else has started meanwhile', async () => {
+    const file = await createLocalCluster(files, { nodeCount: 1, copies: undefined });
+    const other = bystander();
+    const starting = startNodes(files, file).catch((error: unknown) => error);
+    while (!existsSync(join(files.logPath, 'n1.log'))) await turn();
+    await writeRecord(join(files.runPath, 'n1.json'), { role: 'node', name: 'n1', pid: other.pid ?? 0 });
+    expect(await starting).toMatchObject({ code: 'ERR_START' });
+    expect([other.exitCode, other.signalCode]).toEqual([null, null]);
+  });
+});
