@@ -135,6 +135,19 @@ describe('files without a mount', () => {
     expect(await said('stat', '/nothing')).toMatch(/there is no \/nothing/);
   });
 
+  it('names may be as long as names can be', async () => {
+    const name = `${'n'.repeat(252)}畳`;
+    const local = join(cluster.directory, name);
+    writeFileSync(local, 'long');
+    await mustTatami(['put', local, '/', ...where]);
+    await mustTatami(['put', local, `/${name}`, ...where]);
+    rmSync(local);
+    await mustTatami(['get', `/${name}`, cluster.directory, ...where]);
+    expect(readFileSync(local, 'utf8')).toBe('long');
+    const tooLong = await tatami(['get', `/${name}`, `${local}n`, ...where]);
+    expect([tooLong.code, tooLong.stderr]).toEqual([2, expect.stringMatching(/cannot write .*ENAMETOOLONG/)]);
+  });
+
   it('reading back what was put', async () => {
     const local = join(cluster.directory, 'local');
     writeFileSync(local, Buffer.alloc(5_000_000, 'q'));
