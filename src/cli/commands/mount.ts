@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
@@ -17,7 +16,7 @@ import { parseMountOptions, type MountSettings } from '../mount-options.ts';
 import { tuneForLongRun } from '../long-running.ts';
 import { lostFilesError, mountEnded, mountHash, registerMount } from '../mount-registry.ts';
 import { print } from '../output.ts';
-import { writeRecord } from '../process-record.ts';
+import { removeRecord, writeRecord } from '../process-record.ts';
 import { realEnv } from '../real-env.ts';
 import { removeLogs } from '../rotate-log.ts';
 import { SYSLOG, spawnBackground, tellParent } from '../spawn.ts';
@@ -194,7 +193,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
     if (realMountPoint !== undefined) await mountEnded(realMountPoint, lost);
     await client.close();
-    if (record !== undefined && realMountPoint !== undefined) await rm(record, { force: true });
+    if (record !== undefined) await removeRecord(record);
   }
   if (lost.length > 0) throw lostFilesError(path, lost, undefined);
   // It ended in order: nobody needs what it said.
