@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ClusterFiles } from './cluster-files.ts';
-import { createLocalCluster, startNodes } from './local-cluster.ts';
+import { createLocalCluster, startNodes, stopLocalCluster } from './local-cluster.ts';
+import { registerMount, registeredMount } from './mount-registry.ts';
 import { writeRecord } from './process-record.ts';
 
 describe('a cluster on one machine', () => {
@@ -37,5 +38,21 @@ describe('a cluster on one machine', () => {
     await writeRecord(join(files.runPath, 'n1.json'), { role: 'node', name: 'n1', pid: other.pid ?? 0 });
     expect(await starting).toMatchObject({ code: 'ERR_START' });
     expect([other.exitCode, other.signalCode]).toEqual([null, null]);
+  });
+
+  it('names every mount that was ended without saying whether all was written', async () => {
+    const points = ['one', 'two'].map((name) => join(scratch, name));
+    for (const [index, point] of points.entries()) {
+      const own = { pid: bystander().pid ?? 0, realMountPoint: point, closeTimeoutMs: 0 };
+      await registerMount(own);
+      const path = join(files.runPath, `mount-${index}.json`);
+      await writeRecord(path, { role: 'mount', name: point, mountPoint: point, ...own });
+    }
+    const said = await stopLocalCluster(files).catch((error: unknown) => error);
+    expect(said).toMatchObject({ code: 'EIO' });
+    for (const point of points) {
+      expect((said as Error).message).toContain(`${point} is unmounted, but its process ended without saying`);
+      expect(await registeredMount(point)).toBeUndefined();
+    }
   });
 });

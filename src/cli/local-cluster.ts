@@ -12,7 +12,7 @@ import type { ClusterFile } from '../cluster-location.ts';
 import { createNodeEnv } from '../env-node.ts';
 import { wallMs } from '../env.ts';
 import type { Random } from '../env.ts';
-import { UsageError } from '../errors.ts';
+import { FsError, UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { inspectMountPoint } from '../fuse/mount.ts';
 import { runUnmount } from '../fuse/tools.ts';
@@ -27,7 +27,7 @@ import { spawnBackground } from './spawn.ts';
 import type { Spawned } from './spawn.ts';
 import { thisUser } from './this-user.ts';
 import { newDirectory } from './new-directory.ts';
-import { forgetMount, lostFilesError, takeMountEnding } from './mount-registry.ts';
+import { forgetMount, lostFilesError, registeredMount, silentEndError, takeMountEnding } from './mount-registry.ts';
 
 /** A node replays its log and scans its newest pack before it is ready; on a slow disk that takes a while. */
 const NODE_READY_TIMEOUT_MS = 60_000;
@@ -208,14 +208,21 @@ export async function stopLocalCluster(files: ClusterFiles): Promise<ProcessReco
   return [...mounts, ...nodes];
 }
 
-/** What the mounts that have ended say of data that they could not write. */
+/** What the mounts that have ended say of data that they could not write, and that one did not come to say it. */
 async function lostFiles(mounts: readonly ProcessRecord[]): Promise<Error | undefined> {
+  const errors: FsError[] = [];
   for (const { name, realMountPoint = name, pid, logFile } of mounts) {
     const ending = await takeMountEnding(realMountPoint, pid);
+    // One that ends in order takes its record away.
+    const left = await registeredMount(realMountPoint);
+    if (ending !== undefined && ending.lost.length > 0) errors.push(lostFilesError(name, ending.lost, logFile));
+    if (ending === undefined && left?.pid === pid) errors.push(silentEndError(name, left.logFile));
     await forgetMount(realMountPoint);
-    if (ending !== undefined && ending.lost.length > 0) return lostFilesError(name, ending.lost, logFile);
   }
-  return undefined;
+  const [first, ...others] = errors;
+  if (first === undefined || others.length === 0) return first;
+  const remedies = new Set(errors.map(({ remedy }) => remedy));
+  return new FsError('EIO', errors.map(({ message }) => message).join('\n'), { remedy: [...remedies].join('\n  ') });
 }
 
 /** What a mount process that was killed leaves: a directory that answers ENOTCONN to everyone. */

@@ -123,3 +123,14 @@ export function lostFilesError(mountPoint: string, lost: readonly string[], logF
     },
   );
 }
+
+/** For whoever unmounts: nobody knows whether data was lost. */
+export function silentEndError(mountPoint: string, logFile = "the mount's log"): FsError {
+  return new FsError(
+    'EIO',
+    `${mountPoint} is unmounted, but its process ended without saying whether all was written`,
+    {
+      remedy: `See ${logFile}. Files that were closed or fsynced before are stored.`,
+    },
+  );
+}
