@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createNodeEnv } from '../env-node.ts';
+import { NodeDirectory } from '../node-directory.ts';
 import { ClusterFiles } from './cluster-files.ts';
 import { createLocalCluster, startNodes, stopLocalCluster } from './local-cluster.ts';
 import { registerMount, registeredMount } from './mount-registry.ts';
@@ -27,6 +29,18 @@ describe('a cluster on one machine', () => {
   afterEach(async () => {
     for (const child of children.splice(0)) child.kill('SIGKILL');
     await rm(scratch, { recursive: true, force: true });
+  });
+
+  it('two that make one in the same directory do not mix theirs', async () => {
+    const make = () => createLocalCluster(files, { nodeCount: 3, copies: undefined });
+    const results = await Promise.allSettled([make(), make()]);
+    const reasons = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+    const message = expect.stringMatching(/another `tatami up`/) as string;
+    expect(reasons).toEqual([expect.objectContaining({ code: 'ERR_USAGE', message })]);
+    const { clusterId, nodes } = await files.require();
+    for (const { id } of nodes) await new NodeDirectory(createNodeEnv().disk, files.nodePath(id)).load(clusterId);
+    expect((await readdir(files.path)).sort()).toEqual(['cluster.json', 'cluster.key', 'nodes']);
+    await expect(make()).rejects.toThrow(/has just made a cluster/);
   });
 
   // Nothing is built where unit tests run: the nodes that are started here end at once.

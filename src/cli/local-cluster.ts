@@ -8,10 +8,11 @@ import { levelUpmap } from '../catalog/placement-level.ts';
 import { firstCatalog } from '../catalog/document.ts';
 import type { CatalogNode } from '../catalog/types.ts';
 import { newClusterKey } from '../cluster-key.ts';
+import { CLUSTER_FILE } from '../cluster-location.ts';
 import type { ClusterFile } from '../cluster-location.ts';
 import { createNodeEnv } from '../env-node.ts';
 import { wallMs } from '../env.ts';
-import type { Random } from '../env.ts';
+import type { Env, Random } from '../env.ts';
 import { FsError, UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { inspectMountPoint } from '../fuse/mount.ts';
@@ -38,6 +39,8 @@ const NODE_STOP_MS = 2_000;
 /** After this `tatami up` says what it waits for. */
 const SLOW_START_MS = 5_000;
 const FIRST_PORT = 7401;
+/** Held while a cluster is made. */
+const LOCK_FILE = 'lock';
 
 export interface NewCluster {
   readonly nodeCount: number;
@@ -50,7 +53,27 @@ export interface NewCluster {
 export async function createLocalCluster(files: ClusterFiles, wish: NewCluster): Promise<ClusterFile> {
   const env = createNodeEnv();
   await newDirectory(files.path);
-  const names = (await env.disk.readdir(files.path)).filter((name) => name !== 'lost+found');
+  const lock = await env.disk.lock(join(files.path, LOCK_FILE)).catch((error: unknown) => {
+    if ((error as { code?: string }).code !== 'EBUSY') throw error;
+    throw new UsageError(`another \`tatami up\` is making a cluster in ${files.path}`, {
+      cause: error,
+      remedy: 'Wait until it is there, then run this again.',
+    });
+  });
+  try {
+    return await createFiles(env, files, wish);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function createFiles(env: Env, files: ClusterFiles, wish: NewCluster): Promise<ClusterFile> {
+  const names = (await env.disk.readdir(files.path)).filter((name) => name !== 'lost+found' && name !== LOCK_FILE);
+  if (names.includes(CLUSTER_FILE)) {
+    throw new UsageError(`another \`tatami up\` has just made a cluster in ${files.path}`, {
+      remedy: 'Run this again.',
+    });
+  }
   if (names.length > 0) {
     throw new UsageError(`${files.path} is not empty and holds no cluster`, {
       remedy: 'Choose an empty or new directory with --data.',
