@@ -43,6 +43,14 @@ describe('a cluster on one machine', () => {
     await expect(make()).rejects.toThrow(/has just made a cluster/);
   });
 
+  it('one that could not be made leaves the directory as it was', async () => {
+    const full = new ClusterFiles(files.path);
+    full.save = () => Promise.reject(new Error('ENOSPC: no space left on device'));
+    await expect(createLocalCluster(full, { nodeCount: 2, copies: undefined })).rejects.toThrow('ENOSPC');
+    expect(await readdir(files.path)).toEqual([]);
+    await createLocalCluster(files, { nodeCount: 2, copies: undefined });
+  });
+
   // Nothing is built where unit tests run: the nodes that are started here end at once.
   it('a start that fails stops no node that somebody else has started meanwhile', async () => {
     const file = await createLocalCluster(files, { nodeCount: 1, copies: undefined });

@@ -1,6 +1,7 @@
 /**
  * The one-machine cluster: made, started (whatever part of it does not run), asked and stopped.
  */
+import { rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -105,18 +106,26 @@ async function createFiles(env: Env, files: ClusterFiles, wish: NewCluster): Pro
   // Nothing is stored yet, so levelling the copies over the nodes moves nothing.
   const pools = unlevelled.pools.map((pool) => ({ ...pool, upmap: levelUpmap(unlevelled, pool) }));
   const catalog = { ...unlevelled, pools };
-  for (const node of nodes) {
-    const directory = new NodeDirectory(env.disk, files.nodePath(node.id));
-    await directory.create({ clusterId: key.clusterId, nodeId: node.id, storeId: node.storeId }, catalog);
-  }
-  await writeKeyFile(files.keyPath, key);
   const file: ClusterFile = {
     formatVersion: 1,
     clusterId: key.clusterId,
     nodes: nodes.map(({ id, address }) => ({ id, address })),
   };
-  // Written last: a directory without it holds no cluster.
-  await files.save(file);
+  try {
+    for (const node of nodes) {
+      const directory = new NodeDirectory(env.disk, files.nodePath(node.id));
+      await directory.create({ clusterId: key.clusterId, nodeId: node.id, storeId: node.storeId }, catalog);
+    }
+    await writeKeyFile(files.keyPath, key);
+    // Written last: a directory without it holds no cluster.
+    await files.save(file);
+  } catch (error) {
+    // It was empty, and the next attempt wants it so.
+    for (const made of [join(files.path, CLUSTER_FILE), files.keyPath, files.nodesPath]) {
+      await rm(made, { recursive: true, force: true });
+    }
+    throw error;
+  }
   return file;
 }
 
