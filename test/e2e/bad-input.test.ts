@@ -1,6 +1,6 @@
 /** Wrong keys, garbage, wrong directories, busy ports and mount points: each a clear error, and nothing is harmed. */
 import { createSocket } from 'node:dgram';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -8,6 +8,7 @@ import {
   readFileSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -126,6 +127,20 @@ describe('bad input', () => {
     const busy = await tatami(['mount', cluster.mount, ...where]);
     expect(busy.code).not.toBe(0);
     expect(busy.stderr).toMatch(/mounted/);
+    await unharmed();
+  });
+
+  it('a mount that cannot be written down is none', async () => {
+    const point = join(cluster.directory, 'unknown');
+    mkdirSync(point);
+    const hash = createHash('sha256').update(point).digest('hex').slice(0, 12);
+    const inTheWay = join(cluster.data, 'run', `mount-${hash}.json.tmp`);
+    mkdirSync(inTheWay);
+    const ran = await tatami(['mount', point, '--data', cluster.data]);
+    rmdirSync(inTheWay);
+    expect([ran.code, ran.stderr]).toEqual([1, expect.stringMatching(/EISDIR/)]);
+    expect(mountsBelow(point)).toEqual([]);
+    expect(await processesWith(point)).toEqual([]);
     await unharmed();
   });
 

@@ -180,8 +180,14 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     vfs.setNotifier(below?.notifierFor(mounted.notifier) ?? mounted.notifier);
     realMountPoint = mounted.mountPoint;
     const ours = { pid: process.pid, mountPoint: path, realMountPoint, closeTimeoutMs: timeoutMs };
-    await registerMount(ours);
-    if (record !== undefined) await writeRecord(record, { role: 'mount', name: path, ...ours });
+    try {
+      await registerMount(ours);
+      if (record !== undefined) await writeRecord(record, { role: 'mount', name: path, ...ours });
+    } catch (error) {
+      // Nobody would know whom to end.
+      await mounted.unmount({ force: true }).catch(() => undefined);
+      throw error;
+    }
     forgetParent();
     await tellParent({ kind: 'ready', detail: path });
     log.info({ path }, 'mounted');
