@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { createServer, connect as connectTcp } from 'node:net';
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestCluster, isRunning, mountsBelow, mustTatami, processesWith, run, tatami, waitUntil } from './support.ts';
 
@@ -174,6 +174,21 @@ describe('bad input', () => {
     expect(() => writeFileSync(join(cluster.mount, name), 'x')).toThrow(/ENAMETOOLONG/);
     writeFileSync(join(cluster.mount, name.slice(1)), 'x');
     expect(readdirSync(cluster.mount)).toContain(name.slice(1));
+  });
+
+  it('a mount ends also where it cannot say how', async () => {
+    const point = join(cluster.directory, 'silent');
+    mkdirSync(point);
+    await mustTatami(['mount', point, '--data', cluster.data]);
+    const hash = createHash('sha256').update(point).digest('hex').slice(0, 12);
+    const inTheWay = [`/run/tatamifs/${hash}.ended.tmp`, `/tmp/tatamifs-0/${hash}.ended.tmp`].filter((path) =>
+      existsSync(dirname(path)),
+    );
+    for (const path of inTheWay) mkdirSync(path);
+    const ran = await tatami(['umount', point]);
+    for (const path of inTheWay) rmdirSync(path);
+    expect([ran.code, ran.stderr]).toEqual([1, expect.stringMatching(/ended without saying/)]);
+    expect(await processesWith(point)).toEqual([]);
   });
 
   it('wrong arguments', async () => {

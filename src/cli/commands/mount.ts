@@ -197,7 +197,11 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   } finally {
     lost = await vfs.close();
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
-    if (realMountPoint !== undefined) await mountEnded(realMountPoint, lost);
+    if (realMountPoint !== undefined) {
+      await mountEnded(realMountPoint, lost).catch((error: unknown) =>
+        log.warn({ error: String(error) }, 'who unmounts cannot be told how that went'),
+      );
+    }
     await client.close();
     if (record !== undefined) await removeRecord(record);
   }
