@@ -16,7 +16,17 @@ import { createServer, connect as connectTcp } from 'node:net';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TestCluster, isRunning, mountsBelow, mustTatami, processesWith, run, tatami, waitUntil } from './support.ts';
+import {
+  TestCluster,
+  isRunning,
+  mountsBelow,
+  mustTatami,
+  processesWith,
+  run,
+  shell,
+  tatami,
+  waitUntil,
+} from './support.ts';
 
 describe('bad input', () => {
   let cluster: TestCluster;
@@ -167,6 +177,20 @@ describe('bad input', () => {
     expect(ran.stderr).toMatch(/\/dev\/fuse/);
     expect(ran.stderr).toMatch(/modprobe fuse/);
     await unharmed();
+  });
+
+  it('a mount of another filesystem is not unmounted', async () => {
+    const point = join(cluster.directory, 'foreign');
+    mkdirSync(point);
+    const flags = 'fd=3,rootmode=40000,user_id=0,group_id=0';
+    await shell(`exec 3<>/dev/fuse && mount -i -t fuse.other -o ${flags} other '${point}'`);
+    try {
+      const ran = await tatami(['umount', '--force', point]);
+      expect([ran.code, ran.stderr]).toEqual([2, expect.stringMatching(/not a mount of tatamifs/)]);
+      expect(mountsBelow(point)).toHaveLength(1);
+    } finally {
+      await run('umount', ['-l', point]);
+    }
   });
 
   it('a file name of 256 bytes', () => {

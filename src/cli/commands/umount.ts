@@ -2,7 +2,7 @@ import { readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FsError, TimeoutError, UsageError } from '../../errors.ts';
-import { readMountTable } from '../../fuse/mount-point.ts';
+import { FS_TYPE, readMountTable } from '../../fuse/mount-point.ts';
 import { findMount, type MountEntry } from '../../fuse/mount-table.ts';
 import { runUnmount } from '../../fuse/tools.ts';
 import { forgetMount, lostFilesError, registeredMount, silentEndError, takeMountEnding } from '../mount-registry.ts';
@@ -139,5 +139,5 @@ async function isMounted(path: string): Promise<boolean> {
 
 async function mountAt(path: string): Promise<MountEntry | undefined> {
   const entry = findMount(await readMountTable(), path);
-  return entry?.fsType.startsWith('fuse') === true ? entry : undefined;
+  return entry?.fsType === FS_TYPE ? entry : undefined;
 }
