@@ -227,11 +227,13 @@ describe('bad input', () => {
       ['up', '--data', join(cluster.directory, 'new'), '--nodes', '1', '--copies', '2'],
       ['up', '--data', cluster.data, '--copies', '2', '--detach'],
       ['up', '--data', '/proc/tatami'],
+      ['bench', '--mount', join(cluster.directory, 'nowhere')],
     ]) {
       const ran = await tatami(args, { cwd: cluster.directory });
       expect([args.join(' '), ran.code]).toEqual([args.join(' '), 2]);
       expect(ran.stderr).not.toBe('');
     }
+    expect(readdirSync(cluster.directory).filter((name) => name.startsWith('tatami-bench-'))).toEqual([]);
     expect((await tatami(['put'])).stderr).toMatch(/tatami COMMAND --help/);
     expect((await tatami(['status', '--data', join(cluster.directory, 'empty')])).stderr).toMatch(/tatami up/);
     expect((await tatami(['--help'])).code).toBe(0);
