@@ -270,6 +270,12 @@ describe('bad input', () => {
     expect(await processesWith(cluster.data)).toEqual([]);
     expect(mountsBelow(cluster.directory)).toEqual([]);
     renameSync(`${damaged}.away`, damaged);
+    const inTheWay = join(cluster.data, 'run', 'n1.json.tmp');
+    mkdirSync(inTheWay);
+    const unknown = await tatami(['up', '--data', cluster.data, '--mount', cluster.mount, '--detach']);
+    rmdirSync(inTheWay);
+    expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringMatching(/EISDIR/)]);
+    expect(await processesWith(cluster.data)).toEqual([]);
     await cluster.up();
     await unharmed();
   });

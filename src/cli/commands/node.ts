@@ -149,7 +149,13 @@ async function runUntilStopped(
   });
   if (options.record !== undefined) {
     const { id, address } = running;
-    await writeRecord(options.record, { role: 'node', name: id, pid: process.pid, address });
+    await writeRecord(options.record, { role: 'node', name: id, pid: process.pid, address }).catch(
+      async (error: unknown) => {
+        // Nobody would know whom to end.
+        await running.close();
+        throw error;
+      },
+    );
   }
   await tellParent({ kind: 'ready', detail: running.address });
   if (options.record === undefined) {
