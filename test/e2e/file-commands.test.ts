@@ -1,10 +1,12 @@
 /** put, get, ls, stat and fsck with everything that a tree can hold, and ended before they are done. */
 import { execFileSync } from 'node:child_process';
 import {
+  lstatSync,
   mkdirSync,
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   utimesSync,
@@ -146,6 +148,20 @@ describe('files without a mount', () => {
     expect(readFileSync(local, 'utf8')).toBe('long');
     const tooLong = await tatami(['get', `/${name}`, `${local}n`, ...where]);
     expect([tooLong.code, tooLong.stderr]).toEqual([2, expect.stringMatching(/cannot write .*ENAMETOOLONG/)]);
+  });
+
+  it('what is no file is written to, and not replaced by one', async () => {
+    const local = join(cluster.directory, 'to-device');
+    writeFileSync(local, 'bytes');
+    await mustTatami(['put', local, '/to-device', ...where]);
+    const device = join(cluster.directory, 'null');
+    execFileSync('mknod', [device, 'c', '1', '3']);
+    const link = join(cluster.directory, 'link-to-device');
+    symlinkSync(device, link);
+    for (const path of [link, device]) {
+      await mustTatami(['get', '/to-device', path, ...where]);
+      expect([statSync(device).isCharacterDevice(), lstatSync(link).isSymbolicLink()]).toEqual([true, true]);
+    }
   });
 
   it('reading back what was put', async () => {

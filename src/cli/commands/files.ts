@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat as statLocal } from 'node:fs/promises';
+import { open, realpath, rename, rm, stat as statLocal } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -94,17 +94,20 @@ export async function get(path: string, file: string, options: WhereOptions): Pr
       return;
     }
     const local = await statLocal(file).catch(() => undefined);
-    const target = local?.isDirectory() === true ? resolve(file, basename(path)) : resolve(file);
-    const partial = partialPath(target, GET_SUFFIX);
-    const to = await open(partial, 'wx').catch((error: NodeJS.ErrnoException) => {
+    // What a link leads to, a device or a pipe is written to, and not replaced by a file.
+    const existing = local === undefined ? undefined : await realpath(file).catch(() => undefined);
+    const target = local?.isDirectory() === true ? resolve(file, basename(path)) : (existing ?? resolve(file));
+    const isDirect = local !== undefined && !local.isFile() && !local.isDirectory();
+    const partial = isDirect ? target : partialPath(target, GET_SUFFIX);
+    const to = await open(partial, isDirect ? 'w' : 'wx').catch((error: NodeJS.ErrnoException) => {
       throw new UsageError(`cannot write ${target}: ${error.message}`, { remedy: 'Give another local path.' });
     });
     const bar = progress(`get ${path}`, size, bytes);
     try {
       await pipeline(fs.createReadStream(path), counting(bar.update), to.createWriteStream(), { signal });
-      await rename(partial, target);
+      if (!isDirect) await rename(partial, target);
     } catch (error) {
-      await rm(partial, { force: true });
+      if (!isDirect) await rm(partial, { force: true });
       throw error;
     } finally {
       bar.end();
