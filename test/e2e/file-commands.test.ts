@@ -1,5 +1,6 @@
 /** put, get, ls, stat and fsck with everything that a tree can hold, and ended before they are done. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   lstatSync,
   mkdirSync,
@@ -75,6 +76,15 @@ describe('files without a mount', () => {
     const [listed] = JSON.parse(await mustTatami(['ls', '--json', '/names', ...where])) as Listed[];
     expect(listed).toMatchObject({ type: 'directory', nameBase64: odd.toString('base64') });
     expect(await mustTatami(['fsck', '/names', ...where])).toMatch(/^1 blocks of 1 files checked, 0 findings/);
+    const holder = spawn('bash', ['-c', `exec 9< $'${folder}/a\\377\\nb/畳' && flock 9 && echo held && exec sleep 60`]);
+    await once(holder.stdout, 'data');
+    const lock = {
+      path: expect.stringMatching(/畳$/) as string,
+      pathBase64: Buffer.concat([Buffer.from('/names/'), odd, Buffer.from('/畳')]).toString('base64'),
+    };
+    expect(JSON.parse(await mustTatami(['locks', '--json', ...where]))).toMatchObject([lock]);
+    expect(await mustTatami(['locks', ...where])).toContain("$'/names/a\\377\\nb/畳'");
+    holder.kill('SIGKILL');
     rmSync(folder, { recursive: true });
   });
 
