@@ -160,6 +160,21 @@ describe('in the foreground', () => {
     }
   });
 
+  it('does not tell a script that the cluster runs when it was interrupted on the way to the background', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
+    const data = join(directory, 'data');
+    const up = startTatami(['up', '--data', data, '--nodes', '1', '--no-mount', '--detach']);
+    try {
+      await up.says('new cluster');
+      up.child.kill('SIGTERM');
+      expect(await up.ended).toBe(130);
+      expect(await processesWith(data)).toEqual([]);
+    } finally {
+      await tatami(['down', '--data', data]);
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
   it('ends when everything is stopped from another terminal', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
     const data = join(directory, 'data');
