@@ -40,6 +40,21 @@ export class ClusterUnderTest {
   #folder = mkdtempSync(join(tmpdir(), 'tatami-chaos-'));
   data = join(this.#folder, 'data');
   mount = join(this.#folder, 'mnt');
+  #gone = false;
+
+  constructor() {
+    // Its processes are in sessions of their own: nobody else would end them.
+    for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+      process.once(signal, () => {
+        try {
+          this.destroy();
+        } catch (error) {
+          console.error(String(error));
+        }
+        process.exit(130);
+      });
+    }
+  }
 
   /** @param {string[]} args */
   tatami(...args) {
@@ -76,6 +91,8 @@ export class ClusterUnderTest {
   }
 
   destroy() {
+    if (this.#gone) return;
+    this.#gone = true;
     this.tatami('down', '--data', this.data);
     rmSync(this.#folder, { recursive: true, force: true });
   }

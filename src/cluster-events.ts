@@ -53,12 +53,13 @@ export interface EventsWish {
 
 /** Ends after what is known, or when the signal fires. */
 export async function* clusterEvents(client: CatalogClient, wish: EventsWish): AsyncGenerator<ClusterEvent, void> {
+  // 1970-01-01 in the local time of half the world is before the beginning.
+  const sinceMs = wish.since === undefined ? undefined : Math.max(0, wish.since.getTime());
   if (wish.follow) {
-    for await (const record of followEvents(client, { sinceMs: wish.since?.getTime(), signal: wish.signal }))
-      yield toClusterEvent(record);
+    for await (const record of followEvents(client, { sinceMs, signal: wish.signal })) yield toClusterEvent(record);
     return;
   }
-  const { events, missing } = await pastEvents(client, wish.since?.getTime() ?? 0);
+  const { events, missing } = await pastEvents(client, sinceMs ?? 0);
   for (const [node, reason] of missing) wish.onMissing?.(node, reason);
   for (const record of events) {
     if (wish.signal.aborted) return;

@@ -102,9 +102,12 @@ export interface NodeCore {
 /** Opens directory, network and catalog; nothing is answered before {@link serve}. */
 export async function openCore(options: NodeCoreOptions, closers: Closers): Promise<NodeCore> {
   const { env, key, directory, log } = options;
-  const { identity, catalog: initial } = await directory.load(key.clusterId);
+  // Whether it is a node's at all: else it would be locked for nothing.
+  await directory.load(key.clusterId);
   const lock = await lockDirectory(env, directory);
   closers.add(() => lock.release());
+  // Another process may have had it until now, and have saved what it heard last.
+  const { identity, catalog: initial } = await directory.load(key.clusterId);
   const { clusterId, nodeId, storeId } = identity;
   const removal = removalOf(initial, storeId);
   if (removal !== undefined) throw removal;

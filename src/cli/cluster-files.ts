@@ -27,8 +27,11 @@ export class ClusterFiles {
   get logPath(): string {
     return join(this.path, 'log');
   }
+  get nodesPath(): string {
+    return join(this.path, 'nodes');
+  }
   nodePath(id: string): string {
-    return join(this.path, 'nodes', id);
+    return join(this.nodesPath, id);
   }
 
   /** Undefined if there is no cluster here. */

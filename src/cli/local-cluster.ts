@@ -1,6 +1,7 @@
 /**
  * The one-machine cluster: made, started (whatever part of it does not run), asked and stopped.
  */
+import { rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -8,11 +9,12 @@ import { levelUpmap } from '../catalog/placement-level.ts';
 import { firstCatalog } from '../catalog/document.ts';
 import type { CatalogNode } from '../catalog/types.ts';
 import { newClusterKey } from '../cluster-key.ts';
+import { CLUSTER_FILE } from '../cluster-location.ts';
 import type { ClusterFile } from '../cluster-location.ts';
 import { createNodeEnv } from '../env-node.ts';
 import { wallMs } from '../env.ts';
-import type { Random } from '../env.ts';
-import { UsageError } from '../errors.ts';
+import type { Env, Random } from '../env.ts';
+import { FsError, UsageError } from '../errors.ts';
 import type { HistoryId, NodeId } from '../ids.ts';
 import { inspectMountPoint } from '../fuse/mount.ts';
 import { runUnmount } from '../fuse/tools.ts';
@@ -24,9 +26,10 @@ import { note, progress } from './output.ts';
 import { liveRecords, recordedMountPoints, stopProcesses } from './process-record.ts';
 import type { ProcessRecord } from './process-record.ts';
 import { spawnBackground } from './spawn.ts';
+import type { Spawned } from './spawn.ts';
 import { thisUser } from './this-user.ts';
 import { newDirectory } from './new-directory.ts';
-import { forgetMount, lostFilesError, takeMountEnding } from './mount-registry.ts';
+import { forgetMount, lostFilesError, registeredMount, silentEndError, takeMountEnding } from './mount-registry.ts';
 
 /** A node replays its log and scans its newest pack before it is ready; on a slow disk that takes a while. */
 const NODE_READY_TIMEOUT_MS = 60_000;
@@ -37,6 +40,8 @@ const NODE_STOP_MS = 2_000;
 /** After this `tatami up` says what it waits for. */
 const SLOW_START_MS = 5_000;
 const FIRST_PORT = 7401;
+/** Held while a cluster is made. */
+const LOCK_FILE = 'lock';
 
 export interface NewCluster {
   readonly nodeCount: number;
@@ -49,7 +54,27 @@ export interface NewCluster {
 export async function createLocalCluster(files: ClusterFiles, wish: NewCluster): Promise<ClusterFile> {
   const env = createNodeEnv();
   await newDirectory(files.path);
-  const names = (await env.disk.readdir(files.path)).filter((name) => name !== 'lost+found');
+  const lock = await env.disk.lock(join(files.path, LOCK_FILE)).catch((error: unknown) => {
+    if ((error as { code?: string }).code !== 'EBUSY') throw error;
+    throw new UsageError(`another \`tatami up\` is making a cluster in ${files.path}`, {
+      cause: error,
+      remedy: 'Wait until it is there, then run this again.',
+    });
+  });
+  try {
+    return await createFiles(env, files, wish);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function createFiles(env: Env, files: ClusterFiles, wish: NewCluster): Promise<ClusterFile> {
+  const names = (await env.disk.readdir(files.path)).filter((name) => name !== 'lost+found' && name !== LOCK_FILE);
+  if (names.includes(CLUSTER_FILE)) {
+    throw new UsageError(`another \`tatami up\` has just made a cluster in ${files.path}`, {
+      remedy: 'Run this again.',
+    });
+  }
   if (names.length > 0) {
     throw new UsageError(`${files.path} is not empty and holds no cluster`, {
       remedy: 'Choose an empty or new directory with --data.',
@@ -81,18 +106,26 @@ export async function createLocalCluster(files: ClusterFiles, wish: NewCluster):
   // Nothing is stored yet, so levelling the copies over the nodes moves nothing.
   const pools = unlevelled.pools.map((pool) => ({ ...pool, upmap: levelUpmap(unlevelled, pool) }));
   const catalog = { ...unlevelled, pools };
-  for (const node of nodes) {
-    const directory = new NodeDirectory(env.disk, files.nodePath(node.id));
-    await directory.create({ clusterId: key.clusterId, nodeId: node.id, storeId: node.storeId }, catalog);
-  }
-  await writeKeyFile(files.keyPath, key);
   const file: ClusterFile = {
     formatVersion: 1,
     clusterId: key.clusterId,
     nodes: nodes.map(({ id, address }) => ({ id, address })),
   };
-  // Written last: a directory without it holds no cluster.
-  await files.save(file);
+  try {
+    for (const node of nodes) {
+      const directory = new NodeDirectory(env.disk, files.nodePath(node.id));
+      await directory.create({ clusterId: key.clusterId, nodeId: node.id, storeId: node.storeId }, catalog);
+    }
+    await writeKeyFile(files.keyPath, key);
+    // Written last: a directory without it holds no cluster.
+    await files.save(file);
+  } catch (error) {
+    // It was empty, and the next attempt wants it so.
+    for (const made of [join(files.path, CLUSTER_FILE), files.keyPath, files.nodesPath]) {
+      await rm(made, { recursive: true, force: true });
+    }
+    throw error;
+  }
   return file;
 }
 
@@ -138,9 +171,10 @@ export async function startNodes(files: ClusterFiles, file: ClusterFile): Promis
   const slow = setTimeout(() => {
     if (!process.stderr.isTTY) note(`still waiting for ${[...waiting].join(', ')}: they read their logs`);
   }, SLOW_START_MS);
+  const ours = new Set<number>();
   const results = await Promise.allSettled(
     missing.map(async (node) => {
-      await startNode(files, node);
+      ours.add((await startNode(files, node)).pid);
       waiting.delete(node.id);
       if (process.stderr.isTTY) bar.update(missing.length - waiting.size);
     }),
@@ -149,17 +183,17 @@ export async function startNodes(files: ClusterFiles, file: ClusterFile): Promis
   bar.end();
   const failed = results.find((result) => result.status === 'rejected');
   if (failed !== undefined) {
-    const names = new Set(missing.map((node) => node.id));
-    const mine = (await liveRecords(files.runPath)).filter((record) => names.has(record.name));
-    await stopProcesses(mine, NODE_STOP_MS);
+    // One of that name may be another's, who was quicker.
+    const records = (await liveRecords(files.runPath)).filter(({ pid }) => ours.has(pid));
+    await stopProcesses(records, NODE_STOP_MS);
     throw failed.reason;
   }
   return { started: missing.map((node) => node.id), alreadyRunning: [...running] };
 }
 
-async function startNode(files: ClusterFiles, node: { id: string; address: string }): Promise<void> {
+function startNode(files: ClusterFiles, node: { id: string; address: string }): Promise<Spawned> {
   const record = join(files.runPath, `${node.id}.json`);
-  await spawnBackground({
+  return spawnBackground({
     args: [
       ...['node', '--data', files.nodePath(node.id), '--listen', node.address],
       ...['--key-file', files.keyPath, '--record', record],
@@ -206,14 +240,21 @@ export async function stopLocalCluster(files: ClusterFiles): Promise<ProcessReco
   return [...mounts, ...nodes];
 }
 
-/** What the mounts that have ended say of data that they could not write. */
+/** What the mounts that have ended say of data that they could not write, and that one did not come to say it. */
 async function lostFiles(mounts: readonly ProcessRecord[]): Promise<Error | undefined> {
+  const errors: FsError[] = [];
   for (const { name, realMountPoint = name, pid, logFile } of mounts) {
     const ending = await takeMountEnding(realMountPoint, pid);
+    // One that ends in order takes its record away.
+    const left = await registeredMount(realMountPoint);
+    if (ending !== undefined && ending.lost.length > 0) errors.push(lostFilesError(name, ending.lost, logFile));
+    if (ending === undefined && left?.pid === pid) errors.push(silentEndError(name, left.logFile));
     await forgetMount(realMountPoint);
-    if (ending !== undefined && ending.lost.length > 0) return lostFilesError(name, ending.lost, logFile);
   }
-  return undefined;
+  const [first, ...others] = errors;
+  if (first === undefined || others.length === 0) return first;
+  const remedies = new Set(errors.map(({ remedy }) => remedy));
+  return new FsError('EIO', errors.map(({ message }) => message).join('\n'), { remedy: [...remedies].join('\n  ') });
 }
 
 /** What a mount process that was killed leaves: a directory that answers ENOTCONN to everyone. */

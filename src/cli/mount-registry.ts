@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto';
 import { lstat, mkdir, readFile, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FsError } from '../errors.ts';
-import { readRecord, writeRecord } from './process-record.ts';
+import { readRecord, removeRecord, writeRecord } from './process-record.ts';
 import type { ProcessRecord } from './process-record.ts';
 
 /** Files named in one message; the log has all of them. */
@@ -80,8 +80,7 @@ export async function mountEnded(mountPoint: string, lost: readonly string[]): P
   const ending: MountEnding = { pid: process.pid, lost };
   await writeFile(`${path}.ended.tmp`, `${JSON.stringify(ending)}\n`);
   await rename(`${path}.ended.tmp`, `${path}.ended.json`);
-  const record = await readRecord(`${path}.json`);
-  if (record?.pid === process.pid) await rm(`${path}.json`, { force: true });
+  await removeRecord(`${path}.json`);
 }
 
 /** The process that serves it, or served it last and did not say that it ended. */
@@ -121,6 +120,17 @@ export function lostFilesError(mountPoint: string, lost: readonly string[], logF
     `${mountPoint} is unmounted, but ${count} what was written last: the nodes could not be reached, or had no room${named.join('')}${more}`,
     {
       remedy: `Write ${lost.length === 1 ? 'it' : 'them'} again. ${logFile === undefined ? "The mount's log" : logFile} says why; \`tatami status\`, what to do.`,
+    },
+  );
+}
+
+/** For whoever unmounts: nobody knows whether data was lost. */
+export function silentEndError(mountPoint: string, logFile = "the mount's log"): FsError {
+  return new FsError(
+    'EIO',
+    `${mountPoint} is unmounted, but its process ended without saying whether all was written`,
+    {
+      remedy: `See ${logFile}. Files that were closed or fsynced before are stored.`,
     },
   );
 }

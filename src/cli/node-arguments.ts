@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { UsageError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
-import { parseAddress } from '../net/address.ts';
+import { isWildcardHost, parseAddress } from '../net/address.ts';
 
 /** Returns the address as given if it is `host:port` with a real port. */
 export function checkAddress(text: string, option: string): string {
@@ -19,6 +19,18 @@ export function checkAddress(text: string, option: string): string {
     });
   }
   return text;
+}
+
+/** The address of a node itself, which all others are told. */
+export function checkOwnAddress(text: string, option: string): string {
+  const address = checkAddress(text, option);
+  if (!isWildcardHost(parseAddress(address).host)) return address;
+  throw new UsageError(
+    `${option} ${text}: that is every address of a machine, and none by which others reach this one`,
+    {
+      remedy: 'Give the one by which the other machines reach it, for example 192.0.2.7:7400.',
+    },
+  );
 }
 
 /** Some addresses, separated by commas. */

@@ -54,6 +54,11 @@ export async function writeRecord(path: string, record: Omit<ProcessRecord, 'sta
   await rename(`${path}.tmp`, path);
 }
 
+/** Unless another process has its own there by now. */
+export async function removeRecord(path: string, pid = process.pid): Promise<void> {
+  if ((await readRecord(path))?.pid === pid) await rm(path, { force: true });
+}
+
 /** What a mount needs to end besides writing: unmounting by force, its session. */
 export const MOUNT_END_MARGIN_MS = 25_000;
 

@@ -7,7 +7,7 @@ import { MemoryKv } from '../env-memory.ts';
 import type { HistoryId } from '../ids.ts';
 import { SILENT_LOGGER } from '../log.ts';
 import { createSimWorld, type SimWorld } from '../../test/sim/world.ts';
-import { Collector } from './collector.ts';
+import { Collector, OWN_ENTRIES } from './collector.ts';
 import type { GcResult } from './gc.ts';
 
 const NOTHING: GcResult = {
@@ -73,6 +73,21 @@ describe('Collector', () => {
     expect(runs).toBe(2);
     await world.run(40_000);
     expect(runs).toBe(3);
+  });
+
+  it('collects once more when something was changed while it did, and not for what it writes itself', async () => {
+    let others = 1;
+    outcome = () => {
+      seq = (seq ?? 0) + OWN_ENTRIES + others;
+      return Promise.resolve(NOTHING);
+    };
+    await world.run(40_000);
+    expect(runs).toBe(1);
+    others = 0;
+    await world.run(COLLECT_EVERY_MS);
+    expect(runs).toBe(2);
+    await world.run(3 * COLLECT_EVERY_MS);
+    expect(runs).toBe(2);
   });
 
   it('does nothing on a node that is not primary, nor where it is switched off', async () => {

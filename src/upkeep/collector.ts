@@ -23,6 +23,8 @@ const URGENT_PERMILLE = 850;
 const URGENT_EVERY_MS = 300_000;
 /** After one that failed. */
 const AGAIN_MS = 60_000;
+/** What a collection itself adds to the group's log: a session, the barrier, the session's end. */
+export const OWN_ENTRIES = 3;
 
 export interface CollectorOptions {
   readonly catalog: Pick<CatalogService, 'current'>;
@@ -119,9 +121,12 @@ export class Collector {
       this.#last = { ...result, atMs: Number(clock.wallNs() / 1_000_000n), tookMs: clock.monotonicMs() - nowMs };
       this.#dueMs = clock.monotonicMs() + everyMs(current);
       this.#urgentDueMs = clock.monotonicMs() + URGENT_EVERY_MS;
-      // What was too young has its time next time, whether anything is changed until then or not.
-      const isThrough = result.skippedNodes.length === 0 && result.pendingCount === 0;
-      this.#seqThen = isThrough ? servedSeq((group as { id: GroupId }).id) : undefined;
+      // What was too young has its time next time, whether anything is changed until then or not; and so has what was
+      // changed on the way, which may have been seen as it was before.
+      const seqNow = servedSeq((group as { id: GroupId }).id);
+      const wasChanged = seqNow === undefined || seqNow - seq > OWN_ENTRIES;
+      const isThrough = result.skippedNodes.length === 0 && result.pendingCount === 0 && !wasChanged;
+      this.#seqThen = isThrough ? seqNow : undefined;
       await this.#o.kv.batch([{ key: KEY, value: encode(this.#last) }], { sync: true });
       if (result.reclaimedCount > 0)
         log.info({ copies: result.reclaimedCount, bytes: result.reclaimedBytes }, 'freed what no file uses');

@@ -107,6 +107,8 @@ describe('health in words', () => {
 
   it('warns of full nodes, single copies and single nodes', () => {
     expect(statusOf([{ freeBytes: 2 }, {}, {}]).findings[0]?.text).toMatch(/Node n1 is full/);
+    const none = { usedBytes: 0, fileBytes: 0, freeBytes: 0, capacityBytes: 0 };
+    expect(statusOf([{}, none, {}]).findings[0]?.text).toMatch(/Node n2 is full/);
     expect(statusOf([{}, {}, {}], 1).findings.some((finding) => finding.text.includes('keeps one copy'))).toBe(true);
     expect(statusOf([{}]).findings[0]?.text).toMatch(/One node/);
   });

@@ -170,10 +170,11 @@ function dataTrouble(facts: Facts): Finding[] {
 
 function spaceTrouble(facts: Facts): Finding[] {
   const findings: Finding[] = [];
-  for (const node of facts.nodes) {
+  for (const node of dataNodesOf(facts)) {
     const { report } = node;
-    if (report === undefined || report.capacityBytes <= 0) continue;
-    if (1 - report.freeBytes / report.capacityBytes < NODE_FULL_FRACTION) continue;
+    if (report === undefined) continue;
+    // None at all: its disk has no more than what it keeps back.
+    if (report.capacityBytes > 0 && 1 - report.freeBytes / report.capacityBytes < NODE_FULL_FRACTION) continue;
     findings.push({
       severity: 'degraded',
       text: `Node ${node.id} is full: it takes no new blocks.`,

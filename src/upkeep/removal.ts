@@ -72,7 +72,9 @@ export async function lossWithout(options: LossOptions): Promise<Loss> {
     afterOffset = last.extent.offset;
   }
   const named = [...lostFiles].slice(0, NAMED_FILES);
-  const paths = await Promise.all(named.map((ino) => options.meta.query<'paths'>({ op: 'paths', ino })));
+  // One that was removed meanwhile has none.
+  const pathsOf = (ino: Ino) => options.meta.query<'paths'>({ op: 'paths', ino }).catch(() => ({ paths: [] }));
+  const paths = await Promise.all(named.map(pathsOf));
   return {
     blockCount: found.size,
     lostCount,

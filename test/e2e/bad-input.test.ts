@@ -1,6 +1,6 @@
 /** Wrong keys, garbage, wrong directories, busy ports and mount points: each a clear error, and nothing is harmed. */
 import { createSocket } from 'node:dgram';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -8,14 +8,25 @@ import {
   readFileSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer, connect as connectTcp } from 'node:net';
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TestCluster, isRunning, mountsBelow, mustTatami, processesWith, run, tatami, waitUntil } from './support.ts';
+import {
+  TestCluster,
+  isRunning,
+  mountsBelow,
+  mustTatami,
+  processesWith,
+  run,
+  shell,
+  tatami,
+  waitUntil,
+} from './support.ts';
 
 describe('bad input', () => {
   let cluster: TestCluster;
@@ -129,6 +140,20 @@ describe('bad input', () => {
     await unharmed();
   });
 
+  it('a mount that cannot be written down is none', async () => {
+    const point = join(cluster.directory, 'unknown');
+    mkdirSync(point);
+    const hash = createHash('sha256').update(point).digest('hex').slice(0, 12);
+    const inTheWay = join(cluster.data, 'run', `mount-${hash}.json.tmp`);
+    mkdirSync(inTheWay);
+    const ran = await tatami(['mount', point, '--data', cluster.data]);
+    rmdirSync(inTheWay);
+    expect([ran.code, ran.stderr]).toEqual([1, expect.stringMatching(/EISDIR/)]);
+    expect(mountsBelow(point)).toEqual([]);
+    expect(await processesWith(point)).toEqual([]);
+    await unharmed();
+  });
+
   it('a machine without /dev/fuse', async () => {
     const point = join(cluster.directory, 'nofuse');
     mkdirSync(point);
@@ -154,11 +179,40 @@ describe('bad input', () => {
     await unharmed();
   });
 
+  it('a mount of another filesystem is not unmounted', async () => {
+    const point = join(cluster.directory, 'foreign');
+    mkdirSync(point);
+    const flags = 'fd=3,rootmode=40000,user_id=0,group_id=0';
+    await shell(`exec 3<>/dev/fuse && mount -i -t fuse.other -o ${flags} other '${point}'`);
+    try {
+      const ran = await tatami(['umount', '--force', point]);
+      expect([ran.code, ran.stderr]).toEqual([2, expect.stringMatching(/not a mount of tatamifs/)]);
+      expect(mountsBelow(point)).toHaveLength(1);
+    } finally {
+      await run('umount', ['-l', point]);
+    }
+  });
+
   it('a file name of 256 bytes', () => {
     const name = 'n'.repeat(256);
     expect(() => writeFileSync(join(cluster.mount, name), 'x')).toThrow(/ENAMETOOLONG/);
     writeFileSync(join(cluster.mount, name.slice(1)), 'x');
     expect(readdirSync(cluster.mount)).toContain(name.slice(1));
+  });
+
+  it('a mount ends also where it cannot say how', async () => {
+    const point = join(cluster.directory, 'silent');
+    mkdirSync(point);
+    await mustTatami(['mount', point, '--data', cluster.data]);
+    const hash = createHash('sha256').update(point).digest('hex').slice(0, 12);
+    const inTheWay = [`/run/tatamifs/${hash}.ended.tmp`, `/tmp/tatamifs-0/${hash}.ended.tmp`].filter((path) =>
+      existsSync(dirname(path)),
+    );
+    for (const path of inTheWay) mkdirSync(path);
+    const ran = await tatami(['umount', point]);
+    for (const path of inTheWay) rmdirSync(path);
+    expect([ran.code, ran.stderr]).toEqual([1, expect.stringMatching(/ended without saying/)]);
+    expect(await processesWith(point)).toEqual([]);
   });
 
   it('wrong arguments', async () => {
@@ -173,11 +227,13 @@ describe('bad input', () => {
       ['up', '--data', join(cluster.directory, 'new'), '--nodes', '1', '--copies', '2'],
       ['up', '--data', cluster.data, '--copies', '2', '--detach'],
       ['up', '--data', '/proc/tatami'],
+      ['bench', '--mount', join(cluster.directory, 'nowhere')],
     ]) {
       const ran = await tatami(args, { cwd: cluster.directory });
       expect([args.join(' '), ran.code]).toEqual([args.join(' '), 2]);
       expect(ran.stderr).not.toBe('');
     }
+    expect(readdirSync(cluster.directory).filter((name) => name.startsWith('tatami-bench-'))).toEqual([]);
     expect((await tatami(['put'])).stderr).toMatch(/tatami COMMAND --help/);
     expect((await tatami(['status', '--data', join(cluster.directory, 'empty')])).stderr).toMatch(/tatami up/);
     expect((await tatami(['--help'])).code).toBe(0);
@@ -214,6 +270,12 @@ describe('bad input', () => {
     expect(await processesWith(cluster.data)).toEqual([]);
     expect(mountsBelow(cluster.directory)).toEqual([]);
     renameSync(`${damaged}.away`, damaged);
+    const inTheWay = join(cluster.data, 'run', 'n1.json.tmp');
+    mkdirSync(inTheWay);
+    const unknown = await tatami(['up', '--data', cluster.data, '--mount', cluster.mount, '--detach']);
+    rmdirSync(inTheWay);
+    expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringMatching(/EISDIR/)]);
+    expect(await processesWith(cluster.data)).toEqual([]);
     await cluster.up();
     await unharmed();
   });

@@ -1,10 +1,13 @@
 /** put, get, ls, stat and fsck with everything that a tree can hold, and ended before they are done. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  lstatSync,
   mkdirSync,
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   utimesSync,
@@ -73,6 +76,15 @@ describe('files without a mount', () => {
     const [listed] = JSON.parse(await mustTatami(['ls', '--json', '/names', ...where])) as Listed[];
     expect(listed).toMatchObject({ type: 'directory', nameBase64: odd.toString('base64') });
     expect(await mustTatami(['fsck', '/names', ...where])).toMatch(/^1 blocks of 1 files checked, 0 findings/);
+    const holder = spawn('bash', ['-c', `exec 9< $'${folder}/a\\377\\nb/畳' && flock 9 && echo held && exec sleep 60`]);
+    await once(holder.stdout, 'data');
+    const lock = {
+      path: expect.stringMatching(/畳$/) as string,
+      pathBase64: Buffer.concat([Buffer.from('/names/'), odd, Buffer.from('/畳')]).toString('base64'),
+    };
+    expect(JSON.parse(await mustTatami(['locks', '--json', ...where]))).toMatchObject([lock]);
+    expect(await mustTatami(['locks', ...where])).toContain("$'/names/a\\377\\nb/畳'");
+    holder.kill('SIGKILL');
     rmSync(folder, { recursive: true });
   });
 
@@ -133,6 +145,33 @@ describe('files without a mount', () => {
     expect(await said('get', '/', local)).toMatch(/\/ is a directory\n/);
     expect(await said('ls', '/nothing')).toMatch(/there is no \/nothing/);
     expect(await said('stat', '/nothing')).toMatch(/there is no \/nothing/);
+  });
+
+  it('names may be as long as names can be', async () => {
+    const name = `${'n'.repeat(252)}畳`;
+    const local = join(cluster.directory, name);
+    writeFileSync(local, 'long');
+    await mustTatami(['put', local, '/', ...where]);
+    await mustTatami(['put', local, `/${name}`, ...where]);
+    rmSync(local);
+    await mustTatami(['get', `/${name}`, cluster.directory, ...where]);
+    expect(readFileSync(local, 'utf8')).toBe('long');
+    const tooLong = await tatami(['get', `/${name}`, `${local}n`, ...where]);
+    expect([tooLong.code, tooLong.stderr]).toEqual([2, expect.stringMatching(/cannot write .*ENAMETOOLONG/)]);
+  });
+
+  it('what is no file is written to, and not replaced by one', async () => {
+    const local = join(cluster.directory, 'to-device');
+    writeFileSync(local, 'bytes');
+    await mustTatami(['put', local, '/to-device', ...where]);
+    const device = join(cluster.directory, 'null');
+    execFileSync('mknod', [device, 'c', '1', '3']);
+    const link = join(cluster.directory, 'link-to-device');
+    symlinkSync(device, link);
+    for (const path of [link, device]) {
+      await mustTatami(['get', '/to-device', path, ...where]);
+      expect([statSync(device).isCharacterDevice(), lstatSync(link).isSymbolicLink()]).toEqual([true, true]);
+    }
   });
 
   it('reading back what was put', async () => {

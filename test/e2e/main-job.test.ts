@@ -1,9 +1,11 @@
 /** `tatami up` and `down` as a user runs them: start, use, stop, start again; nothing is left behind. */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   TestCluster,
@@ -160,6 +162,21 @@ describe('in the foreground', () => {
     }
   });
 
+  it('does not tell a script that the cluster runs when it was interrupted on the way to the background', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
+    const data = join(directory, 'data');
+    const up = startTatami(['up', '--data', data, '--nodes', '1', '--no-mount', '--detach']);
+    try {
+      await up.says('new cluster');
+      up.child.kill('SIGTERM');
+      expect(await up.ended).toBe(130);
+      expect(await processesWith(data)).toEqual([]);
+    } finally {
+      await tatami(['down', '--data', data]);
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
   it('ends when everything is stopped from another terminal', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
     const data = join(directory, 'data');
@@ -173,6 +190,23 @@ describe('in the foreground', () => {
     } finally {
       up.child.kill('SIGKILL');
       await tatami(['down', '--data', data]);
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
+  it('npm run chaos stops its cluster when it is interrupted', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'tatami-e2e-'));
+    const chaos = fileURLToPath(new URL('../../scripts/chaos.js', import.meta.url));
+    const child = spawn(process.execPath, [chaos, '--nodes', '1'], { env: { ...process.env, TMPDIR: directory } });
+    try {
+      await waitUntil('mounted', () => mountsBelow(directory).length === 1, 60_000);
+      child.kill('SIGTERM');
+      expect((await once(child, 'close'))[0]).toBe(130);
+      expect(await processesWith(directory)).toEqual([]);
+      expect(await readdir(directory)).toEqual([]);
+    } finally {
+      child.kill('SIGKILL');
+      for (const name of await readdir(directory)) await tatami(['down', '--data', join(directory, name, 'data')]);
       await rm(directory, { recursive: true, force: true });
     }
   });

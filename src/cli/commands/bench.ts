@@ -200,7 +200,15 @@ function ownCluster(): SetUp {
 function givenMount(mount: string, data: string | undefined): SetUp {
   const workDirectory = mkdtempSync(resolve('tatami-bench-'));
   const mountDirectory = join(resolve(mount), `bench-${process.pid}`);
-  mkdirSync(mountDirectory);
+  try {
+    mkdirSync(mountDirectory);
+  } catch (error) {
+    rmSync(workDirectory, { recursive: true, force: true });
+    throw new UsageError(`cannot write below ${resolve(mount)}: ${(error as Error).message}`, {
+      cause: error,
+      remedy: 'Give an existing mount with --mount, or leave it out.',
+    });
+  }
   return {
     places: { workDirectory, mountDirectory, dataDirectory: data === undefined ? undefined : resolve(data) },
     async restartCold() {

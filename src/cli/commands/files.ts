@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat as statLocal } from 'node:fs/promises';
+import { open, realpath, rename, rm, stat as statLocal } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -11,6 +11,7 @@ import type { WhereOptions } from '../cluster-files.ts';
 import { childPath, nameFields, shownName } from '../file-names.ts';
 import { modeText, typeName } from '../file-types.ts';
 import { listenForInterruption } from '../interruption.ts';
+import { partialPath, partialPrefix } from '../partial-file.ts';
 import { atPath } from '../path-errors.ts';
 import { bytes, print, printJson, progress } from '../output.ts';
 import { withFileSystem } from '../with-cluster.ts';
@@ -27,7 +28,7 @@ export async function put(file: string, path: string, options: WhereOptions): Pr
   const { signal } = interruption;
   await withFileSystem(options, `tatami put ${path}`, async (fs, client) => {
     const target = await atPath(path, () => targetPath(fs, path, basename(file)));
-    const partial = `${target}${PUT_SUFFIX}${process.pid}`;
+    const partial = partialPath(target, PUT_SUFFIX);
     const bar = progress(`put ${target}`, source.size, bytes);
     try {
       await atPath(target, async () => {
@@ -49,6 +50,7 @@ export async function put(file: string, path: string, options: WhereOptions): Pr
 
 /** With the writer's process id behind it: the name of what `tatami put` has not finished. */
 const PUT_SUFFIX = '.tatami-put-';
+const GET_SUFFIX = '.tatami-get-';
 /**
  * What has not been written to for this much longer than ours is a dead writer's: a live one's changes come at least
  * every few seconds. Both times are of the group's clock, so that it does not matter what our own says.
@@ -60,7 +62,7 @@ const LEFT_OVERS_AT_ONCE = 64;
 async function removeLeftOvers(fs: FileSystem, client: ClusterClient, target: string, own: string): Promise<void> {
   const { ino, mtimeNs } = await fs.stat(own, { bigint: true });
   const directory = await fs.stat(dirname(target));
-  const prefix = Buffer.from(`${basename(target)}${PUT_SUFFIX}`);
+  const prefix = Buffer.from(partialPrefix(basename(target), PUT_SUFFIX));
   const { entries } = await client.meta.query<'readdir'>({
     ...{ op: 'readdir', ino: directory.ino as Ino, after: prefix, limit: LEFT_OVERS_AT_ONCE, withAttrs: true },
   });
@@ -92,17 +94,20 @@ export async function get(path: string, file: string, options: WhereOptions): Pr
       return;
     }
     const local = await statLocal(file).catch(() => undefined);
-    const target = local?.isDirectory() === true ? resolve(file, basename(path)) : resolve(file);
-    const partial = `${target}.tatami-get-${process.pid}`;
-    const to = await open(partial, 'wx').catch((error: NodeJS.ErrnoException) => {
+    // What a link leads to, a device or a pipe is written to, and not replaced by a file.
+    const existing = local === undefined ? undefined : await realpath(file).catch(() => undefined);
+    const target = local?.isDirectory() === true ? resolve(file, basename(path)) : (existing ?? resolve(file));
+    const isDirect = local !== undefined && !local.isFile() && !local.isDirectory();
+    const partial = isDirect ? target : partialPath(target, GET_SUFFIX);
+    const to = await open(partial, isDirect ? 'w' : 'wx').catch((error: NodeJS.ErrnoException) => {
       throw new UsageError(`cannot write ${target}: ${error.message}`, { remedy: 'Give another local path.' });
     });
     const bar = progress(`get ${path}`, size, bytes);
     try {
       await pipeline(fs.createReadStream(path), counting(bar.update), to.createWriteStream(), { signal });
-      await rename(partial, target);
+      if (!isDirect) await rename(partial, target);
     } catch (error) {
-      await rm(partial, { force: true });
+      if (!isDirect) await rm(partial, { force: true });
       throw error;
     } finally {
       bar.end();

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { firstCatalog } from '../../catalog/document.ts';
 import { newClusterKey } from '../../cluster-key.ts';
@@ -8,7 +9,7 @@ import { GiB } from '../../limits.ts';
 import { NodeDirectory } from '../../node-directory.ts';
 import { writeKeyFile } from '../cluster-files.ts';
 import { print } from '../output.ts';
-import { checkAddress, defaultNodeId } from '../node-arguments.ts';
+import { checkNodeId, checkOwnAddress, defaultNodeId } from '../node-arguments.ts';
 import { thisUser } from '../this-user.ts';
 import { newDirectory } from '../new-directory.ts';
 
@@ -26,8 +27,8 @@ export interface InitOptions {
 /** Makes the key and the first node's data directory; starts nothing. */
 export async function init(options: InitOptions): Promise<void> {
   const env = createNodeEnv();
-  const address = checkAddress(options.listen, '--listen');
-  const id = (options.id ?? defaultNodeId()) as NodeId;
+  const address = checkOwnAddress(options.listen, '--listen');
+  const id = options.id === undefined ? (defaultNodeId() as NodeId) : checkNodeId(options.id, '--id');
   const key = newClusterKey(env.random);
   const storeId = Buffer.from(env.random.bytes(8)).toString('hex');
   await newDirectory(options.data);
@@ -53,7 +54,13 @@ export async function init(options: InitOptions): Promise<void> {
   });
   // The key first: a data directory without its key would be lost.
   await writeKeyFile(options.keyFile, key);
-  await new NodeDirectory(env.disk, options.data).create({ clusterId: key.clusterId, nodeId: id, storeId }, catalog);
+  try {
+    await new NodeDirectory(env.disk, options.data).create({ clusterId: key.clusterId, nodeId: id, storeId }, catalog);
+  } catch (error) {
+    // Of a cluster that there is not; and the next attempt takes no key file that exists.
+    await rm(options.keyFile, { force: true });
+    throw error;
+  }
   print(`cluster ${key.clusterId.slice(0, 8)} made; its key is in ${options.keyFile} (keep it secret)`);
   print(`start this node:   tatami node --data ${options.data} --key-file ${options.keyFile}`);
   print(`on other machines, with a copy of the key file:`);

@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
@@ -17,7 +16,7 @@ import { parseMountOptions, type MountSettings } from '../mount-options.ts';
 import { tuneForLongRun } from '../long-running.ts';
 import { lostFilesError, mountEnded, mountHash, registerMount } from '../mount-registry.ts';
 import { print } from '../output.ts';
-import { writeRecord } from '../process-record.ts';
+import { removeRecord, writeRecord } from '../process-record.ts';
 import { realEnv } from '../real-env.ts';
 import { removeLogs } from '../rotate-log.ts';
 import { SYSLOG, spawnBackground, tellParent } from '../spawn.ts';
@@ -181,8 +180,14 @@ async function serve(path: string, options: MountOptions): Promise<void> {
     vfs.setNotifier(below?.notifierFor(mounted.notifier) ?? mounted.notifier);
     realMountPoint = mounted.mountPoint;
     const ours = { pid: process.pid, mountPoint: path, realMountPoint, closeTimeoutMs: timeoutMs };
-    await registerMount(ours);
-    if (record !== undefined) await writeRecord(record, { role: 'mount', name: path, ...ours });
+    try {
+      await registerMount(ours);
+      if (record !== undefined) await writeRecord(record, { role: 'mount', name: path, ...ours });
+    } catch (error) {
+      // Nobody would know whom to end.
+      await mounted.unmount({ force: true }).catch(() => undefined);
+      throw error;
+    }
     forgetParent();
     await tellParent({ kind: 'ready', detail: path });
     log.info({ path }, 'mounted');
@@ -192,9 +197,13 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   } finally {
     lost = await vfs.close();
     for (const item of lost) log.error({ path: item }, 'not written: the data of this file is lost');
-    if (realMountPoint !== undefined) await mountEnded(realMountPoint, lost);
+    if (realMountPoint !== undefined) {
+      await mountEnded(realMountPoint, lost).catch((error: unknown) =>
+        log.warn({ error: String(error) }, 'who unmounts cannot be told how that went'),
+      );
+    }
     await client.close();
-    if (record !== undefined && realMountPoint !== undefined) await rm(record, { force: true });
+    if (record !== undefined) await removeRecord(record);
   }
   if (lost.length > 0) throw lostFilesError(path, lost, undefined);
   // It ended in order: nobody needs what it said.

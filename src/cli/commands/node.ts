@@ -14,7 +14,7 @@ import { processLogger } from '../logger.ts';
 import { print } from '../output.ts';
 import { realEnv } from '../real-env.ts';
 import { tuneForLongRun } from '../long-running.ts';
-import { checkAddress, checkAddresses, checkNodeId, defaultNodeId } from '../node-arguments.ts';
+import { checkAddresses, checkNodeId, checkOwnAddress, defaultNodeId } from '../node-arguments.ts';
 import { shellWord } from '../own-command.ts';
 import { PauseWatch } from '../pause-watch.ts';
 import { writeRecord } from '../process-record.ts';
@@ -125,7 +125,7 @@ async function runUntilStopped(
   const { key } = secret;
   const env = realEnv(key);
   const log = processLogger(`tatami-${what}`);
-  const listen = options.listen === undefined ? undefined : checkAddress(options.listen, '--listen');
+  const listen = options.listen === undefined ? undefined : checkOwnAddress(options.listen, '--listen');
   const directory = new NodeDirectory(env.disk, options.data);
   if (options.join !== undefined && !(await directory.isInitialised())) {
     const id = options.id === undefined ? (defaultNodeId() as NodeId) : checkNodeId(options.id, '--id');
@@ -149,7 +149,13 @@ async function runUntilStopped(
   });
   if (options.record !== undefined) {
     const { id, address } = running;
-    await writeRecord(options.record, { role: 'node', name: id, pid: process.pid, address });
+    await writeRecord(options.record, { role: 'node', name: id, pid: process.pid, address }).catch(
+      async (error: unknown) => {
+        // Nobody would know whom to end.
+        await running.close();
+        throw error;
+      },
+    );
   }
   await tellParent({ kind: 'ready', detail: running.address });
   if (options.record === undefined) {

@@ -2,10 +2,10 @@ import { readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FsError, TimeoutError, UsageError } from '../../errors.ts';
-import { readMountTable } from '../../fuse/mount-point.ts';
+import { FS_TYPE, readMountTable } from '../../fuse/mount-point.ts';
 import { findMount, type MountEntry } from '../../fuse/mount-table.ts';
 import { runUnmount } from '../../fuse/tools.ts';
-import { forgetMount, lostFilesError, registeredMount, takeMountEnding } from '../mount-registry.ts';
+import { forgetMount, lostFilesError, registeredMount, silentEndError, takeMountEnding } from '../mount-registry.ts';
 import { namespacesWith, usersOf } from '../mount-users.ts';
 import { note, print } from '../output.ts';
 import { MOUNT_END_MARGIN_MS, isAlive, isStopped, waitGone } from '../process-record.ts';
@@ -95,7 +95,6 @@ async function waitForEnd(path: string, record: ProcessRecord, device: string, f
     await waitGone([record], (record.closeTimeoutMs ?? 0) + MOUNT_END_MARGIN_MS);
   }
   const ending = await takeMountEnding(path, record.pid);
-  const where = record.logFile === undefined ? "the mount's log" : record.logFile;
   if (ending !== undefined) {
     if (ending.lost.length > 0) throw lostFilesError(path, ending.lost, record.logFile);
     return;
@@ -103,12 +102,10 @@ async function waitForEnd(path: string, record: ProcessRecord, device: string, f
   await forgetMount(path);
   if (await isAlive(record)) {
     throw new TimeoutError(`${path} is unmounted, but its process (pid ${record.pid}) does not end`, {
-      remedy: `See ${where}; end it with \`kill -9 ${record.pid}\` if it hangs.`,
+      remedy: `See ${record.logFile ?? "the mount's log"}; end it with \`kill -9 ${record.pid}\` if it hangs.`,
     });
   }
-  throw new FsError('EIO', `${path} is unmounted, but its process ended without saying whether all was written`, {
-    remedy: `See ${where}. Files that were closed or fsynced before are stored.`,
-  });
+  throw silentEndError(path, record.logFile);
 }
 
 function stoppedError(path: string, record: ProcessRecord): FsError {
@@ -142,5 +139,5 @@ async function isMounted(path: string): Promise<boolean> {
 
 async function mountAt(path: string): Promise<MountEntry | undefined> {
   const entry = findMount(await readMountTable(), path);
-  return entry?.fsType.startsWith('fuse') === true ? entry : undefined;
+  return entry?.fsType === FS_TYPE ? entry : undefined;
 }

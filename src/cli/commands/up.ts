@@ -66,6 +66,8 @@ export async function up(options: UpOptions): Promise<void> {
     note('stopping …');
     const stopped = await stopLocalCluster(files);
     note(`stopped ${stopped.length} processes; start again with the same command, all files will be there`);
+    // Who did not want to wait for that wanted a cluster that runs.
+    if (options.detach === true) process.exitCode = EXIT.interrupted;
   } finally {
     stop.end();
   }
