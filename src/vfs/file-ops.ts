@@ -152,7 +152,8 @@ export class FileOps {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       await this.#tellKernel(inode);
-      if ((flags & O_TRUNC) !== 0) forgetPages(inode);
+      // The kernel empties the file itself once it has the answer.
+      if ((flags & O_TRUNC) !== 0) inode.forgetPages();
       return this.#opened(inode, flags);
     } catch (error) {
       if (counted !== undefined) this.#letGo(counted);
@@ -277,7 +278,7 @@ export class FileOps {
         if (sizeBytes === 0) this.#state.dataOf(inode).extents.setEmpty(version);
       } else if ((flags & O_TRUNC) !== 0) {
         await this.#truncate(this.#state.dataOf(inode), emptied(caller, inode.attr), 0);
-        forgetPages(inode);
+        inode.forgetPages();
       }
       const opened = this.#opened(inode, flags);
       inode.kernelRefs += 1;
@@ -505,12 +506,6 @@ function withinTime(set: SetAttr): SetAttr {
     ...(atimeNs !== undefined && { atimeNs: cut(atimeNs) }),
     ...(mtimeNs !== undefined && { mtimeNs: cut(mtimeNs) }),
   };
-}
-
-/** The kernel empties the file itself once it has the answer to the open, which it may never get. */
-function forgetPages(inode: Inode): void {
-  inode.pageVersion = undefined;
-  inode.unseen();
 }
 
 function checkOpenable(type: string, flags: number): void {

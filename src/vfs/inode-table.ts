@@ -64,6 +64,12 @@ export class Inode {
     if (this.toldVersion !== undefined) this.toldVersion = NOT_TOLD;
   }
 
+  /** The kernel drops its pages, and moves the end, once it has an answer that it may never get: the next open sees to both. */
+  forgetPages(): void {
+    this.pageVersion = undefined;
+    this.unseen();
+  }
+
   get isPinned(): boolean {
     return this.openCount > 0 || (this.data !== undefined && !this.data.isClean);
   }

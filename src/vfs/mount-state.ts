@@ -283,8 +283,7 @@ export class MountState {
   /** As changedContent, where the kernel itself drops pages once it has the answer: it may never get it (interrupted, or too late). */
   changedUnseen(attr: Attr, askedAt: number): Inode {
     const inode = this.changed(attr, askedAt);
-    inode.pageVersion = undefined;
-    inode.unseen();
+    inode.forgetPages();
     return inode;
   }
 
