@@ -93,33 +93,17 @@ describe('Handoff', () => {
     await second.close();
   });
 
-  it('pushes again what was added anew while it was found that there is nothing to push', async () => {
-    const w = world();
-    const handoff = await open(w);
-    await handoff.add([entry('a', 1)]);
-    let added: Promise<void> | undefined;
+  it.each([
     // Collected: nothing is left to push. Then it is put again.
-    w.outcome = () => {
-      added ??= handoff.add([entry('a', 1)]);
-      return 'done';
-    };
-    handoff.notify(node('a'));
-    await turns();
-    await added;
-    handoff.notify(node('a'));
-    await turns();
-    expect(w.pushed).toEqual(['a 1 0', 'a 1 0']);
-    expect(handoff.pendingCount()).toBe(0);
-    await handoff.close();
-  });
-
-  it('pushes again what was added anew with a newer generation while it was being pushed', async () => {
+    ['though there was nothing to push', entry('a', 1), entry('a', 1), ['a 1 0', 'a 1 0']],
+    ['with a newer generation', entry('a', 1, 5), entry('a', 1, 6), ['a 1 5', 'a 1 6']],
+  ])('pushes again what was added anew while it was being pushed, %s', async (_, first, again, pushed) => {
     const w = world();
     const handoff = await open(w);
-    await handoff.add([entry('a', 1, 5)]);
+    await handoff.add([first]);
     let added: Promise<void> | undefined;
-    w.outcome = (e) => {
-      if (e.generation === 5) added = handoff.add([entry('a', 1, 6)]);
+    w.outcome = () => {
+      added ??= handoff.add([again]);
       return 'done';
     };
     handoff.notify(node('a'));
@@ -127,7 +111,7 @@ describe('Handoff', () => {
     await added;
     handoff.notify(node('a'));
     await turns();
-    expect(w.pushed).toEqual(['a 1 5', 'a 1 6']);
+    expect(w.pushed).toEqual(pushed);
     expect(handoff.pendingCount()).toBe(0);
     await handoff.close();
   });

@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import type { FileType } from '../meta/types.ts';
 import type { DirItem } from './ops.ts';
-import { refuse } from './testing-model.ts';
-import { equal, same } from './testing-world.ts';
+import { refuse, type ModelNode } from './testing-model.ts';
+import { equal, same, type World } from './testing-world.ts';
 import {
   anyPath,
   caller,
@@ -86,17 +86,23 @@ export const renamed = fc
     }),
   );
 
+/** What was done in both, unless it was refused in both. */
+async function namedAnew(world: World, at: number, node: ModelNode, to: { node: ModelNode; name: string }) {
+  const result = await same(
+    () => world.model.link(node, to.node, to.name),
+    () => world.vfs(at).link(ROOT, world.ino(node), world.ino(to.node), bytesOf(to.name)),
+  );
+  if (result !== undefined) world.took(at, result.got);
+  return result;
+}
+
 export const linked = fc.tuple(mount, path, path).map(([at, where, there]) =>
-  onMount(`link ${where} ${there}`, at, async (world, vfs) => {
+  onMount(`link ${where} ${there}`, at, async (world) => {
     const node = await world.find(at, where);
     const to = node === undefined ? undefined : await world.parentOf(at, there);
     if (node === undefined || to === undefined) return;
-    const result = await same(
-      () => world.model.link(node, to.node, to.name),
-      () => vfs.link(ROOT, world.ino(node), world.ino(to.node), bytesOf(to.name)),
-    );
+    const result = await namedAnew(world, at, node, to);
     if (result === undefined) return;
-    world.took(at, result.got);
     world.changed(at, node, to.node);
     world.compare(at, node, result.got.attr);
     await world.observe(at, node, to.node);
@@ -105,15 +111,11 @@ export const linked = fc.tuple(mount, path, path).map(([at, where, there]) =>
 
 /** Also a file without a name, which gets one. */
 export const fileLinked = fc.tuple(slotIndex, path).map(([index, there]) =>
-  onFile(`link to ${there}`, index, async (world, { mount: at, node }, vfs) => {
+  onFile(`link to ${there}`, index, async (world, { mount: at, node }) => {
     const to = await world.parentOf(at, there);
     if (to === undefined) return;
-    const result = await same(
-      () => world.model.link(node, to.node, to.name),
-      () => vfs.link(ROOT, world.ino(node), world.ino(to.node), bytesOf(to.name)),
-    );
+    const result = await namedAnew(world, at, node, to);
     if (result === undefined) return;
-    world.took(at, result.got);
     world.changed(at, node, to.node);
     await world.observe(at, to.node);
   }),
