@@ -22,6 +22,7 @@ import { decodeQueryResult } from './query-codec.ts';
 import { encodeLockWait, encodeMutateRequest, encodeQueryRequest } from './requests.ts';
 import { PrimaryWatch, eitherSignal } from './primary-watch.ts';
 import type { GroupEra } from './primary-watch.ts';
+import { SessionDoubt } from './session-doubt.ts';
 import type {
   AnswerForOrphans,
   LockWait,
@@ -92,6 +93,7 @@ export class RemoteMetaClient implements MetaClient {
   #nextRequestId = 1;
   readonly #primaries: PrimaryWatch;
   readonly #lostCallbacks: (() => void)[] = [];
+  readonly #doubt: SessionDoubt;
   #answerForOrphans: AnswerForOrphans | undefined;
   /** Groups whose question about unlinked files is being answered. */
   readonly #answering = new Set<GroupId>();
@@ -102,6 +104,7 @@ export class RemoteMetaClient implements MetaClient {
   constructor(options: MetaClientOptions) {
     this.#o = options;
     this.#leaseMs = options.leaseMs ?? SESSION_LEASE_MS;
+    this.#doubt = new SessionDoubt(options.env.clock, this.#leaseMs);
     this.#sessionId = this.#newSessionId();
     this.#primaries = new PrimaryWatch(options.env, options.catalog);
   }
@@ -119,6 +122,16 @@ export class RemoteMetaClient implements MetaClient {
   /** Called each time the session has expired, before anything is done under another one. */
   onSessionLost(callback: () => void): void {
     this.#lostCallbacks.push(callback);
+  }
+
+  /** Nothing was heard of the servers for a lease: they may have ended the session, and given its locks to others. */
+  get isSessionDoubtful(): boolean {
+    return this.#doubt.isDoubtful;
+  }
+
+  /** Called each time that begins. It ends with the next answer, or with the session. */
+  onSessionDoubtful(callback: () => void): void {
+    this.#doubt.onDoubt(callback);
   }
 
   /** As told with the answers to what keeps the session alive: within a third of its lease. */
@@ -219,6 +232,7 @@ export class RemoteMetaClient implements MetaClient {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#timer?.cancel();
+    this.#doubt.close();
     const fields = { session: this.#sessionId };
     await this.#everyGroup((group) =>
       this.#callWith(group, metaMethods.endSession, fields, { timeoutMs: 1_000 }),
@@ -313,7 +327,9 @@ export class RemoteMetaClient implements MetaClient {
 
   async #openSession(session: SessionId): Promise<void> {
     const fields = { session, leaseMs: this.#leaseMs, label: this.#o.label, answersForOrphans: true };
+    const sentMs = this.#o.env.clock.monotonicMs();
     await this.#everyGroup((group) => this.#callWith(group, metaMethods.openSession, fields, NO_OPTIONS));
+    this.#doubt.heard(sentMs);
   }
 
   /** A group has refused it as unknown or expired: another is begun, unless it was already. */
@@ -359,8 +375,12 @@ export class RemoteMetaClient implements MetaClient {
     this.#timer = this.#o.env.clock.setTimer(delayMs, () => {
       const session = this.#sessionId;
       const options = { timeoutMs: this.#leaseMs / 3 };
+      const sentMs = this.#o.env.clock.monotonicMs();
       let nextMs: number | undefined;
       this.#everyGroup((group) => this.#keepAlive(group, session, options))
+        .then(() => {
+          if (session === this.#sessionId) this.#doubt.heard(sentMs);
+        })
         .catch((error: unknown) => {
           if (error instanceof SessionExpiredError) this.#sessionLost(session);
           else this.#o.log.warn({ error: String(error) }, 'the session could not be kept alive');

@@ -300,6 +300,10 @@ export interface MetaClient {
   readonly sessionId: SessionId;
   /** Calls back each time the session has expired: what was not committed, and unlinked open files, are lost. */
   onSessionLost?(callback: () => void): void;
+  /** Nothing was heard of the servers for a lease: the session's locks may be others' by now, or are still its own. */
+  readonly isSessionDoubtful?: boolean;
+  /** Calls back each time that begins. */
+  onSessionDoubtful?(callback: () => void): void;
   /** Asks from now on which files are open here of those that lost their last name elsewhere. The others may be destroyed. */
   onUnlinked?(answer: AnswerForOrphans): void;
   /** FsError for the file conditions; UnavailableError or TimeoutError when the deadline passes; StaleBlocksError; SessionExpiredError. */

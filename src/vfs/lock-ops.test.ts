@@ -298,6 +298,36 @@ describe('when the session is lost', () => {
   });
 });
 
+describe('while no server has answered for a lease', () => {
+  it("nothing that is kept here is read under a lock, which may be another's; others read, and afterwards it does", async () => {
+    const one = await program(a);
+    const bystander = await program(a);
+    await one.set(WRITE);
+    await one.write(0, 'mine');
+    await a.vfs.fsync(ROOT, one.handle, false);
+    const kernel = new WatchedKernel();
+    a.vfs.setNotifier(kernel);
+    a.meta.doubtSession();
+    expect(kernel.dropped).toEqual([`pages of ${ino}`]);
+    await expect(one.read()).rejects.toMatchObject({
+      code: 'EIO',
+      message: expect.stringContaining('no server has answered'),
+    });
+    expect(await bystander.read()).toBe('mine');
+    a.meta.isSessionDoubtful = false;
+    expect(await one.read()).toBe('mine');
+  });
+
+  it('what has given up its lock is read as always', async () => {
+    const one = await program(a);
+    await one.write(0, 'text');
+    await one.set(WRITE);
+    await one.set(UNLOCK);
+    a.meta.doubtSession();
+    expect(await one.read()).toBe('text');
+  });
+});
+
 /** The reviewer's cases: what is on its way when a file is closed, a session ends or a lock is given up. */
 describe('what comes too late', () => {
   it('is written before the lock is given up, whichever handle is closed', async () => {

@@ -7,7 +7,8 @@
  * - once it is granted, attributes, extents and the kernel's pages of the file are as of now;
  * - when the session is lost (the servers did not hear of this mount for too long), so are its locks, and others may have
  *   written since. What was not committed is lost, and the handles through which locks were taken fail until they are
- *   closed: a program that believes it holds a lock must not go on.
+ *   closed: a program that believes it holds a lock must not go on;
+ * - while that is not known (no server was heard of for a lease), nothing that is kept here is read under a lock.
  */
 import type { CancelSignal } from '../cancel.ts';
 import { CancelledError, FsError } from '../errors.ts';
@@ -61,11 +62,24 @@ export class LockOps {
   constructor(state: MountState) {
     this.#state = state;
     state.meta.onSessionLost?.(() => this.#sessionLost());
+    state.meta.onSessionDoubtful?.(() => this.#sessionDoubtful());
   }
 
   /** Nobody has asked for a lock that was not given up. */
   get isIdle(): boolean {
     return this.#holdings.size === 0;
+  }
+
+  /** EIO if a lock that was taken through this handle may be another's by now: what is kept here may be older than what that has written. */
+  checkCertain(handle: Handle): void {
+    if (this.#state.meta.isSessionDoubtful !== true) return;
+    const opened = this.#state.handles.file(handle);
+    for (const holding of this.#holdings.values()) {
+      if (!mayHold(holding) || !holding.handles.has(opened)) continue;
+      throw new FsError('EIO', 'the lock on this file may be lost: no server has answered for longer than it lasts', {
+        remedy: 'It is read again once the servers can be reached; see `tatami status`.',
+      });
+    }
   }
 
   /** F_GETLK: the first lock that is in the way, or type unlock. Processes of other machines have no number here: 0. */
@@ -296,6 +310,13 @@ export class LockOps {
     if (holding.asking > 0 || mayHold(holding) || holding.releasing !== undefined) return;
     const key = keyOf(holding.file.inode.ino, holding.kind, holding.owner);
     if (this.#holdings.get(key) === holding) this.#holdings.delete(key);
+  }
+
+  /** Programs with locks are to ask here, and not to find in the kernel's pages what may be old. */
+  #sessionDoubtful(): void {
+    for (const holding of this.#holdings.values()) {
+      if (mayHold(holding)) this.#state.dropPages(holding.file.inode);
+    }
   }
 
   #sessionLost(): void {

@@ -236,6 +236,16 @@ export class WatchedMeta implements MetaClient {
     for (const callback of this.#lostCallbacks) callback();
   }
   readonly #lostCallbacks: (() => void)[] = [];
+  isSessionDoubtful = false;
+  onSessionDoubtful(callback: () => void): void {
+    this.#doubtCallbacks.push(callback);
+  }
+  /** As when no server has answered for a lease. */
+  doubtSession(): void {
+    this.isSessionDoubtful = true;
+    for (const callback of this.#doubtCallbacks) callback();
+  }
+  readonly #doubtCallbacks: (() => void)[] = [];
   /** Commits so far. */
   get commits(): Extract<Mutation, { op: 'commit' }>[] {
     return this.mutations.filter((mutation) => mutation.op === 'commit');

@@ -176,6 +176,7 @@ export class Vfs implements VfsOps {
     });
   }
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
+    if (!this.#locks.isIdle) this.#locks.checkCertain(handle);
     const result = this.#files.read(caller, handle, offset, size);
     return this.#boundHandle('read', handle, result, (late) => late.release?.());
   }

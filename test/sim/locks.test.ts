@@ -150,7 +150,7 @@ describe('a counter under a lock', () => {
     await finish(scene, [victim!]);
   });
 
-  it('is not written by a holder whose session has ended meanwhile', async () => {
+  it('is neither read nor written by a holder whose session has ended meanwhile', async () => {
     const sim = await SimCluster.start({ seed: 506, nodes: 3 });
     const holder = await sim.connect();
     const name = hostOf(sim.latestClient);
@@ -159,16 +159,23 @@ describe('a counter under a lock', () => {
     const held = await sim.settle(holder.open(COUNTER, 'r+'));
     await sim.settle(held.lock());
     await sim.settle(held.write('never seen', 0));
+    await sim.settle(holder.writeFile('/read', 'old'));
+    const read = await sim.settle(holder.open('/read', 'r'));
+    await sim.settle(read.lock({ shared: true }));
+    expect((await sim.settle(read.readBytes(0, 3))).toString()).toBe('old');
     for (const id of sim.cluster.nodeIds) sim.world.network.partition(name, hostOf(id));
     const taken = await sim.settle(other.open(COUNTER, 'r+'));
     await sim.settle(taken.lock(), { limitMs: 2 * SESSION_LEASE_MS });
     await sim.settle(taken.write('new', 0));
     await sim.settle(taken.close());
+    // Nor read: what it has kept is older than what the new holder has written.
+    await expect(sim.settle(read.readBytes(0, 3), { limitMs: 1 })).rejects.toMatchObject({ code: 'EIO' });
     sim.world.network.heal();
     await sim.world.run(SESSION_LEASE_MS);
     await expect(sim.settle(held.write('never seen', 0))).rejects.toMatchObject({ code: 'EIO' });
     await expect(sim.settle(held.lock())).rejects.toMatchObject({ code: 'EIO' });
     await sim.settle(held.close().catch(() => undefined));
+    await sim.settle(read.close());
     expect(await sim.settle(holder.readFile(COUNTER, 'utf8'))).toBe('new');
     // Opened anew, all is as for anybody.
     const anew = await sim.settle(holder.open(COUNTER, 'r+'));
