@@ -140,6 +140,25 @@ describe('a circle of waiting', () => {
     expect(world.wait(2n, 'write')).toBe('deadlock');
   });
 
+  it('is none with who was interrupted, and keeps its place; if it asks again it finds the circle', () => {
+    world.lock(1n, 'write', FILE);
+    world.lock(2n, 'write', OTHER);
+    expect(world.wait(1n, 'write', OTHER)).toBe('held');
+    world.queue.pause(OTHER, request(1n, 'write', 'posix'));
+    expect(world.wait(2n, 'write', FILE)).toBe('held');
+    expect(world.wait(1n, 'write', OTHER)).toBe('deadlock');
+  });
+
+  it('is none with who was called, and has only to take its lock', () => {
+    world.lock(1n, 'write', FILE);
+    world.lock(2n, 'write', OTHER);
+    world.wait(1n, 'write', OTHER);
+    world.lock(2n, 'unlock', OTHER);
+    expect(world.called).toEqual(['write 1']);
+    world.lock(2n, 'read', OTHER);
+    expect(world.wait(2n, 'write', FILE)).toBe('held');
+  });
+
   it('is not looked for with flock, whose owner gives up its lock before it waits', () => {
     world.lock(1n, 'read', FILE, 'flock');
     world.lock(2n, 'read', FILE, 'flock');

@@ -122,11 +122,14 @@ export class LockQueue {
     }
   }
 
-  /** Whether one of those who exclude it waits for it; over any number of steps. */
+  /**
+   * Whether one of those who exclude it waits for it; over any number of steps. Who only keeps a place does not count: it may
+   * have been interrupted, and if it still wants the lock its next question finds the circle.
+   */
   #waitsForItself(from: Waiter): boolean {
     const byOwner = new Map<string, Waiter[]>();
     for (const waiter of [...this.#byFile.values()].flat()) {
-      if (waiter.wanted.kind !== 'posix') continue;
+      if (waiter.wanted.kind !== 'posix' || waiter.call === undefined) continue;
       const key = ownerKey(waiter.wanted);
       const others = byOwner.get(key);
       if (others === undefined) byOwner.set(key, [waiter]);
