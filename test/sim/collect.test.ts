@@ -13,13 +13,16 @@ import { Workload } from './workload.ts';
 const FILES = 1;
 const LIBRARY = 2 as PoolId;
 
-async function collecting(seed: number, { nodes = 4, clones = false } = {}) {
+async function collecting(seed: number, { nodes = 4, clones = false, patches = false } = {}) {
   const sim = await SimCluster.start({ seed, nodes, copies: 2, collectEveryMs: COLLECT_EVERY_MIN_MS });
   const fs = await sim.connect();
   const { clock } = sim.world.envOf(hostOf(sim.latestClient));
   const random = sim.world.random.fork('workload');
-  const cloned = clones ? { clones: new SimRandom(seed) } : {};
-  const work = new Workload(fs, clock, random, { prefix: 'f', pauseMs: 400, ...cloned });
+  const more = {
+    ...(clones ? { clones: new SimRandom(seed) } : {}),
+    ...(patches ? { patches: new SimRandom(seed).fork('patches') } : {}),
+  };
+  const work = new Workload(fs, clock, random, { prefix: 'f', pauseMs: 400, ...more });
   return { sim, fs, work };
 }
 
@@ -92,8 +95,8 @@ describe('garbage collection', () => {
     },
   );
 
-  it.each([111, 112])('leaves alone what clones share, whatever becomes of the originals; seed %i', async (seed) => {
-    const { sim, work } = await collecting(seed, { clones: true });
+  it.each([111, 112])('leaves alone what clones share and compactions name; seed %i', async (seed) => {
+    const { sim, work } = await collecting(seed, { clones: true, patches: true });
     const { random } = sim.world;
     for (let round = 0; round < 6; round++) {
       await sim.world.run(random.between(5_000, 15_000));
@@ -104,6 +107,7 @@ describe('garbage collection', () => {
     }
     await stop(sim, work);
     expect(work.cloneCount).toBeGreaterThan(10);
+    expect(work.savedCount).toBeGreaterThan(10);
     await swept(sim, work);
     await sim.close();
   });

@@ -20,7 +20,7 @@ import type { Trouble } from './nemesis.ts';
 import { PowerLedger } from './power.ts';
 import { SimRandom } from './random.ts';
 import { Timeline } from './timeline.ts';
-import { Workload } from './workload.ts';
+import { Workload, type WorkloadOptions } from './workload.ts';
 
 export interface TrialOptions {
   readonly seed: number;
@@ -138,8 +138,10 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
       : await startWriter(
           sim,
           writing,
-          // What a clone shares must not be swept: only there is it at stake.
-          isCollecting ? new SimRandom(seed).fork('clones') : undefined,
+          // What a clone shares must not be swept, nor what a compaction names: only there is it at stake.
+          isCollecting
+            ? { clones: new SimRandom(seed).fork('clones'), patches: new SimRandom(seed).fork('patches') }
+            : {},
         );
   // Whoever may lose all power is promised what was synced, and no more.
   const promise = troubles.includes('blackout') ? 'durable' : 'acknowledged';
@@ -209,12 +211,12 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
 }
 
 /** A program that writes files of many blocks, and then finds all that it was promised. */
-async function startWriter(sim: SimCluster, random: SimRandom, clones: SimRandom | undefined) {
+async function startWriter(sim: SimCluster, random: SimRandom, more: Pick<WorkloadOptions, 'clones' | 'patches'>) {
   const fs = await sim.connect();
   const work = new Workload(fs, sim.world.envOf(hostOf(sim.latestClient)).clock, random, {
     prefix: WRITER_PREFIX,
     pauseMs: random.between(100, 1_500),
-    ...(clones === undefined ? {} : { clones }),
+    ...more,
   });
   return {
     lost: () => void work.journal.lossCount++,

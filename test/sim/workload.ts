@@ -14,10 +14,16 @@ export interface WorkloadOptions {
   readonly pauseMs?: number;
   /** Files are also cloned. By chance of their own: what is done else stays as it was. */
   readonly clones?: SimRandom;
+  /** Files are also changed in small pieces, and compacted meanwhile. By chance of their own, too. */
+  readonly patches?: SimRandom;
 }
 
 /** Of the actions, where files are cloned. Often: the original is then replaced or deleted by one of the next. */
 const CLONE_SHARE = 0.3;
+
+/** Of the actions, where files are changed in small pieces. */
+const PATCH_SHARE = 0.2;
+const PATCH_MOST_BYTES = 600;
 
 const DEFAULT_PAUSE_MS = 100;
 const COPYFILE_FICLONE_FORCE = 4;
@@ -77,6 +83,16 @@ export class Journal {
     }
   }
 
+  /** What was acknowledged of this path is on disk. */
+  pathDurable(path: string): void {
+    for (const version of this.#paths.get(path) ?? []) version.durable ||= version.acknowledged;
+  }
+
+  /** What was changed in steps while more power was lost than they survive may have any of these steps: it is not looked at again. */
+  giveUp(path: string): void {
+    this.#paths.set(path, []);
+  }
+
   /** A path with something in it that nobody is changing. */
   pick(random: SimRandom): { path: string; content: Buffer; version: Version } | undefined {
     const found: { path: string; content: Buffer; version: Version }[] = [];
@@ -93,6 +109,7 @@ export class Journal {
   check(files: ReadonlyMap<string, Buffer>, promise: 'acknowledged' | 'durable'): void {
     for (const path of files.keys()) assert.ok(this.#paths.has(path), `${path} was never written`);
     for (const [path, versions] of this.#paths) {
+      if (versions.length === 0) continue;
       const since = versions.findLastIndex((version) => version[promise]);
       const seen = files.get(path);
       const isAllowed = versions.slice(since).some((version) => {
@@ -133,11 +150,14 @@ export class Workload {
   readonly #prefix: string;
   readonly #pauseMs: number;
   readonly #clones: SimRandom | undefined;
+  readonly #patches: SimRandom | undefined;
   readonly #clock: Clock;
   #stopped = false;
   #nextFile = 0;
   actionCount = 0;
   cloneCount = 0;
+  /** Pieces that small writes and compactions have left fewer of. */
+  savedCount = 0;
   readonly done: Promise<void>;
 
   constructor(fs: FileSystem, clock: Clock, random: SimRandom, options: WorkloadOptions) {
@@ -147,6 +167,7 @@ export class Workload {
     this.#prefix = options.prefix;
     this.#pauseMs = options.pauseMs ?? DEFAULT_PAUSE_MS;
     this.#clones = options.clones;
+    this.#patches = options.patches;
     this.done = this.#run();
     // A caller that lets everything crash never asks.
     this.done.catch(() => undefined);
@@ -160,6 +181,7 @@ export class Workload {
   async #run(): Promise<void> {
     while (!this.#stopped) {
       if (this.#clones?.chance(CLONE_SHARE) === true) await this.#clone(this.#clones);
+      if (this.#patches?.chance(PATCH_SHARE) === true) await this.#patch(this.#patches);
       const draw = this.#random.below(10);
       if (draw < 5) await this.#write();
       else if (draw < 7) await this.#replace();
@@ -241,6 +263,52 @@ export class Workload {
     for (const change of changes) change.acknowledged = true;
     this.cloneCount++;
     if (random.chance(0.3)) await this.#removeOne(old.path);
+  }
+
+  /** As databases do; the file is compacted while that goes on. Of what was not synced before it is not known what is changed. */
+  async #patch(random: SimRandom): Promise<void> {
+    const old = this.journal.pick(random);
+    if (old === undefined || !old.version.durable || old.content.length === 0) return;
+    const { path } = old;
+    const lossCount = this.journal.lossCount;
+    try {
+      await using file = await this.#fs.open(path, 'r+');
+      let content = old.content;
+      const pieceCount = 2 + random.below(23);
+      // One block's length has to get many pieces before they are put together.
+      const from = random.below(content.length);
+      const compactsAfter = random.chance(0.5) ? random.below(pieceCount) : undefined;
+      let compacting: Promise<void> | undefined;
+      for (let index = 0; index < pieceCount; index++) {
+        const position = from + random.below(Math.min(content.length - from, 20 * PATCH_MOST_BYTES));
+        // In one block: what lies in two may be there in part.
+        const room =
+          Math.min(content.length, (Math.floor(position / SIM_BLOCK_BYTES) + 1) * SIM_BLOCK_BYTES) - position;
+        const bytes = random.bytes(1 + random.below(Math.min(room, PATCH_MOST_BYTES)));
+        content = Buffer.from(content);
+        content.set(bytes, position);
+        const change = this.journal.begin(path, content);
+        await file.write(bytes, 0, bytes.length, position);
+        await file.flush();
+        change.acknowledged = true;
+        if (index === compactsAfter) compacting = this.#compact(path);
+      }
+      await compacting;
+      if (random.chance(0.7)) {
+        await file.sync();
+        if (this.journal.lossCount === lossCount) this.journal.pathDurable(path);
+      }
+    } finally {
+      if (this.journal.lossCount !== lossCount) this.journal.giveUp(path);
+    }
+  }
+
+  async #compact(path: string): Promise<void> {
+    try {
+      this.savedCount += (await this.#fs.compact(path)).savedCount;
+    } catch {
+      // Tried again by nobody: it changes nothing that can be seen.
+    }
   }
 
   async #unlink(): Promise<void> {
