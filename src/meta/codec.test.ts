@@ -84,6 +84,7 @@ const MUTATIONS: Mutation[] = [
     ...{ op: 'commit', ino, extents: [block], growToBytes: 12, generation: 5, mtimeNs: 'now', appendAt: 10 },
     rewrites: { beforeOffset: 10, version: 2 ** 40 },
   },
+  { op: 'unlink', parent: ino, name: bytes('n'), keepOpen: { unless: ino } },
   { op: 'accessed', ino, atimeNs: -(2n ** 60n) },
   { op: 'makeNameless', parent: ino, mode: 0o640, umask: 0o27, owner: OWNER },
   { op: 'makeNameless', parent: ino, mode: 0o7640, owner: OWNER },

@@ -7,6 +7,7 @@ import { checkedName } from './names.ts';
 import { adopt, dropOrOrphan } from './orphans.ts';
 import { refuse } from './outcome.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
+import { isKeptOpen } from './keep-open.ts';
 import type { Mutation, MutationResult } from './types.ts';
 import type { SessionId } from '../ids.ts';
 
@@ -38,9 +39,10 @@ export function* unlink(tx: Transaction, m: Unlink, session: SessionId): TablePr
   const victim = tx.named(dirent);
   tx.touchContent(parent);
   removeEntry(tx, parent, name, victim);
-  yield* loseName(tx, victim, parent.ino, m.keepOpen, session);
+  const keepOpen = isKeptOpen(m.keepOpen, victim.ino);
+  yield* loseName(tx, victim, parent.ino, keepOpen, session);
   const victimAttr = tx.attr(victim);
-  const exists = victim.nlink > 0 || m.keepOpen;
+  const exists = victim.nlink > 0 || keepOpen;
   return { ...(exists && { attr: victimAttr }), parentAttr: tx.attr(parent), victim: victimAttr };
 }
 

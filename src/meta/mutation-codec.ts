@@ -11,6 +11,7 @@ import { readExtent, readFileType, writeExtent, writeFileType } from './codec.ts
 import { EXTENT_DIGEST_BYTES } from './extent-digest.ts';
 import { readLockRequest, writeLockRequest } from './locks.ts';
 import { MODE_MASK } from './make.ts';
+import type { KeepOpen } from './keep-open.ts';
 import type { Extent, Mutation, SetAttr } from './types.ts';
 
 /** Index = number on the wire; only grows. */
@@ -40,6 +41,8 @@ const XATTR_KILL_SETGID = 4;
 /** What of a `make` is present; programs before access control lists refuse the second. */
 const MAKE_TARGET = 1;
 const MAKE_UMASK = 2;
+/** Beside 0 and 1: an inode follows, and all others are kept. */
+const KEEP_UNLESS = 2;
 
 const COMMIT_GENERATION = 1;
 const COMMIT_APPEND = 2;
@@ -64,6 +67,18 @@ export function decodeMutation(bytes: Uint8Array): Mutation {
 
 function flag(w: ByteWriter, value: boolean): ByteWriter {
   return w.u8(value ? 1 : 0);
+}
+
+function writeKeepOpen(w: ByteWriter, keepOpen: KeepOpen): void {
+  if (typeof keepOpen === 'boolean') flag(w, keepOpen);
+  else w.u8(KEEP_UNLESS).u53(keepOpen.unless);
+}
+
+function readKeepOpen(r: ByteReader): KeepOpen {
+  const kind = r.u8();
+  if (kind === KEEP_UNLESS) return { unless: readIno(r) };
+  if (kind > 1) r.fail('what to keep open is of no known kind');
+  return kind === 1;
 }
 
 /** A time, or 'now'. */
@@ -121,14 +136,14 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       w.u53(m.ino).u53(m.parent).bytes16(m.name);
       break;
     case 'unlink':
-      flag(w.u53(m.parent).bytes16(m.name), m.keepOpen);
+      writeKeepOpen(w.u53(m.parent).bytes16(m.name), m.keepOpen);
       break;
     case 'rmdir':
       w.u53(m.parent).bytes16(m.name);
       break;
     case 'rename':
       w.u53(m.parent).bytes16(m.name).u53(m.newParent).bytes16(m.newName);
-      flag(flag(flag(w, m.noReplace), m.exchange), m.keepOpen);
+      writeKeepOpen(flag(flag(w, m.noReplace), m.exchange), m.keepOpen);
       break;
     case 'setattr':
       w.u53(m.ino);
@@ -217,7 +232,7 @@ export function readMutation(r: ByteReader): Mutation {
     case 'link':
       return { op, ino: readIno(r), parent: readIno(r), name: r.bytes16() };
     case 'unlink':
-      return { op, parent: readIno(r), name: r.bytes16(), keepOpen: r.flag() };
+      return { op, parent: readIno(r), name: r.bytes16(), keepOpen: readKeepOpen(r) };
     case 'rmdir':
       return { op, parent: readIno(r), name: r.bytes16() };
     case 'rename':
@@ -229,7 +244,7 @@ export function readMutation(r: ByteReader): Mutation {
         newName: r.bytes16(),
         noReplace: r.flag(),
         exchange: r.flag(),
-        keepOpen: r.flag(),
+        keepOpen: readKeepOpen(r),
       };
     case 'setattr': {
       const ino = readIno(r);

@@ -56,6 +56,10 @@ const extents = fc.array(extent, { maxLength: 3 }).map((list) => {
   return apart;
 });
 
+const keepOpen = fc
+  .oneof(fc.boolean(), slot)
+  .map((kept) => (ino: (n: number) => Ino) => (typeof kept === 'boolean' ? kept : { unless: ino(kept) }));
+
 type Build = (ino: (n: number) => Ino) => Mutation;
 const build: fc.Arbitrary<Build> = fc.oneof(
   {
@@ -79,8 +83,8 @@ const build: fc.Arbitrary<Build> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc
-      .tuple(slot, name, fc.boolean())
-      .map(([p, n, keepOpen]): Build => (ino) => ({ op: 'unlink', parent: ino(p), name: n, keepOpen })),
+      .tuple(slot, name, keepOpen)
+      .map(([p, n, kept]): Build => (ino) => ({ op: 'unlink', parent: ino(p), name: n, keepOpen: kept(ino) })),
   },
   {
     weight: 1,
@@ -89,8 +93,8 @@ const build: fc.Arbitrary<Build> = fc.oneof(
   {
     weight: 6,
     arbitrary: fc
-      .tuple(slot, name, slot, name, fc.constantFrom('plain', 'plain', 'noReplace', 'exchange'), fc.boolean())
-      .map(([p, n, q, newName, how, keepOpen]): Build => {
+      .tuple(slot, name, slot, name, fc.constantFrom('plain', 'plain', 'noReplace', 'exchange'), keepOpen)
+      .map(([p, n, q, newName, how, kept]): Build => {
         return (ino) => ({
           op: 'rename',
           parent: ino(p),
@@ -99,7 +103,7 @@ const build: fc.Arbitrary<Build> = fc.oneof(
           newName,
           noReplace: how === 'noReplace',
           exchange: how === 'exchange',
-          keepOpen,
+          keepOpen: kept(ino),
         });
       }),
   },

@@ -6,6 +6,7 @@ import { addEntry, removeEntry } from './make.ts';
 import { checkedName } from './names.ts';
 import { refuse } from './outcome.ts';
 import type { TableProgram, Transaction } from './transaction.ts';
+import { isKeptOpen } from './keep-open.ts';
 import type { Mutation, MutationResult } from './types.ts';
 
 type Rename = Extract<Mutation, { op: 'rename' }>;
@@ -43,7 +44,7 @@ export function* rename(tx: Transaction, m: Rename, session: SessionId): TablePr
   if (to !== from) tx.touchContent(to);
   if (target === undefined) return result(tx, from, to, moved);
   if (target.type === 'directory') loseDirectory(tx, target, session);
-  else yield* loseName(tx, target, to.ino, m.keepOpen, session);
+  else yield* loseName(tx, target, to.ino, isKeptOpen(m.keepOpen, target.ino), session);
   return { ...result(tx, from, to, moved), victim: tx.attr(target) };
 }
 

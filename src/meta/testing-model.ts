@@ -6,6 +6,8 @@ import type { Errno } from '../errors.ts';
 import { aclKindOf, encodeAcl } from './acl.ts';
 import { extentEnd } from './extents.ts';
 import { acl } from './testing-acl.ts';
+import type { Ino } from '../ids.ts';
+import { isKeptOpen } from './keep-open.ts';
 import type { Extent, Mutation } from './types.ts';
 import { patternByte } from './testing.ts';
 
@@ -120,7 +122,7 @@ export class ModelFs {
         const found = parent.entries.get(text(m.name)) ?? fail('ENOENT');
         if (found.type === 'directory') fail('EISDIR');
         this.#detach(parent, text(m.name));
-        this.#dropName(session, found, m.keepOpen);
+        this.#dropName(session, found, isKeptOpen(m.keepOpen, found.ino as Ino));
         return undefined;
       }
       case 'rmdir': {
@@ -274,7 +276,7 @@ export class ModelFs {
     this.#attach(to, newName, moved);
     if (m.exchange) this.#attach(from, name, target!);
     else if (target?.type === 'directory') this.nodes.delete(target.ino);
-    else if (target !== undefined) this.#dropName(session, target, m.keepOpen);
+    else if (target !== undefined) this.#dropName(session, target, isKeptOpen(m.keepOpen, target.ino as Ino));
     return moved.ino;
   }
 

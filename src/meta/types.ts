@@ -4,6 +4,7 @@
  */
 import type { CancelSignal } from '../cancel.ts';
 import type { BlockId, GroupId, Ino, PoolId, SessionId } from '../ids.ts';
+import type { KeepOpen } from './keep-open.ts';
 import type { HeldLock, LockRequest } from './locks.ts';
 
 export type FileType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char' | 'block';
@@ -112,8 +113,8 @@ export type Mutation =
   | { readonly op: 'accessed'; readonly ino: Ino; readonly atimeNs: bigint }
   /** link: ENOENT (also a file without a name, unless this session has it open) EEXIST EPERM (directories) EMLINK */
   | { readonly op: 'link'; readonly ino: Ino; readonly parent: Ino; readonly name: Uint8Array }
-  /** unlink (not directories: EISDIR). keepOpen: this session still has it open; its data stays until releaseOrphan or the session's end. */
-  | { readonly op: 'unlink'; readonly parent: Ino; readonly name: Uint8Array; readonly keepOpen: boolean }
+  /** unlink (not directories: EISDIR). keepOpen: if this session still has it open its data stays until releaseOrphan or the session's end. */
+  | { readonly op: 'unlink'; readonly parent: Ino; readonly name: Uint8Array; readonly keepOpen: KeepOpen }
   /** rmdir: ENOTDIR ENOTEMPTY */
   | { readonly op: 'rmdir'; readonly parent: Ino; readonly name: Uint8Array }
   /** rename: noReplace -> EEXIST; exchange swaps; a replaced file is treated as by unlink with keepOpen. EINVAL into itself; ENOTEMPTY EISDIR ENOTDIR. */
@@ -125,7 +126,7 @@ export type Mutation =
       readonly newName: Uint8Array;
       readonly noReplace: boolean;
       readonly exchange: boolean;
-      readonly keepOpen: boolean;
+      readonly keepOpen: KeepOpen;
     }
   /** setattr: EISDIR EINVAL (size of what is no file), EFBIG, ENOTDIR (pool); with `ifNamed` ENOENT for a file that has lost its names */
   | { readonly op: 'setattr'; readonly ino: Ino; readonly set: SetAttr; readonly ifNamed?: true }

@@ -439,8 +439,7 @@ export class MountState {
   }
 
   /** A name was taken away. */
-  lostName(victim: Attr | undefined, keptOpen: boolean, askedAt: number): void {
-    if (victim === undefined) return;
+  lostName(victim: Attr, keptOpen: boolean, askedAt: number): void {
     const inode = this.changed(victim, askedAt);
     if (victim.nlink > 0) return;
     if (inode.mayBeOpen) {

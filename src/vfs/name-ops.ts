@@ -2,7 +2,8 @@
 import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../limits.ts';
-import type { FileType, MutationResult } from '../meta/types.ts';
+import { isKeptOpen, type KeepOpen } from '../meta/keep-open.ts';
+import type { Attr, FileType, MutationResult } from '../meta/types.ts';
 import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
 import { keyOf } from './name-cache.ts';
@@ -151,27 +152,32 @@ export class NameOps {
   async unlink(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
     checkName(name);
     const { names, inodes } = this.#state;
-    const keepOpen = this.#mayBeOpen(parent, name);
+    const keepOpen = this.#keepOpen(parent, name);
     names.change(parent, name);
     const askedAt = inodes.stamp();
     const result = await this.#state.mutate({ op: 'unlink', parent, name, keepOpen });
     names.change(parent, name);
     this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);
-    this.#state.lostName(result.victim ?? result.attr, keepOpen, askedAt);
+    this.#lostName(result.victim ?? result.attr, keepOpen, askedAt);
+  }
+
+  #lostName(victim: Attr | undefined, keepOpen: KeepOpen, askedAt: number): void {
+    if (victim !== undefined) this.#state.lostName(victim, isKeptOpen(keepOpen, victim.ino), askedAt);
   }
 
   /**
    * Whether the file that loses this name must be kept by the servers because it is open here. If it is not known
-   * which file that is, it is kept, and released as soon as the reply tells.
+   * which file that is, or it is another one by now, it is kept, and released as soon as the reply tells.
    */
-  #mayBeOpen(parent: Ino, name: Uint8Array): boolean {
+  #keepOpen(parent: Ino, name: Uint8Array): KeepOpen {
     const { names, inodes, clock } = this.#state;
     const known = names.get(parent, name);
     const isBelieved = known !== undefined && known.expiresMs > clock.monotonicMs();
     const inode = isBelieved ? inodes.get(known.ino) : undefined;
-    if (inode !== undefined) return inode.mayBeOpen;
-    return inodes.openCount > 0 || inodes.hasSpecial || this.#state.opens.size > 0;
+    const isAnyOpen = inodes.openCount > 0 || inodes.hasSpecial || this.#state.opens.size > 0;
+    if (inode === undefined || !isAnyOpen) return isAnyOpen;
+    return inode.mayBeOpen || { unless: inode.ino };
   }
 
   async rmdir(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
@@ -184,7 +190,7 @@ export class NameOps {
     if (result.victim !== undefined) this.#state.whole.forget(result.victim.ino);
     this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);
-    this.#state.lostName(result.victim, false, askedAt);
+    this.#lostName(result.victim, false, askedAt);
   }
 
   async rename(
@@ -198,7 +204,7 @@ export class NameOps {
     checkName(name);
     checkName(newName);
     const { names, inodes } = this.#state;
-    const keepOpen = !options.noReplace && !options.exchange && this.#mayBeOpen(newParent, newName);
+    const keepOpen = !options.noReplace && !options.exchange && this.#keepOpen(newParent, newName);
     names.change(parent, name);
     names.change(newParent, newName);
     const askedAt = inodes.stamp();
@@ -215,7 +221,7 @@ export class NameOps {
       const moved = this.#state.changed(result.attr, askedAt);
       if (!isChanged) this.#learnName(newParent, newName, moved, names.stamp());
     }
-    this.#state.lostName(result.victim, keepOpen, askedAt);
+    this.#lostName(result.victim, keepOpen, askedAt);
   }
 
   async readlink(caller: Caller, ino: Ino): Promise<Uint8Array> {

@@ -52,6 +52,32 @@ it('stays until its last handle is closed, and can be written', async () => {
   expect(await nlinkAtServers(ino)).toBeUndefined();
 });
 
+it.each(['unlink', 'rename'] as const)(
+  'stays when another mount, which is gone by now, has given it the name that is removed here: %s',
+  async (how) => {
+    await makeFile('name');
+    const ino = await makeFile('open');
+    await user.vfs.lookup(ROOT, ROOT_INO, name('name'));
+    const { handle } = await user.vfs.open(ROOT, ino, O_RDWR);
+    const plain = { noReplace: false, exchange: false };
+    await remover.vfs.rename(ROOT, ROOT_INO, name('open'), ROOT_INO, name('name'), plain);
+    await user.vfs.create(ROOT, ROOT_INO, name('third'), 0o644, O_RDWR | O_CREAT);
+    await remover.vfs.close();
+    await remover.meta.close();
+    // It takes the name for that of a file that nobody has open, and nobody else is asked.
+    if (how === 'unlink') await user.vfs.unlink(ROOT, ROOT_INO, name('name'));
+    else await user.vfs.rename(ROOT, ROOT_INO, name('third'), ROOT_INO, name('name'), plain);
+    expect((await user.vfs.getattr(ROOT, ino, handle)).attr.nlink).toBe(0);
+    expect(await nlinkAtServers(ino)).toBe(0);
+    await user.vfs.write(ROOT, handle, 7, Buffer.from(' and more'));
+    await user.vfs.fsync(ROOT, handle, false);
+    expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content and more');
+    user.vfs.release(handle);
+    await turns();
+    expect(await nlinkAtServers(ino)).toBeUndefined();
+  },
+);
+
 it('is gone at once where nobody has it open, and cannot be opened once it has no name', async () => {
   const ino = await makeFile();
   await user.vfs.lookup(ROOT, ROOT_INO, name('f'));

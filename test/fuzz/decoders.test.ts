@@ -119,6 +119,7 @@ const mutations: Mutation[] = [
   { op: 'make', parent, name, type: 'symlink', mode: 0o777, owner, rdev: 0, target: name, exclusive: true },
   { op: 'link', ino, parent, name },
   { op: 'unlink', parent, name, keepOpen: true },
+  { op: 'unlink', parent, name, keepOpen: { unless: parent } },
   { op: 'rmdir', parent, name },
   { op: 'rename', parent, name, newParent: parent, newName: name, noReplace: false, exchange: false, keepOpen: false },
   { op: 'setattr', ino, set: { mode: 0o600, sizeBytes: 9, mtimeNs: 'now' } },
