@@ -137,6 +137,8 @@ export class FileOps {
       known.opening += 1;
     }
     try {
+      const decided = this.#state.removals.untilDecided(ino);
+      if (decided !== undefined) await interruptible(decided, caller.signal);
       const inode = await this.#revalidate(caller, ino, flags, known);
       if (known !== inode) {
         inodes.opened(inode);

@@ -43,6 +43,7 @@ import {
   type VfsOptions,
 } from './options.ts';
 import { ReadPath } from './read-path.ts';
+import { Removals } from './removals.ts';
 import { mergeBeforeFlush } from './tail-merge.ts';
 import { WriteBack } from './write-back.ts';
 import { WriteMemory } from './write-memory.ts';
@@ -66,6 +67,7 @@ export class MountState {
   readonly whole = new WholeDirectories();
   readonly madeNext: MadeNext;
   readonly handles = new HandleTable();
+  readonly removals = new Removals();
   readonly cache: BlockCache;
   /** Other readers get nothing from the cache any more. */
   readonly endSharing: () => void;

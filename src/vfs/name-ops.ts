@@ -155,7 +155,8 @@ export class NameOps {
     const keepOpen = this.#keepOpen(parent, name);
     names.change(parent, name);
     const askedAt = inodes.stamp();
-    const result = await this.#state.mutate({ op: 'unlink', parent, name, keepOpen });
+    const asked = this.#state.mutate({ op: 'unlink', parent, name, keepOpen });
+    const result = await this.#state.removals.track(keepOpen, asked);
     names.change(parent, name);
     this.#state.whole.changed(result.parentAttr, name, false, this.#expiresMs());
     this.#parents(result, askedAt);
@@ -175,9 +176,8 @@ export class NameOps {
     const known = names.get(parent, name);
     const isBelieved = known !== undefined && known.expiresMs > clock.monotonicMs();
     const inode = isBelieved ? inodes.get(known.ino) : undefined;
-    const isAnyOpen = inodes.openCount > 0 || inodes.hasSpecial || this.#state.opens.size > 0;
-    if (inode === undefined || !isAnyOpen) return isAnyOpen;
-    return inode.mayBeOpen || { unless: inode.ino };
+    if (inode !== undefined) return inode.mayBeOpen || { unless: inode.ino };
+    return inodes.openCount > 0 || inodes.hasSpecial || this.#state.opens.size > 0;
   }
 
   async rmdir(_caller: Caller, parent: Ino, name: Uint8Array): Promise<void> {
@@ -204,12 +204,14 @@ export class NameOps {
     checkName(name);
     checkName(newName);
     const { names, inodes } = this.#state;
-    const keepOpen = !options.noReplace && !options.exchange && this.#keepOpen(newParent, newName);
+    const mayReplace = !options.noReplace && !options.exchange;
+    const keepOpen = mayReplace && this.#keepOpen(newParent, newName);
     names.change(parent, name);
     names.change(newParent, newName);
     const askedAt = inodes.stamp();
     const namesAskedAt = names.stamp();
-    const result = await this.#state.mutate({ op: 'rename', parent, name, newParent, newName, ...options, keepOpen });
+    const asked = this.#state.mutate({ op: 'rename', parent, name, newParent, newName, ...options, keepOpen });
+    const result = await (mayReplace ? this.#state.removals.track(keepOpen, asked) : asked);
     // By a change that was answered before this one, though it was made later.
     const isChanged = names.isChangedSince(newParent, newName, namesAskedAt);
     names.change(parent, name);
