@@ -1,6 +1,6 @@
 /**
  * Names whose file is replaced faster than it can be opened: a path is walked in two steps, the name's lookup and the open
- * of the inode that it led to, and between them another mount may have removed that inode. The kernel then walks the path
+ * of the inode that it led to, and between them another mount or another program may have removed that inode. The kernel then walks the path
  * once more, and only once: a program sees ESTALE when the same happens again. So such a name is looked up at the
  * servers for every open from then on, and the inode that was found under it may be opened though it has lost its name
  * meanwhile: the open then counts from its lookup, as on a local disk.
@@ -12,7 +12,7 @@ import type { Inode } from './inode-table.ts';
 const CONTESTED_MS = 10_000;
 const NAMES_KEPT = 1_024;
 /** An open comes that soon after the lookup of its name, or it is no longer taken for the same walk. */
-const WALK_MS = 5_000;
+export const WALK_MS = 5_000;
 
 export class ContestedNames {
   /** Key of the name (see `keyOf`) to when it ceases to be contested. */

@@ -89,7 +89,8 @@ export class FileOps {
     const askedAt = this.#state.inodes.stamp();
     // By a name: not one that is gone by now, for then others alone have the file.
     const known = this.#state.inodes.get(ino);
-    const ifNamed = known === undefined || (known.openCount === known.opening && !known.orphan);
+    const isFound = this.#state.contested.mayOpen(ino, this.#state.clock.monotonicMs());
+    const ifNamed = !isFound && (known === undefined || (known.openCount === known.opening && !known.orphan));
     const { attr } = await this.#state.mutate({ op: 'setattr', ino, set, ...(ifNamed && { ifNamed }) }, under);
     if (attr === undefined) throw new FsError('EIO', 'the servers did not tell the new attributes');
     const cuts = set.sizeBytes !== undefined;
@@ -138,7 +139,11 @@ export class FileOps {
     }
     try {
       const decided = this.#state.removals.untilDecided(ino);
-      if (decided !== undefined) await interruptible(decided, caller.signal);
+      if (decided !== undefined) {
+        // Before the next removal is asked for.
+        this.#state.nameLost(ino);
+        await interruptible(decided, caller.signal);
+      }
       const inode = await this.#revalidate(caller, ino, flags, known);
       if (known !== inode) {
         inodes.opened(inode);

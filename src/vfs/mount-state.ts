@@ -20,7 +20,7 @@ import type {
 } from '../meta/types.ts';
 import { AccessTimes } from './access-times.ts';
 import { BlockCache } from './block-cache.ts';
-import { ContestedNames } from './contested-names.ts';
+import { ContestedNames, WALK_MS } from './contested-names.ts';
 import { Compactor } from './compactor.ts';
 import { ExtentMemory } from './extent-map.ts';
 import { FileData } from './file-data.ts';
@@ -79,6 +79,7 @@ export class MountState {
   /** Reads and writes of programs so far: tells whether any use the mount. */
   operations = 0;
   notifier: KernelNotifier | undefined;
+  isClosed = false;
   /** Work that no caller waits for; close() does. */
   readonly #background = new Set<Promise<void>>();
   /** Files that lost written data, with their paths, of which no program was told yet. */
@@ -194,7 +195,7 @@ export class MountState {
   refuseNameless({ attr }: Inode): void {
     if (attr.nlink > 0) return;
     // Whoever comes by the name again asks what is there now.
-    this.#nameLost(attr.ino);
+    this.nameLost(attr.ino);
     throw new FsError('ENOENT', 'the file was removed');
   }
 
@@ -232,13 +233,17 @@ export class MountState {
   #mayBeGone(error: unknown, asked: Mutation | Query): void {
     if (!(error instanceof FsError) || error.code !== 'ENOENT') return;
     if ('parent' in asked) this.inodes.expire(asked.parent);
-    if ('ino' in asked) this.#nameLost(asked.ino);
+    if ('ino' in asked) this.nameLost(asked.ino);
   }
 
-  #nameLost(ino: Ino): void {
+  /** The inode is gone that a name led to, or about to: the name is not believed, and its file kept for who is on the way to it. */
+  nameLost(ino: Ino): void {
     this.inodes.expire(ino);
     const place = this.inodes.get(ino)?.place;
-    if (place !== undefined) this.contested.lost(place, this.clock.monotonicMs());
+    if (place === undefined) return;
+    this.contested.lost(place, this.clock.monotonicMs());
+    // What was learned meanwhile may be what replaced it; but it is to be found at the servers, from where its open counts.
+    this.names.forget(place);
   }
 
   /** Whether something was changed through this mount since the servers last said that all is on their disks. */
@@ -450,6 +455,11 @@ export class MountState {
       else inode.attrExpiresMs = 0;
       return;
     }
+    if (keptOpen && this.contested.mayOpen(inode.ino, this.clock.monotonicMs())) {
+      inode.orphan = true;
+      this.clock.setTimer(WALK_MS, () => this.#walkEnded(this.inodes.get(inode.ino) ?? inode));
+      return;
+    }
     inode.gone = true;
     if (inode.data !== undefined) this.writeBack.discard(inode.data);
     const file = inode.data;
@@ -458,6 +468,11 @@ export class MountState {
     // Programs that are in the directory still look at it: nobody else can tell them what it is.
     if (victim.type === 'directory' && inode.kernelRefs > 0) return;
     this.inodes.drop(inode);
+  }
+
+  /** The open that may have been on its way to a file without a name has come, or will not. */
+  #walkEnded(inode: Inode): void {
+    if (inode.orphan && !inode.gone && inode.openCount === 0 && !this.isClosed) this.closedLast(inode);
   }
 
   // What nobody waits for

@@ -37,6 +37,11 @@ export class NameCache {
     this.#names.set(key, { ino, expiresMs });
   }
 
+  /** It is asked for next time. */
+  forget(key: string): void {
+    this.#names.delete(key);
+  }
+
   /** Whether an own change of this name began or ended after that stamp. */
   isChangedSince(parent: Ino, name: Uint8Array, askedAt: number): boolean {
     return askedAt < this.#forgottenUpTo || (this.#changed.get(keyOf(parent, name)) ?? 0) > askedAt;

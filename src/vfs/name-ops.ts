@@ -172,9 +172,12 @@ export class NameOps {
    * which file that is, or it is another one by now, it is kept, and released as soon as the reply tells.
    */
   #keepOpen(parent: Ino, name: Uint8Array): KeepOpen {
-    const { names, inodes, clock } = this.#state;
+    const { names, inodes, contested, clock } = this.#state;
+    const now = clock.monotonicMs();
+    // Programs are on their way to its file, perhaps.
+    if (contested.has(keyOf(parent, name), now)) return true;
     const known = names.get(parent, name);
-    const isBelieved = known !== undefined && known.expiresMs > clock.monotonicMs();
+    const isBelieved = known !== undefined && known.expiresMs > now;
     const inode = isBelieved ? inodes.get(known.ino) : undefined;
     if (inode !== undefined) return inode.mayBeOpen || { unless: inode.ino };
     return inodes.openCount > 0 || inodes.hasSpecial || this.#state.opens.size > 0;

@@ -2,17 +2,19 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { FsError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
-import { O_CREAT, O_RDWR } from './handles.ts';
+import { WALK_MS } from './contested-names.ts';
+import { O_CREAT, O_RDWR, O_TRUNC } from './handles.ts';
 import { name, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 
 const PLAIN = { noReplace: false, exchange: false };
 
+let cluster: TestCluster;
 let mount: TestMount;
 let answer: () => void;
 let removalFails: FsError | undefined;
 
 beforeEach(async () => {
-  const cluster = await TestCluster.start(4096);
+  cluster = await TestCluster.start(4096);
   mount = await cluster.mount();
   removalFails = undefined;
 });
@@ -91,5 +93,56 @@ describe.each(['unlink', 'rename'] as const)('while %s is on its way', (how) => 
     expect(await opened(other)).toBe('Content');
     answer();
     await removing;
+  });
+});
+
+describe('a name whose file was gone when it was to be opened', () => {
+  /** An open of what was there has failed, and the path is walked once more. */
+  async function walkedAgain(): Promise<Ino> {
+    const first = await makeFile('f');
+    await makeFile('second');
+    await makeFile('third');
+    holdRemovals();
+    const replacing = mount.vfs.rename(ROOT, ROOT_INO, name('second'), ROOT_INO, name('f'), PLAIN);
+    const opening = opened(first);
+    await turns();
+    answer();
+    await replacing;
+    expect(await opening).toBe('ENOENT');
+    mount.meta.beforeMutate = undefined;
+    return (await mount.vfs.lookup(ROOT, ROOT_INO, name('f'))).attr.ino;
+  }
+  const replaceAgain = () => mount.vfs.rename(ROOT, ROOT_INO, name('third'), ROOT_INO, name('f'), PLAIN);
+  /** As the servers say. */
+  async function isThere(ino: Ino): Promise<boolean> {
+    return await mount.meta.query<'getattr'>({ op: 'getattr', ino }).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  it.each([
+    ['read', O_RDWR, 'content'],
+    ['emptied', O_RDWR | O_TRUNC, ''],
+  ] as const)(
+    'is found when it is looked for again, however often it is replaced, and can be %s',
+    async (_, flags, seen) => {
+      const ino = await walkedAgain();
+      await replaceAgain();
+      const { handle } = await mount.vfs.open(ROOT, ino, flags);
+      expect((await readAll(mount.vfs, handle, 0, 100)).toString()).toBe(seen);
+      mount.vfs.release(handle);
+      await turns();
+      expect(await isThere(ino)).toBe(false);
+    },
+  );
+
+  it('does not keep what nobody opens', async () => {
+    const ino = await walkedAgain();
+    await replaceAgain();
+    expect(await isThere(ino)).toBe(true);
+    await cluster.clock.advance(WALK_MS);
+    await turns();
+    expect(await isThere(ino)).toBe(false);
   });
 });

@@ -400,6 +400,7 @@ export class Vfs implements VfsOps {
       if (!(error instanceof TimeoutError)) this.#state.log.warn({ error: String(error) }, 'closing the filesystem');
       stuck = await Promise.all([...writeBack.dirtyFiles()].map((file) => this.#state.pathOf(file.inode.ino)));
     }
+    this.#state.isClosed = true;
     writeBack.stop();
     this.#state.endSharing();
     this.#state.cache.clear();

@@ -18,7 +18,7 @@ seconds, programs, seed = (int(argument) for argument in sys.argv[1:4])
 mounts = sys.argv[4:]
 DIRECTORIES = ('one', 'other')
 NAMES = [f'{directory}/{name}' for directory in DIRECTORIES for name in 'abc']
-OPEN_MOST = 6
+OPEN_MOST = 2
 FLAGS = {
     'open': (os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND),
     'open O_TRUNC': (os.O_RDWR | os.O_TRUNC,),
@@ -67,7 +67,7 @@ def program(number, until, results):
     while time.monotonic() < until:
         path, other = (f'{mount}/{r.choice(NAMES)}' for _ in range(2))
         draw = r.random()
-        if draw < 0.25:
+        if draw < 0.4:
             call = r.choice(list(FLAGS))
             flags = r.choice(FLAGS[call])
             fd = act(call, lambda: os.open(path, flags, 0o644))
@@ -75,7 +75,7 @@ def program(number, until, results):
                 opened.append((fd, flags & os.O_ACCMODE))
             if len(opened) > OPEN_MOST:
                 close(0)
-        elif draw < 0.6:
+        elif draw < 0.7:
             call = r.choice(list(BY_NAME))
             act(call, lambda: BY_NAME[call](path, other, r))
         elif opened:
