@@ -375,7 +375,9 @@ export class BlockService {
   }
 
   /** Puts the later copies on the list on disk. False if that failed: the sender then sees to them. */
-  async #remember(pool: PoolId, id: BlockId, later: readonly NodeId[], generation: number): Promise<boolean> {
+  async #remember(pool: PoolId, id: BlockId, later: readonly NodeId[], least: number): Promise<boolean> {
+    // As young as the copy here: a collection that has told us and not yet their nodes leaves them alone, too.
+    const generation = Math.max(least, this.#generations.current());
     return this.#rememberAll(
       later.filter((node) => node !== this.#options.self).map((node) => ({ node, pool, id, generation })),
     );

@@ -103,6 +103,25 @@ describe('collection at a node', () => {
     await cluster.close();
   });
 
+  it('gives the later copy the stamp of the node that owes it, though its target has not heard of the collection yet', async () => {
+    const cluster = await FakeCluster.start({ nodes: 3 });
+    const data = pattern(500);
+    const { id } = hashBlock(data);
+    const [pool] = cluster.catalog.pools;
+    if (pool === undefined) throw new Error('no pool');
+    const [first, second, third] = placementOf(cluster.catalog, pool, id) as [NodeId, NodeId, NodeId];
+    const ask = (to: NodeId, method: string, header: object) =>
+      cluster.settle(cluster.clientNetwork.call(to, method, header, { timeoutMs: 1000 }));
+    for (const told of [first, second]) await ask(told, 'block.gcBegin', { generation: 4 });
+    const receipt = await cluster.settle(cluster.client.put(POOL, data));
+    expect(receipt.generation).toBe(4);
+    await cluster.until(() => cluster.node(first).service.pendingCopies() === 0);
+    await ask(third, 'block.gcBegin', { generation: 4 });
+    await ask(third, 'block.sweepOld', { pool: POOL, generation: 4, ids: [id] });
+    expect(cluster.node(third).engine.has(POOL, id)).toBe(500);
+    await cluster.close();
+  });
+
   it.each([
     ['sent', false],
     ['found to be there already', true],
