@@ -4,6 +4,7 @@ import type { Clock, Disk, Kv, Random } from '../env.ts';
 import { CorruptionError, FormatError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import type { Logger } from '../log.ts';
+import { isUnreadable } from './disk-errors.ts';
 import {
   decodePackHeader,
   encodePackHeader,
@@ -13,7 +14,6 @@ import {
   type PackHeader,
 } from './pack-format.ts';
 import { PackIndex, type Checkpoint, type PackRow } from './pack-index.ts';
-import { isUnreadable } from './pack-scanner.ts';
 
 const INDEX_CACHE_BYTES = 16 * MiB;
 const INDEX_WRITE_BUFFER_BYTES = 4 * MiB;
