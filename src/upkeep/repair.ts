@@ -19,7 +19,7 @@ import { Cancellation } from '../cancel.ts';
 import { activeNodes, dataNodes, isDrained, stayingNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Kv, Timer } from '../env.ts';
-import { CancelledError, FormatError } from '../errors.ts';
+import { CancelledError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import { NODE_FULL_FRACTION } from '../limits.ts';
 import type { Logger } from '../log.ts';
@@ -27,8 +27,9 @@ import type { Network } from '../net/types.ts';
 import { wantedHolders } from './repair-plan.ts';
 import type { CopyWork, NodeView, RepairView } from './repair-plan.ts';
 import { walkPool } from './repair-walk.ts';
-import { giveUpSurplus } from './surplus.ts';
 import type { Amount, WalkOptions } from './repair-walk.ts';
+import { SettledPlacements } from './settled-placements.ts';
+import { giveUpSurplus } from './surplus.ts';
 
 /** A change of the nodes often comes as several changes of the catalog: one walk is enough for them. */
 const BEGIN_AFTER_MS = 500;
@@ -86,12 +87,9 @@ export interface RepairReport {
   readonly givenUpBytes?: number;
 }
 
-const KEY_PREFIX = 0x72;
-const VALUE_VERSION = 1;
-
 export class Repairer {
   readonly #o: RepairerOptions;
-  readonly #settled = new Map<PoolId, number>();
+  readonly #settled: SettledPlacements;
   readonly #downSinceMs = new Map<NodeId, number>();
   readonly #closing = new Cancellation();
   readonly #unsubscribe: (() => void)[] = [];
@@ -121,13 +119,13 @@ export class Repairer {
 
   constructor(options: RepairerOptions) {
     this.#o = options;
+    this.#settled = new SettledPlacements(options.kv);
   }
 
   /** After the network listens. */
   async start(): Promise<void> {
-    const { kv, catalog, network, clock } = this.#o;
-    const range = { gte: Uint8Array.of(KEY_PREFIX), lt: Uint8Array.of(KEY_PREFIX + 1) };
-    for await (const [key, value] of kv.scan(range)) this.#settled.set(...decodeSettled(key, value));
+    const { catalog, network, clock } = this.#o;
+    await this.#settled.load();
     this.#unsubscribe.push(
       catalog.subscribe(() => {
         this.#noteCatalog();
@@ -171,7 +169,7 @@ export class Repairer {
   }
 
   settledEpoch(pool: PoolId): number {
-    return this.#settled.get(pool) ?? 0;
+    return this.#settled.epochOf(pool);
   }
 
   report(): RepairReport {
@@ -225,7 +223,7 @@ export class Repairer {
 
   #openPools(): Pool[] {
     const { catalog } = this.#o;
-    return catalog.current().pools.filter((pool) => this.settledEpoch(pool.id) < pool.placementEpoch);
+    return catalog.current().pools.filter((pool) => !this.#settled.has(pool));
   }
 
   #untrimmedPools(): Pool[] {
@@ -349,7 +347,7 @@ export class Repairer {
       : onlyScarce
         ? { left: open, postponed: missing }
         : { left: missing, postponed };
-    if (result.left.count === 0 && result.postponed.count === 0) await this.#settle(pool);
+    if (result.left.count === 0 && result.postponed.count === 0) await this.#settled.settle(pool);
     return result;
   }
 
@@ -452,11 +450,6 @@ export class Repairer {
     };
   }
 
-  async #settle(pool: Pool): Promise<void> {
-    await this.#o.kv.batch([encodeSettled(pool.id, pool.placementEpoch)], { sync: true });
-    this.#settled.set(pool.id, pool.placementEpoch);
-  }
-
   #viewOf(node: NodeId): NodeView {
     if (node === this.#o.self) return 'up';
     const { state, news } = this.#o.network.peer(node);
@@ -475,24 +468,4 @@ function placementEpochsOf({ pools }: Catalog): string {
 /** Walks go by that. */
 function walkRuleOf(catalog: Catalog): string {
   return `${catalog.balancePaused === true} ${placementEpochsOf(catalog)}`;
-}
-
-function encodeSettled(pool: PoolId, epoch: number): { key: Uint8Array; value: Uint8Array } {
-  const key = new Uint8Array(5);
-  key[0] = KEY_PREFIX;
-  new DataView(key.buffer).setUint32(1, pool);
-  const value = new Uint8Array(9);
-  value[0] = VALUE_VERSION;
-  new DataView(value.buffer).setFloat64(1, epoch);
-  return { key, value };
-}
-
-function decodeSettled(key: Uint8Array, value: Uint8Array): [PoolId, number] {
-  if (key.length !== 5 || value.length !== 9 || value[0] !== VALUE_VERSION) {
-    throw new FormatError('what repair has settled is written in another format', {
-      remedy: 'Use the newer version of tatamifs that wrote it.',
-    });
-  }
-  const pool = new DataView(key.buffer, key.byteOffset).getUint32(1) as PoolId;
-  return [pool, new DataView(value.buffer, value.byteOffset).getFloat64(1)];
 }
