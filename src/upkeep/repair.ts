@@ -26,8 +26,10 @@ import type { Logger } from '../log.ts';
 import type { Network } from '../net/types.ts';
 import { wantedHolders } from './repair-plan.ts';
 import type { CopyWork, NodeView, RepairView } from './repair-plan.ts';
-import { walkPool } from './repair-walk.ts';
+import { bytesOf, sumOf, walkPool } from './repair-walk.ts';
 import type { Amount, WalkOptions } from './repair-walk.ts';
+import { Scarcity } from './scarcity.ts';
+import type { ScarceReport } from './scarcity.ts';
 import { SettledPlacements } from './settled-placements.ts';
 import { giveUpSurplus } from './surplus.ts';
 
@@ -79,6 +81,8 @@ export interface RepairReport {
   /** Of the present walk: found and still to be copied from here, and how fast that goes. Absent between walks. */
   readonly leftBytes?: number;
   readonly bytesPerSecond?: number;
+  /** Of pools whose blocks have fewer copies than the pool wants, or may have. Absent in reports of earlier versions. */
+  readonly scarce?: readonly ScarceReport[];
   /** Copies made since the start. */
   readonly copiedCount: number;
   readonly copiedBytes: number;
@@ -90,6 +94,7 @@ export interface RepairReport {
 export class Repairer {
   readonly #o: RepairerOptions;
   readonly #settled: SettledPlacements;
+  readonly #scarcity: Scarcity;
   readonly #downSinceMs = new Map<NodeId, number>();
   readonly #closing = new Cancellation();
   readonly #unsubscribe: (() => void)[] = [];
@@ -120,12 +125,17 @@ export class Repairer {
   constructor(options: RepairerOptions) {
     this.#o = options;
     this.#settled = new SettledPlacements(options.kv);
+    this.#scarcity = new Scarcity({
+      isEmpty: () => options.engine.usage().blockCount === 0,
+      isSettled: (pool) => this.#settled.has(pool),
+    });
   }
 
   /** After the network listens. */
   async start(): Promise<void> {
     const { catalog, network, clock } = this.#o;
     await this.#settled.load();
+    this.#scarcity.note(catalog.current());
     this.#unsubscribe.push(
       catalog.subscribe(() => {
         this.#noteCatalog();
@@ -150,6 +160,7 @@ export class Repairer {
 
   #noteCatalog(): void {
     const current = this.#o.catalog.current();
+    this.#scarcity.note(current);
     const epochs = placementEpochsOf(current);
     if (epochs !== this.#placementEpochs) {
       this.#placementEpochs = epochs;
@@ -182,6 +193,7 @@ export class Repairer {
       ...(this.#postponed.count === 0
         ? {}
         : { postponedCount: this.#postponed.count, postponedBytes: this.#postponed.bytes }),
+      scarce: this.#scarcity.report(pools),
       copiedCount: this.#copied.count,
       copiedBytes: this.#copied.bytes,
       givenUpCount: this.#givenUp.count,
@@ -265,6 +277,7 @@ export class Repairer {
         log.info({ copied: this.#copied.count - before, missing: found.count }, 'copied blocks to where they belong');
       }
     } catch (error) {
+      this.#scarcity.breakOff();
       found.count++;
       if (!this.#stopWalk.signal.aborted) log.warn({ error: String(error) }, 'repair was interrupted; it starts over');
     }
@@ -340,7 +353,9 @@ export class Repairer {
     const asked = new Map<NodeId, number>();
     const view = this.#view(current, pool, asked);
     const onlyScarce = !this.#mayBalance(current);
-    const { missing, open, postponed } = await walkPool(this.#walkOptions(), view, asked, { onlyScarce });
+    this.#scarcity.begin(pool);
+    const { missing, open, scarce, postponed } = await walkPool(this.#walkOptions(), view, asked, { onlyScarce });
+    this.#scarcity.end(pool, scarce);
     // A drained node is done when the others have told that they have it all: what was just copied is asked for again.
     const result = !isDrained(current, self)
       ? { left: open, postponed }
@@ -440,12 +455,14 @@ export class Repairer {
       onScanned: (count) => {
         if (walk !== undefined) walk.scannedCount += count;
       },
-      onFound: (bytes) => {
-        if (walk !== undefined) walk.foundBytes += bytes;
+      onFound: (tasks) => {
+        if (walk !== undefined) walk.foundBytes += bytesOf(tasks);
+        this.#scarcity.found(tasks);
       },
-      onCopied: (bytes) => {
-        if (walk !== undefined) walk.copiedBytes += bytes;
-        this.#copied = { count: this.#copied.count + 1, bytes: this.#copied.bytes + bytes };
+      onCopied: (task) => {
+        if (walk !== undefined) walk.copiedBytes += task.lengthBytes;
+        this.#scarcity.copied(task);
+        this.#copied = sumOf(this.#copied, { count: 1, bytes: task.lengthBytes });
       },
     };
   }
