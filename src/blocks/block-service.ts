@@ -375,7 +375,9 @@ export class BlockService {
   }
 
   /** Puts the later copies on the list on disk. False if that failed: the sender then sees to them. */
-  async #remember(pool: PoolId, id: BlockId, later: readonly NodeId[], generation: number): Promise<boolean> {
+  async #remember(pool: PoolId, id: BlockId, later: readonly NodeId[], least: number): Promise<boolean> {
+    // As young as the copy here: a collection that has told us and not yet their nodes leaves them alone, too.
+    const generation = Math.max(least, this.#generations.current());
     return this.#rememberAll(
       later.filter((node) => node !== this.#options.self).map((node) => ({ node, pool, id, generation })),
     );
@@ -461,7 +463,7 @@ export class BlockService {
     if ((news?.fullPermille ?? 0) > NODE_FULL_FRACTION * 1000) return 'targetUnavailable';
     if (this.#engine.has(poolId, id) === undefined) return 'done';
     try {
-      if (isRetry && (await this.#renewAt(node, poolId, id))) return 'done';
+      if (isRetry && (await this.#renewAt(entry))) return 'done';
       const reply = await this.#sendCopy(node, pool, id, entry.generation, LATER_PUSH_TIMEOUT_MS);
       return reply.holders.length > 0 ? 'done' : 'targetUnavailable';
     } catch (error) {
@@ -472,9 +474,10 @@ export class BlockService {
   }
 
   /** True if the node has the block already: then it is renewed there and need not be sent. */
-  async #renewAt(node: NodeId, pool: PoolId, id: BlockId): Promise<boolean> {
+  async #renewAt({ node, pool, id, generation }: HandoffEntry): Promise<boolean> {
     const options = { timeoutMs: ATTEMPT_TIMEOUT_MS, signal: this.#closing.signal };
-    const reply = await this.#options.network.call(node, blockMethods.renew, { pool, ids: [id] }, options);
+    const header = { pool, ids: [id], minGeneration: generation };
+    const reply = await this.#options.network.call(node, blockMethods.renew, header, options);
     const present = (reply.header as { readonly present?: unknown } | null)?.present;
     return Array.isArray(present) && present[0] === true;
   }

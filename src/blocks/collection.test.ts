@@ -103,6 +103,54 @@ describe('collection at a node', () => {
     await cluster.close();
   });
 
+  it('gives the later copy the stamp of the node that owes it, though its target has not heard of the collection yet', async () => {
+    const cluster = await FakeCluster.start({ nodes: 3 });
+    const data = pattern(500);
+    const { id } = hashBlock(data);
+    const [pool] = cluster.catalog.pools;
+    if (pool === undefined) throw new Error('no pool');
+    const [first, second, third] = placementOf(cluster.catalog, pool, id) as [NodeId, NodeId, NodeId];
+    const ask = (to: NodeId, method: string, header: object) =>
+      cluster.settle(cluster.clientNetwork.call(to, method, header, { timeoutMs: 1000 }));
+    for (const told of [first, second]) await ask(told, 'block.gcBegin', { generation: 4 });
+    const receipt = await cluster.settle(cluster.client.put(POOL, data));
+    expect(receipt.generation).toBe(4);
+    await cluster.until(() => cluster.node(first).service.pendingCopies() === 0);
+    await ask(third, 'block.gcBegin', { generation: 4 });
+    await ask(third, 'block.sweepOld', { pool: POOL, generation: 4, ids: [id] });
+    expect(cluster.node(third).engine.has(POOL, id)).toBe(500);
+    await cluster.close();
+  });
+
+  it.each([
+    ['sent', false],
+    ['found to be there already', true],
+  ])('leaves a later copy that is owed with the stamp of this collection, %s', async (_, isThere) => {
+    const cluster = await FakeCluster.start({ nodes: 3 });
+    const data = pattern(500);
+    const { id } = hashBlock(data);
+    const [pool] = cluster.catalog.pools;
+    if (pool === undefined) throw new Error('no pool');
+    const [first, , third] = placementOf(cluster.catalog, pool, id) as [NodeId, NodeId, NodeId];
+    if (isThere) await cluster.settle(cluster.client.put(POOL, data));
+    await cluster.until(() => cluster.node(first).service.pendingCopies() === 0);
+    cluster.hub.kill(third);
+    // A writer that was refused because of collection 4, and then another that knows nothing of it.
+    await cluster.settle(cluster.client.put(POOL, data, { minGeneration: 4 }));
+    await cluster.settle(cluster.client.put(POOL, data));
+    expect(cluster.node(first).service.pendingCopies()).toBe(1);
+    await cluster.settle(cluster.node(first).service.close());
+    await cluster.startService(cluster.node(first));
+    cluster.hub.revive(third);
+    await cluster.until(() => cluster.node(first).service.pendingCopies() === 0);
+    const ask = (method: string, header: object) =>
+      cluster.settle(cluster.clientNetwork.call(third, method, header, { timeoutMs: 1000 }));
+    await ask('block.gcBegin', { generation: 4 });
+    await ask('block.sweepOld', { pool: POOL, generation: 4, ids: [id] });
+    expect(cluster.node(third).engine.has(POOL, id)).toBe(500);
+    await cluster.close();
+  });
+
   it('never takes a block whose receipt is of this collection, however the two meet', async () => {
     class SlowDelete extends MemoryEngine {
       override async delete(...args: Parameters<MemoryEngine['delete']>): Promise<boolean> {

@@ -2,6 +2,9 @@
  * What a node does about a copy of its own that is said to be damaged: it looks itself (a reader's word may be wrong, or
  * the network's fault), sets a really damaged copy aside, and stores the block again: from its own bytes if only the
  * record's head was damaged, else from another holder. What it found stays in the DamageLog.
+ *
+ * What could not be healed is tried again in rounds, all of it in each. There may be much of that, and each may take long (its
+ * other holders are down): so what is new goes before, and is never dropped for it.
  */
 import type { Clock, Timer } from '../env.ts';
 import { BlockNotFoundError, CancelledError, CorruptionError } from '../errors.ts';
@@ -15,9 +18,9 @@ import type { DamageLog } from './damage-log.ts';
 import type { Generations } from './generations.ts';
 import type { BlockEngine } from './types.ts';
 
-/** Blocks waiting to be looked at. More reports than this are dropped; what is set aside comes again (RETRY_MS). */
+/** Reports waiting to be looked at. More than this are dropped; what is set aside comes again (RETRY_MS). */
 const WAITING_MAX = 1024;
-/** Copies that could not be healed (no other holder answered), or had no room in the line, are tried again this often. */
+/** From when all was looked at until the next round, if some could not be healed or had no room in the line. */
 const RETRY_MS = 30_000;
 const FETCH_TIMEOUT_MS = 10_000;
 
@@ -30,6 +33,8 @@ interface Suspect {
   readonly foundBy: DamageFinder;
   /** Should be here and is not: what damage left no trace of. */
   readonly isMissed: boolean;
+  /** Of a round: it could not be healed before. */
+  readonly isRetry: boolean;
   readonly waiters: ((outcome: HealOutcome) => void)[];
 }
 
@@ -48,14 +53,20 @@ export interface DamageHealerOptions {
 
 export class DamageHealer {
   readonly #options: DamageHealerOptions;
+  /** New reports, by block. */
   readonly #waiting = new Map<string, Suspect>();
+  /** What is left of the present round, by block. */
+  readonly #round = new Map<string, Suspect>();
+  /** Unhealed copies that were told of: there may be more than the log keeps. */
+  readonly #told = new Set<string>();
   readonly #closing = new AbortController();
   #worker: Promise<void> | undefined;
+  #isRoundDue = false;
   #retry: Timer | undefined;
 
   constructor(options: DamageHealerOptions) {
     this.#options = options;
-    this.#suspectAll();
+    this.#beginRound();
   }
 
   /** Newest last. */
@@ -67,7 +78,7 @@ export class DamageHealer {
   suspect(pool: PoolId, id: BlockId): void {
     if (this.#closing.signal.aborted) return;
     if (this.#waiting.size < WAITING_MAX) this.#enqueue(pool, id, 'read', false);
-    else this.#retryLater();
+    else this.#isRoundDue = true;
   }
 
   /** As suspect, and tells what came of it. `isMissed`: a copy that is not here is fetched. */
@@ -83,9 +94,11 @@ export class DamageHealer {
     const suspect = {
       ...{ pool, id, foundBy },
       isMissed: isMissed || before?.isMissed === true,
+      isRetry: false,
       waiters: before?.waiters ?? [],
     };
     this.#waiting.set(key, suspect);
+    this.#round.delete(key);
     this.#worker ??= this.#work();
     return suspect;
   }
@@ -99,6 +112,7 @@ export class DamageHealer {
     this.#closing.abort();
     for (const { waiters } of this.#waiting.values()) for (const tell of waiters) tell('unhealed');
     this.#waiting.clear();
+    this.#round.clear();
     this.#retry?.cancel();
     await this.idle();
   }
@@ -106,34 +120,58 @@ export class DamageHealer {
   async #work(): Promise<void> {
     // Not within the caller: suspect() is called on hot paths.
     await Promise.resolve();
-    for (const [key, suspect] of this.#waiting) {
-      this.#waiting.delete(key);
+    let stillUnhealedCount = 0;
+    for (let suspect = this.#next(); suspect !== undefined; suspect = this.#next()) {
+      const key = keyOf(suspect.pool, suspect.id);
       let outcome: HealOutcome = 'unhealed';
       try {
         outcome = await this.#check(key, suspect);
       } catch (error) {
-        if (!this.#closing.signal.aborted) {
+        this.#isRoundDue = true;
+        if (suspect.isRetry) stillUnhealedCount++;
+        else if (!this.#closing.signal.aborted) {
           this.#options.log.warn({ block: key, error: String(error) }, 'a damaged copy could not be healed yet');
-          this.#retryLater();
         }
       }
       for (const tell of suspect.waiters) tell(outcome);
     }
     // In the same turn as the end of the loop: a suspect that comes next starts a new worker.
     this.#worker = undefined;
+    if (this.#closing.signal.aborted) return;
+    if (stillUnhealedCount > 0) {
+      this.#options.log.warn({ count: stillUnhealedCount }, 'damaged copies could still not be healed');
+    }
+    if (this.#isRoundDue) this.#retryLater();
+  }
+
+  #next(): Suspect | undefined {
+    for (const line of [this.#waiting, this.#round]) {
+      for (const [key, suspect] of line) {
+        line.delete(key);
+        return suspect;
+      }
+    }
+    return undefined;
   }
 
   #retryLater(): void {
     this.#retry ??= this.#options.clock.setTimer(RETRY_MS, () => {
       this.#retry = undefined;
-      this.#suspectAll();
+      this.#isRoundDue = false;
+      this.#beginRound();
     });
   }
 
-  #suspectAll(): void {
+  #beginRound(): void {
     const { engine, damage } = this.#options;
-    for (const { pool, id } of engine.usage().damaged) this.suspect(pool, id);
-    for (const { pool, id, healed } of damage.all()) if (!healed) this.suspect(pool, id);
+    const open = [...engine.usage().damaged, ...damage.all().filter(({ healed }) => !healed)];
+    for (const { pool, id } of open) {
+      const key = keyOf(pool, id);
+      if (this.#waiting.has(key)) continue;
+      this.#round.set(key, { pool, id, foundBy: 'read', isMissed: false, isRetry: true, waiters: [] });
+    }
+    for (const key of this.#told) if (!this.#round.has(key) && !this.#waiting.has(key)) this.#told.delete(key);
+    if (this.#round.size > 0) this.#worker ??= this.#work();
   }
 
   async #check(key: string, suspect: Suspect): Promise<HealOutcome> {
@@ -143,17 +181,20 @@ export class DamageHealer {
     const known = damage.get(pool, id);
     if (state === 'intact') {
       // Healed meanwhile by an ordinary put.
+      this.#told.delete(key);
       if (known?.healed === false) await this.#healed(known);
       return 'intact';
     }
     if (state === 'absent' && !suspect.isMissed) {
       // Deleted, so nothing is left to be mended.
+      this.#told.delete(key);
       if (known?.healed === false) await damage.remove(pool, id);
       return 'gone';
     }
     const record = known?.healed === false ? known : newRecord(self, suspect, clock.wallNs());
     if (state === 'damaged') {
-      if (record !== known) {
+      if (record !== known && !this.#told.has(key)) {
+        this.#told.add(key);
         log.warn({ block: key, foundBy }, 'a block on this disk is damaged; fetching it from another node');
         await damage.put(record);
         this.#options.onDamage?.(record);
@@ -186,6 +227,7 @@ export class DamageHealer {
 
   async #healed(record: DamageRecord): Promise<void> {
     const { damage, clock } = this.#options;
+    this.#told.delete(keyOf(record.pool, record.id));
     const healed = { ...record, healed: true, healedAtNs: clock.wallNs() };
     await damage.put(healed);
     this.#options.onDamage?.(healed);

@@ -93,6 +93,26 @@ describe('Handoff', () => {
     await second.close();
   });
 
+  it('owes the copy with the highest stamp that anybody asked for', async () => {
+    const w = world();
+    const handoff = await open(w);
+    // Of one write, and of one after the other.
+    await Promise.all([handoff.add([entry('a', 1, 5)]), handoff.add([entry('a', 1, 2)])]);
+    await handoff.add([entry('a', 1, 3), entry('a', 2, 1)]);
+    await handoff.add([entry('a', 2, 4)]);
+    expect(handoff.pendingCount()).toBe(2);
+    handoff.notify(node('a'));
+    await turns();
+    expect(w.pushed).toEqual(['a 1 5', 'a 2 4']);
+    expect(handoff.pendingCount()).toBe(0);
+    // What is done is forgotten: it says nothing about the next put.
+    await handoff.add([entry('a', 1, 2)]);
+    handoff.notify(node('a'));
+    await turns();
+    expect(w.pushed.slice(2)).toEqual(['a 1 2']);
+    await handoff.close();
+  });
+
   it.each([
     // Collected: nothing is left to push. Then it is put again.
     ['though there was nothing to push', entry('a', 1), entry('a', 1), ['a 1 0', 'a 1 0']],

@@ -44,6 +44,11 @@ export interface HandoffOptions {
   readonly push: (entry: HandoffEntry, isRetry: boolean) => Promise<PushOutcome>;
 }
 
+interface Owed {
+  readonly key: Uint8Array;
+  readonly generation: number;
+}
+
 interface Worker {
   readonly node: NodeId;
   running: boolean;
@@ -60,7 +65,7 @@ export class Handoff {
   readonly #workers = new Map<NodeId, Worker>();
   #pendingCount = 0;
   #closed = false;
-  #batch: { readonly ops: Map<string, KvOp>; readonly written: Promise<void> } | undefined;
+  #batch: { readonly owed: Map<string, Owed>; readonly written: Promise<void> } | undefined;
   #lastWrite: Promise<unknown> = Promise.resolve();
   readonly #running = new Set<Promise<void>>();
   /** Entries being pushed, by key, until they are forgotten; true: added again since the push began. */
@@ -94,29 +99,36 @@ export class Handoff {
   add(entries: readonly HandoffEntry[]): Promise<void> {
     if (entries.length === 0) return Promise.resolve();
     if (this.#batch === undefined) {
-      const ops = new Map<string, KvOp>();
+      const owed = new Map<string, Owed>();
       const written = this.#lastWrite.then(() => {
         this.#batch = undefined;
-        return this.#write(ops);
+        return this.#write([...owed.values()]);
       });
-      this.#batch = { ops, written };
+      this.#batch = { owed, written };
       this.#lastWrite = written.catch(() => undefined);
     }
     for (const entry of entries) {
       const key = encodeKey(entry);
       const name = nameOf(key);
       if (this.#pushing.has(name)) this.#pushing.set(name, true);
-      this.#batch.ops.set(name, { key, value: encodeValue(entry.generation) });
+      const before = this.#batch.owed.get(name)?.generation ?? 0;
+      this.#batch.owed.set(name, { key, generation: Math.max(before, entry.generation) });
     }
     return this.#batch.written;
   }
 
-  async #write(ops: ReadonlyMap<string, KvOp>): Promise<void> {
+  /** What is owed already keeps its generation if that is higher: a copy below it could be swept while a file names it. */
+  async #write(owed: readonly Owed[]): Promise<void> {
     let added = 0;
-    for (const { key } of ops.values()) if (this.#options.kv.get(key) === undefined) added++;
+    const ops = owed.map(({ key, generation }): KvOp => {
+      const known = this.#options.kv.get(key);
+      if (known === undefined) added++;
+      const before = known === undefined ? 0 : decodeValue(known);
+      return { key, value: encodeValue(Math.max(before, generation)) };
+    });
     this.#pendingCount += added;
     try {
-      await this.#options.kv.batch([...ops.values()], { sync: true });
+      await this.#options.kv.batch(ops, { sync: true });
     } catch (error) {
       this.#pendingCount -= added;
       throw error;

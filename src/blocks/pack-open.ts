@@ -4,6 +4,7 @@ import type { Clock, Disk, Kv, Random } from '../env.ts';
 import { CorruptionError, FormatError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import type { Logger } from '../log.ts';
+import { isUnreadable } from './disk-errors.ts';
 import {
   decodePackHeader,
   encodePackHeader,
@@ -32,36 +33,62 @@ export async function openStoreFile(options: StoreFileOptions, packDir: string, 
   const { disk, path, storeId } = options;
   const file = `${path}/STORE`;
   if (await disk.exists(file)) {
-    const header = decodePackHeader(await disk.readFile(file));
+    const { header, unreadable } = await readHeader(() => disk.readFile(file));
     if (header !== undefined) return checkOwner(header, options);
-    log.error({ file }, 'the file STORE is damaged: restoring it from the packs');
+    log.error({ file, error: unreadable?.message }, 'the file STORE is damaged: restoring it from the packs');
   }
   const packs = (await disk.readdir(packDir)).flatMap((name) => parsePackFileName(name) ?? []);
-  let salt: bigint | undefined;
-  for (const pack of packs) {
-    const header = await readPackHeader(disk, `${packDir}/${packFileName(pack)}`);
-    if (header === undefined) continue;
-    salt = checkOwner(header, options);
-    break;
-  }
-  if (salt === undefined) {
-    if (packs.length > 0) {
-      throw new CorruptionError(`${path}: the file STORE and the headers of all packs are missing or damaged`, {
-        remedy: 'Set the directory aside and let this node be filled from the others.',
-      });
-    }
-    salt = newSalt(options);
-  }
+  const salt = packs.length === 0 ? newSalt(options) : await saltOfPacks(options, packDir, packs);
   await disk.writeFileAtomic(file, encodePackHeader({ storeId, salt, pack: 0 }));
   return salt;
 }
 
-async function readPackHeader(disk: Disk, path: string): Promise<PackHeader | undefined> {
+/** From the first header that can be read: one bad place on the disk does not hide what all packs say. */
+async function saltOfPacks(options: StoreFileOptions, packDir: string, packs: readonly number[]): Promise<bigint> {
+  let firstUnreadable: { readonly pack: string; readonly cause: Error } | undefined;
+  for (const number of packs) {
+    const pack = `${packDir}/${packFileName(number)}`;
+    const { header, unreadable } = await readHeader(() => readStart(options.disk, pack));
+    if (header !== undefined) return checkOwner(header, options);
+    if (unreadable !== undefined) firstUnreadable ??= { pack, cause: unreadable };
+  }
+  const { path } = options;
+  if (firstUnreadable !== undefined) {
+    const { pack, cause } = firstUnreadable;
+    throw new CorruptionError(`${path}: the file STORE is missing or damaged, and the disk cannot read ${pack}`, {
+      cause,
+      remedy:
+        'Look at the system log for errors of this disk. If it stays so, set the directory aside and let this node be ' +
+        'filled from the others.',
+    });
+  }
+  throw new CorruptionError(`${path}: the file STORE and the headers of all packs are missing or damaged`, {
+    remedy: 'Set the directory aside and let this node be filled from the others.',
+  });
+}
+
+/** Neither: what was read is no header. */
+interface FoundHeader {
+  readonly header?: PackHeader | undefined;
+  /** What the disk said. */
+  readonly unreadable?: Error;
+}
+
+async function readHeader(read: () => Promise<Uint8Array>): Promise<FoundHeader> {
+  try {
+    return { header: decodePackHeader(await read()) };
+  } catch (error) {
+    if (!isUnreadable(error)) throw error;
+    return { unreadable: error as Error };
+  }
+}
+
+async function readStart(disk: Disk, path: string): Promise<Uint8Array> {
   const file = await disk.open(path, 'read');
   try {
     const bytes = new Uint8Array(PACK_HEADER_BYTES);
     await file.read(bytes, 0);
-    return decodePackHeader(bytes);
+    return bytes;
   } finally {
     await file.close();
   }

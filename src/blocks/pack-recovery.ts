@@ -10,6 +10,7 @@ import type { Disk, DiskFile } from '../env.ts';
 import { CorruptionError } from '../errors.ts';
 import { BLOCK_MAX_BYTES } from '../limits.ts';
 import type { Logger } from '../log.ts';
+import { isUnreadable } from './disk-errors.ts';
 import { PAGE_HASH_BYTES, pageCountOf, verifyPages } from './identity.ts';
 import { mergeBlock, mergeRenewal, mergeTombstone, type PackEntry, type PlacedRecord } from './pack-entry.ts';
 import type { PackFiles } from './pack-files.ts';
@@ -29,7 +30,7 @@ import {
   type PackIndex,
   type PackRow,
 } from './pack-index.ts';
-import { isUnreadable, scanPack, type ScanSource } from './pack-scanner.ts';
+import { scanPack, type ScanSource } from './pack-scanner.ts';
 
 const MERGES = { block: mergeBlock, tombstone: mergeTombstone, renewal: mergeRenewal } as const;
 

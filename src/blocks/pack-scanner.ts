@@ -4,6 +4,7 @@
  */
 import type { DiskFile } from '../env.ts';
 import { KiB } from '../limits.ts';
+import { isUnreadable } from './disk-errors.ts';
 import {
   decodeRecordHead,
   peekHeadBytes,
@@ -122,9 +123,4 @@ class Window {
       });
     }
   }
-}
-
-/** Whether the disk says that it cannot read what is there. */
-export function isUnreadable(error: unknown): boolean {
-  return (error as { code?: unknown }).code === 'EIO';
 }

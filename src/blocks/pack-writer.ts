@@ -9,6 +9,7 @@ import { NoSpaceError, StateError, UnavailableError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import { MiB, PACK_MAX_BYTES } from '../limits.ts';
 import type { Logger } from '../log.ts';
+import { isFull, mayPass } from './disk-errors.ts';
 import type { PackFiles } from './pack-files.ts';
 import { encodePackHeader, encodeRecordHead, PACK_HEADER_BYTES, recordBytes, type RecordType } from './pack-format.ts';
 
@@ -16,7 +17,10 @@ import { encodePackHeader, encodeRecordHead, PACK_HEADER_BYTES, recordBytes, typ
 const WRITE_BYTES = 16 * MiB;
 /** Two buffers a record: stays below the system's bound of 1024 for one writev. */
 const WRITE_RECORDS = 500;
-/** Failures to write or sync in a row, each on another pack, after which the store takes no more writes. */
+/**
+ * Failures of the disk to write or sync in a row, each on another pack, after which the store takes no more writes. Those
+ * that may pass (no more open files, no memory, no space) only end the writes that they hit: the next ones try again.
+ */
 const FAILURES_MAX = 2;
 
 export interface NewRecord {
@@ -255,7 +259,7 @@ export class PackWriter {
         } catch (error) {
           // The index cannot be read (a damaged row, say): what we answer could be wrong from here on.
           this.#stop(error);
-          this.#fail(batch.queued, this.#unavailable(error));
+          this.#fail(batch.queued, this.#broken(error));
           continue;
         }
         for (const { resolve } of batch.queued) resolve();
@@ -302,22 +306,17 @@ export class PackWriter {
   }
 
   #creationFailed(error: unknown): void {
-    if (isFull(error)) {
-      this.#options.onFull();
-      this.#refuse(this.#queue.splice(0), this.#full(error));
-      return;
-    }
     this.#countFailure(error);
     this.#refuse(this.#queue.splice(0), this.#unavailable(error));
   }
 
   async #writeFailed(active: ActivePack, queued: readonly Queued[], error: unknown): Promise<void> {
-    if (!isFull(error)) {
+    if (!isFull(error) && !mayPass(error)) {
       await this.#becomeSuspect(active, error);
       this.#fail(queued, this.#unavailable(error));
       return;
     }
-    this.#options.onFull();
+    this.#countFailure(error);
     await this.#synced();
     try {
       // What of the batch is in the file goes again; the pack stays as it was.
@@ -328,12 +327,12 @@ export class PackWriter {
     const blocks = queued.filter(({ record }) => record.data.length > 0);
     const small = queued.filter(({ record }) => record.data.length === 0);
     // Deletes give space back, so they get another chance without the blocks they were written with.
-    if (blocks.length > 0) {
-      this.#fail(blocks, this.#full(error));
+    if (isFull(error) && blocks.length > 0) {
+      this.#fail(blocks, this.#unavailable(error));
       this.#options.onUncertain(small.map(({ record }) => record));
       this.#queue.unshift(...small);
     } else {
-      this.#fail(small, this.#full(error));
+      this.#fail(queued, this.#unavailable(error));
     }
   }
 
@@ -354,12 +353,14 @@ export class PackWriter {
   }
 
   #countFailure(error: unknown): void {
+    if (isFull(error)) this.#options.onFull();
+    if (isFull(error) || mayPass(error)) return;
     this.#failureCount++;
     if (this.#failureCount >= FAILURES_MAX) this.#stop(error);
   }
 
   #stop(error: unknown): void {
-    this.#stopped ??= this.#unavailable(error);
+    this.#stopped ??= this.#broken(error);
     this.#options.log.error({ error: String(error) }, 'the block store takes no more writes: its disk fails');
   }
 
@@ -373,6 +374,15 @@ export class PackWriter {
   }
 
   #unavailable(cause: unknown): Error {
+    if (isFull(cause)) return this.#full(cause);
+    if (!mayPass(cause)) return this.#broken(cause);
+    return new UnavailableError(`the system could not write to ${this.#options.dir} now: ${String(cause)}`, {
+      cause,
+      remedy: 'Nothing if it passes: each write tries again. Else let this node have more open files or more memory.',
+    });
+  }
+
+  #broken(cause: unknown): Error {
     return new UnavailableError(`the disk of ${this.#options.dir} could not make data durable`, {
       ...(cause === undefined ? {} : { cause }),
       remedy: 'Look at the system log for errors of this disk; replace the disk or restart this node.',
@@ -402,9 +412,4 @@ export class PackWriter {
     if (this.#writing || this.#syncing) return;
     for (const wake of this.#idleWaiters.splice(0)) wake();
   }
-}
-
-function isFull(error: unknown): boolean {
-  const code = (error as { code?: unknown } | undefined)?.code;
-  return code === 'ENOSPC' || code === 'EDQUOT';
 }

@@ -228,7 +228,7 @@ function orderOf(catalog: Catalog, pool: Pool, pg: number): readonly NodeId[] {
 }
 
 /** Copies that each block of the pool should have: fewer than it asks for where there are not so many nodes. */
-export function wantedCopies(catalog: Catalog, pool: Pool): number {
+export function wantedCopies(catalog: Pick<Catalog, 'nodes'>, pool: Pool): number {
   return Math.min(pool.copies, activeNodes(catalog).length);
 }
 

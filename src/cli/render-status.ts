@@ -103,7 +103,15 @@ export function repairInWords(now: RepairProgress): string {
   if (leftBytes === 0) return `repair: ${working.join(', ')} look whether their blocks have all their copies`;
   const pace =
     secondsLeft === undefined ? '' : `, ${rate(bytesPerSecond, 1_000)}, about ${duration(secondsLeft * 1_000)} left`;
-  return `repair: ${working.join(', ')} make copies: ${bytes(leftBytes)} found and still to be copied${pace}`;
+  const found = `${bytes(leftBytes)} found and still to be copied${scarceInWords(now)}`;
+  return `repair: ${working.join(', ')} make copies: ${found}${pace}`;
+}
+
+/** Empty if all that is to be copied has copies enough, or nobody tells. */
+function scarceInWords({ leftBytes, scarceBytes }: RepairProgress): string {
+  if (scarceBytes === 0) return '';
+  const part = scarceBytes >= leftBytes ? 'all of it' : `${bytes(scarceBytes)} of that`;
+  return `, ${part} for blocks with too few copies`;
 }
 
 /** The last collection, whoever did it. */

@@ -25,13 +25,16 @@ export type DiskOp =
   | 'kvSync'
   | 'kvScan';
 
+/** What a disk fails with: also what no operation of ours ends with. */
+export type DiskErrno = Errno | 'EMFILE' | 'ENFILE';
+
 export interface Fault {
   /** Default: any operation. */
   readonly op?: DiskOp;
   /** Part of the path; default: any. */
   readonly path?: string;
   /** Default EIO. */
-  readonly code?: Errno;
+  readonly code?: DiskErrno;
   /** Matching operations that still succeed; default 0. */
   readonly after?: number;
   /** Matching operations that then fail; default 1. */
@@ -391,7 +394,7 @@ export class MemoryDisk implements Disk {
       }
       if (--entry.times <= 0) this.#faults = this.#faults.filter((other) => other !== entry);
       const code = fault.code ?? 'EIO';
-      throw new FsError(code, `${code}: fault injected into ${op}, '${path}'`);
+      throw new FsError(code as Errno, `${code}: fault injected into ${op}, '${path}'`);
     }
   }
 

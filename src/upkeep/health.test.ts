@@ -5,6 +5,7 @@ import type { HistoryId, NodeId } from '../ids.ts';
 import { assembleStatus } from './status.ts';
 import type { NodeReport, NodeStatus } from './status.ts';
 import { outlookInWords } from './outlook.ts';
+import type { ScarceReport } from './scarcity.ts';
 import { votersInWords } from './voter-health.ts';
 import { testNode as node } from '../catalog/testing.ts';
 
@@ -103,6 +104,54 @@ describe('health in words', () => {
     const mended = statusOf([{ damage: [{ ...record, healed: true }] }, {}, {}]);
     expect(mended.health).toBe('healthy');
     expect(mended.findings[0]?.text).toMatch(/Node n1 found 1 damaged/);
+  });
+
+  describe('while blocks have fewer copies than their pool wants', () => {
+    const settled = [1, 2].map((pool) => ({ pool, epoch: 1 }));
+    const zero = { settled, missingCount: 0, missingBytes: 0, copiedCount: 0, copiedBytes: 0 };
+    const told = (...scarce: readonly ScarceReport[]): Partial<NodeReport> => ({ repair: { ...zero, scarce } });
+    const three: ScarceReport = { pool: 1, count: 3, bytes: 3_000, unsure: false };
+
+    it('is degraded, and says how much that is', () => {
+      const status = statusOf([told(three), told(), told({ ...three, count: 2 })]);
+      expect(status.health).toBe('degraded');
+      expect(status.findings).toEqual([
+        {
+          severity: 'degraded',
+          text: 'Pool files has blocks with fewer than 3 copies: 5 copies are still to be made.',
+          remedy: expect.stringMatching(/`tatami repair` shows how far/),
+        },
+      ]);
+    });
+
+    it('is so also where it is not known yet, and says who has to look', () => {
+      const unsure = { ...three, count: 0, bytes: 0, unsure: true };
+      const status = statusOf([told(unsure), told(), told(unsure)]);
+      expect(status.health).toBe('degraded');
+      expect(status.findings[0]?.text).toBe(
+        'Pool files may have blocks with fewer than 3 copies: n1, n3 are still looking through theirs.',
+      );
+      expect(statusOf([told(unsure), told(three), told()]).findings[0]?.text).toBe(
+        'Pool files has blocks with fewer than 3 copies: 3 copies are still to be made, and n1 is still looking through its own.',
+      );
+    });
+
+    it('is healthy where blocks only have to be moved, and with nodes that do not tell', () => {
+      const moving = { ...zero, settled: [], scarce: [], missingCount: 4, missingBytes: 4_000, postponedCount: 9 };
+      expect(statusOf([{ repair: moving }, { repair: { ...zero, settled: [], missingCount: 4 } }, {}])).toMatchObject({
+        health: 'healthy',
+        findings: [],
+      });
+    });
+
+    it('says that one more failure may cost them, where two copies are kept', () => {
+      const texts = (copies: number): string[] =>
+        statusOf([told(three), told(), told()], copies).ifFails.map((each) => outlookInWords(each));
+      expect(texts(2).every((text) => /blocks of pool files of which copies are still to be made/.test(text))).toBe(
+        true,
+      );
+      expect(texts(3).some((text) => /still to be made/.test(text))).toBe(false);
+    });
   });
 
   it('warns of full nodes, single copies and single nodes', () => {

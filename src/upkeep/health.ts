@@ -2,6 +2,8 @@
  * The cluster's health in words, each finding with what to do about it. Pure.
  */
 import { NODE_FULL_FRACTION } from '../limits.ts';
+import { scarcePools } from './repair-progress.ts';
+import type { ScarcePool } from './repair-progress.ts';
 import type { ClusterStatus, NodeStatus } from './status.ts';
 import { sparesOf, voterTrouble } from './voter-health.ts';
 
@@ -23,6 +25,7 @@ export function assessHealth(facts: Facts): Finding[] {
     ...deadNodes(facts),
     ...drainingNodes(facts),
     ...groupTrouble(facts),
+    ...scarceBlocks(facts),
     ...dataTrouble(facts),
     ...spaceTrouble(facts),
     ...voterTrouble(facts.voters, dataNodesOf(facts).length),
@@ -102,6 +105,27 @@ function wayOut(facts: Facts, { primary, secondary, lastActivated }: Facts['grou
   if (secondary !== null && isUp(secondary) && !isUp(primary)) return `Wait: ${secondary} takes over within seconds.`;
   if (isUp(primary)) return 'Wait a few seconds; if it stays so, bring back the nodes that are down.';
   return `Bring back ${lastActivated.members.join(' or ')}: no other node has all of the metadata.`;
+}
+
+/** A node that is down takes copies with it, and has a finding of its own; this is what is left to do when it is given up. */
+function scarceBlocks(facts: Facts): Finding[] {
+  return scarcePools(facts).map((pool) => ({
+    severity: 'degraded',
+    text: scarceInWords(pool),
+    remedy:
+      'Nothing: they are made by themselves, and `tatami repair` shows how far that is. Until then stop no other node.',
+  }));
+}
+
+function scarceInWords({ name, wanted, count, unsure }: ScarcePool): string {
+  const blocks = `blocks with fewer than ${wanted} copies`;
+  const looking =
+    unsure.length === 1
+      ? `${unsure[0] ?? ''} is still looking through its own`
+      : `${unsure.join(', ')} are still looking through theirs`;
+  if (count === 0) return `Pool ${name} may have ${blocks}: ${looking}.`;
+  const copies = count === 1 ? '1 copy is' : `${count} copies are`;
+  return `Pool ${name} has ${blocks}: ${copies} still to be made${unsure.length === 0 ? '' : `, and ${looking}`}.`;
 }
 
 function dataTrouble(facts: Facts): Finding[] {

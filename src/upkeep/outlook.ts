@@ -3,7 +3,7 @@
  * R5 and R10; what was lost already counts.
  */
 import { majorityOf } from '../catalog/paxos.ts';
-import { repairProgress } from './repair-progress.ts';
+import { repairProgress, scarcePools } from './repair-progress.ts';
 import type { ClusterStatus, GroupSummary } from './status.ts';
 
 /** `none`: nobody notices. `pause`: file operations stand still for some seconds. `outage`: until it is back. */
@@ -140,6 +140,15 @@ function dataEffects(facts: Facts, id: string): Effect[] {
       impact: 'outage',
       text: `blocks${ofPools(facts, bare)} that only ${gone === 1 ? 'it has' : 'it and the nodes that are down have'} cannot be read`,
       remedy: gone === 1 ? 'Keep two copies or more of data that matters.' : 'Bring the nodes that are down back.',
+    });
+  }
+  const scarce = new Set(scarcePools(facts).map(({ name }) => name));
+  const thin = facts.pools.filter((pool) => !bare.includes(pool) && scarce.has(pool.name) && gone + 1 >= pool.copies);
+  if (thin.length > 0) {
+    effects.push({
+      impact: 'outage',
+      text: `blocks${ofPools(facts, thin)} of which copies are still to be made may be on ${gone === 1 ? 'it' : 'it and the nodes that are down'} alone, and cannot be read`,
+      remedy: 'Wait until the copies are made: `tatami repair` shows how far that is.',
     });
   }
   const neededBy = ({ copies }: Facts['pools'][number]): number =>

@@ -175,6 +175,45 @@ describe('planning copies', () => {
   });
 });
 
+describe('what is scarce', () => {
+  /** Which copies of a block are scarce, if so many of five nodes want it and these hold it: places in its order. */
+  const scarceOf = (copies: number, ...held: readonly number[]): (readonly [place: number, isScarce: boolean])[] => {
+    const b = new Bench(5, copies);
+    const order = wantedHolders({ ...b.view(id(1)), pool: { ...b.pool, copies: 5 } }, blocks[0]!.id);
+    const [self = id(1), ...others] = held.map((place) => order[place]!);
+    const { work } = planCopies(b.view(self), [blocks[0]!], () => new Set(others));
+    return work.map(({ to, isScarce }) => [order.indexOf(to), isScarce] as const);
+  };
+
+  it('is a copy without which there are too few, wherever the others are', () => {
+    expect(scarceOf(3, 0, 1)).toEqual([[2, true]]);
+    expect(scarceOf(3, 0, 1, 2)).toEqual([]);
+    expect(scarceOf(3, 0, 1, 4)).toEqual([[2, false]]);
+  });
+
+  it('is of several copies that a block lacks where it belongs as many as it has too few', () => {
+    expect(scarceOf(3, 0, 4)).toEqual([
+      [1, true],
+      [2, false],
+    ]);
+    expect(scarceOf(3, 4)).toEqual([
+      [0, true],
+      [1, true],
+      [2, false],
+    ]);
+  });
+
+  it('is the copy that stands in for one on a node that is away, and what that one is owed is not', () => {
+    const b = new Bench(4, 2);
+    b.views.set(id(4), 'away');
+    for (const [index, nodes] of b.held) {
+      if (!nodes.has(id(1)) || !nodes.delete(id(4))) continue;
+      const { work, owed } = planCopies(b.view(id(1)), [blocks[index]!], () => new Set());
+      expect([work.map((task) => task.isScarce), owed.map((task) => task.isScarce)]).toEqual([[true], [false]]);
+    }
+  });
+});
+
 describe('only what is scarce', () => {
   it('asks everybody about what a wanted holder lacks, and nobody about the rest', () => {
     const b = new Bench(4, 2);

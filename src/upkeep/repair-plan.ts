@@ -38,6 +38,8 @@ export interface CopyWork extends HeldBlock {
   readonly to: NodeId;
   /** Copies on nodes that are up, this one's included. */
   readonly copies: number;
+  /** Without this one the block has fewer copies than the pool wants; else it only has some of them elsewhere. */
+  readonly isScarce: boolean;
 }
 
 export interface RepairPlan {
@@ -72,7 +74,10 @@ export function whomToAsk(view: RepairView, blocks: readonly HeldBlock[]): Reado
   return questions;
 }
 
-/** `holdersOf`: who said that it holds the block with that index; `self` is one without being named. */
+/**
+ * `holdersOf`: who said that it holds the block with that index; `self` is one without being named. Whoever was not asked counts
+ * as one that lacks it: see {@link whomElseToAsk}.
+ */
 export function planCopies(
   view: RepairView,
   blocks: readonly HeldBlock[],
@@ -90,13 +95,19 @@ export function planCopies(
     missingCount++;
     missingBytes += block.lengthBytes;
     if (whoSeesTo(view, block.id, holders) !== view.self) return;
-    const task = (to: NodeId): CopyWork => ({ ...block, to, copies: holders.size });
     const away = missing.filter((node) => view.viewOf(node) === 'away');
-    work.push(...missing.filter((node) => !away.includes(node)).map(task));
-    owed.push(...away.map(task));
+    const now = missing.filter((node) => !away.includes(node));
     // One copy is left: nobody is waited for.
-    if (holders.size === 1 && away.length === missing.length)
-      work.push(...substitute(view, block.id, wanted).map(task));
+    if (holders.size === 1 && now.length === 0) now.push(...substitute(view, block.id, wanted));
+    const lacking = wantedCopies(view.catalog, view.pool) - holders.size;
+    const tasks = [...now, ...away].map((to, at): CopyWork => ({
+      ...block,
+      to,
+      copies: holders.size,
+      isScarce: at < lacking,
+    }));
+    work.push(...tasks.slice(0, now.length));
+    owed.push(...tasks.slice(now.length));
   });
   return { work: work.sort((a, b) => a.copies - b.copies), owed, missingCount, missingBytes, postponed: [] };
 }
@@ -132,12 +143,12 @@ export function whomElseToAsk(
 /** The plan without the copies of blocks that have enough of them, if not all where they belong. */
 export function onlyTheScarce(view: RepairView, plan: RepairPlan): RepairPlan {
   const wanted = wantedCopies(view.catalog, view.pool);
-  const isScarce = ({ copies }: CopyWork): boolean => copies < wanted;
+  const hasTooFew = ({ copies }: CopyWork): boolean => copies < wanted;
   return {
     ...plan,
-    work: plan.work.filter(isScarce),
-    owed: plan.owed.filter(isScarce),
-    postponed: [...plan.work, ...plan.owed].filter((task) => !isScarce(task)),
+    work: plan.work.filter(hasTooFew),
+    owed: plan.owed.filter(hasTooFew),
+    postponed: [...plan.work, ...plan.owed].filter((task) => !hasTooFew(task)),
   };
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Pool } from '../catalog/types.ts';
-import { repairProgress } from './repair-progress.ts';
+import { repairProgress, scarcePools } from './repair-progress.ts';
 import type { RepairReport } from './repair.ts';
+import type { ScarceReport } from './scarcity.ts';
 import type { NodeStatus } from './status.ts';
 
 const pools = [{ id: 1, placementEpoch: 7 }] as unknown as Pool[];
@@ -20,6 +21,7 @@ describe('repairProgress', () => {
     expect(of(node('n1', { copiedCount: 2, copiedBytes: 20 }), node('n2'), node('n3', { copiedCount: 1 }))).toEqual({
       ...{ done: true, working: [], leftBytes: 0, bytesPerSecond: 0, secondsLeft: undefined },
       ...{ copiedCount: 3, copiedBytes: 20, postponedBytes: 0, waitsForBalance: false },
+      ...{ scarceCount: 0, scarceBytes: 0 },
     });
   });
 
@@ -49,5 +51,40 @@ describe('repairProgress', () => {
     expect(at(false, waits, node('n2', {}))).toMatchObject({ done: false, postponedBytes: 20, waitsForBalance: false });
     expect(at(true, waits, node('n2', { scannedCount: 1 }))).toMatchObject({ waitsForBalance: false });
     expect(at(true, node('n1', {}))).toMatchObject({ done: true, waitsForBalance: false });
+  });
+});
+
+describe('scarcePools', () => {
+  const files = { id: 1, name: 'files', copies: 3, placementEpoch: 7 } as Pool;
+  const library = { id: 2, name: 'library', copies: 2, placementEpoch: 7 } as Pool;
+  /** Each with the catalog of that epoch. */
+  const told = (id: string, epoch: number, ...scarce: readonly ScarceReport[]): NodeStatus => {
+    const status = node(id, { scarce });
+    return { ...status, report: { ...status.report!, catalogEpoch: epoch } };
+  };
+  const scarceIn = (...nodes: NodeStatus[]) => scarcePools({ pools: [files, library], nodes });
+  const three = (count: number, unsure = false): ScarceReport => ({ pool: 1, count, bytes: 10 * count, unsure });
+
+  it('adds up what the nodes see to, by pool', () => {
+    expect(scarceIn(told('n1', 7), told('n2', 8))).toEqual([]);
+    expect(scarceIn(told('n1', 7, three(2)), told('n2', 7, three(0, true)), told('n3', 7, three(3)))).toEqual([
+      { name: 'files', wanted: 3, count: 5, bytes: 50, unsure: ['n2'] },
+    ]);
+    expect(scarceIn(told('n1', 7, { ...three(1), pool: 2 }))).toMatchObject([{ name: 'library', wanted: 1, count: 1 }]);
+    const both = repairProgress({ pools, nodes: [told('n1', 7, three(2)), told('n2', 7, three(3))] });
+    expect(both).toMatchObject({ scarceCount: 5, scarceBytes: 50 });
+  });
+
+  it('takes a node that has not heard of the placement for one that is not sure', () => {
+    expect(scarceIn(told('n1', 7), told('n2', 6))).toMatchObject([
+      { name: 'files', count: 0, unsure: ['n2'] },
+      { name: 'library', unsure: ['n2'] },
+    ]);
+  });
+
+  it('knows nothing of nodes of earlier versions, that are down, or hold no data', () => {
+    const witness = { ...told('n3', 6), kind: 'witness' } as NodeStatus;
+    expect(scarceIn(node('n1', {}), node('n2'), witness)).toEqual([]);
+    expect(repairProgress({ pools, nodes: [node('n1', {})] })).toMatchObject({ scarceCount: 0, scarceBytes: 0 });
   });
 });

@@ -4,13 +4,14 @@
  * all others after the last of these has been, so that what is most endangered is never behind what is less so.
  *
  * A block may have copies enough and only not where they belong, as when a node has joined. With `onlyScarce` such are left
- * for later: then all nodes are asked about what a wanted holder lacks, as it may be on any of them. So they are, always, about
- * a block that seems to be here alone.
+ * for later: then all nodes are asked about what a wanted holder lacks, as it may be on any of them. Else they are about what
+ * seems to have too few copies: how many there are says what is urgent, and is told (`isScarce`).
  */
 import { IDS_PER_MESSAGE_MAX, blockMethods, parseHasReply } from '../blocks/block-messages.ts';
 import type { BlockService } from '../blocks/block-service.ts';
 import type { BlockEngine } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
+import { wantedCopies } from '../catalog/placement.ts';
 import type { Clock } from '../env.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS } from '../limits.ts';
@@ -34,9 +35,9 @@ export interface WalkOptions {
   readonly clock: Clock;
   readonly signal: CancelSignal;
   readonly onScanned: (count: number) => void;
-  readonly onCopied: (bytes: number) => void;
-  /** The walk has found so much that lacks a copy and that this node sees to, copied or not. */
-  readonly onFound: (bytes: number) => void;
+  readonly onCopied: (task: CopyWork) => void;
+  /** The walk has found copies that are to be made and that this node sees to; it makes them if it can. */
+  readonly onFound: (tasks: readonly CopyWork[]) => void;
 }
 
 export interface WalkRule {
@@ -53,6 +54,8 @@ export interface WalkResult {
   readonly missing: Amount;
   /** What this node had to see to and has neither copied nor put on the list of what it owes. */
   readonly open: Amount;
+  /** Of these, the copies of blocks that have too few. */
+  readonly scarce: Amount;
   /** Of what this node would have to see to: copies left for later, as there are enough. */
   readonly postponed: Amount;
 }
@@ -60,6 +63,16 @@ export interface WalkResult {
 export interface Amount {
   readonly count: number;
   readonly bytes: number;
+}
+
+/** Of the copies, those of blocks that have too few. */
+export function scarceOf(tasks: readonly CopyWork[]): Amount {
+  const scarce = tasks.filter(({ isScarce }) => isScarce);
+  return { count: scarce.length, bytes: bytesOf(scarce) };
+}
+
+export function sumOf(a: Amount, b: Amount): Amount {
+  return { count: a.count + b.count, bytes: a.bytes + b.bytes };
 }
 
 /** The `settledEpoch` that each node named when it was asked last is noted in `settled`. */
@@ -73,11 +86,13 @@ export async function walkPool(
   const { wants, selects, onlyScarce = false } = rule;
   const missing = { count: 0, bytes: 0 };
   const open = { count: 0, bytes: 0 };
+  let scarce: Amount = { count: 0, bytes: 0 };
   const postponed = { count: 0, bytes: 0 };
   const backlog: CopyWork[] = [];
   const addOpen = (tasks: readonly CopyWork[]): void => {
     open.count += tasks.length;
     open.bytes += bytesOf(tasks);
+    scarce = sumOf(scarce, scarceOf(tasks));
   };
   const look = async (batch: readonly HeldBlock[]): Promise<void> => {
     const plan = await planOf(options, view, batch, settled, onlyScarce);
@@ -86,7 +101,7 @@ export async function walkPool(
     missing.count += plan.missingCount;
     missing.bytes += plan.missingBytes;
     const work = selects === undefined ? plan.work : plan.work.filter(selects);
-    options.onFound(bytesOf(work));
+    options.onFound(work);
     const isUrgent = ({ copies }: CopyWork): boolean => copies === 1;
     addOpen(await copyAll(options, view, work.filter(isUrgent)));
     const rest = work.filter((task) => !isUrgent(task));
@@ -108,7 +123,7 @@ export async function walkPool(
   if (batch.length > 0) await look(batch);
   backlog.sort((a, b) => a.copies - b.copies);
   addOpen(await copyAll(options, view, backlog));
-  return { missing, open, postponed };
+  return { missing, open, scarce, postponed };
 }
 
 async function planOf(
@@ -146,7 +161,8 @@ async function planOf(
     epoch >= view.pool.placementEpoch && (before.get(node) ?? 0) < epoch;
   if ([...settled].some(isNew)) await Promise.all([...whom].map(([node, indexes]) => ask(node, indexes)));
   // Copies that are not where they belong count as well: for what is scarce, and for who sees to a block that looks alone.
-  const others = whomElseToAsk(now, batch, holdersOf, whom, onlyScarce ? Infinity : 1);
+  const below = onlyScarce ? Infinity : Math.max(1, wantedCopies(view.catalog, view.pool) - 1);
+  const others = whomElseToAsk(now, batch, holdersOf, whom, below);
   await Promise.all([...others].map(([node, indexes]) => ask(node, indexes)));
   const plan = planCopies(now, batch, holdersOf);
   return onlyScarce ? onlyTheScarce(now, plan) : plan;
@@ -161,7 +177,7 @@ async function copyAll(options: WalkOptions, view: RepairView, work: readonly Co
     for (const task of queue) {
       signal.throwIfAborted();
       const startMs = clock.monotonicMs();
-      if (await blocks.copyTo(task.to, view.pool, task.id, task.generation)) options.onCopied(task.lengthBytes);
+      if (await blocks.copyTo(task.to, view.pool, task.id, task.generation)) options.onCopied(task);
       else failed.push(task);
       if (blocks.isBusy()) {
         const tookMs = clock.monotonicMs() - startMs;
@@ -173,7 +189,7 @@ async function copyAll(options: WalkOptions, view: RepairView, work: readonly Co
   return failed;
 }
 
-function bytesOf(tasks: readonly CopyWork[]): number {
+export function bytesOf(tasks: readonly CopyWork[]): number {
   return tasks.reduce((sum, task) => sum + task.lengthBytes, 0);
 }
 

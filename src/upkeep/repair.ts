@@ -19,16 +19,19 @@ import { Cancellation } from '../cancel.ts';
 import { activeNodes, dataNodes, isDrained, stayingNodes } from '../catalog/membership.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Kv, Timer } from '../env.ts';
-import { CancelledError, FormatError } from '../errors.ts';
+import { CancelledError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import { NODE_FULL_FRACTION } from '../limits.ts';
 import type { Logger } from '../log.ts';
 import type { Network } from '../net/types.ts';
 import { wantedHolders } from './repair-plan.ts';
 import type { CopyWork, NodeView, RepairView } from './repair-plan.ts';
-import { walkPool } from './repair-walk.ts';
-import { giveUpSurplus } from './surplus.ts';
+import { bytesOf, sumOf, walkPool } from './repair-walk.ts';
 import type { Amount, WalkOptions } from './repair-walk.ts';
+import { Scarcity } from './scarcity.ts';
+import type { ScarceReport } from './scarcity.ts';
+import { SettledPlacements } from './settled-placements.ts';
+import { giveUpSurplus } from './surplus.ts';
 
 /** A change of the nodes often comes as several changes of the catalog: one walk is enough for them. */
 const BEGIN_AFTER_MS = 500;
@@ -78,6 +81,8 @@ export interface RepairReport {
   /** Of the present walk: found and still to be copied from here, and how fast that goes. Absent between walks. */
   readonly leftBytes?: number;
   readonly bytesPerSecond?: number;
+  /** Of pools whose blocks have fewer copies than the pool wants, or may have. Absent in reports of earlier versions. */
+  readonly scarce?: readonly ScarceReport[];
   /** Copies made since the start. */
   readonly copiedCount: number;
   readonly copiedBytes: number;
@@ -86,12 +91,10 @@ export interface RepairReport {
   readonly givenUpBytes?: number;
 }
 
-const KEY_PREFIX = 0x72;
-const VALUE_VERSION = 1;
-
 export class Repairer {
   readonly #o: RepairerOptions;
-  readonly #settled = new Map<PoolId, number>();
+  readonly #settled: SettledPlacements;
+  readonly #scarcity: Scarcity;
   readonly #downSinceMs = new Map<NodeId, number>();
   readonly #closing = new Cancellation();
   readonly #unsubscribe: (() => void)[] = [];
@@ -121,13 +124,18 @@ export class Repairer {
 
   constructor(options: RepairerOptions) {
     this.#o = options;
+    this.#settled = new SettledPlacements(options.kv);
+    this.#scarcity = new Scarcity({
+      isEmpty: () => options.engine.usage().blockCount === 0,
+      isSettled: (pool) => this.#settled.has(pool),
+    });
   }
 
   /** After the network listens. */
   async start(): Promise<void> {
-    const { kv, catalog, network, clock } = this.#o;
-    const range = { gte: Uint8Array.of(KEY_PREFIX), lt: Uint8Array.of(KEY_PREFIX + 1) };
-    for await (const [key, value] of kv.scan(range)) this.#settled.set(...decodeSettled(key, value));
+    const { catalog, network, clock } = this.#o;
+    await this.#settled.load();
+    this.#scarcity.note(catalog.current());
     this.#unsubscribe.push(
       catalog.subscribe(() => {
         this.#noteCatalog();
@@ -152,6 +160,7 @@ export class Repairer {
 
   #noteCatalog(): void {
     const current = this.#o.catalog.current();
+    this.#scarcity.note(current);
     const epochs = placementEpochsOf(current);
     if (epochs !== this.#placementEpochs) {
       this.#placementEpochs = epochs;
@@ -171,7 +180,7 @@ export class Repairer {
   }
 
   settledEpoch(pool: PoolId): number {
-    return this.#settled.get(pool) ?? 0;
+    return this.#settled.epochOf(pool);
   }
 
   report(): RepairReport {
@@ -184,6 +193,7 @@ export class Repairer {
       ...(this.#postponed.count === 0
         ? {}
         : { postponedCount: this.#postponed.count, postponedBytes: this.#postponed.bytes }),
+      scarce: this.#scarcity.report(pools),
       copiedCount: this.#copied.count,
       copiedBytes: this.#copied.bytes,
       givenUpCount: this.#givenUp.count,
@@ -225,7 +235,7 @@ export class Repairer {
 
   #openPools(): Pool[] {
     const { catalog } = this.#o;
-    return catalog.current().pools.filter((pool) => this.settledEpoch(pool.id) < pool.placementEpoch);
+    return catalog.current().pools.filter((pool) => !this.#settled.has(pool));
   }
 
   #untrimmedPools(): Pool[] {
@@ -267,6 +277,7 @@ export class Repairer {
         log.info({ copied: this.#copied.count - before, missing: found.count }, 'copied blocks to where they belong');
       }
     } catch (error) {
+      this.#scarcity.breakOff();
       found.count++;
       if (!this.#stopWalk.signal.aborted) log.warn({ error: String(error) }, 'repair was interrupted; it starts over');
     }
@@ -342,14 +353,16 @@ export class Repairer {
     const asked = new Map<NodeId, number>();
     const view = this.#view(current, pool, asked);
     const onlyScarce = !this.#mayBalance(current);
-    const { missing, open, postponed } = await walkPool(this.#walkOptions(), view, asked, { onlyScarce });
+    this.#scarcity.begin(pool);
+    const { missing, open, scarce, postponed } = await walkPool(this.#walkOptions(), view, asked, { onlyScarce });
+    this.#scarcity.end(pool, scarce);
     // A drained node is done when the others have told that they have it all: what was just copied is asked for again.
     const result = !isDrained(current, self)
       ? { left: open, postponed }
       : onlyScarce
         ? { left: open, postponed: missing }
         : { left: missing, postponed };
-    if (result.left.count === 0 && result.postponed.count === 0) await this.#settle(pool);
+    if (result.left.count === 0 && result.postponed.count === 0) await this.#settled.settle(pool);
     return result;
   }
 
@@ -442,19 +455,16 @@ export class Repairer {
       onScanned: (count) => {
         if (walk !== undefined) walk.scannedCount += count;
       },
-      onFound: (bytes) => {
-        if (walk !== undefined) walk.foundBytes += bytes;
+      onFound: (tasks) => {
+        if (walk !== undefined) walk.foundBytes += bytesOf(tasks);
+        this.#scarcity.found(tasks);
       },
-      onCopied: (bytes) => {
-        if (walk !== undefined) walk.copiedBytes += bytes;
-        this.#copied = { count: this.#copied.count + 1, bytes: this.#copied.bytes + bytes };
+      onCopied: (task) => {
+        if (walk !== undefined) walk.copiedBytes += task.lengthBytes;
+        this.#scarcity.copied(task);
+        this.#copied = sumOf(this.#copied, { count: 1, bytes: task.lengthBytes });
       },
     };
-  }
-
-  async #settle(pool: Pool): Promise<void> {
-    await this.#o.kv.batch([encodeSettled(pool.id, pool.placementEpoch)], { sync: true });
-    this.#settled.set(pool.id, pool.placementEpoch);
   }
 
   #viewOf(node: NodeId): NodeView {
@@ -475,24 +485,4 @@ function placementEpochsOf({ pools }: Catalog): string {
 /** Walks go by that. */
 function walkRuleOf(catalog: Catalog): string {
   return `${catalog.balancePaused === true} ${placementEpochsOf(catalog)}`;
-}
-
-function encodeSettled(pool: PoolId, epoch: number): { key: Uint8Array; value: Uint8Array } {
-  const key = new Uint8Array(5);
-  key[0] = KEY_PREFIX;
-  new DataView(key.buffer).setUint32(1, pool);
-  const value = new Uint8Array(9);
-  value[0] = VALUE_VERSION;
-  new DataView(value.buffer).setFloat64(1, epoch);
-  return { key, value };
-}
-
-function decodeSettled(key: Uint8Array, value: Uint8Array): [PoolId, number] {
-  if (key.length !== 5 || value.length !== 9 || value[0] !== VALUE_VERSION) {
-    throw new FormatError('what repair has settled is written in another format', {
-      remedy: 'Use the newer version of tatamifs that wrote it.',
-    });
-  }
-  const pool = new DataView(key.buffer, key.byteOffset).getUint32(1) as PoolId;
-  return [pool, new DataView(value.buffer, value.byteOffset).getFloat64(1)];
 }

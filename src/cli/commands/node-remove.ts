@@ -2,6 +2,7 @@ import { majorityOf } from '../../catalog/paxos.ts';
 import { connectCatalog, connectCluster } from '../../client.ts';
 import { TatamiError, UnavailableError, UsageError } from '../../errors.ts';
 import type { NodeId } from '../../ids.ts';
+import { damageOf } from '../../upkeep/damage.ts';
 import { drainProgress } from '../../upkeep/drain.ts';
 import { removeNode } from '../../upkeep/membership.ts';
 import { lossWithout } from '../../upkeep/removal.ts';
@@ -10,7 +11,7 @@ import type { ClusterStatus, NodeStatus } from '../../upkeep/status.ts';
 import { clientLabel } from '../client-label.ts';
 import { findCluster } from '../cluster-files.ts';
 import type { Where, WhereOptions } from '../cluster-files.ts';
-import { shownName } from '../file-names.ts';
+import { lossInWords, notCountedInWords } from '../loss-words.ts';
 import { checkNodeId } from '../node-arguments.ts';
 import { bytes, note, print, printJson, progress } from '../output.ts';
 import { realEnv } from '../real-env.ts';
@@ -117,16 +118,15 @@ async function countLoss(
     try {
       const { network, catalog, meta } = cluster;
       const onProgress = options.json === true ? () => undefined : bar.update;
-      const loss = await lossWithout({ network, catalog, meta, without: id, onProgress });
-      if (loss.lostCount === 0) return undefined;
-      const files = loss.paths.map(shownName).join(', ');
-      const silent =
-        loss.silent.length === 0 ? '' : `; ${loss.silent.join(', ')} could not be asked, and may have some of them`;
-      return new UsageError(
-        `${loss.lostCount} of ${loss.blockCount} blocks (${bytes(loss.lostBytes)}) in ${loss.lostFileCount} files are on ` +
-          `no other node that is up${silent}. Files: ${files}${loss.lostFileCount > loss.paths.length ? ', ...' : ''}`,
-        { remedy: loss.silent.length > 0 ? `Start ${loss.silent.join(', ')} first. ${force}` : force },
-      );
+      const damage = damageOf(status);
+      const loss = await lossWithout({ network, catalog, meta, without: id, damage, onProgress });
+      const notCounted = notCountedInWords(id, loss);
+      bar.end();
+      if (notCounted !== '') note(notCounted);
+      const lost = lossInWords(id, loss);
+      if (lost === '') return undefined;
+      const remedy = loss.silent.length > 0 ? `Start ${loss.silent.join(', ')} first. ${force}` : force;
+      return new UsageError(lost, { remedy });
     } finally {
       await cluster.close();
     }

@@ -1,0 +1,23 @@
+/** What an error of the disk (or of the system, on the way to it) says about what to do next. */
+
+/** The system was short of something that others give back: it says nothing about the disk. */
+const PASSING: readonly unknown[] = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'];
+
+/** Whether the same may succeed later, though nobody mends the disk. */
+export function mayPass(error: unknown): boolean {
+  return PASSING.includes(codeOf(error));
+}
+
+export function isFull(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
+/** Whether the disk says that it cannot read what is there. */
+export function isUnreadable(error: unknown): boolean {
+  return codeOf(error) === 'EIO';
+}
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown } | undefined)?.code;
+}
