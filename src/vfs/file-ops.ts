@@ -141,7 +141,7 @@ export class FileOps {
       const decided = this.#state.removals.untilDecided(ino);
       if (decided !== undefined) {
         // Before the next removal is asked for.
-        this.#state.nameLost(ino);
+        this.#state.contestNameOf(ino);
         await interruptible(decided, caller.signal);
       }
       const inode = await this.#revalidate(caller, ino, flags, known);

@@ -195,7 +195,7 @@ export class MountState {
   refuseNameless({ attr }: Inode): void {
     if (attr.nlink > 0) return;
     // Whoever comes by the name again asks what is there now.
-    this.nameLost(attr.ino);
+    this.contestNameOf(attr.ino);
     throw new FsError('ENOENT', 'the file was removed');
   }
 
@@ -233,11 +233,11 @@ export class MountState {
   #mayBeGone(error: unknown, asked: Mutation | Query): void {
     if (!(error instanceof FsError) || error.code !== 'ENOENT') return;
     if ('parent' in asked) this.inodes.expire(asked.parent);
-    if ('ino' in asked) this.nameLost(asked.ino);
+    if ('ino' in asked) this.contestNameOf(asked.ino);
   }
 
   /** The inode is gone that a name led to, or about to: the name is not believed, and its file kept for who is on the way to it. */
-  nameLost(ino: Ino): void {
+  contestNameOf(ino: Ino): void {
     this.inodes.expire(ino);
     const place = this.inodes.get(ino)?.place;
     if (place === undefined) return;
