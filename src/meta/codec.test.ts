@@ -137,6 +137,18 @@ const COMMANDS: Command[] = [
 const plain = (value: unknown): string =>
   JSON.stringify(value, (_key, v: unknown) => (typeof v === 'bigint' ? `${v}n` : v), 1);
 
+it('a change of a kind that is not known says that versions may differ', () => {
+  const unlink = { op: 'unlink', parent: ROOT_INO, name: bytes('n'), keepOpen: true } as const;
+  const { bytes: asked } = decodeMutateRequest(
+    encodeMutateRequest('g0', { session, requestId: 1, ackedBelow: 1 }, unlink),
+  );
+  // The last byte says what is kept open.
+  asked[asked.length - 1] = 9;
+  expect(() => takeClientCommand(asked, 2n)).toThrow(
+    expect.objectContaining({ code: 'ERR_FORMAT', remedy: expect.stringContaining('another version') as string }),
+  );
+});
+
 describe('codecs', () => {
   it('give back every command', () => {
     for (const command of COMMANDS) {

@@ -6,7 +6,7 @@ import { FormatError } from '../errors.ts';
 import { ByteReader, ByteWriter, TextMemo } from './bytes.ts';
 import type { Ino, SessionId } from '../ids.ts';
 import { readSessionId } from './codec.ts';
-import { decodeCommand, stampCommand, writeClientCommand, type ClientCommand } from './commands.ts';
+import { decodeCommand, stampCommand, writeClientCommand, type ClientCommand, type Command } from './commands.ts';
 import { readLockRequest, writeLockRequest, type LockRequest } from './locks.ts';
 import { readQuery, writeQuery } from './query-request.ts';
 import type { Mutation, OwnLockRequest, Query } from './types.ts';
@@ -38,9 +38,21 @@ export function decodeMutateRequest(header: unknown): { readonly group: string; 
  */
 export function takeClientCommand(bytes: Uint8Array, nowNs: bigint): ClientCommand {
   stampCommand(bytes, nowNs);
-  const command = decodeCommand(bytes);
+  const command = readAsked(bytes);
   if (command.kind !== 'client') throw new FormatError('a client may only ask for changes of its own');
   return command;
+}
+
+function readAsked(bytes: Uint8Array): Command {
+  try {
+    return decodeCommand(bytes);
+  } catch (cause) {
+    if (!(cause instanceof FormatError)) throw cause;
+    throw new FormatError(`this node does not know what it is asked for: ${cause.message}`, {
+      cause,
+      remedy: 'Mount or program may be of another version than the nodes: run the same one everywhere.',
+    });
+  }
 }
 
 export function encodeQueryRequest(group: string, query: Query): Uint8Array {
