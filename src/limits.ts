@@ -90,6 +90,8 @@ export const PING_INTERVAL_MS = 1_000;
 export const PEER_DOWN_AFTER_MS = 4_000;
 /** Default lifetime of names and attributes cached by the kernel. */
 export const ATTR_TIMEOUT_MS = 1_000;
+/** The same, while the servers tell what other clients change. A mount that is cut off shows what it has for so long at most. */
+export const WATCHED_MS = 60_000;
 /** A client's session ends when it has not been heard of for this long; or for two deadlines, if that is longer. */
 export const SESSION_LEASE_MS = 60_000;
 /** Longest lease that a session may have. */

@@ -4,6 +4,7 @@
 import { levelUpmap } from './placement-level.ts';
 import { ConflictError, FormatError, StateError, UsageError } from '../errors.ts';
 import type { Epoch, GroupId, HistoryId, Ino, NodeId, PoolId } from '../ids.ts';
+import { ROOT_INO } from '../ids.ts';
 import { BLOCK_MAX_BYTES, DEFAULT_PG_COUNT } from '../limits.ts';
 import { factsOf, withSince } from './history.ts';
 import { dataNodes, defaultMinReplicas, putNode, removeNode, replaceNode, setDraining, setOut } from './membership.ts';
@@ -249,6 +250,15 @@ export function groupOfIno(catalog: Catalog, ino: number): Group {
   const group = catalog.groups.find((candidate) => candidate.id === serving);
   if (group === undefined) throw new StateError(`no group serves inode ${ino}`);
   return group;
+}
+
+/** One inode number of each group that serves any. */
+export function groupInos({ tablets }: Catalog): Ino[] {
+  const inos = new Map<string, Ino>();
+  for (const { group, firstIno } of tablets) {
+    if (!inos.has(group)) inos.set(group, Math.max(ROOT_INO, firstIno) as Ino);
+  }
+  return [...inos.values()];
 }
 
 /** Pool by number; undefined if there is none. */

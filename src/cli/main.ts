@@ -187,8 +187,13 @@ function buildProgram(): Command {
       .option('--cache-size <GiB>', 'how much of that disk to use (default 10)', count(1, 1 << 20))
       .option(
         '--attr-timeout-ms <n>',
-        'how long names and attributes may be cached; 0 turns it off',
+        'within this time changes of names and attributes by others show; 0: nothing is cached (default 1000)',
         count(0, 3_600_000),
+      )
+      .option(
+        '--metadata-cache <s>',
+        'how long names and attributes are cached that nobody changes; 0: no longer than --attr-timeout-ms (default 60)',
+        count(0, 3_600),
       )
       .option(
         '--compact-after <s>',

@@ -23,6 +23,8 @@ export interface MountSettings {
   readonly keyFile?: string;
   readonly localReads?: boolean;
   readonly attrTimeoutMs?: number;
+  /** Seconds; 0: no longer than attrTimeoutMs. */
+  readonly metadataCache?: number;
   readonly share?: boolean;
   readonly shareListen?: string;
   /** MiB. */
@@ -122,6 +124,8 @@ const flag =
   };
 
 const ATTR_TIMEOUT_MAX_MS = 3_600_000;
+/** Seconds. */
+const METADATA_CACHE_MAX = 3_600;
 const BINDINGS = ['auto', 'dev-fuse', 'fuse-native'] as const;
 
 /** Of this filesystem. Names with - for _ mean the same. */
@@ -139,6 +143,7 @@ const OWN: Readonly<Record<string, Own>> = {
     if (/^\d+(\.\d+)?$/.test(value) && ms <= ATTR_TIMEOUT_MAX_MS) return { attrTimeoutMs: ms };
     throw new UsageError(`option ${name}=${value}: it is a number of seconds from 0 to ${ATTR_TIMEOUT_MAX_MS / 1_000}`);
   },
+  metadata_cache: whole(0, METADATA_CACHE_MAX, (metadataCache) => ({ metadataCache })),
   compact_after: whole(0, 86_400, (compactAfter) => ({ compactAfter })),
   timeout: whole(OP_TIMEOUT_MIN_MS / 1_000, OP_TIMEOUT_MAX_MS / 1_000, (timeout) => ({ timeout })),
   allow_other: flag({ allowOther: true }),

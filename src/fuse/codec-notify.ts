@@ -3,6 +3,9 @@ import { encodeHeader } from './codec-reply.ts';
 import { NotifyCode, OUT_HEADER_BYTES } from './protocol.ts';
 import { setU64 } from './wire.ts';
 
+/** FUSE_EXPIRE_ONLY: a program that is in such a directory goes on to know its path. */
+const EXPIRE_ONLY = 1;
+
 function message(code: number, bodyBytes: number): { bytes: Buffer; view: DataView } {
   const bytes = Buffer.alloc(OUT_HEADER_BYTES + bodyBytes);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -24,11 +27,12 @@ export function encodeInvalidateAttributes(ino: number): Buffer {
   return encodeInvalidateInode(ino, -1);
 }
 
-/** Drops a cached name. */
+/** The next use of a cached name asks for it. Kernels before 6.2 drop it. */
 export function encodeInvalidateEntry(parent: number, name: Uint8Array): Buffer {
   const { bytes, view } = message(NotifyCode.INVAL_ENTRY, 16 + name.length + 1);
   setU64(view, 16, parent);
   view.setUint32(24, name.length, true);
+  view.setUint32(28, EXPIRE_ONLY, true);
   bytes.set(name, 32);
   return bytes;
 }

@@ -26,7 +26,9 @@ export class FuseDevice implements ReplySink {
   #resolveClosed!: (end: MountEnd) => void;
   #waitingReads = 0;
   #end: MountEnd | undefined;
-  readonly #notifications = new Notifications((message, sent) => this.#sendNotification(message, sent));
+  readonly #notifications = this.#queue();
+  /** Apart: one about a name waits for the directory's lock, whose holder may wait for an answer that waits for one of the others. */
+  readonly #nameNotifications = this.#queue();
   /** Replies can be written. */
   #fdOpen = true;
   #released = false;
@@ -157,11 +159,26 @@ export class FuseDevice implements ReplySink {
     return this.#notifications.add(message);
   }
 
+  /** As notify, of a name in a directory. */
+  notifyOfName(message: Buffer): Promise<void> {
+    if (this.#end !== undefined || this.#closing) return Promise.resolve();
+    return this.#nameNotifications.add(message);
+  }
+
+  #queue(): Notifications {
+    return new Notifications((message, sent) => this.#sendNotification(message, sent));
+  }
+
+  #giveUpNotifications(): void {
+    this.#notifications.giveUp();
+    this.#nameNotifications.giveUp();
+  }
+
   #sendNotification(message: Buffer, sent: () => void): void {
     write(this.fd, message, 0, message.length, null, (error) => {
       // ENOENT: the kernel does not have the inode or name, so there is nothing to drop.
       if (error !== null && error.code !== 'ENOENT' && error.code !== 'ENOTDIR') this.#replyFailed(error);
-      if (this.#end !== undefined) this.#notifications.giveUp();
+      if (this.#end !== undefined) this.#giveUpNotifications();
       sent();
       if (this.#closing) this.close();
     });
@@ -176,8 +193,8 @@ export class FuseDevice implements ReplySink {
   /** Closes the descriptor, after a notification that is under way: its number may be somebody else's file a moment later. Idempotent. */
   close(): void {
     this.#closing = true;
-    this.#notifications.giveUp();
-    if (this.#notifications.isSending || this.#released) return;
+    this.#giveUpNotifications();
+    if (this.#notifications.isSending || this.#nameNotifications.isSending || this.#released) return;
     if (this.#poller !== undefined && this.#releaseFd === undefined) {
       this.#poller.stop();
       return;

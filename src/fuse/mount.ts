@@ -19,7 +19,7 @@ export { inspectMountPoint, type MountPointState } from './mount-point.ts';
 export type { BindingName, FuseLog, FuseMount, FuseMountOptions, MountEnd } from './types.ts';
 
 /**
- * Size of libuv's thread pool that a mount process wants: a notification (and, without polling, two reads of the
+ * Size of libuv's thread pool that a mount process wants: two notifications (and, without polling, two reads of the
  * device) may wait in it, the rest is for hashing and the sockets' name look-ups. It must be in the environment when the process starts
  * (`UV_THREADPOOL_SIZE`): the ES module loader of Node 20 uses the pool before the first line of a program runs, so
  * setting process.env there is too late (measured); only a CommonJS entry file, or a parent, can set it.
@@ -232,7 +232,7 @@ class DeviceMount implements FuseMount {
     this.notifier = {
       invalidateInode: (ino) => device.notify(encodeInvalidateInode(ino)),
       invalidateAttributes: (ino) => device.notify(encodeInvalidateAttributes(ino)),
-      invalidateEntry: (parent, name) => void device.notify(encodeInvalidateEntry(parent, name)),
+      invalidateEntry: (parent, name) => void device.notifyOfName(encodeInvalidateEntry(parent, name)),
     };
   }
 

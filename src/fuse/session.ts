@@ -434,6 +434,7 @@ export class FuseSession {
     target.interrupt();
     this.#sendError(target, ERRNO_NUMBERS.EINTR);
     target.answered = true;
+    this.#ops.abandoned?.();
     return true;
   }
 

@@ -12,6 +12,7 @@ import type { Ino, Seq, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { MiB } from '../limits.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
+import { ChangeFeed } from './change-feed.ts';
 import { decodeCounters, encodeCounters, encodeInode, type Counters } from './codec.ts';
 import { decodeCommand, type Command } from './commands.ts';
 import * as keys from './keys.ts';
@@ -86,6 +87,9 @@ export class MetaStore {
   readonly #sessions: SessionTable = { open: new Map(), changed: new Set() };
   readonly #tx: Transaction;
   #counters: Counters = initialCounters();
+  #feed = new ChangeFeed(0 as Seq);
+  /** Of the command that is being applied. */
+  #session: SessionId | undefined;
   #appliedSeq = 0 as Seq;
   /** appliedSeq of the frozen overlay. */
   #frozenSeq = 0 as Seq;
@@ -227,6 +231,7 @@ export class MetaStore {
     const { command: given } = entry;
     const command = entry.decoded ?? (given instanceof Uint8Array ? decodeCommand(given) : given);
     this.#tx.restart(this.#counters);
+    this.#session = command.kind === 'client' ? command.session : undefined;
     return applyCommand(this.#tx, this.#sessions, command);
   }
 
@@ -239,6 +244,7 @@ export class MetaStore {
   }
 
   #finish(seq: Seq, outcome: Outcome, onOutcome: ((seq: Seq, outcome: Outcome) => void) | undefined): void {
+    this.#feed.applied(seq, this.#session, this.#tx.writes.rowKeys());
     this.#table.absorb(this.#tx.writes);
     this.#counters = this.#tx.counters;
     this.#appliedSeq = seq;
@@ -265,6 +271,7 @@ export class MetaStore {
       {
         get: (key) => this.#table.get(key),
         counters: this.#counters,
+        feed: this.#feed,
         sessionLabel: (id) => this.#sessions.open.get(id)?.label ?? '',
       },
       query,
@@ -438,6 +445,7 @@ export class MetaStore {
   async #load(): Promise<void> {
     this.#appliedSeq = this.#frozenSeq = this.#durableSeq = decodeSeq(this.#required(keys.APPLIED_KEY));
     this.#counters = decodeCounters(this.#required(keys.COUNTERS_KEY));
+    this.#feed = new ChangeFeed(this.#appliedSeq);
     this.#sessions.open.clear();
     this.#sessions.changed.clear();
     const range = { gte: keyToBytes('s'), lt: keyToBytes(keys.prefixEnd('s')) };

@@ -55,6 +55,11 @@ export class Overlay {
     this.#rows.set(key, value);
   }
 
+  /** Of its rows and deletions, in the order of their making. */
+  rowKeys(): IterableIterator<string> {
+    return this.#rows.keys();
+  }
+
   entries(): IterableIterator<[string, Uint8Array | undefined]> {
     return this.#rows.entries();
   }

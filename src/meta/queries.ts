@@ -2,6 +2,7 @@
 import type { Ino, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { FILE_MAX_BYTES, MiB } from '../limits.ts';
+import type { ChangeFeed } from './change-feed.ts';
 import { attrOf, decodeDirent, decodeInode, decodeUnanswered, type Counters, type Inode } from './codec.ts';
 import { readExtents } from './data.ts';
 import {
@@ -33,6 +34,7 @@ import { checkedXattrName } from './xattrs.ts';
 
 export interface QueryTable extends PointReader {
   readonly counters: Readonly<Counters>;
+  readonly feed: Pick<ChangeFeed, 'since'>;
   /** For people: host and mount point. Empty for a session that is not open. */
   sessionLabel(id: SessionId): string;
 }
@@ -79,6 +81,8 @@ export function* runQuery(table: QueryTable, query: Query): TableProgram<AnyQuer
       return yield* orphans(table, query);
     case 'locks':
       return yield* locks(table, query);
+    case 'changes':
+      return table.feed.since({ ...query, limit: pageCount(query.limit) });
   }
 }
 

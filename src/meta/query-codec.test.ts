@@ -53,10 +53,11 @@ const entry: fc.Arbitrary<Dirent & { attr?: Attr }> = fc.oneof(
   fc.record({ name, ino, type, attr }),
 );
 const few = { maxLength: 5 };
+const session = fc.constantFrom('a'.repeat(32), '0f'.repeat(16)) as fc.Arbitrary<SessionId>;
 const heldLock = fc.record({
   kind: fc.constantFrom('posix' as const, 'flock' as const),
   type: fc.constantFrom('read' as const, 'write' as const),
-  session: fc.constantFrom('a'.repeat(32), '0f'.repeat(16)) as fc.Arbitrary<SessionId>,
+  session,
   owner: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   pid: fc.nat(),
   start: fc.nat(),
@@ -77,6 +78,12 @@ const RESULTS: { readonly [Op in Query['op']]: fc.Arbitrary<QueryResults[Op]> } 
   paths: fc.record({ paths: fc.array(data(2000), few) }),
   allExtents: fc.record({ items: fc.array(fc.record({ ino, extent: blockExtent }), few), more: fc.boolean() }),
   orphans: fc.record({ inos: fc.array(ino, few), upToNumber: u53 }),
+  changes: fc.record({
+    inos: fc.array(ino, few),
+    names: fc.array(fc.record({ parent: ino, name }), few),
+    upToSeq: u53,
+    missed: fc.boolean(),
+  }),
   locks: fc.record({
     files: fc.array(fc.record({ ino, locks: fc.array(heldLock, few) }), few),
     more: fc.boolean(),
@@ -130,6 +137,10 @@ const QUERIES: { readonly [Op in Query['op']]: fc.Arbitrary<QueryOf<Op>> } = {
   allExtents: fc.record({ op: fc.constant('allExtents'), afterIno: u53, afterOffset: u53, limit: fc.constant(9) }),
   orphans: fc.record({ op: fc.constant('orphans'), ino, after: u53, limit: fc.constant(9) }),
   locks: fc.record({ op: fc.constant('locks'), ino, lastIno: u53, limit: fc.constant(9) }),
+  changes: fc.oneof(
+    fc.record({ op: fc.constant('changes'), ino, session, limit: fc.constant(9) }),
+    fc.record({ op: fc.constant('changes'), ino, after: u53, session, limit: fc.constant(9) }),
+  ),
 };
 
 it.each(Object.keys(QUERIES) as Query['op'][])('a question survives its encoding: %s', (op) => {

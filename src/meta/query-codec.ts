@@ -141,6 +141,21 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
       return { files, more: r.flag() };
     },
   },
+  changes: {
+    encode(w, { inos, names, upToSeq, missed }) {
+      w.u32(inos.length);
+      for (const ino of inos) w.u53(ino);
+      w.u32(names.length);
+      for (const { parent, name } of names) w.u53(parent).bytes16(name);
+      flag(w.u53(upToSeq), missed);
+    },
+    decode: (r) => ({
+      inos: readList(r, () => r.u53() as Ino),
+      names: readList(r, () => ({ parent: r.u53() as Ino, name: r.bytes16() })),
+      upToSeq: r.u53(),
+      missed: r.flag(),
+    }),
+  },
 };
 
 function blockExtent(r: ByteReader, extent: Extent): Extent & { kind: 'block' } {

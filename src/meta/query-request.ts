@@ -4,6 +4,7 @@
  */
 import type { Ino } from '../ids.ts';
 import type { ByteReader, ByteWriter } from './bytes.ts';
+import { readSessionId } from './codec.ts';
 import type { Query } from './types.ts';
 
 /** Index = number on the wire; only grows. */
@@ -21,6 +22,7 @@ const OPS = [
   'locks',
   'orphans',
   'madeNext',
+  'changes',
 ] as const satisfies readonly Query['op'][];
 const OP_NUMBERS = new Map<Query['op'], number>(OPS.map((op, number) => [op, number]));
 
@@ -65,6 +67,13 @@ export function writeQuery(w: ByteWriter, query: Query): void {
     case 'locks':
       w.u53(query.ino).u53(query.lastIno).u32(query.limit);
       break;
+    case 'changes':
+      w.u53(query.ino)
+        .raw(Buffer.from(query.session, 'hex'))
+        .u8(query.after === undefined ? 0 : 1)
+        .u53(query.after ?? 0)
+        .u32(query.limit);
+      break;
   }
 }
 
@@ -95,6 +104,11 @@ export function readQuery(r: ByteReader): Query {
       return { op, ino: readIno(r), after: readIno(r), limit: readLimit(r) };
     case 'locks':
       return { op, ino: readIno(r), lastIno: r.u53(), limit: readLimit(r) };
+    case 'changes': {
+      const asked = { op, ino: readIno(r), session: readSessionId(r) } as const;
+      const [isAfter, after] = [r.flag(), r.u53()];
+      return { ...asked, ...(isAfter && { after }), limit: readLimit(r) };
+    }
   }
 }
 

@@ -255,6 +255,17 @@ export type Query =
    * most `limit`. `upToNumber`: there are no others up to it. `ino`: any number of the group's.
    */
   | { readonly op: 'orphans'; readonly ino: Ino; readonly after: number; readonly limit: number }
+  /**
+   * Which inodes and names other sessions than `session` have changed after the command `after` of the group of `ino`, of which it is
+   * any number; some `limit` at a time. Without `after`: from now on. See change-feed.ts.
+   */
+  | {
+      readonly op: 'changes';
+      readonly ino: Ino;
+      readonly after?: number;
+      readonly session: SessionId;
+      readonly limit: number;
+    }
   /** Locks of the files with numbers from `ino` to `lastIno`, of at most `limit` files; `more` tells. */
   | { readonly op: 'locks'; readonly ino: Ino; readonly lastIno: number; readonly limit: number };
 
@@ -282,6 +293,13 @@ export interface QueryResults {
   };
   readonly orphans: { readonly inos: readonly Ino[]; readonly upToNumber: number };
   readonly locks: { readonly files: readonly LockedFile[]; readonly more: boolean };
+  /** `upToSeq`: what to ask after next time. `missed`: what was changed after `after` is not known any more. */
+  readonly changes: {
+    readonly inos: readonly Ino[];
+    readonly names: readonly { readonly parent: Ino; readonly name: Uint8Array }[];
+    readonly upToSeq: number;
+    readonly missed: boolean;
+  };
 }
 
 export interface LockedFile {

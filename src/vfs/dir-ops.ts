@@ -67,17 +67,17 @@ export class DirOps {
 
   #withAttr(parent: Ino, listed: ListedName, nextOffset: number): DirItem {
     const { name, ino, type, attr } = listed;
-    const { inodes, clock, limits } = this.#state;
+    const { inodes, clock } = this.#state;
     if (attr === undefined) return { name, ino, type, nextOffset };
-    const expiresMs = listed.fetchedMs + limits.attrTimeoutMs;
+    const { fetchedMs, askedAt, namesAskedAt } = listed;
+    const expiresMs = fetchedMs + this.#state.attrValidMs(ino, askedAt);
     const known = inodes.get(ino);
     // What is known may be newer than the listing.
     const inode =
-      known !== undefined && known.attrExpiresMs >= expiresMs
-        ? known
-        : inodes.accept(attr, listed.askedAt, expiresMs, false);
-    const left = Math.max(0, expiresMs - clock.monotonicMs());
-    this.#state.learnName(parent, name, inode, expiresMs, listed.namesAskedAt);
+      known !== undefined && known.attrExpiresMs >= expiresMs ? known : inodes.accept(attr, askedAt, expiresMs, false);
+    const nameExpiresMs = fetchedMs + this.#state.nameValidMs(parent, name, askedAt, namesAskedAt);
+    const left = Math.max(0, nameExpiresMs - clock.monotonicMs());
+    this.#state.learnName(parent, name, inode, nameExpiresMs, namesAskedAt);
     return { name, ino, type, nextOffset, entry: this.#state.entry(inode, left) };
   }
 }

@@ -180,7 +180,8 @@ export class FileOps {
   async #tellKernel(inode: Inode): Promise<void> {
     const { version } = inode.attr;
     if (inode.toldVersion === undefined || inode.toldVersion === version) return;
-    const { clock, notifier } = this.#state;
+    const { clock, kernel } = this.#state;
+    const { notifier } = kernel;
     if (notifier === undefined) return;
     // It may stand behind pages of another file, which wait for nodes that are away. The next open tells it then.
     const told = notifier.invalidateAttributes(inode.ino).then(() => true);

@@ -6,6 +6,7 @@
 import type { Ino } from '../ids.ts';
 import type { Attr, FileType } from '../meta/types.ts';
 import type { FileData } from './file-data.ts';
+import { LastChanged } from './last-changed.ts';
 
 /** Some 400 bytes each. */
 const INODES_KEPT = 65_536;
@@ -81,6 +82,7 @@ export class InodeTable {
   hasSpecial = false;
   #stamp = 0;
   #openInodes = 0;
+  readonly #changedElsewhere = new LastChanged<Ino>();
 
   get(ino: Ino): Inode | undefined {
     return this.#inodes.get(ino);
@@ -118,6 +120,24 @@ export class InodeTable {
     inode.attrExpiresMs = expiresMs;
     if (ownChange) inode.changedAt = ++this.#stamp;
     return inode;
+  }
+
+  /** Another client has changed it: whatever was asked before tells of it as it was, perhaps. */
+  changedElsewhere(ino: Ino): void {
+    this.#changedElsewhere.note(ino, ++this.#stamp);
+    const inode = this.#inodes.get(ino);
+    if (inode === undefined) return;
+    inode.attrExpiresMs = 0;
+    inode.hasNoCapability = false;
+  }
+
+  isChangedElsewhereSince(ino: Ino, askedAt: number): boolean {
+    return this.#changedElsewhere.isSince(ino, askedAt);
+  }
+
+  /** Of what is asked from now on, apart from all that was asked before. */
+  nextStamp(): number {
+    return ++this.#stamp;
   }
 
   /** The next question about it goes to the servers. */

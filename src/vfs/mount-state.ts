@@ -7,6 +7,7 @@ import type { Clock } from '../env.ts';
 import { FsError, SessionExpiredError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
+import { groupInos } from '../catalog/document.ts';
 import { FILE_MAX_BYTES } from '../limits.ts';
 import type {
   Attr,
@@ -20,6 +21,7 @@ import type {
 } from '../meta/types.ts';
 import { AccessTimes } from './access-times.ts';
 import { BlockCache } from './block-cache.ts';
+import { ChangeWatch } from './change-watch.ts';
 import { ContestedNames, WALK_MS } from './contested-names.ts';
 import { Compactor } from './compactor.ts';
 import { ExtentMemory } from './extent-map.ts';
@@ -27,10 +29,11 @@ import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable, type FileHandle } from './handles.ts';
 import { InodeTable, type Inode } from './inode-table.ts';
+import { KernelCache } from './kernel-cache.ts';
 import { MadeNext } from './made-next.ts';
 import { NameCache, keyOf, partsOf } from './name-cache.ts';
 import { WholeDirectories } from './whole-directories.ts';
-import type { AttrReply, Entry, KernelNotifier } from './ops.ts';
+import type { AttrReply, Entry } from './ops.ts';
 import {
   blockSizeOf,
   DEFAULT_VFS_LIMITS,
@@ -53,6 +56,9 @@ const REPORT_INTERVAL_MS = 5_000;
 /** A report's path has no more names; the servers allow deeper trees. */
 const PATH_DEPTH_MAX = 256;
 
+/** After these nobody knows whether it was done. */
+const UNCERTAIN: ReadonlySet<string> = new Set(['EIO', 'EINTR']);
+
 export class MountState {
   readonly meta: MetaClient;
   readonly clock: Clock;
@@ -66,6 +72,8 @@ export class MountState {
   readonly accessTimes: AccessTimes;
   readonly whole = new WholeDirectories();
   readonly madeNext: MadeNext;
+  readonly watch: ChangeWatch;
+  readonly kernel: KernelCache;
   readonly handles = new HandleTable();
   readonly removals = new Removals();
   readonly cache: BlockCache;
@@ -78,7 +86,6 @@ export class MountState {
   readonly compactor: Compactor;
   /** Reads and writes of programs so far: tells whether any use the mount. */
   operations = 0;
-  notifier: KernelNotifier | undefined;
   isClosed = false;
   /** Work that no caller waits for; close() does. */
   readonly #background = new Set<Promise<void>>();
@@ -127,6 +134,7 @@ export class MountState {
       stamp: () => this.inodes.stamp(),
       committed: (...args) => this.#committed(...args),
       uncertain: (file) => {
+        this.watch.tellOwn();
         file.extents.forget();
         file.inode.attrExpiresMs = 0;
       },
@@ -150,6 +158,20 @@ export class MountState {
       learner: (directory) => this.#learnerOf(directory),
       background: (work) => this.background(work),
     });
+    this.kernel = new KernelCache(clock, limits.watchedMs);
+    this.watch = new ChangeWatch(
+      {
+        clock,
+        ask: (query) => this.query<'changes'>(query),
+        groups: () => groupInos(this.catalog.current()),
+        session: () => meta.sessionId,
+        begun: () => (this.#watchedFrom = this.inodes.nextStamp()),
+        changed: (changes) => this.#changedElsewhere(changes),
+        missed: () => this.#missedChanges(),
+        silent: () => this.#forgetKept(),
+      },
+      { keptMs: limits.watchedMs, attrTimeoutMs: limits.attrTimeoutMs },
+    );
     this.meta.onSessionLost?.(() => this.#sessionLost());
     this.meta.onUnlinked?.((inos, keep) => this.#unlinkedElsewhere(inos, keep));
   }
@@ -215,7 +237,9 @@ export class MountState {
       });
     } catch (error) {
       this.#mayBeGone(error, mutation);
-      throw toFsError(error, mutation.op);
+      const failure = toFsError(error, mutation.op);
+      if (UNCERTAIN.has(failure.code)) this.watch.tellOwn();
+      throw failure;
     }
   }
 
@@ -268,7 +292,53 @@ export class MountState {
 
   /** Attributes that a query brought, asked for at stamp `askedAt`. */
   learn(attr: Attr, askedAt: number): Inode {
-    return this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + this.limits.attrTimeoutMs, false);
+    const validMs = this.attrValidMs(attr.ino, askedAt);
+    return this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + validMs, false);
+  }
+
+  /** How long attributes may be believed that a query brought, asked for at stamp `askedAt`, from when they came. */
+  attrValidMs(ino: Ino, askedAt: number): number {
+    this.watch.want();
+    if (this.inodes.isChangedElsewhereSince(ino, askedAt)) return 0;
+    if (!this.#isWatchedSince(askedAt)) return this.limits.attrTimeoutMs;
+    this.kernel.keepsAttributes(ino);
+    return this.limits.watchedMs;
+  }
+
+  /** As attrValidMs, of a name. `namesAskedAt`: stamp of the names then. */
+  nameValidMs(parent: Ino, name: Uint8Array, askedAt: number, namesAskedAt: number): number {
+    if (this.names.isChangedSince(parent, name, namesAskedAt)) return 0;
+    if (!this.#isWatchedSince(askedAt)) return this.limits.attrTimeoutMs;
+    this.kernel.keepsName(parent);
+    return this.limits.watchedMs;
+  }
+
+  #isWatchedSince(askedAt: number): boolean {
+    return askedAt >= this.#watchedFrom && this.watch.isHeard;
+  }
+  /** Changes of what was asked for at this stamp, and later, are told. */
+  #watchedFrom = Infinity;
+
+  #changedElsewhere(changes: Pick<QueryResults['changes'], 'inos' | 'names'>): void {
+    for (const ino of changes.inos) this.inodes.changedElsewhere(ino);
+    for (const { parent, name } of changes.names) {
+      this.names.change(parent, name);
+      this.whole.forget(parent);
+    }
+    this.kernel.changed(changes);
+  }
+
+  /** Something that is kept may have changed. What the kernel was told long ago it keeps until its time is over. */
+  #missedChanges(): void {
+    const inos = [...this.inodes.values()].map(({ ino }) => ino);
+    const names = [...this.names.keys()].map(partsOf);
+    this.#changedElsewhere({ inos, names });
+  }
+
+  /** Whatever is asked for now is asked of the servers. */
+  #forgetKept(): void {
+    for (const inode of this.inodes.values()) inode.attrExpiresMs = 0;
+    this.names.expire();
   }
 
   /** Attributes after an own change that left the content as it is: if the version is another, somebody else wrote. */
@@ -306,10 +376,11 @@ export class MountState {
     const askedAt = this.inodes.stamp();
     const namesAskedAt = this.names.stamp();
     return (entries) => {
-      const expiresMs = this.clock.monotonicMs() + this.limits.attrTimeoutMs;
+      const nowMs = this.clock.monotonicMs();
       for (const { name, attr } of entries) {
-        const inode = this.inodes.accept(attr, askedAt, expiresMs, false);
-        this.learnName(directory, name, inode, expiresMs, namesAskedAt);
+        const inode = this.learn(attr, askedAt);
+        const validMs = this.nameValidMs(directory, name, askedAt, namesAskedAt);
+        this.learnName(directory, name, inode, nowMs + validMs, namesAskedAt);
       }
     };
   }
@@ -328,7 +399,7 @@ export class MountState {
 
   /** The kernel forgets what it keeps of the content, soon. */
   dropPages(inode: Inode): void {
-    const dropped = this.notifier?.invalidateInode(inode.ino);
+    const dropped = this.kernel.notifier?.invalidateInode(inode.ino);
     if (dropped === undefined) return;
     inode.pageVersion = undefined;
     this.background(dropped);
@@ -352,8 +423,11 @@ export class MountState {
     };
   }
 
+  /** How long the kernel may believe them: of what is open, and may be written here, no longer than others are told. */
   attrTimeoutMs(inode: Inode): number {
-    return Math.max(0, inode.attrExpiresMs - this.clock.monotonicMs());
+    const leftMs = Math.max(0, inode.attrExpiresMs - this.clock.monotonicMs());
+    const isInUse = inode.openCount > 0 || inode.data !== undefined;
+    return isInUse ? Math.min(leftMs, this.limits.attrTimeoutMs) : leftMs;
   }
 
   attrReply(inode: Inode): AttrReply {
@@ -448,7 +522,11 @@ export class MountState {
   /** A name was taken away. */
   lostName(victim: Attr, keptOpen: boolean, askedAt: number): void {
     const inode = this.changed(victim, askedAt);
-    if (victim.nlink > 0) return;
+    if (victim.nlink > 0) {
+      // The kernel counts the link off, and sets a time of its own.
+      this.kernel.changed({ inos: [victim.ino], names: [] });
+      return;
+    }
     if (inode.mayBeOpen) {
       // Opened while it was being removed: the servers ask, or have destroyed it.
       if (keptOpen) inode.orphan = true;
@@ -527,6 +605,8 @@ export class MountState {
    */
   operationFailed(what: string, ino: Ino, error: unknown): void {
     if (!(error instanceof FsError) || error.code !== 'EIO') return;
+    // What it was to change may be changed later.
+    this.watch.tellOwn();
     const nowMs = this.clock.monotonicMs();
     this.#unreported += 1;
     if (nowMs < this.#reportAgainMs) return;

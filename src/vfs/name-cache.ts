@@ -1,11 +1,10 @@
 /** Names looked up, listed or made here lately: (directory, name) -> inode number, for at most the attribute timeout. */
 import type { Ino } from '../ids.ts';
+import { LastChanged } from './last-changed.ts';
 
 const NAMES_KEPT = 65_536;
 /** Dropped at a time, oldest first: a Map's slots before its first key are gone over each time that one asks for its oldest. */
 const DROPPED_AT_ONCE = 4_096;
-/** Own changes that are remembered, at least; a reply that was asked for before them all tells of no name. */
-const CHANGES_KEPT = 4_096;
 
 interface CachedName {
   readonly ino: Ino;
@@ -15,11 +14,9 @@ interface CachedName {
 export class NameCache {
   readonly #names = new Map<string, CachedName>();
   #changes = 0;
-  /** Number of the last own change of a name, the oldest first. */
-  readonly #changed = new Map<string, number>();
-  #forgottenUpTo = 0;
+  readonly #changed = new LastChanged<string>();
 
-  /** Stamp for {@link learn}: a reply asked for before an own change of this name is not kept. */
+  /** Stamp for {@link learn}: a reply asked for before a change of this name is not kept. */
   stamp(): number {
     return this.#changes;
   }
@@ -30,7 +27,7 @@ export class NameCache {
 
   /** `key`: see {@link keyOf}. */
   learn(key: string, ino: Ino, expiresMs: number, askedAt: number): void {
-    if (askedAt < this.#forgottenUpTo || (this.#changed.get(key) ?? 0) > askedAt) return;
+    if (this.#changed.isSince(key, askedAt)) return;
     if (this.#names.size >= NAMES_KEPT) {
       for (const key of oldestOf(this.#names, DROPPED_AT_ONCE)) this.#names.delete(key);
     }
@@ -42,23 +39,27 @@ export class NameCache {
     this.#names.delete(key);
   }
 
-  /** Whether an own change of this name began or ended after that stamp. */
-  isChangedSince(parent: Ino, name: Uint8Array, askedAt: number): boolean {
-    return askedAt < this.#forgottenUpTo || (this.#changed.get(keyOf(parent, name)) ?? 0) > askedAt;
+  /** As {@link keyOf} makes them. */
+  keys(): IterableIterator<string> {
+    return this.#names.keys();
   }
 
-  /** An own change of this name begins or has ended: what was asked for meanwhile may be either state. */
+  /** All are asked for next time; which they were is still known. */
+  expire(): void {
+    for (const [key, { ino }] of this.#names) this.#names.set(key, { ino, expiresMs: 0 });
+  }
+
+  /** Whether an own change of this name began or ended after that stamp, or another's was told. */
+  isChangedSince(parent: Ino, name: Uint8Array, askedAt: number): boolean {
+    return this.#changed.isSince(keyOf(parent, name), askedAt);
+  }
+
+  /** An own change of this name begins or has ended, or another's is told: what was asked for meanwhile may be either state. */
   change(parent: Ino, name: Uint8Array): void {
     const key = keyOf(parent, name);
     this.#changes += 1;
-    this.#changed.delete(key);
-    this.#changed.set(key, this.#changes);
+    this.#changed.note(key, this.#changes);
     this.#names.delete(key);
-    if (this.#changed.size < 2 * CHANGES_KEPT) return;
-    for (const key of oldestOf(this.#changed, CHANGES_KEPT)) {
-      this.#forgottenUpTo = this.#changed.get(key) ?? this.#forgottenUpTo;
-      this.#changed.delete(key);
-    }
   }
 }
 

@@ -54,15 +54,16 @@ export class NameOps {
     const namesAskedAt = names.stamp();
     const { attr } = await this.#state.query<'lookup'>({ op: 'lookup', parent, name }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
-    this.#learnName(parent, name, inode, namesAskedAt);
-    inode.kernelRefs += 1;
     const now = clock.monotonicMs();
+    const validMs = this.#state.nameValidMs(parent, name, askedAt, namesAskedAt);
+    this.#state.learnName(parent, name, inode, now + validMs, namesAskedAt);
+    inode.kernelRefs += 1;
     if (contested.has(keyOf(parent, name), now)) {
       contested.found(inode, now);
       return this.#state.entry(inode, 0);
     }
     if (this.#state.limits.attrTimeoutMs > 0) this.#state.madeNext.lookedUp(parent, inode.ino, false);
-    return this.#state.entry(inode);
+    return this.#state.entry(inode, validMs);
   }
 
   #learnName(parent: Ino, name: Uint8Array, inode: Inode, askedAt: number): void {
@@ -224,6 +225,8 @@ export class NameOps {
     this.#parents(result, askedAt);
     if (result.attr !== undefined) {
       const moved = this.#state.changed(result.attr, askedAt);
+      // The kernel has given it a time of its own.
+      this.#state.kernel.changed({ inos: [moved.ino], names: [] });
       if (!isChanged) this.#learnName(newParent, newName, moved, names.stamp());
     }
     this.#lostName(result.victim, keepOpen, askedAt);

@@ -149,6 +149,8 @@ export interface VfsOps {
    * answer ends the directory. With `plus`, each entry that the binding passes on counts as a lookup: it calls `kept`.
    */
   readdir(caller: Caller, handle: Handle, offset: number, maxEntries: number, plus: boolean): Maybe<readonly DirItem[]>;
+  /** Somebody was told that an operation had ended which goes on: nobody will be told what comes of it. */
+  abandoned?(): void;
   /** The kernel took a reference on this inode through readdirplus. */
   remember(ino: Ino): void;
   releasedir(handle: Handle): Maybe<void>;

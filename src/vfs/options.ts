@@ -23,6 +23,8 @@ export interface VfsLimits {
   readonly readCacheBytes: number;
   /** How long names and attributes may be kept without asking; 0 asks each time. */
   readonly attrTimeoutMs: number;
+  /** How long while the servers tell what others change; no longer than attrTimeoutMs: not watched. */
+  readonly watchedMs: number;
   /** Deadline of one operation: it then ends with EIO, whatever it waits for. */
   readonly timeoutMs: number;
   /** Runs of written bytes up to this size are stored in the metadata. */
@@ -35,6 +37,7 @@ export const DEFAULT_VFS_LIMITS: VfsLimits = {
   dirtyMaxBytes: limits.DIRTY_MAX_BYTES,
   readCacheBytes: limits.READ_CACHE_BYTES,
   attrTimeoutMs: limits.ATTR_TIMEOUT_MS,
+  watchedMs: limits.WATCHED_MS,
   timeoutMs: limits.OP_TIMEOUT_MS,
   inlineMaxBytes: limits.INLINE_MAX_BYTES,
   compactAfterMs: limits.COMPACT_AFTER_MS,

@@ -102,6 +102,9 @@ export class SubdirectoryOps implements VfsOps {
   lookup(caller: Caller, parent: Ino, name: Uint8Array): Maybe<Entry> {
     return after(this.#named(parent, caller, this.#ops.lookup(caller, this.#inner(parent), name)), this.#entry);
   }
+  abandoned(): void {
+    this.#ops.abandoned?.();
+  }
   unseen(ino: Ino): void {
     this.#ops.unseen?.(this.#inner(ino));
   }

@@ -6,6 +6,7 @@
  */
 import { FsError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
+import { WATCHED_MS } from '../limits.ts';
 import type { Attr } from '../meta/types.ts';
 import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY } from './handles.ts';
 import type { Caller, Entry, Handle, Maybe } from './ops.ts';
@@ -92,7 +93,7 @@ export class World {
   }
 
   #mount(): Promise<TestMount> {
-    return this.#cluster.mount({ ...LIMITS, attrTimeoutMs: this.#attrTimeoutMs });
+    return this.#cluster.mount({ ...LIMITS, attrTimeoutMs: this.#attrTimeoutMs, watchedMs: WATCHED_MS });
   }
 
   vfs(mount: number): Vfs {

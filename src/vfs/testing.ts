@@ -5,7 +5,17 @@ import type { CancelSignal } from '../cancel.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import type { Clock, Timer } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
-import { asBlockId, blockIdToHex, type BlockId, type Epoch, type Ino, type PoolId, type SessionId } from '../ids.ts';
+import {
+  asBlockId,
+  blockIdToHex,
+  type BlockId,
+  type Epoch,
+  type GroupId,
+  type Ino,
+  type PoolId,
+  type SessionId,
+  ROOT_INO,
+} from '../ids.ts';
 import { LocalMetaClient } from '../meta/local-client.ts';
 import { MetaStore } from '../meta/meta-store.ts';
 import { TestKv } from '../meta/testing.ts';
@@ -288,7 +298,7 @@ export class TestCluster {
       voters: [],
       pools: [pool],
       groups: [],
-      tablets: [],
+      tablets: [{ firstIno: ROOT_INO, group: 'g0' as GroupId }],
     };
     this.catalog = {
       current: () => catalog,
@@ -325,7 +335,7 @@ export class TestCluster {
       env: { clock: this.clock },
       log,
       space: async () => ({ totalBytes: 2_000_000, freeBytes: 1_000_000 }),
-      limits: { inlineMaxBytes: 1024, ...limits },
+      limits: { inlineMaxBytes: 1024, watchedMs: 0, ...limits },
       ...(accessTimes !== undefined && { accessTimes }),
     });
     return { vfs, meta, logged };

@@ -95,6 +95,7 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.cacheDir === undefined ? [] : ['--cache-dir', resolve(options.cacheDir)]),
     ...(options.cacheSize === undefined ? [] : ['--cache-size', String(options.cacheSize)]),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
+    ...(options.metadataCache === undefined ? [] : ['--metadata-cache', String(options.metadataCache)]),
     ...(options.compactAfter === undefined ? [] : ['--compact-after', String(options.compactAfter)]),
     ...(options.timeout === undefined ? [] : ['--timeout', String(options.timeout)]),
     ...(options.subdir === undefined ? [] : ['--subdir', options.subdir]),
@@ -154,6 +155,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   const compactAfter = options.readOnly === true ? 0 : options.compactAfter;
   const limits = {
     ...(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs }),
+    ...(options.metadataCache === undefined ? {} : { watchedMs: options.metadataCache * 1_000 }),
     ...(compactAfter === undefined ? {} : { compactAfterMs: compactAfter * 1_000 }),
   };
   const vfs = client.openVfs(limits, accessTimes);
