@@ -291,3 +291,26 @@ it('what is open here is kept no longer than others are told', async () => {
   expect((await reader.vfs.getattr(ROOT, ino, undefined)).attrTimeoutMs).toBeLessThanOrEqual(TIMEOUT_MS);
   reader.vfs.release(handle);
 });
+
+it('a file that is opened ends where its last writer left it, though the kernel alone knows that it was told otherwise', async () => {
+  const ino = await make('f');
+  await keep('f');
+  reader.vfs.forget(ino, 100);
+  const { handle } = await writer.vfs.open(ROOT, ino, 1);
+  await writer.vfs.write(ROOT, handle, 0, name('longer'));
+  await writer.vfs.flush(ROOT, handle, 0n);
+  writer.vfs.release(handle);
+  expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ sizeBytes: 0 });
+  const opened = await reader.vfs.open(ROOT, ino, 0);
+  // No time has passed.
+  expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ sizeBytes: 6 });
+  reader.vfs.release(opened.handle);
+});
+
+it('a name whose file turns out to be gone is not believed any more', async () => {
+  const ino = await make('f');
+  await keep('f');
+  await writer.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  await expect(reader.vfs.open(ROOT, ino, 0)).rejects.toMatchObject({ code: 'ENOENT' });
+  expect(await kernel.stat(ROOT_INO, 'f')).toBeUndefined();
+});

@@ -179,10 +179,11 @@ export class FileOps {
   /** The kernel takes a file to end where it was told last, for as long as it may believe that, also in a new open. */
   async #tellKernel(inode: Inode): Promise<void> {
     const { version } = inode.attr;
-    if (inode.toldVersion === undefined || inode.toldVersion === version) return;
     const { clock, kernel } = this.#state;
     const { notifier } = kernel;
-    if (notifier === undefined) return;
+    if (notifier === undefined || inode.toldVersion === version) return;
+    // The kernel may know what this mount has forgotten that it told.
+    if (inode.toldVersion === undefined && !kernel.mayKeepAttributes(inode.ino)) return;
     // It may stand behind pages of another file, which wait for nodes that are away. The next open tells it then.
     const told = notifier.invalidateAttributes(inode.ino).then(() => true);
     if (await Promise.race([told, clock.sleep(TELL_KERNEL_MS).then(() => false)])) inode.toldVersion = version;

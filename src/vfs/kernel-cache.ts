@@ -67,6 +67,10 @@ export class KernelCache {
     if (this.notifier !== undefined) this.#attributes.mark(ino);
   }
 
+  mayKeepAttributes(ino: Ino): boolean {
+    return this.#attributes.has(ino);
+  }
+
   keepsName(directory: Ino): void {
     if (this.notifier !== undefined) this.#names.mark(directory);
   }

@@ -268,6 +268,7 @@ export class MountState {
     this.contested.lost(place, this.clock.monotonicMs());
     // What was learned meanwhile may be what replaced it; but it is to be found at the servers, from where its open counts.
     this.names.forget(place);
+    this.kernel.changed({ inos: [ino], names: [partsOf(place)] });
   }
 
   /** Whether something was changed through this mount since the servers last said that all is on their disks. */
