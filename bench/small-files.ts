@@ -56,7 +56,7 @@ function warmSmallFiles(directory: string, count: number): SmallFileRates {
 /** The same stat where nothing may be answered from what was listed: every name on the path is asked for again. */
 async function uncachedRow(context: BenchContext): Promise<Row[]> {
   const rates: number[] = [];
-  const found = await context.withUncachedMount((directory) => {
+  const found = await context.withMount(['--attr-timeout-ms', '0'], (directory) => {
     for (let round = 0; round <= context.rounds; round++) {
       const rate = listedStats(directory, context.smallFileCount);
       // As above: the first round is for the processes to warm up.

@@ -33,10 +33,13 @@ export interface BenchContext {
   /** Stops and starts the cluster and its mount, and drops the page cache. Throws where that is not possible. */
   readonly restartCold: () => Promise<void>;
   /**
-   * Runs the work on the same cluster, mounted once more with attribute caching off; it gets the path of a directory that
-   * it may make there. False, and nothing done, where the cluster is not on this machine.
+   * Runs the work on the same cluster, mounted once more with these options; it gets the path of a directory that it may
+   * make there. False, and nothing done, where the cluster is not on this machine.
    */
-  readonly withUncachedMount: (work: (directory: string) => void) => Promise<boolean>;
+  readonly withMount: (
+    options: readonly string[],
+    work: (directory: string) => Promise<void> | void,
+  ) => Promise<boolean>;
   /** Also lets the program hear that it is interrupted: most of a benchmark is synchronous. */
   readonly note: (line: string) => Promise<void>;
 }

@@ -2,7 +2,7 @@ import { beforeEach, expect, it } from 'vitest';
 import { FsError, TimeoutError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
 import type { Entry, KernelNotifier } from './ops.ts';
-import { name, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
+import { name, ROOT, TestCluster, turns, WatchedKernel, type TestMount } from './testing.ts';
 
 const WATCHED_MS = 60_000;
 /** Within this others' changes show. */
@@ -195,6 +195,94 @@ it('an answer that a change has overtaken is not kept', async () => {
   expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ mode: 0o600 });
 });
 
+it('nor is one about a name', async () => {
+  await make('f');
+  await make('g');
+  await keep('g');
+  let release = (): void => {};
+  reader.meta.afterQuery = ({ op }) => (op === 'changes' ? undefined : new Promise((resolve) => (release = resolve)));
+  const asked = kernel.stat(ROOT_INO, 'f');
+  await turns();
+  await writer.vfs.unlink(ROOT, ROOT_INO, name('f'));
+  const ino = await make('f');
+  await cluster.clock.advance(TIMEOUT_MS / 2);
+  release();
+  reader.meta.afterQuery = undefined;
+  await asked;
+  await cluster.clock.advance(TIMEOUT_MS / 2);
+  expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ ino });
+});
+
+it('nor one to a question from before the watch began', async () => {
+  const ino = await make('f');
+  await make('g');
+  let release = (): void => {};
+  reader.meta.afterQuery = (query) =>
+    query.op === 'lookup' && query.name[0] === 'f'.charCodeAt(0)
+      ? new Promise((resolve) => (release = resolve))
+      : undefined;
+  const asked = kernel.stat(ROOT_INO, 'f');
+  await turns();
+  await writer.vfs.setattr(ROOT, ino, { mode: 0o600 }, undefined);
+  await keep('g');
+  reader.meta.afterQuery = undefined;
+  release();
+  await asked;
+  await cluster.clock.advance(TIMEOUT_MS);
+  expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ mode: 0o600 });
+});
+
+it('a directory that was made here is known to be empty until somebody else makes something in it', async () => {
+  await make('g');
+  await keep('g');
+  const directory = (await reader.vfs.mkdir(ROOT, ROOT_INO, name('d'), 0o755)).attr.ino;
+  expect(await kernel.stat(directory, 'x')).toBeUndefined();
+  const ino = await make('x', 'file', directory);
+  await cluster.clock.advance(TIMEOUT_MS / 2);
+  expect(await kernel.stat(directory, 'x')).toMatchObject({ ino });
+});
+
+it('a capability that others give a file is seen', async () => {
+  const ino = await make('f');
+  const capability = name('security.capability');
+  const ask = async () => reader.vfs.getxattr(ROOT, ino, capability);
+  await keep('f');
+  for (let times = 0; times < 2; times += 1) await expect(ask()).rejects.toMatchObject({ code: 'ENODATA' });
+  await writer.vfs.setxattr(ROOT, ino, capability, name('all'), 'any');
+  await cluster.clock.advance(TIMEOUT_MS);
+  expect(Buffer.from(await ask()).toString()).toBe('all');
+});
+
+it('where the kernel counts and stamps for itself it is told to ask', async () => {
+  const told = new WatchedKernel();
+  reader.vfs.setNotifier(told);
+  const inos = [await make('f'), await make('g')] as const;
+  for (const text of ['f', 'g']) await keep(text);
+  await reader.vfs.link(ROOT, inos[0], ROOT_INO, name('other'));
+  await reader.vfs.unlink(ROOT, ROOT_INO, name('other'));
+  expect(told.dropped).toEqual([`attributes of ${inos[0]}`]);
+  await reader.vfs.rename(ROOT, ROOT_INO, name('g'), ROOT_INO, name('h'), { noReplace: false, exchange: false });
+  expect(told.dropped.slice(1)).toEqual([`attributes of ${inos[1]}`]);
+  // And once more: a notice may overtake the answer that it is about.
+  await cluster.clock.advance(TIMEOUT_MS);
+  expect(told.dropped.slice(2)).toEqual(inos.map((ino) => `attributes of ${ino}`));
+});
+
+it('what a compaction changes shows', async () => {
+  const ino = await make('f');
+  const { handle } = await reader.vfs.open(ROOT, ino, 1);
+  for (let at = 0; at < 20; at += 1) {
+    await reader.vfs.write(ROOT, handle, at * 2_000, Buffer.alloc(2_000, at + 1));
+    await reader.vfs.fsync(ROOT, handle, false);
+  }
+  await reader.vfs.flush(ROOT, handle, 0n);
+  reader.vfs.release(handle);
+  await keep('f');
+  await reader.vfs.compact(ino);
+  const { attr } = await writer.vfs.lookup(ROOT, ROOT_INO, name('f'));
+  expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ version: attr.version });
+});
+
 /** Nothing that this mount asks is answered. */
 async function cutOff(ms: number): Promise<void> {
   reader.meta.beforeQuery = () => Promise.reject(new TimeoutError('cut off'));
@@ -234,9 +322,11 @@ it('a mount that has missed changes keeps nothing of before', async () => {
 it('an own change that was made though its caller was told of a failure shows, too', async () => {
   await make('f');
   await keep('f');
-  // The change is made, and its answer lost.
-  reader.meta.afterMutate = () => Promise.reject(new TimeoutError('no answer'));
-  await expect(reader.vfs.unlink(ROOT, ROOT_INO, name('f'))).rejects.toMatchObject({ code: 'EIO' });
+  // The change is made, and its answer lost; that takes its time.
+  reader.meta.afterMutate = () => cluster.clock.sleep(5_000).then(() => Promise.reject(new TimeoutError('no answer')));
+  const unlinked = expect(reader.vfs.unlink(ROOT, ROOT_INO, name('f'))).rejects.toMatchObject({ code: 'EIO' });
+  await cluster.clock.advance(5_000);
+  await unlinked;
   reader.meta.afterMutate = undefined;
   await cluster.clock.advance(TIMEOUT_MS);
   expect(await kernel.stat(ROOT_INO, 'f')).toBeUndefined();

@@ -56,9 +56,6 @@ const REPORT_INTERVAL_MS = 5_000;
 /** A report's path has no more names; the servers allow deeper trees. */
 const PATH_DEPTH_MAX = 256;
 
-/** After these nobody knows whether it was done. */
-const UNCERTAIN: ReadonlySet<string> = new Set(['EIO', 'EINTR']);
-
 export class MountState {
   readonly meta: MetaClient;
   readonly clock: Clock;
@@ -237,9 +234,7 @@ export class MountState {
       });
     } catch (error) {
       this.#mayBeGone(error, mutation);
-      const failure = toFsError(error, mutation.op);
-      if (UNCERTAIN.has(failure.code)) this.watch.tellOwn();
-      throw failure;
+      throw toFsError(error, mutation.op);
     }
   }
 

@@ -61,7 +61,7 @@ export async function bench(names: readonly string[], options: BenchOptions): Pr
       smallFileCount: options.files ?? SMALL_FILES,
       largestDirectoryCount: options.entries,
       restartCold: setUp.restartCold,
-      withUncachedMount: (work) => withUncachedMount(setUp.places, work),
+      withMount: (mountOptions, work) => withMount(setUp.places, mountOptions, work),
       note: async (line) => {
         note(line);
         await hearSignals();
@@ -228,13 +228,17 @@ function givenMount(mount: string, data: string | undefined): SetUp {
   };
 }
 
-async function withUncachedMount(places: SetUp['places'], work: (directory: string) => void): Promise<boolean> {
+async function withMount(
+  places: SetUp['places'],
+  options: readonly string[],
+  work: (directory: string) => Promise<void> | void,
+): Promise<boolean> {
   const { dataDirectory, workDirectory } = places;
   if (dataDirectory === undefined) return false;
-  const mount = mkdtempSync(join(workDirectory, 'uncached-'));
-  tatami('mount', mount, '--data', dataDirectory, '--attr-timeout-ms', '0');
+  const mount = mkdtempSync(join(workDirectory, 'mount-'));
+  tatami('mount', mount, '--data', dataDirectory, ...options);
   try {
-    work(join(mount, `bench-uncached-${process.pid}`));
+    await work(join(mount, `bench-mount-${process.pid}`));
   } finally {
     tatami('umount', mount);
   }
