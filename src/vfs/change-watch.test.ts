@@ -245,6 +245,7 @@ it('a directory that was made here is known to be empty until somebody else make
 it('a capability that others give a file is seen', async () => {
   const ino = await make('f');
   const capability = name('security.capability');
+  await writer.vfs.setxattr(ROOT, ino, name('user.other'), name('x'), 'any');
   const ask = async () => reader.vfs.getxattr(ROOT, ino, capability);
   await keep('f');
   for (let times = 0; times < 2; times += 1) await expect(ask()).rejects.toMatchObject({ code: 'ENODATA' });
@@ -266,21 +267,6 @@ it('where the kernel counts and stamps for itself it is told to ask', async () =
   // And once more: a notice may overtake the answer that it is about.
   await cluster.clock.advance(TIMEOUT_MS);
   expect(told.dropped.slice(2)).toEqual(inos.map((ino) => `attributes of ${ino}`));
-});
-
-it('what a compaction changes shows', async () => {
-  const ino = await make('f');
-  const { handle } = await reader.vfs.open(ROOT, ino, 1);
-  for (let at = 0; at < 20; at += 1) {
-    await reader.vfs.write(ROOT, handle, at * 2_000, Buffer.alloc(2_000, at + 1));
-    await reader.vfs.fsync(ROOT, handle, false);
-  }
-  await reader.vfs.flush(ROOT, handle, 0n);
-  reader.vfs.release(handle);
-  await keep('f');
-  await reader.vfs.compact(ino);
-  const { attr } = await writer.vfs.lookup(ROOT, ROOT_INO, name('f'));
-  expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ version: attr.version });
 });
 
 /** Nothing that this mount asks is answered. */

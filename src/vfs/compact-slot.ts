@@ -186,7 +186,6 @@ async function nameInstead(
     }
     if (attr === undefined) return file?.extents.forget();
     state.changedContent(attr, askedAt);
-    state.kernel.changed({ inos: [ino], names: [] });
     file?.extents.apply(attr.version, [extent]);
   };
   await (file === undefined ? apply() : file.order.run(apply));
