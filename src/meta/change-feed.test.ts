@@ -1,5 +1,5 @@
 import { beforeEach, expect, it } from 'vitest';
-import { ROOT_INO, type Ino, type Seq, type SessionId } from '../ids.ts';
+import { ROOT_INO, type Seq, type SessionId } from '../ids.ts';
 import { ChangeFeed } from './change-feed.ts';
 import { direntKey, extentKey, inodeKey } from './keys.ts';
 import { LocalMetaClient } from './local-client.ts';
@@ -102,7 +102,7 @@ it('begins anew where a table is taken up', async () => {
   const first = await MetaStore.open({ kv });
   const client = await LocalMetaClient.open({ store: first, wallNs: () => 1n });
   await client.sync();
-  const asked = { op: 'changes', ino: ROOT_INO as Ino, session: OWN, limit: 9 } as const;
+  const asked = { op: 'changes', ino: ROOT_INO, session: OWN, limit: 9 } as const;
   const { upToSeq } = await client.query<'changes'>(asked);
   const again = await MetaStore.open({ kv });
   expect(await again.query({ ...asked, after: upToSeq })).toMatchObject({ upToSeq, missed: false });
