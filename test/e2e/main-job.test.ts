@@ -11,8 +11,10 @@ import {
   TestCluster,
   isRunning,
   mountsBelow,
+  must,
   mustTatami,
   processesWith,
+  run,
   startTatami,
   tatami,
   waitUntil,
@@ -33,6 +35,22 @@ describe('up and down', () => {
     await cluster.up();
     expect(readFileSync(join(cluster.mount, 'hello'), 'utf8')).toBe('hello');
     expect(readFileSync(join(cluster.mount, 'large')).equals(Buffer.alloc(9_000_000, 'tatami'))).toBe(true);
+  });
+
+  it('keeps what is stored from other users of the machine', async () => {
+    writeFileSync(join(cluster.mount, 'secret'), Buffer.alloc(100_000, 'secret'), { mode: 0o600 });
+    const listed = await must('find', [join(cluster.data, 'nodes'), '-perm', '/o+r', '-path', '*/n1/*', '-type', 'f']);
+    // Who is in the cluster is no secret.
+    const names = listed
+      .trim()
+      .split('\n')
+      .filter((path) => !/\/(node|catalog|votes)\.json$/.test(path));
+    const stored = await must('find', [join(cluster.data, 'nodes', 'n1'), '-name', '*.pack']);
+    expect(stored).not.toBe('');
+    const asAnother = { uid: 65_534, gid: 65_534 };
+    for (const path of [...names.filter((name) => name !== ''), ...stored.trim().split('\n')]) {
+      expect((await run('cat', [path], asAnother)).code, path).not.toBe(0);
+    }
   });
 
   it('leaves no process, mount or record after down', async () => {

@@ -117,6 +117,8 @@ async function runUntilStopped(
   started?: Beside,
 ): Promise<void> {
   tuneForLongRun();
+  // Users' files are in there, whoever may read them in the filesystem.
+  process.umask(0o077);
   const stopped = new Promise<void>((resolve) => {
     process.once('SIGINT', () => resolve());
     process.once('SIGTERM', () => resolve());
