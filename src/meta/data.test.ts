@@ -6,7 +6,7 @@ import { asBlockId, ROOT_INO, type Ino, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, FRAME_HEADER_MAX_BYTES } from '../limits.ts';
 import { digestExtents } from './extent-digest.ts';
 import { clip, extentEnd, overwrite, punch, shift, storedBytes, touches, truncate } from './extents.ts';
-import { bytes, inline, openLocal, OWNER } from './testing.ts';
+import { bytes, inline, openLocal, OWNER, TestKv } from './testing.ts';
 import type { Extent, Mutation } from './types.ts';
 
 interface Edit {
@@ -160,6 +160,80 @@ describe('a compaction', () => {
     expect(await list()).toEqual(before);
     expect(ino).toBe(compact.ino);
   });
+});
+
+/** Counts range reads. */
+class ScanCountingKv extends TestKv {
+  scanCount = 0;
+
+  override scan(range: Parameters<TestKv['scan']>[0]): ReturnType<TestKv['scan']> {
+    this.scanCount++;
+    return super.scan(range);
+  }
+}
+
+describe('a commit of many scattered pieces', () => {
+  const make = { op: 'make', parent: ROOT_INO, name: bytes('f'), type: 'file', mode: 0o644 } as const;
+  const commit = { op: 'commit', growToBytes: 0, generation: 0, mtimeNs: 'now' } as const;
+  const pieces = (count: number, step: number, from = 0): Extent[] =>
+    Array.from({ length: count }, (_, index) => inline(from + index * step, bytes('xy')));
+
+  it.each([
+    ['before all that the file has', 1, 1],
+    ['between as many others', 1_000, 1],
+    ['between many others', 1_000, 10],
+  ])('needs few range reads %s', async (_what, count, density) => {
+    const kv = new ScanCountingKv();
+    const { client, store } = await openLocal(kv);
+    const { ino } = (await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true })).attr!;
+    const step = 100;
+    if (count > 1) await client.mutate({ ...commit, ino, extents: pieces(count * density, step / density, 3) });
+    await client.mutate({ ...commit, ino, extents: pieces(2, step, 1_001 * step) });
+    await store.flush();
+    const before = kv.scanCount;
+    const { attr } = await client.mutate({ ...commit, ino, extents: pieces(1_000, step) });
+    expect(attr!.storedBytes).toBe(2 * 1_000 + 2 * 2 + (count > 1 ? 2 * count * density : 0));
+    expect(kv.scanCount - before).toBeLessThan(100);
+  });
+
+  it('leaves what the pure functions say', async () => {
+    const part = fc.record({ skip: fc.nat(60), length: fc.integer({ min: 1, max: 12 }), block: fc.boolean() });
+    const parts = fc.record({
+      from: fc.nat(1_500),
+      // What is skipped is none for many, so that they lie end to end, and little or much for others.
+      parts: fc.array(part, { minLength: 1, maxLength: 250, size: 'max' }),
+      stride: fc.constantFrom(0, 1, 8),
+      flush: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(parts, { minLength: 2, maxLength: 8 }), async (commits) => {
+        const { client, store } = await openLocal();
+        const { ino } = (await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true })).attr!;
+        let expected: Extent[] = [];
+        let n = 0;
+        for (const { from, parts: all, stride, flush } of commits) {
+          let at = from;
+          const extents = all.map(({ skip, length, block }) => {
+            const extent = made({ kind: 'commit', offset: at + skip * stride, length, block }, ++n % 256);
+            at = extentEnd(extent);
+            return extent;
+          });
+          const { attr } = await client.mutate({ ...commit, ino, extents });
+          expected = overwrite(expected, extents);
+          expect(attr!.storedBytes).toBe(storedBytes(expected));
+          expect(attr!.sizeBytes).toBe(Math.max(...expected.map(extentEnd), attr!.sizeBytes));
+          if (flush) await store.flush();
+        }
+        const all = { op: 'extents', ino, offset: 0, lengthBytes: FILE_MAX_BYTES, limit: 10_000 } as const;
+        expect(plain((await client.query<'extents'>(all)).extents)).toEqual(plain(expected));
+        // The inode knows where its last extent ends.
+        const end = Math.max(...expected.map(extentEnd));
+        const cut = await client.mutate({ op: 'setattr', ino, set: { sizeBytes: end - 1 } });
+        expect(cut.attr!.storedBytes).toBe(storedBytes(truncate(expected, end - 1)));
+      }),
+      { numRuns: 60 },
+    );
+  }, 60_000);
 });
 
 describe('extents in the table', () => {

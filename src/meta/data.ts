@@ -15,6 +15,13 @@ import type { Extent, Mutation, MutationResult } from './types.ts';
 
 /** Extents read at a time by an edit of a long range. */
 const EDIT_PAGE_COUNT = 4096;
+/**
+ * Extents read at first for many ranges at once: with the one after them what the store fetches in one go, so this costs no more
+ * than a look for a single one.
+ */
+const RUNS_PAGE_MIN_COUNT = 31;
+/** Some MiB if all of them are inline and large. */
+const RUNS_PAGE_MAX_COUNT = 511;
 /** A client's clock this far ahead of the primary's is not believed. */
 const CLOCK_AHEAD_MAX_NS = 60_000_000_000n;
 
@@ -26,19 +33,69 @@ export function* commit(tx: Transaction, m: Extract<Mutation, { op: 'commit' }>)
   if (growToBytes > FILE_MAX_BYTES) refuse('EFBIG');
   checkReceipts(tx, extents, m.generation);
 
-  let sizeBytes = Math.max(inode.sizeBytes, growToBytes);
-  for (const run of runs) {
-    const end = extentEnd(run.at(-1)!);
-    yield* clearRange(tx, inode, run[0]!.offset, end);
-    for (const extent of run) putExtent(tx, inode, extent);
-    sizeBytes = Math.max(sizeBytes, end);
-  }
-  inode.sizeBytes = sizeBytes;
+  if (runs.length > 1) yield* replaceRuns(tx, inode, runs);
+  else for (const run of runs) yield* replaceRun(tx, inode, run);
+  const last = runs.at(-1)?.at(-1);
+  inode.sizeBytes = Math.max(inode.sizeBytes, growToBytes, last === undefined ? 0 : extentEnd(last));
   inode.version++;
   const oldMtimeNs = inode.mtimeNs <= inode.ctimeNs ? inode.mtimeNs : undefined;
   tx.touchContent(inode);
   if (m.mtimeNs !== 'now') setWriteTime(inode, m.mtimeNs, oldMtimeNs);
   return { attr: tx.attr(inode) };
+}
+
+function* replaceRun(tx: Transaction, inode: Inode, run: readonly Extent[]): TableProgram<void> {
+  yield* clearRange(tx, inode, run[0]!.offset, extentEnd(run.at(-1)!));
+  for (const extent of run) putExtent(tx, inode, extent);
+}
+
+/**
+ * As replaceRun of each, ascending, with the same rows in the end. What lies below them is read in pages that reach over several
+ * runs: a range read for each would cost seconds for a commit of a thousand scattered pieces, and much more where many rows were
+ * deleted nearby, all of which the store passes each time.
+ */
+function* replaceRuns(tx: Transaction, inode: Inode, runs: readonly (readonly Extent[])[]): TableProgram<void> {
+  const spanEnd = extentEnd(runs.at(-1)!.at(-1)!);
+  let limit = 0;
+  /** Ascending. Invariant: of what the table has from the current run on up to `knownTo`, nothing is missing here. */
+  let known: Extent[] = [];
+  let knownTo = 0;
+  let next = 0;
+  let runsOfPage = 0;
+  for (const run of runs) {
+    const from = run[0]!.offset;
+    const to = extentEnd(run.at(-1)!);
+    for (let at = from; ;) {
+      if (knownTo <= at) {
+        if (at >= inode.extentEnd || inode.extentCount === 0) break;
+        // Most of a page that ended with the only run it was good for was read for nothing.
+        const wanted = runsOfPage === 1 ? (limit - 1) / 2 : 2 * limit + 1;
+        limit = Math.min(Math.max(wanted, RUNS_PAGE_MIN_COUNT), RUNS_PAGE_MAX_COUNT);
+        const { extents, more } = yield* readExtents(tx, inode, at, spanEnd, limit);
+        known = extents;
+        knownTo = more ? extentEnd(extents.at(-1)!) : spanEnd;
+        next = 0;
+        runsOfPage = 0;
+      }
+      for (; next < known.length && known[next]!.offset < to; next++) {
+        const extent = known[next]!;
+        if (extentEnd(extent) <= from) continue;
+        dropExtent(tx, inode, extent);
+        const pieces = cutExtent(extent, from, to);
+        for (const piece of pieces) putExtent(tx, inode, piece);
+        const rest = pieces.at(-1);
+        if (rest === undefined || rest.offset < to) continue;
+        // A later run may lie in it, too.
+        known[next] = rest;
+        break;
+      }
+      if (knownTo >= to) break;
+      at = knownTo;
+    }
+    runsOfPage++;
+    endedBy(inode, from, to);
+    for (const extent of run) putExtent(tx, inode, extent);
+  }
 }
 
 /** Where the bytes go: as they come, unless they are appended to a file that ends elsewhere by now. */
@@ -161,6 +218,11 @@ export function* clearRange(tx: Transaction, inode: Inode, from: number, to: num
     if (!more) break;
     at = extentEnd(extents.at(-1)!);
   }
+  endedBy(inode, from, to);
+}
+
+/** The range is a hole now. */
+function endedBy(inode: Inode, from: number, to: number): void {
   if (to >= inode.extentEnd) inode.extentEnd = inode.extentCount === 0 ? 0 : Math.min(inode.extentEnd, from);
 }
 
