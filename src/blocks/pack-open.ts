@@ -4,7 +4,7 @@ import type { Clock, Disk, Kv, Random } from '../env.ts';
 import { CorruptionError, FormatError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import type { Logger } from '../log.ts';
-import { isUnreadable } from './disk-errors.ts';
+import { isUnreadable } from '../disk-errors.ts';
 import {
   decodePackHeader,
   encodePackHeader,

@@ -10,7 +10,7 @@ import type { Disk, DiskFile } from '../env.ts';
 import { CorruptionError } from '../errors.ts';
 import { BLOCK_MAX_BYTES } from '../limits.ts';
 import type { Logger } from '../log.ts';
-import { isUnreadable } from './disk-errors.ts';
+import { isUnreadable } from '../disk-errors.ts';
 import { PAGE_HASH_BYTES, pageCountOf, verifyPages } from './identity.ts';
 import { mergeBlock, mergeRenewal, mergeTombstone, type PackEntry, type PlacedRecord } from './pack-entry.ts';
 import type { PackFiles } from './pack-files.ts';

@@ -4,7 +4,7 @@
  */
 import type { DiskFile } from '../env.ts';
 import { KiB } from '../limits.ts';
-import { isUnreadable } from './disk-errors.ts';
+import { isUnreadable } from '../disk-errors.ts';
 import {
   decodeRecordHead,
   peekHeadBytes,

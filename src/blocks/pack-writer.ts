@@ -9,7 +9,7 @@ import { NoSpaceError, StateError, UnavailableError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import { MiB, PACK_MAX_BYTES } from '../limits.ts';
 import type { Logger } from '../log.ts';
-import { isFull, mayPass } from './disk-errors.ts';
+import { isFull, mayPass } from '../disk-errors.ts';
 import type { PackFiles } from './pack-files.ts';
 import { encodePackHeader, encodeRecordHead, PACK_HEADER_BYTES, recordBytes, type RecordType } from './pack-format.ts';
 

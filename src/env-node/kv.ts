@@ -167,10 +167,23 @@ function plain(bytes: Uint8Array): Uint8Array {
 /** Longer than any key of ours, so that deleting it harms nobody. */
 const NEVER_USED_KEY = new Uint8Array(300).fill(0xff);
 
-/** Errors keep their class, but damage is told as such. */
+/** Errors keep their class, but damage is told as such, and so is a full disk. */
 function useError(path: string, error: unknown): unknown {
-  if (!(error instanceof Error) || (error as { code?: unknown }).code !== 'LEVEL_CORRUPTION') return error;
-  return damaged(path, error.message, error);
+  if (!(error instanceof Error)) return error;
+  if ((error as { code?: unknown }).code === 'LEVEL_CORRUPTION') return damaged(path, error.message, error);
+  return fullError(path, error) ?? error;
+}
+
+/** LevelDB passes on what the system said of ENOSPC and EDQUOT, not their numbers. */
+function fullError(path: string, error: unknown): FsError | undefined {
+  const { message } = error as { message?: unknown };
+  const full = /No space left on device|Disk quota exceeded/.exec(typeof message === 'string' ? message : '');
+  if (full === null) return undefined;
+  const code = full[0].startsWith('No') ? 'ENOSPC' : 'EDQUOT';
+  return new FsError(code, `the database ${path} cannot be written: ${full[0]}`, {
+    cause: error,
+    remedy: 'Make room on that disk.',
+  });
 }
 
 function damaged(path: string, message: string, cause: unknown): CorruptionError {
@@ -191,6 +204,8 @@ function openError(path: string, error: unknown): Error {
     });
   }
   if (code === 'LEVEL_CORRUPTION') return damaged(path, message, error);
+  const full = fullError(path, cause);
+  if (full !== undefined) return full;
   return new TatamiError('ERR_KV_OPEN', `the database ${path} cannot be opened: ${message}`, {
     cause: error,
     remedy: 'Check that the directory can be written and that the disk is not full.',

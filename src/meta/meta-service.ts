@@ -2,12 +2,14 @@
  * A node's side of the metadata protocol: one member per group of the catalog, and the RPCs of clients and members
  * brought to it. Described in docs/protocol.md, "Metadata groups".
  */
+import { Cancellation } from '../cancel.ts';
 import type { CatalogService } from '../catalog/types.ts';
+import { isFull } from '../disk-errors.ts';
 import type { Env } from '../env.ts';
 import { FormatError, SessionExpiredError, UnavailableError } from '../errors.ts';
 import type { GroupId, NodeId, SessionId } from '../ids.ts';
 import type { Logger } from '../log.ts';
-import { SESSION_LEASE_MAX_MS } from '../limits.ts';
+import { MiB, SESSION_LEASE_MAX_MS } from '../limits.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
 import { GroupMember } from './group/member.ts';
 import type { GroupBounds } from './group/member-options.ts';
@@ -30,6 +32,10 @@ export const metaMethods = {
   waitForLock: 'meta.waitForLock',
 } as const;
 
+/** Of a disk that was full: enough for the log and the table to go on for a while. */
+const ROOM_BYTES = 32 * MiB;
+const ROOM_LOOK_MS = 2_000;
+
 export interface MetaServiceOptions {
   readonly self: NodeId;
   readonly env: Env;
@@ -49,6 +55,7 @@ export class MetaService {
   readonly #members = new Map<string, GroupMember>();
   #fail: (error: Error) => void = () => undefined;
   #closed = false;
+  readonly #closing = new Cancellation();
 
   private constructor(options: MetaServiceOptions) {
     this.#o = options;
@@ -88,6 +95,7 @@ export class MetaService {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#closing.abort();
     await Promise.all([...this.#members.values()].map((member) => member.close()));
   }
 
@@ -102,8 +110,8 @@ export class MetaService {
       catalog,
       path,
       log,
-      onFatal: this.#fail,
-      onReopen: (aside) => void this.#reopen(group, aside).catch(this.#fail),
+      onFatal: (error) => this.#stopped(group, error),
+      onReopen: (aside) => void this.#reopen(group, aside).catch((error: Error) => this.#stopped(group, error)),
       setAside,
       ...(bounds === undefined ? {} : { bounds }),
       ...(rules === undefined ? {} : { rules }),
@@ -111,15 +119,46 @@ export class MetaService {
     this.#members.set(group, member);
   }
 
+  /** A disk that is full is no reason to stop the whole node, whose blocks can be read; other members take over meanwhile. */
+  #stopped(group: GroupId, error: Error): void {
+    if (isFull(error)) void this.#reopenWithRoom(group).catch(this.#fail);
+    else this.#fail(error);
+  }
+
+  async #reopenWithRoom(group: GroupId): Promise<void> {
+    const { env, directory, log } = this.#o;
+    log.error(
+      { group, remedy: 'Make room on that disk: what fills it is not tatamifs alone, which keeps a reserve.' },
+      'the disk is full: this node takes the group up again once there is room',
+    );
+    const stopped = this.#members.get(group);
+    for (;;) {
+      await env.clock.sleep(ROOM_LOOK_MS, this.#closing.signal).catch(() => undefined);
+      const member = this.#members.get(group);
+      if (this.#closed || (member !== undefined && member !== stopped)) return;
+      const { freeBytes } = await env.disk.space(directory.groupPath(group));
+      if (freeBytes < ROOM_BYTES) continue;
+      await this.#reopen(group, false).catch((error: unknown) => {
+        if (!isFull(error)) throw error;
+      });
+    }
+  }
+
   async #reopen(group: GroupId, setAside: boolean): Promise<void> {
-    const old = this.#members.get(group);
-    if (old === undefined || this.#closed) return;
-    this.#members.delete(group);
-    await old.close();
-    await this.#openGroup(group, setAside);
+    if (this.#closed || this.#reopening.has(group)) return;
+    this.#reopening.add(group);
+    try {
+      const old = this.#members.get(group);
+      this.#members.delete(group);
+      await old?.close();
+      await this.#openGroup(group, setAside);
+    } finally {
+      this.#reopening.delete(group);
+    }
     if (this.#closed) await this.#members.get(group)?.close();
     else this.#members.get(group)?.start();
   }
+  readonly #reopening = new Set<GroupId>();
 
   #register(): void {
     const { network } = this.#o;

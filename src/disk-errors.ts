@@ -8,9 +8,13 @@ export function mayPass(error: unknown): boolean {
   return PASSING.includes(codeOf(error));
 }
 
+/** Also where that is what another error came from. */
 export function isFull(error: unknown): boolean {
-  const code = codeOf(error);
-  return code === 'ENOSPC' || code === 'EDQUOT';
+  for (let at = error; at !== undefined; at = (at as { cause?: unknown } | null)?.cause) {
+    const code = codeOf(at);
+    if (code === 'ENOSPC' || code === 'EDQUOT') return true;
+  }
+  return false;
 }
 
 /** Whether the disk says that it cannot read what is there. */
@@ -19,5 +23,5 @@ export function isUnreadable(error: unknown): boolean {
 }
 
 function codeOf(error: unknown): unknown {
-  return (error as { code?: unknown } | undefined)?.code;
+  return (error as { code?: unknown } | null | undefined)?.code;
 }
