@@ -10,7 +10,7 @@ export function mayPass(error: unknown): boolean {
 
 /** Also where that is what another error came from. */
 export function isFull(error: unknown): boolean {
-  for (let at = error; at !== undefined; at = (at as { cause?: unknown } | null)?.cause) {
+  for (let at = error; at !== undefined; at = (at)?.cause) {
     const code = codeOf(at);
     if (code === 'ENOSPC' || code === 'EDQUOT') return true;
   }

@@ -70,14 +70,14 @@ export class ChangeWatch {
   }
 
   /** Whether others' changes are told in time. */
-  get isHeard(): boolean {
-    return this.#isRunning && this.#ports.clock.monotonicMs() - this.#heardMs <= SILENT_AFTER_MS;
+  isHeardAt(nowMs: number): boolean {
+    return this.#isRunning && nowMs - this.#heardMs <= SILENT_AFTER_MS;
   }
 
   /** Something was told that is worth keeping. */
-  want(): void {
+  want(nowMs: number): void {
     if (!this.#isWanted || this.#isClosed) return;
-    this.#wantedUntilMs = this.#ports.clock.monotonicMs() + this.#keptMs;
+    this.#wantedUntilMs = nowMs + this.#keptMs;
     if (this.#isRunning) return;
     this.#isRunning = true;
     void this.#listen();

@@ -3,6 +3,7 @@ import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { DirHandle, FIRST_NAME_OFFSET, type ListedName } from './dir-handle.ts';
 import type { MountState } from './mount-state.ts';
+import { keyOf } from './name-cache.ts';
 import type { Caller, DirItem, Handle, Maybe, Opened } from './ops.ts';
 
 const DOT = Buffer.from('.');
@@ -50,6 +51,7 @@ export class DirOps {
 
   #items(opened: DirHandle, listed: readonly ListedName[], offset: number, count: number, plus: boolean): DirItem[] {
     const items: DirItem[] = [];
+    const nowMs = this.#state.clock.monotonicMs();
     if (offset === 0) items.push({ name: DOT, ino: opened.ino, type: 'directory', nextOffset: 1 });
     if (offset <= 1) {
       const parent = opened.attr?.parent;
@@ -60,24 +62,23 @@ export class DirOps {
       const entry = listed[index] as ListedName;
       const nextOffset = entry.number + 1 + FIRST_NAME_OFFSET;
       const { name, ino, type } = entry;
-      items.push(plus ? this.#withAttr(opened.ino, entry, nextOffset) : { name, ino, type, nextOffset });
+      items.push(plus ? this.#withAttr(opened.ino, entry, nextOffset, nowMs) : { name, ino, type, nextOffset });
     }
     return items;
   }
 
-  #withAttr(parent: Ino, listed: ListedName, nextOffset: number): DirItem {
-    const { name, ino, type, attr } = listed;
-    const { inodes, clock } = this.#state;
+  #withAttr(parent: Ino, listed: ListedName, nextOffset: number, nowMs: number): DirItem {
+    const { name, ino, type, attr, fetchedMs, askedAt, namesAskedAt } = listed;
     if (attr === undefined) return { name, ino, type, nextOffset };
-    const { fetchedMs, askedAt, namesAskedAt } = listed;
-    const expiresMs = fetchedMs + this.#state.attrValidMs(ino, askedAt);
+    const { inodes } = this.#state;
+    const expiresMs = fetchedMs + this.#state.attrValidMs(ino, askedAt, nowMs);
     const known = inodes.get(ino);
     // What is known may be newer than the listing.
     const inode =
       known !== undefined && known.attrExpiresMs >= expiresMs ? known : inodes.accept(attr, askedAt, expiresMs, false);
-    const nameExpiresMs = fetchedMs + this.#state.nameValidMs(parent, name, askedAt, namesAskedAt);
-    const left = Math.max(0, nameExpiresMs - clock.monotonicMs());
-    this.#state.learnName(parent, name, inode, nameExpiresMs, namesAskedAt);
-    return { name, ino, type, nextOffset, entry: this.#state.entry(inode, left) };
+    const key = keyOf(parent, name);
+    const nameExpiresMs = fetchedMs + this.#state.nameValidMs(parent, key, askedAt, namesAskedAt, nowMs);
+    this.#state.learnName(key, inode, nameExpiresMs, namesAskedAt, nowMs);
+    return { name, ino, type, nextOffset, entry: this.#state.entry(inode, Math.max(0, nameExpiresMs - nowMs)) };
   }
 }

@@ -19,19 +19,16 @@ type Changes = Pick<QueryResults['changes'], 'inos' | 'names'>;
 
 /** Numbers marked within the last `keptMs`, up to twice as long. Others are taken for one of these at times. */
 export class MarkedLately {
-  readonly #clock: Clock;
   readonly #keptMs: number;
   #current = new Uint32Array(0);
   #before = new Uint32Array(0);
   #turnMs = -Infinity;
 
-  constructor(clock: Clock, keptMs: number) {
-    this.#clock = clock;
+  constructor(keptMs: number) {
     this.#keptMs = keptMs;
   }
 
-  mark(ino: number): void {
-    const nowMs = this.#clock.monotonicMs();
+  mark(ino: number, nowMs: number): void {
     if (nowMs >= this.#turnMs) {
       const isRecent = nowMs < this.#turnMs + this.#keptMs;
       this.#before = isRecent ? this.#current : new Uint32Array(0);
@@ -58,21 +55,21 @@ export class KernelCache {
 
   constructor(clock: Clock, keptMs: number) {
     this.#clock = clock;
-    this.#attributes = new MarkedLately(clock, keptMs);
-    this.#names = new MarkedLately(clock, keptMs);
+    this.#attributes = new MarkedLately(keptMs);
+    this.#names = new MarkedLately(keptMs);
   }
 
   /** Its attributes may be kept. */
-  keepsAttributes(ino: Ino): void {
-    if (this.notifier !== undefined) this.#attributes.mark(ino);
+  keepsAttributes(ino: Ino, nowMs: number): void {
+    if (this.notifier !== undefined) this.#attributes.mark(ino, nowMs);
   }
 
   mayKeepAttributes(ino: Ino): boolean {
     return this.#attributes.has(ino);
   }
 
-  keepsName(directory: Ino): void {
-    if (this.notifier !== undefined) this.#names.mark(directory);
+  keepsName(directory: Ino, nowMs: number): void {
+    if (this.notifier !== undefined) this.#names.mark(directory, nowMs);
   }
 
   changed({ inos, names }: Changes): void {

@@ -288,29 +288,29 @@ export class MountState {
 
   /** Attributes that a query brought, asked for at stamp `askedAt`. */
   learn(attr: Attr, askedAt: number): Inode {
-    const validMs = this.attrValidMs(attr.ino, askedAt);
-    return this.inodes.accept(attr, askedAt, this.clock.monotonicMs() + validMs, false);
+    const nowMs = this.clock.monotonicMs();
+    return this.inodes.accept(attr, askedAt, nowMs + this.attrValidMs(attr.ino, askedAt, nowMs), false);
   }
 
   /** How long attributes may be believed that a query brought, asked for at stamp `askedAt`, from when they came. */
-  attrValidMs(ino: Ino, askedAt: number): number {
-    this.watch.want();
+  attrValidMs(ino: Ino, askedAt: number, nowMs: number): number {
+    this.watch.want(nowMs);
     if (this.inodes.isChangedElsewhereSince(ino, askedAt)) return 0;
-    if (!this.#isWatchedSince(askedAt)) return this.limits.attrTimeoutMs;
-    this.kernel.keepsAttributes(ino);
+    if (!this.#isWatchedSince(askedAt, nowMs)) return this.limits.attrTimeoutMs;
+    this.kernel.keepsAttributes(ino, nowMs);
     return this.limits.watchedMs;
   }
 
-  /** As attrValidMs, of a name. `namesAskedAt`: stamp of the names then. */
-  nameValidMs(parent: Ino, name: Uint8Array, askedAt: number, namesAskedAt: number): number {
-    if (this.names.isChangedSince(parent, name, namesAskedAt)) return 0;
-    if (!this.#isWatchedSince(askedAt)) return this.limits.attrTimeoutMs;
-    this.kernel.keepsName(parent);
+  /** As attrValidMs, of a name. `key`: {@link keyOf}; `namesAskedAt`: stamp of the names then. */
+  nameValidMs(parent: Ino, key: string, askedAt: number, namesAskedAt: number, nowMs: number): number {
+    if (this.names.isChangedSince(key, namesAskedAt)) return 0;
+    if (!this.#isWatchedSince(askedAt, nowMs)) return this.limits.attrTimeoutMs;
+    this.kernel.keepsName(parent, nowMs);
     return this.limits.watchedMs;
   }
 
-  #isWatchedSince(askedAt: number): boolean {
-    return askedAt >= this.#watchedFrom && this.watch.isHeard;
+  #isWatchedSince(askedAt: number, nowMs: number): boolean {
+    return askedAt >= this.#watchedFrom && this.watch.isHeardAt(nowMs);
   }
   /** Changes of what was asked for at this stamp, and later, are told. */
   #watchedFrom = Infinity;
@@ -360,12 +360,10 @@ export class MountState {
     return inode;
   }
 
-  /** The inode was just seen under this name, which may be believed until then. */
-  learnName(parent: Ino, name: Uint8Array, inode: Inode, expiresMs: number, askedAt: number): void {
-    const key = keyOf(parent, name);
+  /** The inode was just seen under this name ({@link keyOf}), which may be believed until then. */
+  learnName(key: string, inode: Inode, expiresMs: number, askedAt: number, nowMs: number): void {
     inode.place = key;
-    const now = this.clock.monotonicMs();
-    if (expiresMs > now && !this.contested.has(key, now)) this.names.learn(key, inode.ino, expiresMs, askedAt);
+    if (expiresMs > nowMs && !this.contested.has(key, nowMs)) this.names.learn(key, inode.ino, expiresMs, askedAt);
   }
 
   #learnerOf(directory: Ino): (entries: QueryResults['madeNext']['entries']) => void {
@@ -375,8 +373,9 @@ export class MountState {
       const nowMs = this.clock.monotonicMs();
       for (const { name, attr } of entries) {
         const inode = this.learn(attr, askedAt);
-        const validMs = this.nameValidMs(directory, name, askedAt, namesAskedAt);
-        this.learnName(directory, name, inode, nowMs + validMs, namesAskedAt);
+        const key = keyOf(directory, name);
+        const validMs = this.nameValidMs(directory, key, askedAt, namesAskedAt, nowMs);
+        this.learnName(key, inode, nowMs + validMs, namesAskedAt, nowMs);
       }
     };
   }

@@ -50,8 +50,8 @@ export class NameCache {
   }
 
   /** Whether an own change of this name began or ended after that stamp, or another's was told. */
-  isChangedSince(parent: Ino, name: Uint8Array, askedAt: number): boolean {
-    return this.#changed.isSince(keyOf(parent, name), askedAt);
+  isChangedSince(key: string, askedAt: number): boolean {
+    return this.#changed.isSince(key, askedAt);
   }
 
   /** An own change of this name begins or has ended, or another's is told: what was asked for meanwhile may be either state. */

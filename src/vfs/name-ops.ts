@@ -55,10 +55,11 @@ export class NameOps {
     const { attr } = await this.#state.query<'lookup'>({ op: 'lookup', parent, name }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
     const now = clock.monotonicMs();
-    const validMs = this.#state.nameValidMs(parent, name, askedAt, namesAskedAt);
-    this.#state.learnName(parent, name, inode, now + validMs, namesAskedAt);
+    const key = keyOf(parent, name);
+    const validMs = this.#state.nameValidMs(parent, key, askedAt, namesAskedAt, now);
+    this.#state.learnName(key, inode, now + validMs, namesAskedAt, now);
     inode.kernelRefs += 1;
-    if (contested.has(keyOf(parent, name), now)) {
+    if (contested.has(key, now)) {
       contested.found(inode, now);
       return this.#state.entry(inode, 0);
     }
@@ -67,7 +68,9 @@ export class NameOps {
   }
 
   #learnName(parent: Ino, name: Uint8Array, inode: Inode, askedAt: number): void {
-    this.#state.learnName(parent, name, inode, this.#expiresMs(), askedAt);
+    const now = this.#state.clock.monotonicMs();
+    const { attrTimeoutMs } = this.#state.limits;
+    this.#state.learnName(keyOf(parent, name), inode, now + attrTimeoutMs, askedAt, now);
   }
 
   /** Until when what a reply tells now may be believed. */
@@ -217,7 +220,7 @@ export class NameOps {
     const asked = this.#state.mutate({ op: 'rename', parent, name, newParent, newName, ...options, keepOpen });
     const result = await (mayReplace ? this.#state.removals.track(keepOpen, asked) : asked);
     // By a change that was answered before this one, though it was made later.
-    const isChanged = names.isChangedSince(newParent, newName, namesAskedAt);
+    const isChanged = names.isChangedSince(keyOf(newParent, newName), namesAskedAt);
     names.change(parent, name);
     names.change(newParent, newName);
     this.#state.whole.forget(parent);
