@@ -10,11 +10,9 @@ export function mayPass(error: unknown): boolean {
 
 /** Also where that is what another error came from. */
 export function isFull(error: unknown): boolean {
-  for (let at = error; at !== undefined; at = (at)?.cause) {
-    const code = codeOf(at);
-    if (code === 'ENOSPC' || code === 'EDQUOT') return true;
-  }
-  return false;
+  const code = codeOf(error);
+  if (code === 'ENOSPC' || code === 'EDQUOT') return true;
+  return error instanceof Error && error.cause !== undefined && isFull(error.cause);
 }
 
 /** Whether the disk says that it cannot read what is there. */
