@@ -138,9 +138,12 @@ export class MetaService {
       if (this.#closed || (member !== undefined && member !== stopped)) return;
       const { freeBytes } = await env.disk.space(directory.groupPath(group));
       if (freeBytes < ROOM_BYTES) continue;
-      await this.#reopen(group, false).catch((error: unknown) => {
+      try {
+        await stopped?.noteLogFailed();
+        await this.#reopen(group, false);
+      } catch (error) {
         if (!isFull(error)) throw error;
-      });
+      }
     }
   }
 

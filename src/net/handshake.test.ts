@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { AuthError, FormatError, OverloadedError, PeerUnreachableError, TatamiError } from '../errors.ts';
 import type { NodeId } from '../ids.ts';
 import { FRAME_FIXED_BYTES, FrameType } from './frames.ts';
-import { Handshake, refuseFrame } from './handshake.ts';
+import { Handshake, PROTOCOL_VERSION, refuseFrame } from './handshake.ts';
 import type { HandshakeOptions, Role } from './handshake.ts';
 
 const key = new Uint8Array(32).fill(1);
@@ -89,9 +89,9 @@ describe('handshake', () => {
     expect(() => asked.receive(FrameType.proof, headerOf(proof))).toThrow(AuthError);
   });
 
-  it('refuses a newer version and passes the reason on to the dialler', () => {
+  it.each([PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1])('refuses version %i and passes the reason on', (version) => {
     const hello = side('initiator').start().send[0]?.slice() as Uint8Array;
-    hello[FRAME_FIXED_BYTES] = 2;
+    hello[FRAME_FIXED_BYTES] = version;
     let refusal: unknown;
     try {
       deliver(side('responder'), [hello]);
@@ -101,7 +101,9 @@ describe('handshake', () => {
     expect(refusal).toBeInstanceOf(FormatError);
     const frame = refuseFrame(refusal as TatamiError);
     expect(() => deliver(side('initiator'), [frame])).toThrow(FormatError);
-    expect(() => deliver(side('initiator'), [frame])).toThrow(/10.0.0.9:5000 refused the connection: .*version 2/);
+    expect(() => deliver(side('initiator'), [frame])).toThrow(
+      `10.0.0.9:5000 refused the connection: the peer speaks protocol version ${version}, this program`,
+    );
   });
 
   it.each([

@@ -20,8 +20,11 @@ import { FrameType, plainFrame } from './frames.ts';
 import { formatAddress, isWildcardHost, parseAddress } from './address.ts';
 import type { RemoteIdentity } from './types.ts';
 
-/** Of the handshake and of the messages that follow it; a side refuses what is newer than itself. */
-export const PROTOCOL_VERSION = 1;
+/**
+ * Of the handshake and of the messages and log entries that follow it: grows with each change of these that others could not
+ * read. Before the first release sides of two versions refuse each other.
+ */
+export const PROTOCOL_VERSION = 2;
 export const NONCE_BYTES = 32;
 export const CLUSTER_KEY_BYTES = 32;
 const CLUSTER_HASH_BYTES = 16;
@@ -205,8 +208,8 @@ function encodeHello(clusterId: string, nonce: Uint8Array, self: OwnIdentity): U
 function decodeHello(bytes: Uint8Array): Hello {
   const reader = new Reader(bytes);
   const version = reader.u16();
-  if (version > PROTOCOL_VERSION || version === 0) {
-    throw new FormatError(`the peer speaks protocol version ${version}, this program up to ${PROTOCOL_VERSION}`, {
+  if (version !== PROTOCOL_VERSION) {
+    throw new FormatError(`the peer speaks protocol version ${version}, this program ${PROTOCOL_VERSION}`, {
       remedy: 'Upgrade the older of the two: run the same version of tatamifs on all machines.',
       info: { version, supported: PROTOCOL_VERSION },
     });

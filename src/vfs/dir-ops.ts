@@ -71,13 +71,13 @@ export class DirOps {
     const { name, ino, type, attr, fetchedMs, askedAt, namesAskedAt } = listed;
     if (attr === undefined) return { name, ino, type, nextOffset };
     const { inodes } = this.#state;
-    const expiresMs = fetchedMs + this.#state.attrValidMs(ino, askedAt, nowMs);
+    const expiresMs = fetchedMs + this.#state.watched.attrValidMs(ino, askedAt, nowMs);
     const known = inodes.get(ino);
     // What is known may be newer than the listing.
     const inode =
       known !== undefined && known.attrExpiresMs >= expiresMs ? known : inodes.accept(attr, askedAt, expiresMs, false);
     const key = keyOf(parent, name);
-    const nameExpiresMs = fetchedMs + this.#state.nameValidMs(parent, key, askedAt, namesAskedAt, nowMs);
+    const nameExpiresMs = fetchedMs + this.#state.watched.nameValidMs(parent, key, askedAt, namesAskedAt, nowMs);
     this.#state.learnName(key, inode, nameExpiresMs, namesAskedAt, nowMs);
     return { name, ino, type, nextOffset, entry: this.#state.entry(inode, Math.max(0, nameExpiresMs - nowMs)) };
   }

@@ -45,7 +45,7 @@ export class FileOps {
     const askedAt = this.#state.inodes.stamp();
     const { attr } = await this.#state.query<'getattr'>({ op: 'getattr', ino }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
-    if (inode.openCount === 0 && !inode.orphan) this.#state.refuseNameless(inode);
+    if (inode.openCount === 0 && !inode.orphan) this.#state.nameless.refuse(inode);
     return inode;
   }
 
@@ -173,13 +173,14 @@ export class FileOps {
   #refuseUnlessJustFound(inode: Inode): void {
     const { contested, clock } = this.#state;
     if (inode.attr.nlink === 0 && contested.mayOpen(inode.attr.ino, clock.monotonicMs())) inode.orphan = true;
-    else this.#state.refuseNameless(inode);
+    else this.#state.nameless.refuse(inode);
   }
 
   /** The kernel takes a file to end where it was told last, for as long as it may believe that, also in a new open. */
   async #tellKernel(inode: Inode): Promise<void> {
     const { version } = inode.attr;
-    const { clock, kernel } = this.#state;
+    const { clock, watched } = this.#state;
+    const { kernel } = watched;
     const { notifier } = kernel;
     if (notifier === undefined || inode.toldVersion === version) return;
     // The kernel may know what this mount has forgotten that it told.

@@ -184,8 +184,8 @@ export class LockOps {
 
   /** What is known of the file is as of now, and no answer to an earlier question changes that. */
   async #refresh(opened: FileHandle, attr: Attr, askedAt: number): Promise<void> {
-    const { inodes, clock, limits, kernel } = this.#state;
-    const { notifier } = kernel;
+    const { inodes, clock, limits, watched } = this.#state;
+    const { notifier } = watched.kernel;
     const inode = inodes.accept(attr, askedAt, clock.monotonicMs() + limits.attrTimeoutMs, true);
     const { version } = inode.attr;
     if (inode.pageVersion === version) {

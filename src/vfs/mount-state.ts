@@ -7,7 +7,6 @@ import type { Clock } from '../env.ts';
 import { FsError, SessionExpiredError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
-import { groupInos } from '../catalog/document.ts';
 import { FILE_MAX_BYTES } from '../limits.ts';
 import type {
   Attr,
@@ -21,18 +20,17 @@ import type {
 } from '../meta/types.ts';
 import { AccessTimes } from './access-times.ts';
 import { BlockCache } from './block-cache.ts';
-import { ChangeWatch } from './change-watch.ts';
-import { ContestedNames, WALK_MS } from './contested-names.ts';
+import { ContestedNames } from './contested-names.ts';
 import { Compactor } from './compactor.ts';
 import { ExtentMemory } from './extent-map.ts';
 import { FileData } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
 import { HandleTable, type FileHandle } from './handles.ts';
 import { InodeTable, type Inode } from './inode-table.ts';
-import { KernelCache } from './kernel-cache.ts';
 import { MadeNext } from './made-next.ts';
 import { NameCache, keyOf, partsOf } from './name-cache.ts';
 import { WholeDirectories } from './whole-directories.ts';
+import { Nameless } from './nameless.ts';
 import type { AttrReply, Entry } from './ops.ts';
 import {
   blockSizeOf,
@@ -48,6 +46,7 @@ import {
 import { ReadPath } from './read-path.ts';
 import { Removals } from './removals.ts';
 import { mergeBeforeFlush } from './tail-merge.ts';
+import { Watched } from './watched.ts';
 import { WriteBack } from './write-back.ts';
 import { WriteMemory } from './write-memory.ts';
 
@@ -69,10 +68,12 @@ export class MountState {
   readonly accessTimes: AccessTimes;
   readonly whole = new WholeDirectories();
   readonly madeNext: MadeNext;
-  readonly watch: ChangeWatch;
-  readonly kernel: KernelCache;
+  readonly watched: Watched;
   readonly handles = new HandleTable();
   readonly removals = new Removals();
+  readonly nameless: Nameless;
+  /** On their way; an answer counts: it may have been given before the name was removed. */
+  readonly opens = new Set<Promise<unknown>>();
   readonly cache: BlockCache;
   /** Other readers get nothing from the cache any more. */
   readonly endSharing: () => void;
@@ -131,7 +132,7 @@ export class MountState {
       stamp: () => this.inodes.stamp(),
       committed: (...args) => this.#committed(...args),
       uncertain: (file) => {
-        this.watch.tellOwn();
+        this.watched.tellOwn();
         file.extents.forget();
         file.inode.attrExpiresMs = 0;
       },
@@ -155,51 +156,18 @@ export class MountState {
       learner: (directory) => this.#learnerOf(directory),
       background: (work) => this.background(work),
     });
-    this.kernel = new KernelCache(clock, limits.watchedMs);
-    this.watch = new ChangeWatch(
-      {
-        clock,
-        ask: (query) => this.query<'changes'>(query),
-        groups: () => groupInos(this.catalog.current()),
-        session: () => meta.sessionId,
-        begun: () => (this.#watchedFrom = this.inodes.nextStamp()),
-        changed: (changes) => this.#changedElsewhere(changes),
-        missed: () => this.#missedChanges(),
-        silent: () => this.#forgetKept(),
-      },
-      { keptMs: limits.watchedMs, attrTimeoutMs: limits.attrTimeoutMs },
-    );
-    this.meta.onSessionLost?.(() => this.#sessionLost());
-    this.meta.onUnlinked?.((inos, keep) => this.#unlinkedElsewhere(inos, keep));
-  }
-
-  /** An answer to an open that is on its way counts: it may have been given before the name was removed. */
-  readonly opens = new Set<Promise<unknown>>();
-  /** One for each group at most. */
-  readonly #keeping = new Set<Promise<void>>();
-
-  /** Which of these are open here: the servers keep those until they are closed. */
-  async #unlinkedElsewhere(inos: readonly Ino[], keep: (open: readonly Ino[]) => Promise<void>): Promise<void> {
-    await Promise.allSettled([...this.opens]);
-    const open = inos.filter((ino) => {
-      const inode = this.inodes.get(ino);
-      if (inode === undefined || inode.openCount === 0 || inode.gone) {
-        this.contested.denied(ino);
-        return false;
-      }
-      inode.orphan = true;
-      inode.keptCount += 1;
-      inode.attrExpiresMs = 0;
-      return true;
+    this.watched = new Watched({
+      clock,
+      limits,
+      catalog: this.catalog,
+      inodes: this.inodes,
+      names: this.names,
+      whole: this.whole,
+      ask: (query) => this.query<'changes'>(query),
+      session: () => meta.sessionId,
     });
-    // Known to whoever closes one from now on.
-    const keeping = Promise.resolve().then(() => keep(open));
-    this.#keeping.add(keeping);
-    try {
-      await keeping;
-    } finally {
-      this.#keeping.delete(keeping);
-    }
+    this.meta.onSessionLost?.(() => this.#sessionLost());
+    this.nameless = new Nameless(this);
   }
 
   /** What was not committed under the old session is lost, and so are files that only it kept from being destroyed. */
@@ -208,14 +176,6 @@ export class MountState {
     this.writeBack.failAll(
       new SessionExpiredError('this mount was not heard of by the servers for too long, and its session has expired'),
     );
-  }
-
-  /** ENOENT for a file that others have open, which is why it is still there, and nobody here: the name that led to it is gone. */
-  refuseNameless({ attr }: Inode): void {
-    if (attr.nlink > 0) return;
-    // Whoever comes by the name again asks what is there now.
-    this.contestNameOf(attr.ino);
-    throw new FsError('ENOENT', 'the file was removed');
   }
 
   // The servers
@@ -263,7 +223,7 @@ export class MountState {
     this.contested.lost(place, this.clock.monotonicMs());
     // What was learned meanwhile may be what replaced it; but it is to be found at the servers, from where its open counts.
     this.names.forget(place);
-    this.kernel.changed({ inos: [ino], names: [partsOf(place)] });
+    this.watched.kernel.changed({ inos: [ino], names: [partsOf(place)] });
   }
 
   /** Whether something was changed through this mount since the servers last said that all is on their disks. */
@@ -289,52 +249,7 @@ export class MountState {
   /** Attributes that a query brought, asked for at stamp `askedAt`. */
   learn(attr: Attr, askedAt: number): Inode {
     const nowMs = this.clock.monotonicMs();
-    return this.inodes.accept(attr, askedAt, nowMs + this.attrValidMs(attr.ino, askedAt, nowMs), false);
-  }
-
-  /** How long attributes may be believed that a query brought, asked for at stamp `askedAt`, from when they came. */
-  attrValidMs(ino: Ino, askedAt: number, nowMs: number): number {
-    this.watch.want(nowMs);
-    if (this.inodes.isChangedElsewhereSince(ino, askedAt)) return 0;
-    if (!this.#isWatchedSince(askedAt, nowMs)) return this.limits.attrTimeoutMs;
-    this.kernel.keepsAttributes(ino, nowMs);
-    return this.limits.watchedMs;
-  }
-
-  /** As attrValidMs, of a name. `key`: {@link keyOf}; `namesAskedAt`: stamp of the names then. */
-  nameValidMs(parent: Ino, key: string, askedAt: number, namesAskedAt: number, nowMs: number): number {
-    if (this.names.isChangedSince(key, namesAskedAt)) return 0;
-    if (!this.#isWatchedSince(askedAt, nowMs)) return this.limits.attrTimeoutMs;
-    this.kernel.keepsName(parent, nowMs);
-    return this.limits.watchedMs;
-  }
-
-  #isWatchedSince(askedAt: number, nowMs: number): boolean {
-    return askedAt >= this.#watchedFrom && this.watch.isHeardAt(nowMs);
-  }
-  /** Changes of what was asked for at this stamp, and later, are told. */
-  #watchedFrom = Infinity;
-
-  #changedElsewhere(changes: Pick<QueryResults['changes'], 'inos' | 'names'>): void {
-    for (const ino of changes.inos) this.inodes.changedElsewhere(ino);
-    for (const { parent, name } of changes.names) {
-      this.names.change(parent, name);
-      this.whole.forget(parent);
-    }
-    this.kernel.changed(changes);
-  }
-
-  /** Something that is kept may have changed. What the kernel was told long ago it keeps until its time is over. */
-  #missedChanges(): void {
-    const inos = [...this.inodes.values()].map(({ ino }) => ino);
-    const names = [...this.names.keys()].map(partsOf);
-    this.#changedElsewhere({ inos, names });
-  }
-
-  /** Whatever is asked for now is asked of the servers. */
-  #forgetKept(): void {
-    for (const inode of this.inodes.values()) inode.attrExpiresMs = 0;
-    this.names.expire();
+    return this.inodes.accept(attr, askedAt, nowMs + this.watched.attrValidMs(attr.ino, askedAt, nowMs), false);
   }
 
   /** Attributes after an own change that left the content as it is: if the version is another, somebody else wrote. */
@@ -374,7 +289,7 @@ export class MountState {
       for (const { name, attr } of entries) {
         const inode = this.learn(attr, askedAt);
         const key = keyOf(directory, name);
-        const validMs = this.nameValidMs(directory, key, askedAt, namesAskedAt, nowMs);
+        const validMs = this.watched.nameValidMs(directory, key, askedAt, namesAskedAt, nowMs);
         this.learnName(key, inode, nowMs + validMs, namesAskedAt, nowMs);
       }
     };
@@ -394,7 +309,7 @@ export class MountState {
 
   /** The kernel forgets what it keeps of the content, soon. */
   dropPages(inode: Inode): void {
-    const dropped = this.kernel.notifier?.invalidateInode(inode.ino);
+    const dropped = this.watched.kernel.notifier?.invalidateInode(inode.ino);
     if (dropped === undefined) return;
     inode.pageVersion = undefined;
     this.background(dropped);
@@ -482,70 +397,12 @@ export class MountState {
 
   /** The last handle is closed. */
   closedLast(inode: Inode): void {
+    if (inode.orphan) return this.nameless.closed(inode);
     const file = inode.data;
-    if (inode.orphan) {
-      inode.gone = true;
-      if (file !== undefined) this.writeBack.discard(file);
-      inode.data = undefined;
-      this.background(this.releaseOrphan(inode.ino, file));
-      this.inodes.drop(inode);
-      return;
-    }
     if (file === undefined) return;
     const flush = this.writeBack.flush(file);
     if (flush !== undefined) this.background(flush);
     this.#dropIfIdle(file);
-  }
-
-  /** The servers may now destroy it. After its last commit, which would else find no inode. */
-  async releaseOrphan(ino: Ino, file: FileData | undefined): Promise<void> {
-    const release = async (): Promise<void> => {
-      // It may be among those that the servers are just told to keep.
-      await Promise.allSettled([...this.#keeping]);
-      await this.mutate({ op: 'releaseOrphan', ino });
-    };
-    try {
-      await (file === undefined ? release() : file.order.run(release));
-    } catch (error) {
-      this.log.warn(
-        { ino, error: String(error) },
-        'an unlinked file could not be released; its space comes back when the session ends',
-      );
-    }
-  }
-
-  /** A name was taken away. */
-  lostName(victim: Attr, keptOpen: boolean, askedAt: number): void {
-    const inode = this.changed(victim, askedAt);
-    if (victim.nlink > 0) {
-      // The kernel counts the link off, and sets a time of its own.
-      this.kernel.changed({ inos: [victim.ino], names: [] });
-      return;
-    }
-    if (inode.mayBeOpen) {
-      // Opened while it was being removed: the servers ask, or have destroyed it.
-      if (keptOpen) inode.orphan = true;
-      else inode.attrExpiresMs = 0;
-      return;
-    }
-    if (keptOpen && this.contested.mayOpen(inode.ino, this.clock.monotonicMs())) {
-      inode.orphan = true;
-      this.clock.setTimer(WALK_MS, () => this.#walkEnded(this.inodes.get(inode.ino) ?? inode));
-      return;
-    }
-    inode.gone = true;
-    if (inode.data !== undefined) this.writeBack.discard(inode.data);
-    const file = inode.data;
-    inode.data = inode.openCount > 0 ? file : undefined;
-    if (keptOpen && victim.type !== 'directory') this.background(this.releaseOrphan(victim.ino, file));
-    // Programs that are in the directory still look at it: nobody else can tell them what it is.
-    if (victim.type === 'directory' && inode.kernelRefs > 0) return;
-    this.inodes.drop(inode);
-  }
-
-  /** The open that may have been on its way to a file without a name has come, or will not. */
-  #walkEnded(inode: Inode): void {
-    if (inode.orphan && !inode.gone && inode.openCount === 0 && !this.isClosed) this.closedLast(inode);
   }
 
   // What nobody waits for
@@ -601,7 +458,7 @@ export class MountState {
   operationFailed(what: string, ino: Ino, error: unknown): void {
     if (!(error instanceof FsError) || error.code !== 'EIO') return;
     // What it was to change may be changed later.
-    this.watch.tellOwn();
+    this.watched.tellOwn();
     const nowMs = this.clock.monotonicMs();
     this.#unreported += 1;
     if (nowMs < this.#reportAgainMs) return;

@@ -56,7 +56,7 @@ export class NameOps {
     const inode = this.#state.learn(attr, askedAt);
     const now = clock.monotonicMs();
     const key = keyOf(parent, name);
-    const validMs = this.#state.nameValidMs(parent, key, askedAt, namesAskedAt, now);
+    const validMs = this.#state.watched.nameValidMs(parent, key, askedAt, namesAskedAt, now);
     this.#state.learnName(key, inode, now + validMs, namesAskedAt, now);
     inode.kernelRefs += 1;
     if (contested.has(key, now)) {
@@ -168,7 +168,7 @@ export class NameOps {
   }
 
   #lostName(victim: Attr | undefined, keepOpen: KeepOpen, askedAt: number): void {
-    if (victim !== undefined) this.#state.lostName(victim, isKeptOpen(keepOpen, victim.ino), askedAt);
+    if (victim !== undefined) this.#state.nameless.lostName(victim, isKeptOpen(keepOpen, victim.ino), askedAt);
   }
 
   /**
@@ -229,7 +229,7 @@ export class NameOps {
     if (result.attr !== undefined) {
       const moved = this.#state.changed(result.attr, askedAt);
       // The kernel has given it a time of its own.
-      this.#state.kernel.changed({ inos: [moved.ino], names: [] });
+      this.#state.watched.kernel.changed({ inos: [moved.ino], names: [] });
       if (!isChanged) this.#learnName(newParent, newName, moved, names.stamp());
     }
     this.#lostName(result.victim, keepOpen, askedAt);

@@ -81,7 +81,7 @@ export class Vfs implements VfsOps {
 
   /** The binding's way to tell the kernel to forget what it keeps of a file when a lock is taken. */
   setNotifier(notifier: KernelNotifier): void {
-    this.#state.kernel.notifier = notifier;
+    this.#state.watched.kernel.notifier = notifier;
   }
 
   lookup(caller: Caller, parent: Ino, name: Uint8Array): Maybe<Entry> {
@@ -97,7 +97,7 @@ export class Vfs implements VfsOps {
     }
   }
   abandoned(): void {
-    this.#state.watch.tellOwn();
+    this.#state.watched.tellOwn();
   }
   /** What the kernel was told last is not known: the next open tells it anew. */
   unseen(ino: Ino): void {
@@ -390,7 +390,7 @@ export class Vfs implements VfsOps {
   async #close(timeoutMs: number): Promise<string[]> {
     const { writeBack, clock, handles, accessTimes } = this.#state;
     this.#state.compactor.stop();
-    this.#state.watch.close();
+    this.#state.watched.close();
     let stuck: string[] = [];
     try {
       await withDeadline(clock, timeoutMs, 'writing back', async () => {

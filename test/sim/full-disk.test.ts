@@ -22,7 +22,12 @@ it.each(['n1', 'n2'])('of the primary or the secondary: nothing acknowledged is 
   // As often as it looks: there is room, but what it begins with does not succeed.
   await w.world.run(10_000);
   await w.createAll(client, names('c', 50));
-  expect(w.node(full).meta.status().some(({ serving }) => serving)).toBe(false);
+  expect(
+    w
+      .node(full)
+      .meta.status()
+      .some(({ serving }) => serving),
+  ).toBe(false);
   hasRoom();
   await w.world.runUntil(() => w.group().learners.includes(full as never) || w.group().secondary === full, {
     what: 'it takes part again',

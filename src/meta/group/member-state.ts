@@ -3,6 +3,7 @@
  * synced. Format: docs/formats.md, "State of a member".
  */
 import { z } from 'zod';
+import { isFull } from '../../disk-errors.ts';
 import type { Disk } from '../../env.ts';
 import { CorruptionError, FormatError } from '../../errors.ts';
 import type { HistoryId } from '../../ids.ts';
@@ -35,6 +36,9 @@ const schema = z.strictObject({
     .default(''),
 });
 
+/** Behind the file's name while its `bootId` and `clean` do not count: the disk was too full to write that into it. */
+const UNCERTAIN = '.uncertain';
+
 /** A member that has never said anything. */
 const NEW: MemberFacts = { bootId: '', clean: false, ackedEpoch: 0, fencedEpoch: 0, historyId: '' };
 
@@ -43,20 +47,27 @@ export class MemberState {
   readonly #path: string;
   #facts: MemberFacts;
   #writing: Promise<void> = Promise.resolve();
+  /** It has its other name, or had it a moment ago. */
+  #isRenamed: boolean;
   /** There was no file: a new member, or one that lost it. */
   readonly isNew: boolean;
 
-  private constructor(disk: Disk, path: string, facts: MemberFacts | undefined) {
+  private constructor(disk: Disk, path: string, facts: MemberFacts | undefined, isRenamed = false) {
     this.#disk = disk;
     this.#path = path;
+    this.#isRenamed = isRenamed;
     this.#facts = facts ?? NEW;
     this.isNew = facts === undefined;
   }
 
   /** `path` is the file's. CorruptionError if it is damaged, FormatError if it is newer than this program. */
   static async open(disk: Disk, path: string): Promise<MemberState> {
-    if (!(await disk.exists(path))) return new MemberState(disk, path, undefined);
-    return new MemberState(disk, path, parse(await disk.readFile(path), path));
+    const uncertain = path + UNCERTAIN;
+    const isRenamed = await disk.exists(uncertain);
+    if (await disk.exists(path)) return new MemberState(disk, path, parse(await disk.readFile(path), path), isRenamed);
+    if (!isRenamed) return new MemberState(disk, path, undefined);
+    const facts = parse(await disk.readFile(uncertain), uncertain);
+    return new MemberState(disk, path, { ...facts, bootId: '', clean: false }, true);
   }
 
   /** As on disk. */
@@ -66,14 +77,40 @@ export class MemberState {
 
   /** Durable when it resolves; only then do the facts show it. Changes are made one after the other. */
   update(change: Partial<MemberFacts>): Promise<void> {
-    const written = this.#writing.then(async () => {
-      const next = { ...this.#facts, ...change };
-      const text = JSON.stringify({ formatVersion: FORMAT_VERSION, ...next });
-      await this.#disk.writeFileAtomic(this.#path, new TextEncoder().encode(`${text}\n`));
-      this.#facts = next;
+    return this.#inOrder(() => this.#write(change));
+  }
+
+  /** R11: this run of the machine is not to be counted on. Durable when it resolves, also where the disk is full. */
+  forgetRun(): Promise<void> {
+    return this.#inOrder(async () => {
+      const forgotten = { bootId: '', clean: false };
+      try {
+        await this.#write(forgotten);
+      } catch (error) {
+        if (!isFull(error)) throw error;
+        // A name can be changed without room for a byte.
+        if (await this.#disk.exists(this.#path)) await this.#disk.rename(this.#path, this.#path + UNCERTAIN);
+        await this.#disk.syncDir(this.#path.slice(0, this.#path.lastIndexOf('/')));
+        this.#isRenamed = true;
+        this.#facts = { ...this.#facts, ...forgotten };
+      }
     });
-    this.#writing = written.catch(() => undefined);
-    return written;
+  }
+
+  async #write(change: Partial<MemberFacts>): Promise<void> {
+    const next = { ...this.#facts, ...change };
+    const text = JSON.stringify({ formatVersion: FORMAT_VERSION, ...next });
+    await this.#disk.writeFileAtomic(this.#path, new TextEncoder().encode(`${text}\n`));
+    this.#facts = next;
+    if (!this.#isRenamed) return;
+    await this.#disk.remove(this.#path + UNCERTAIN);
+    this.#isRenamed = false;
+  }
+
+  #inOrder(work: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(work);
+    this.#writing = done.catch(() => undefined);
+    return done;
   }
 }
 

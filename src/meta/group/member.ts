@@ -721,9 +721,13 @@ export class GroupMember {
     this.#fatal(error instanceof Error ? error : new CorruptionError(String(error)));
   }
 
-  /** Where the disk takes not even that, the next start will hardly find a log that it can use. */
+  /** Before what is on this disk is opened again, after the log failed (R11). Rejects where the disk takes not even that. */
+  noteLogFailed(): Promise<void> {
+    return this.#succession.logFailed();
+  }
+
   #noLongerCertain(): Promise<void> {
-    return this.#succession.logFailed().catch((error: unknown) => {
+    return this.noteLogFailed().catch((error: unknown) => {
       this.#o.log.error({ error: String(error) }, 'could not note that the log failed');
     });
   }

@@ -93,7 +93,7 @@ export class Succession {
    */
   async logFailed(): Promise<void> {
     this.#certain = false;
-    await this.#state.update({ bootId: '' });
+    await this.#state.forgetRun();
   }
 
   /** R9: what the data here is to the group as it is now. */
