@@ -27,7 +27,7 @@ export function encodeInvalidateAttributes(ino: number): Buffer {
   return encodeInvalidateInode(ino, -1);
 }
 
-/** The next use of a cached name asks for it. Kernels before 6.2 drop it. */
+/** The next use of a cached name asks for it. A kernel before FUSE_MINOR_EXPIRE_ONLY drops it. */
 export function encodeInvalidateEntry(parent: number, name: Uint8Array): Buffer {
   const { bytes, view } = message(NotifyCode.INVAL_ENTRY, 16 + name.length + 1);
   setU64(view, 16, parent);

@@ -119,7 +119,8 @@ async function serve(
     session.end();
     return end;
   });
-  const mounted = new DeviceMount(binding, device, mountPoint, closed, findMount(await readMountTable(), mountPoint));
+  const entry = findMount(await readMountTable(), mountPoint);
+  const mounted = new DeviceMount(binding, device, mountPoint, closed, entry, session);
   try {
     await settled(ready, closed);
     if (maxReadAheadBytes > 0) await raiseReadAhead(mounted.entry, maxReadAheadBytes, log);
@@ -214,6 +215,7 @@ class DeviceMount implements FuseMount {
     mountPoint: string,
     closed: Promise<MountEnd>,
     entry: MountEntry | undefined,
+    session: FuseSession,
   ) {
     this.binding = binding;
     this.#device = device;
@@ -230,9 +232,14 @@ class DeviceMount implements FuseMount {
       return left && end.reason === 'unmounted' ? { reason: 'aborted' } : end;
     });
     this.notifier = {
+      get expiresNames() {
+        return session.expiresNames;
+      },
       invalidateInode: (ino) => device.notify(encodeInvalidateInode(ino)),
       invalidateAttributes: (ino) => device.notify(encodeInvalidateAttributes(ino)),
-      invalidateEntry: (parent, name) => void device.notifyOfName(encodeInvalidateEntry(parent, name)),
+      invalidateEntry: (parent, name) => {
+        if (session.expiresNames) void device.notifyOfName(encodeInvalidateEntry(parent, name));
+      },
     };
   }
 

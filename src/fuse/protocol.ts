@@ -9,6 +9,8 @@ export const FUSE_MAJOR = 7;
 export const FUSE_MINOR_MAX = 38;
 /** Linux 5.4; older kernels lack max_pages and the 64 byte init reply rules that the codec relies on. */
 export const FUSE_MINOR_MIN = 31;
+/** Linux 6.2. */
+export const FUSE_MINOR_EXPIRE_ONLY = 38;
 
 export const Opcode = {
   LOOKUP: 1,

@@ -96,6 +96,7 @@ export class FuseSession {
   #ready = false;
   /** What the kernel and we have agreed on. */
   #flags = 0;
+  #kernelMinor = 0;
 
   constructor(ops: VfsOps, sink: ReplySink, options: SessionOptions) {
     this.#ops = ops;
@@ -350,6 +351,7 @@ export class FuseSession {
       maxPages: p.MAX_IO_BYTES / 4096,
     };
     this.#flags = answer.flags;
+    this.#kernelMinor = ask.minor;
     this.#send(from, reply.encodeInit(this.#view, DATA, answer));
     if (this.#ready) return;
     this.#ready = true;
@@ -419,6 +421,11 @@ export class FuseSession {
     if (this.#endInterrupted(target)) return;
     this.#interrupted.add(target);
     this.#options.onInterrupted?.();
+  }
+
+  /** Whether the kernel knows FUSE_EXPIRE_ONLY. Once it is ready. */
+  get expiresNames(): boolean {
+    return this.#kernelMinor >= p.FUSE_MINOR_EXPIRE_ONLY;
   }
 
   /** Ends the interrupted requests of threads that are about to die by now. True while there are others. */

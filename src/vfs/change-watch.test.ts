@@ -1,6 +1,7 @@
 import { beforeEach, expect, it } from 'vitest';
 import { FsError, TimeoutError } from '../errors.ts';
 import { ROOT_INO, type Ino } from '../ids.ts';
+import { ASK_TIMEOUT_MS } from './change-watch.ts';
 import type { Entry, KernelNotifier } from './ops.ts';
 import { name, ROOT, TestCluster, turns, WatchedKernel, type TestMount } from './testing.ts';
 
@@ -10,6 +11,7 @@ const TIMEOUT_MS = 1_000;
 
 /** As the kernel: keeps what it was told for as long as it was told, unless it is told that it has changed. */
 class Kernel implements KernelNotifier {
+  readonly expiresNames: boolean;
   /** Questions about what there is. */
   asked = 0;
   readonly #mount: TestMount;
@@ -17,7 +19,8 @@ class Kernel implements KernelNotifier {
   readonly #names = new Map<string, { ino: Ino; untilMs: number }>();
   readonly #attrs = new Map<Ino, { attr: Entry['attr']; untilMs: number }>();
 
-  constructor(mount: TestMount, nowMs: () => number) {
+  constructor(mount: TestMount, nowMs: () => number, expiresNames = true) {
+    this.expiresNames = expiresNames;
     this.#mount = mount;
     this.#nowMs = nowMs;
     mount.vfs.setNotifier(this);
@@ -30,6 +33,7 @@ class Kernel implements KernelNotifier {
     this.#attrs.delete(ino);
   }
   invalidateEntry(parent: Ino, text: Uint8Array): void {
+    expect(this.expiresNames).toBe(true);
     this.#names.delete(keyOf(parent, text));
   }
 
@@ -271,7 +275,11 @@ it('where the kernel counts and stamps for itself it is told to ask', async () =
 
 /** Nothing that this mount asks is answered. */
 async function cutOff(ms: number): Promise<void> {
-  reader.meta.beforeQuery = () => Promise.reject(new TimeoutError('cut off'));
+  const { clock } = cluster;
+  reader.meta.beforeQuery = async ({ op }) => {
+    await clock.sleep(op === 'changes' ? ASK_TIMEOUT_MS : 15_000);
+    throw new TimeoutError('cut off');
+  };
   await cluster.clock.advance(ms);
 }
 
@@ -279,12 +287,16 @@ it('a mount that was cut off asks the servers, and hears afterwards what it has 
   const ino = await make('f');
   await keep('f');
   await cutOff(4_000);
-  await expect(Promise.resolve(reader.vfs.getattr(ROOT, ino, undefined))).rejects.toMatchObject({ code: 'EIO' });
+  const asked = expect(Promise.resolve(reader.vfs.getattr(ROOT, ino, undefined))).rejects.toMatchObject({
+    code: 'EIO',
+  });
+  await cluster.clock.advance(15_000);
+  await asked;
   // The kernel goes on with what it has.
   await writer.vfs.setattr(ROOT, ino, { mode: 0o600 }, undefined);
   expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ mode: 0o644 });
   reader.meta.beforeQuery = undefined;
-  await cluster.clock.advance(TIMEOUT_MS);
+  await cluster.clock.advance(ASK_TIMEOUT_MS + TIMEOUT_MS);
   expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ mode: 0o600 });
 });
 
@@ -299,7 +311,7 @@ it('a mount that has missed changes keeps nothing of before', async () => {
   const scratch = await make('scratch');
   for (let times = 0; times < 20_000; times += 1) await writer.vfs.setattr(ROOT, scratch, { mtimeNs: 1n }, undefined);
   reader.meta.beforeQuery = undefined;
-  await cluster.clock.advance(TIMEOUT_MS);
+  await cluster.clock.advance(ASK_TIMEOUT_MS + TIMEOUT_MS);
   expect(await kernel.stat(ROOT_INO, 'f')).toMatchObject({ mode: 0o600 });
   expect(await kernel.stat(ROOT_INO, 'g')).toBeUndefined();
   expect(other).not.toBe(ino);
@@ -389,4 +401,16 @@ it('a name whose file turns out to be gone is not believed any more', async () =
   await writer.vfs.unlink(ROOT, ROOT_INO, name('f'));
   await expect(reader.vfs.open(ROOT, ino, 0)).rejects.toMatchObject({ code: 'ENOENT' });
   expect(await kernel.stat(ROOT_INO, 'f')).toBeUndefined();
+});
+
+it('a kernel that could only drop names keeps them no longer than the attribute timeout, and attributes as others do', async () => {
+  kernel = new Kernel(reader, () => cluster.clock.monotonicMs(), false);
+  await make('f');
+  await keep('f');
+  const entry = await reader.vfs.lookup(ROOT, ROOT_INO, name('f'));
+  expect(entry.entryTimeoutMs).toBe(TIMEOUT_MS);
+  expect(entry.attrTimeoutMs).toBeGreaterThan(WATCHED_MS / 2);
+  await writer.vfs.rename(ROOT, ROOT_INO, name('f'), ROOT_INO, name('g'), { noReplace: false, exchange: false });
+  await cluster.clock.advance(TIMEOUT_MS);
+  expect([await kernel.stat(ROOT_INO, 'f'), await kernel.stat(ROOT_INO, 'g')]).toMatchObject([undefined, {}]);
 });

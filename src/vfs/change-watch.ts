@@ -16,6 +16,8 @@ const ASK_EVERY_MS = 250;
 const ASKED_WITHIN_TIMEOUT = 4;
 /** Nothing is kept for longer than usual once nothing was heard for so long. */
 const SILENT_AFTER_MS = 2_000;
+/** Deadline of a question: soon after servers can be reached again they are asked again. */
+export const ASK_TIMEOUT_MS = 1_500;
 /** Asked for at once. */
 const CHANGES_LIMIT = 4_096;
 /** No client has this one. */
@@ -23,6 +25,7 @@ const NOBODY = '0'.repeat(32) as SessionId;
 
 export interface ChangeWatchPorts {
   readonly clock: Clock;
+  /** Within {@link ASK_TIMEOUT_MS}. */
   readonly ask: (query: QueryOf<'changes'>) => Promise<QueryResults['changes']>;
   /** An inode number of each group. */
   readonly groups: () => readonly Ino[];
@@ -54,7 +57,8 @@ export class ChangeWatch {
   /** When that was asked for which the last answers of all groups told. */
   #heardMs = -Infinity;
   #isRunning = false;
-  #isSilent = true;
+  /** Runs out when nothing is heard. */
+  #silence: Timer | undefined;
   #isClosed = false;
   #timer: Timer | undefined;
   /** Copies of #upTo, the older one of at least `keptMs` ago once it is so old. */
@@ -96,44 +100,45 @@ export class ChangeWatch {
   close(): void {
     this.#isClosed = true;
     this.#timer?.cancel();
+    this.#silence?.cancel();
   }
 
   async #listen(): Promise<void> {
-    const { clock, groups, silent } = this.#ports;
+    const { clock, groups } = this.#ports;
     const askedMs = clock.monotonicMs();
     const looksBack = this.#mustLookBack;
     this.#mustLookBack = false;
     if (looksBack) for (const [group, seq] of this.#marks[0]?.upTo ?? []) this.#upTo.set(group, seq);
     try {
       await Promise.all(groups().map((group) => this.#hear(group)));
-      this.#heardMs = askedMs;
-      this.#isSilent = false;
-      this.#mark(askedMs);
+      this.#heard(askedMs);
     } catch {
       // Whoever asks for something else is told what is wrong.
     }
     const nowMs = clock.monotonicMs();
     if (this.#isClosed) return;
-    if (!this.#isSilent && nowMs - this.#heardMs > SILENT_AFTER_MS) {
-      this.#isSilent = true;
-      silent();
-    }
     if (nowMs < this.#wantedUntilMs) {
       this.#timer = clock.setTimer(this.#askEveryMs, () => void this.#listen());
       return;
     }
     // Nothing is kept any more.
     this.#isRunning = false;
-    this.#isSilent = true;
+    this.#silence?.cancel();
     this.#heardMs = -Infinity;
     this.#upTo.clear();
     this.#marks = [];
   }
 
-  #mark(nowMs: number): void {
+  /** What was asked for then has been told. A question may hang for long, so that it is the clock that says when none was answered. */
+  #heard(askedMs: number): void {
+    const { clock, silent } = this.#ports;
+    if (this.#isClosed) return;
+    this.#heardMs = askedMs;
+    this.#silence?.cancel();
+    this.#silence = clock.setTimer(Math.max(0, askedMs + SILENT_AFTER_MS - clock.monotonicMs()), silent);
     const last = this.#marks.at(-1);
-    if (last !== undefined && nowMs - last.atMs < this.#keptMs) return;
-    this.#marks = [...this.#marks.slice(-1), { atMs: nowMs, upTo: new Map(this.#upTo) }];
+    if (last !== undefined && askedMs - last.atMs < this.#keptMs) return;
+    this.#marks = [...this.#marks.slice(-1), { atMs: askedMs, upTo: new Map(this.#upTo) }];
   }
 
   async #hear(group: Ino): Promise<void> {

@@ -7,7 +7,7 @@ import type { Ino } from '../ids.ts';
 import type { QueryResults } from '../meta/types.ts';
 import type { KernelNotifier } from './ops.ts';
 
-/** A quarter of a million numbers share each one's bit with others: then the kernel is told for nothing. */
+/** Numbers that are a multiple of this apart share a bit: then the kernel is told for nothing. */
 const BITS = 2 ** 22;
 /**
  * A notification can overtake the answer that it is about: the program that waits for that takes it in when its turn comes. So each is
@@ -68,6 +68,11 @@ export class KernelCache {
     return this.#attributes.has(ino);
   }
 
+  /** Whether names may be kept for as long as their watch goes on. */
+  get expiresNames(): boolean {
+    return this.notifier?.expiresNames === true;
+  }
+
   keepsName(directory: Ino, nowMs: number): void {
     if (this.notifier !== undefined) this.#names.mark(directory, nowMs);
   }
@@ -76,7 +81,7 @@ export class KernelCache {
     if (this.notifier === undefined) return;
     const kept = {
       inos: inos.filter((ino) => this.#attributes.has(ino)),
-      names: names.filter(({ parent }) => this.#names.has(parent)),
+      names: this.expiresNames ? names.filter(({ parent }) => this.#names.has(parent)) : [],
     };
     if (kept.inos.length + kept.names.length === 0) return;
     this.#tell(kept);

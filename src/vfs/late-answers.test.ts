@@ -116,6 +116,7 @@ it('the kernel keeps its pages only after an open whose end it has told of', asy
 it('what the kernel was told is told again if that answer was lost', async () => {
   const told: Ino[] = [];
   b.vfs.setNotifier({
+    expiresNames: true,
     invalidateInode: async () => {},
     invalidateAttributes: async (which) => void told.push(which),
     invalidateEntry: () => {},

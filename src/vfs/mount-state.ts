@@ -20,6 +20,7 @@ import type {
 } from '../meta/types.ts';
 import { AccessTimes } from './access-times.ts';
 import { BlockCache } from './block-cache.ts';
+import { ASK_TIMEOUT_MS } from './change-watch.ts';
 import { ContestedNames } from './contested-names.ts';
 import { Compactor } from './compactor.ts';
 import { ExtentMemory } from './extent-map.ts';
@@ -163,7 +164,7 @@ export class MountState {
       inodes: this.inodes,
       names: this.names,
       whole: this.whole,
-      ask: (query) => this.query<'changes'>(query),
+      ask: (query) => meta.query<'changes'>(query, { timeoutMs: ASK_TIMEOUT_MS }),
       session: () => meta.sessionId,
     });
     this.meta.onSessionLost?.(() => this.#sessionLost());
@@ -333,11 +334,12 @@ export class MountState {
     };
   }
 
-  /** How long the kernel may believe them: of what is open, and may be written here, no longer than others are told. */
+  /** How long the kernel may believe them: of what is open, and may be written here, no longer than if nothing were watched. */
   attrTimeoutMs(inode: Inode): number {
     const leftMs = Math.max(0, inode.attrExpiresMs - this.clock.monotonicMs());
     const isInUse = inode.openCount > 0 || inode.data !== undefined;
-    return isInUse ? Math.min(leftMs, this.limits.attrTimeoutMs) : leftMs;
+    const canBeTold = this.watched.kernel.notifier !== undefined;
+    return canBeTold && !isInUse ? leftMs : Math.min(leftMs, this.limits.attrTimeoutMs);
   }
 
   attrReply(inode: Inode): AttrReply {
@@ -345,8 +347,10 @@ export class MountState {
     return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode) };
   }
 
-  entry(inode: Inode, entryTimeoutMs = this.limits.attrTimeoutMs): Entry {
+  /** `validMs`: how long its name may be believed. */
+  entry(inode: Inode, validMs = this.limits.attrTimeoutMs): Entry {
     inode.toldVersion = inode.attr.version;
+    const entryTimeoutMs = this.watched.kernel.expiresNames ? validMs : Math.min(validMs, this.limits.attrTimeoutMs);
     return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode), entryTimeoutMs };
   }
 

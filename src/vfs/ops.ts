@@ -192,5 +192,11 @@ export interface KernelNotifier {
   /** Resolves when its pages and attributes are dropped. */
   invalidateInode(ino: Ino): Promise<void>;
   invalidateAttributes(ino: Ino): Promise<void>;
+  /**
+   * The next use of the name asks for it. Nothing is done where the kernel can only drop the name altogether: a program that is in
+   * such a directory would no more know its path.
+   */
   invalidateEntry(parent: Ino, name: Uint8Array): void;
+  /** Whether it can. */
+  readonly expiresNames: boolean;
 }

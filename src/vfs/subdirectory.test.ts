@@ -85,6 +85,7 @@ it('tells the kernel in its own numbers', async () => {
   const kernel = new WatchedKernel();
   const told: unknown[] = [];
   const notifier = ops.notifierFor({
+    expiresNames: true,
     invalidateInode: (ino) => (told.push(['inode', ino]), kernel.invalidateInode(ino)),
     invalidateAttributes: (ino) => (told.push(['attributes', ino]), kernel.invalidateAttributes(ino)),
     invalidateEntry: (parent) => void told.push(['entry', parent]),

@@ -55,6 +55,7 @@ export class SubdirectoryOps implements VfsOps {
       // The root of all is not what the kernel calls 1.
       ino === ROOT_INO ? Promise.resolve() : tell(ino === this.#top ? ROOT_INO : ino);
     return {
+      expiresNames: kernel.expiresNames,
       invalidateInode: (ino) => told(ino, (inKernel) => kernel.invalidateInode(inKernel)),
       invalidateAttributes: (ino) => told(ino, (inKernel) => kernel.invalidateAttributes(inKernel)),
       invalidateEntry: (parent, name) => {

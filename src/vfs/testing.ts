@@ -344,6 +344,7 @@ export class TestCluster {
 
 /** What a mount tells the kernel to drop. */
 export class WatchedKernel implements KernelNotifier {
+  readonly expiresNames = true;
   readonly dropped: string[] = [];
 
   async invalidateInode(ino: Ino): Promise<void> {
