@@ -2,7 +2,7 @@
  * The open /dev/fuse: the only shell of the kernel binding. Requests are read by the event loop itself when it polls
  * (device-poll.ts) or, should that not be possible, by a few fs.read calls that wait in libuv's thread pool. Replies
  * are written synchronously, because a reply never blocks and a hop to a thread would cost more than the copy.
- * Notifications can block on locks whose holders wait for our replies, so they go through the thread pool, one at a time.
+ * Notifications can block on locks whose holders wait for our replies, so they go through the thread pool, one of a kind at a time.
  */
 import { closeSync, openSync, read, write, writeSync, writevSync } from 'node:fs';
 import { FsError, UsageError } from '../errors.ts';
@@ -26,9 +26,11 @@ export class FuseDevice implements ReplySink {
   #resolveClosed!: (end: MountEnd) => void;
   #waitingReads = 0;
   #end: MountEnd | undefined;
-  readonly #notifications = this.#queue();
-  /** Apart: one about a name waits for the directory's lock, whose holder may wait for an answer that waits for one of the others. */
-  readonly #nameNotifications = this.#queue();
+  /**
+   * Apart from each other: one about pages waits for whoever reads them, one about a name for the directory's lock, whose holder may
+   * wait for an answer that waits for one of the others.
+   */
+  readonly #notifications = { pages: this.#queue(), attributes: this.#queue(), names: this.#queue() };
   /** Replies can be written. */
   #fdOpen = true;
   #released = false;
@@ -154,15 +156,9 @@ export class FuseDevice implements ReplySink {
   }
 
   /** Queues a notification; resolves when the kernel has done what it says, or is gone. Never fails. */
-  notify(message: Buffer): Promise<void> {
+  notify(about: 'pages' | 'attributes' | 'names', message: Buffer): Promise<void> {
     if (this.#end !== undefined || this.#closing) return Promise.resolve();
-    return this.#notifications.add(message);
-  }
-
-  /** As notify, of a name in a directory. */
-  notifyOfName(message: Buffer): Promise<void> {
-    if (this.#end !== undefined || this.#closing) return Promise.resolve();
-    return this.#nameNotifications.add(message);
+    return this.#notifications[about].add(message);
   }
 
   #queue(): Notifications {
@@ -170,8 +166,7 @@ export class FuseDevice implements ReplySink {
   }
 
   #giveUpNotifications(): void {
-    this.#notifications.giveUp();
-    this.#nameNotifications.giveUp();
+    for (const queue of Object.values(this.#notifications)) queue.giveUp();
   }
 
   #sendNotification(message: Buffer, sent: () => void): void {
@@ -194,7 +189,7 @@ export class FuseDevice implements ReplySink {
   close(): void {
     this.#closing = true;
     this.#giveUpNotifications();
-    if (this.#notifications.isSending || this.#nameNotifications.isSending || this.#released) return;
+    if (this.#released || Object.values(this.#notifications).some(({ isSending }) => isSending)) return;
     if (this.#poller !== undefined && this.#releaseFd === undefined) {
       this.#poller.stop();
       return;

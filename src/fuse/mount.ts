@@ -19,7 +19,7 @@ export { inspectMountPoint, type MountPointState } from './mount-point.ts';
 export type { BindingName, FuseLog, FuseMount, FuseMountOptions, MountEnd } from './types.ts';
 
 /**
- * Size of libuv's thread pool that a mount process wants: two notifications (and, without polling, two reads of the
+ * Size of libuv's thread pool that a mount process wants: three notifications (and, without polling, two reads of the
  * device) may wait in it, the rest is for hashing and the sockets' name look-ups. It must be in the environment when the process starts
  * (`UV_THREADPOOL_SIZE`): the ES module loader of Node 20 uses the pool before the first line of a program runs, so
  * setting process.env there is too late (measured); only a CommonJS entry file, or a parent, can set it.
@@ -235,10 +235,10 @@ class DeviceMount implements FuseMount {
       get expiresNames() {
         return session.expiresNames;
       },
-      invalidateInode: (ino) => device.notify(encodeInvalidateInode(ino)),
-      invalidateAttributes: (ino) => device.notify(encodeInvalidateAttributes(ino)),
+      invalidateInode: (ino) => device.notify('pages', encodeInvalidateInode(ino)),
+      invalidateAttributes: (ino) => device.notify('attributes', encodeInvalidateAttributes(ino)),
       invalidateEntry: (parent, name) => {
-        if (session.expiresNames) void device.notifyOfName(encodeInvalidateEntry(parent, name));
+        if (session.expiresNames) void device.notify('names', encodeInvalidateEntry(parent, name));
       },
     };
   }

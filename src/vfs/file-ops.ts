@@ -185,7 +185,7 @@ export class FileOps {
     if (notifier === undefined || inode.toldVersion === version) return;
     // The kernel may know what this mount has forgotten that it told.
     if (inode.toldVersion === undefined && !kernel.mayKeepAttributes(inode.ino)) return;
-    // It may stand behind pages of another file, which wait for nodes that are away. The next open tells it then.
+    // It may have to stand in line. The next open tells it then.
     const told = notifier.invalidateAttributes(inode.ino).then(() => true);
     if (await Promise.race([told, clock.sleep(TELL_KERNEL_MS).then(() => false)])) inode.toldVersion = version;
   }
