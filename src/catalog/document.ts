@@ -252,13 +252,15 @@ export function groupOfIno(catalog: Catalog, ino: number): Group {
   return group;
 }
 
-/** One inode number of each group that serves any. */
-export function groupInos({ tablets }: Catalog): Ino[] {
-  const inos = new Map<string, Ino>();
-  for (const { group, firstIno } of tablets) {
-    if (!inos.has(group)) inos.set(group, Math.max(ROOT_INO, firstIno) as Ino);
-  }
-  return [...inos.values()];
+/** An inode number by which the group is found. */
+export function anInoOf({ tablets }: Catalog, group: GroupId): Ino {
+  const tablet = tablets.find((candidate) => candidate.group === group);
+  return Math.max(ROOT_INO, tablet?.firstIno ?? ROOT_INO) as Ino;
+}
+
+/** One of each group that serves any. */
+export function groupInos(catalog: Catalog): Ino[] {
+  return [...new Set(catalog.tablets.map(({ group }) => group))].map((group) => anInoOf(catalog, group));
 }
 
 /** Pool by number; undefined if there is none. */

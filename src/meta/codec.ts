@@ -300,7 +300,7 @@ const ORPHAN_VERSION = 2;
 
 export function encodeOrphan({ holders, number }: Orphan): Uint8Array {
   writer.reset().u8(ORPHAN_VERSION).u16(holders.length);
-  for (const session of holders) writer.raw(Buffer.from(session, 'hex'));
+  for (const session of holders) writeSessionId(writer, session);
   return writer.u53(number).finish();
 }
 
@@ -320,6 +320,10 @@ export function decodeUnanswered(bytes: Uint8Array): Ino {
   const r = new ByteReader(bytes, 'an unanswered orphan in the table');
   r.version(VALUE_VERSION);
   return r.u53() as Ino;
+}
+
+export function writeSessionId(w: ByteWriter, session: SessionId): ByteWriter {
+  return w.raw(Buffer.from(session, 'hex'));
 }
 
 const sessions = new TextMemo();

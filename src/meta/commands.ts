@@ -6,7 +6,7 @@
 import { FormatError } from '../errors.ts';
 import type { SessionId } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
-import { readSessionId } from './codec.ts';
+import { readSessionId, writeSessionId } from './codec.ts';
 import { readMutation, writeMutation } from './mutation-codec.ts';
 import type { Mutation } from './types.ts';
 
@@ -59,16 +59,12 @@ function start(kind: (typeof KINDS)[number]): ByteWriter {
   return writer.reset().u8(COMMAND_VERSION).u8(KINDS.indexOf(kind));
 }
 
-function session(w: ByteWriter, id: SessionId): ByteWriter {
-  return w.raw(Buffer.from(id, 'hex'));
-}
-
 /** Where the time of a client command lies: after version, kind, session, request id and ackedBelow. */
 const CLIENT_TIME_AT = 2 + 16 + 8 + 8;
 
 /** The bytes of a client command; the primary puts its time in with {@link stampCommand}. */
 export function writeClientCommand(w: ByteWriter, command: ClientCommand): void {
-  session(w.u8(COMMAND_VERSION).u8(KINDS.indexOf('client')), command.session)
+  writeSessionId(w.u8(COMMAND_VERSION).u8(KINDS.indexOf('client')), command.session)
     .u53(command.requestId)
     .u53(command.ackedBelow)
     .i64(command.nowNs);
@@ -88,10 +84,10 @@ export function encodeCommand(command: Command): Uint8Array {
       writeClientCommand(w.reset(), command);
       break;
     case 'openSession':
-      session(w, command.session).i64(command.nowNs).u53(command.leaseMs).text(command.label);
+      writeSessionId(w, command.session).i64(command.nowNs).u53(command.leaseMs).text(command.label);
       break;
     case 'expireSession':
-      session(w, command.session);
+      writeSessionId(w, command.session);
       break;
     case 'gcBarrier':
       w.u53(command.generation);

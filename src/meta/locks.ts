@@ -7,7 +7,7 @@
  */
 import type { SessionId } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
-import { readSessionId } from './codec.ts';
+import { readSessionId, writeSessionId } from './codec.ts';
 
 /** posix: fcntl's, owned by a process. flock: of the whole file, owned by an open file description. */
 export type LockKind = 'posix' | 'flock';
@@ -137,7 +137,7 @@ export function readLockRequest(r: ByteReader): Omit<LockRequest, 'session'> {
 }
 
 export function writeHeldLock(w: ByteWriter, lock: HeldLock): void {
-  w.raw(Buffer.from(lock.session, 'hex'));
+  writeSessionId(w, lock.session);
   writeLockRequest(w, lock);
 }
 

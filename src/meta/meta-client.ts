@@ -6,7 +6,7 @@
  * goes on; what belonged to the old one is lost, and whoever kept it is told (`onSessionLost`).
  */
 import { Cancellation, type CancelSignal } from '../cancel.ts';
-import { groupOfIno } from '../catalog/document.ts';
+import { anInoOf, groupOfIno } from '../catalog/document.ts';
 import type { CatalogService, Group } from '../catalog/types.ts';
 import type { Env, Timer } from '../env.ts';
 import { CancelledError, FormatError, SessionExpiredError, TatamiError, TimeoutError } from '../errors.ts';
@@ -399,15 +399,9 @@ export class RemoteMetaClient implements MetaClient {
     if (typeof orphansAfter !== 'number' || session !== this.#sessionId || this.#answering.has(group.id)) return;
     // Not waited for: an answer may take long, and the session must stay alive.
     this.#answering.add(group.id);
-    answerForOrphans(this, this.#anInoOf(group), orphansAfter, this.#answerForOrphans)
+    answerForOrphans(this, anInoOf(this.#o.catalog.current(), group.id), orphansAfter, this.#answerForOrphans)
       .catch((error: unknown) => this.#o.log.debug({ error: String(error) }, 'unlinked files: asked again later'))
       .finally(() => this.#answering.delete(group.id));
-  }
-
-  /** By which its group is found. */
-  #anInoOf(group: Group): Ino {
-    const tablet = this.#o.catalog.current().tablets.find((candidate) => candidate.group === group.id);
-    return Math.max(ROOT_INO, tablet?.firstIno ?? ROOT_INO) as Ino;
   }
 
   get #timeoutMs(): number {

@@ -4,7 +4,7 @@
  */
 import type { Ino } from '../ids.ts';
 import type { ByteReader, ByteWriter } from './bytes.ts';
-import { readSessionId } from './codec.ts';
+import { readSessionId, writeSessionId } from './codec.ts';
 import type { Query } from './types.ts';
 
 /** Index = number on the wire; only grows. */
@@ -68,8 +68,7 @@ export function writeQuery(w: ByteWriter, query: Query): void {
       w.u53(query.ino).u53(query.lastIno).u32(query.limit);
       break;
     case 'changes':
-      w.u53(query.ino)
-        .raw(Buffer.from(query.session, 'hex'))
+      writeSessionId(w.u53(query.ino), query.session)
         .u8(query.after === undefined ? 0 : 1)
         .u53(query.after ?? 0)
         .u32(query.limit);

@@ -5,7 +5,7 @@
 import { FormatError } from '../errors.ts';
 import { ByteReader, ByteWriter, TextMemo } from './bytes.ts';
 import type { Ino, SessionId } from '../ids.ts';
-import { readSessionId } from './codec.ts';
+import { readSessionId, writeSessionId } from './codec.ts';
 import { decodeCommand, stampCommand, writeClientCommand, type ClientCommand, type Command } from './commands.ts';
 import { readLockRequest, writeLockRequest, type LockRequest } from './locks.ts';
 import { readQuery, writeQuery } from './query-request.ts';
@@ -69,7 +69,7 @@ export function decodeQueryRequest(header: unknown): { readonly group: string; r
 }
 
 export function encodeLockWait(group: string, session: SessionId, ino: Ino, lock: OwnLockRequest): Uint8Array {
-  const w = writer.reset().u8(VERSION).text(group).raw(Buffer.from(session, 'hex')).u53(ino);
+  const w = writeSessionId(writer.reset().u8(VERSION).text(group), session).u53(ino);
   writeLockRequest(w, lock);
   return w.finish();
 }

@@ -1,6 +1,6 @@
 /**
  * Programs that walk a large directory (`du`, `rm -r`, `find -size`, `tar` after sorting) first read all its names and then look each up, in the order
- * of inode numbers, which is that of a disk. By then what the listing told has expired. So who looks up a few names whose numbers
+ * of inode numbers, which is that of a disk. By then what the listing told may have expired (longer than it is kept; Linux before 6.2 keeps names for a second). So who looks up a few names whose numbers
  * follow each other is served ahead: one question brings the next few hundred names of the directory, in that order.
  */
 import type { Ino } from '../ids.ts';

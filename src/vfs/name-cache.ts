@@ -1,4 +1,4 @@
-/** Names looked up, listed or made here lately: (directory, name) -> inode number, for at most the attribute timeout. */
+/** Names looked up, listed or made here lately: (directory, name) -> inode number, for as long as they may be believed (watched.ts). */
 import type { Ino } from '../ids.ts';
 import { LastChanged } from './last-changed.ts';
 
