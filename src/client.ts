@@ -95,7 +95,9 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
     const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads, sharing, kept });
     const meta = await connectMeta({ env, network, catalog, log, label, timeoutMs, leaseMs });
     const openVfs = (wanted: Partial<VfsLimits> = {}, accessTimes: VfsOptions['accessTimes'] = 'unchanged') => {
-      const limits = { timeoutMs: opTimeoutMs, readCacheBytes, ...wanted };
+      // What others may ask for is worth more than what memory costs.
+      const whole = sharing === undefined ? {} : { readCacheFirstBytes: readCacheBytes };
+      const limits = { timeoutMs: opTimeoutMs, readCacheBytes, ...whole, ...wanted };
       return new Vfs({ accessTimes, meta, blocks, catalog, env, log, limits, space: () => clusterSpace(base) });
     };
     return {

@@ -105,6 +105,8 @@ export const COMPACT_AFTER_MS = 10_000;
 export const DIRTY_MAX_BYTES = 64 * MiB;
 /** Verified block data cached by one mount, read-ahead included. */
 export const READ_CACHE_BYTES = 128 * MiB;
+/** So much of it is used until more of it would have served a read (vfs/cache-goal.ts). */
+export const READ_CACHE_FIRST_BYTES = 32 * MiB;
 
 invariant(BLOCK_MAX_BYTES % PAGE_BYTES === 0, 'limits', 'a block is a whole number of pages');
 invariant(
@@ -113,7 +115,7 @@ invariant(
   'a block with its page list fits a payload',
 );
 invariant(BLOCK_MAX_BYTES * 4 <= DIRTY_MAX_BYTES, 'limits', 'at least four blocks can be written at once');
-invariant(BLOCK_MAX_BYTES * 4 <= READ_CACHE_BYTES, 'limits', 'at least four blocks can be read at once');
+invariant(BLOCK_MAX_BYTES * 4 <= READ_CACHE_FIRST_BYTES, 'limits', 'at least four blocks can be read at once');
 invariant(OP_TIMEOUT_MS * 2 <= SESSION_LEASE_MS, 'limits', 'a session outlives what is tried in it');
 invariant(OP_TIMEOUT_MAX_MS * 2 <= SESSION_LEASE_MAX_MS, 'limits', 'a session outlives what is tried in it');
 invariant(PING_INTERVAL_MS * 2 < PEER_DOWN_AFTER_MS, 'limits', 'one lost ping does not make a peer look down');

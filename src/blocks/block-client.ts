@@ -34,6 +34,8 @@ const BLOCK_READS_SLOW_LEAST = 2;
 /** While others wait for what we have. */
 const BLOCK_READS_AHEAD = 2;
 const BLOCK_READS_MOST = 24;
+/** Of blocks read ahead of one reader: what a disk of this machine needs. */
+const AHEAD_LEAST = 4;
 /** Range reads under way: 64 KiB to some pages each, so latency is what counts. */
 const RANGE_READS_AT_ONCE = 32;
 const PUTS_AT_ONCE = 8;
@@ -140,8 +142,36 @@ export class ClusterBlockClient implements BlockClient {
     return data;
   }
 
-  recycle(block: Uint8Array): void {
-    payloadPool.giveBack(block);
+  async readPages(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    firstPage: number,
+    pageCount: number,
+    options: ReadOptions = {},
+  ): Promise<readonly Uint8Array[]> {
+    const offset = firstPage * PAGE_BYTES;
+    const length = Math.min(pageCount * PAGE_BYTES, blockBytes - offset);
+    const { bytes, recycle } = await this.#readRange(pool, id, blockBytes, offset, length, options);
+    if (bytes.length <= PAGE_BYTES && payloadPool.isWhole(bytes)) return [bytes];
+    const pages: Uint8Array[] = [];
+    for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
+      const part = bytes.subarray(at, Math.min(bytes.length, at + PAGE_BYTES));
+      const page = payloadPool.take(part.length);
+      page.set(part);
+      pages.push(page);
+    }
+    recycle();
+    return pages;
+  }
+
+  recycle(bytes: Uint8Array): void {
+    payloadPool.giveBack(bytes);
+  }
+
+  aheadCount(): number | undefined {
+    // Who waits for other readers waits for more than a way.
+    return this.#sharing === undefined ? Math.max(AHEAD_LEAST, this.#flight.wanted) : undefined;
   }
 
   copiesElsewhere(pool: PoolId, id: BlockId): number {

@@ -254,10 +254,28 @@ export interface BlockClient {
     options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<Uint8Array>;
   /**
-   * Gives back what {@link BlockClient.readBlock} returned, whole, once: nobody may look at it from now on. Need not be
-   * called; but memory that is used again costs no page faults (a fresh 4 MiB takes twenty times as long to fill).
+   * Pages [firstPage, firstPage + pageCount) of PAGE_BYTES (the block's last one may be shorter), verified, each in a buffer
+   * of its own that the caller owns. For callers that keep pages.
    */
-  recycle?(block: Uint8Array): void;
+  readPages(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    firstPage: number,
+    pageCount: number,
+    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
+  ): Promise<readonly Uint8Array[]>;
+  /**
+   * Gives back what {@link BlockClient.readBlock} or {@link BlockClient.readPages} returned, whole, once: nobody may look
+   * at it from now on. Need not be called; but memory that is used again costs no page faults (a fresh 4 MiB takes twenty
+   * times as long to fill).
+   */
+  recycle?(bytes: Uint8Array): void;
+  /**
+   * How many blocks a reader in order should have asked for beyond the one that it reads, as far as that is known: as many
+   * as are on their way at once where the way is used to the full. More are of no use, and are memory.
+   */
+  aheadCount?(): number | undefined;
   /** Offers a cache's whole blocks to other readers, where readers serve readers. Returns what ends that. */
   offer?(source: ShareSource): () => void;
   /** Other readers that, as far as is known, have the block: of what a cache can drop, that with most of them goes first. */

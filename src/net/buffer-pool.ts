@@ -3,12 +3,12 @@
  * buffer was measured at 1.2 GB/s of one core, a used one at 14 GB/s. Nobody has to give buffers back: what is not
  * recycled is garbage-collected as ever.
  */
-import { KiB, MiB } from '../limits.ts';
+import { KiB, MiB, PAGE_BYTES } from '../limits.ts';
 import { allocateUninitialised } from './frames.ts';
 
-/** Smaller payloads are cheap to allocate. */
-const POOLED_MIN_BYTES = 64 * KiB;
-/** Capacities are multiples of this, so that a block with or without its page list finds the same buffers. */
+/** One page of a block, which caches keep by the thousand: exactly so much. Smaller payloads are cheap to allocate. */
+const POOLED_MIN_BYTES = PAGE_BYTES;
+/** Other capacities are multiples of this, so that a block with or without its page list finds the same buffers. */
 const STEP_BYTES = 256 * KiB;
 /** Kept free in all; what is given back beyond it is let go. */
 export const POOL_KEPT_MAX_BYTES = 32 * MiB;
@@ -19,12 +19,17 @@ export class BufferPool {
 
   /** Exactly `lengthBytes` of memory with any content. */
   take(lengthBytes: number): Uint8Array {
-    if (lengthBytes < POOLED_MIN_BYTES) return allocateUninitialised(lengthBytes);
-    const capacity = Math.ceil(lengthBytes / STEP_BYTES) * STEP_BYTES;
+    const capacity = capacityOf(lengthBytes);
+    if (capacity < POOLED_MIN_BYTES) return allocateUninitialised(lengthBytes);
     const used = this.#free.get(capacity)?.pop();
     if (used !== undefined) this.#freeBytes -= capacity;
     const whole = used ?? allocateUninitialised(capacity);
     return capacity === lengthBytes ? whole : whole.subarray(0, lengthBytes);
+  }
+
+  /** Whether `bytes` are all that their memory holds, as `take` gives it: whoever keeps them keeps nothing else. */
+  isWhole(bytes: Uint8Array): boolean {
+    return bytes.byteOffset === 0 && bytes.buffer.byteLength === capacityOf(bytes.length);
   }
 
   /** Nobody may use `bytes` (as `take` gave it), nor any view of it, from now on. Must be called at most once for each take. */
@@ -32,7 +37,7 @@ export class BufferPool {
     const capacity = bytes.buffer.byteLength;
     if (
       bytes.length < POOLED_MIN_BYTES ||
-      capacity % STEP_BYTES !== 0 ||
+      (capacity % STEP_BYTES !== 0 && capacity !== POOLED_MIN_BYTES) ||
       this.#freeBytes + capacity > POOL_KEPT_MAX_BYTES
     )
       return;
@@ -41,6 +46,10 @@ export class BufferPool {
     same.push(new Uint8Array(bytes.buffer, 0, capacity));
     this.#freeBytes += capacity;
   }
+}
+
+function capacityOf(lengthBytes: number): number {
+  return lengthBytes <= POOLED_MIN_BYTES ? lengthBytes : Math.ceil(lengthBytes / STEP_BYTES) * STEP_BYTES;
 }
 
 /** One for the process: buffers move between connections. */

@@ -9,6 +9,7 @@ import type { CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';
 import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
 import { untilDeadline } from './async.ts';
+import { CacheGoal } from './cache-goal.ts';
 import { READ_PAGE_BYTES } from './options.ts';
 
 export type Priority = 'foreground' | 'readahead';
@@ -20,31 +21,19 @@ export interface BlockRef {
   readonly blockBytes: number;
 }
 
-/** An optional faster way for whole blocks: the answer is the caller's own buffer. */
-interface WholeBlockReader {
-  readBlock?(
-    pool: PoolId,
-    id: BlockId,
-    blockBytes: number,
-    options?: { readonly signal?: CancelSignal; readonly priority?: Priority },
-  ): Promise<Uint8Array>;
-}
-
 /** A whole block or one page of it. */
 export class CachedBlock {
   readonly key: string;
   readonly bytes: number;
   /** What it is, if it is a whole block. */
   readonly ref: BlockRef | undefined;
-  /** Undefined while it is on its way, and again once it was evicted. */
+  /** A buffer of its own, which the block client takes back; undefined while it is on its way, and again once it was evicted. */
   data: Uint8Array | undefined;
   loading: Promise<void> | undefined;
   /** Readers that still look at data. */
   refs = 0;
   /** Read ahead and not yet asked for. */
   ahead = false;
-  /** `data` is a buffer of its own that the block client takes back. */
-  recyclable = false;
   newer: CachedBlock | undefined;
   older: CachedBlock | undefined;
 
@@ -56,8 +45,8 @@ export class CachedBlock {
 }
 
 export class BlockCache {
-  readonly maxBytes: number;
-  readonly #blocks: BlockClient & WholeBlockReader;
+  readonly #goal: CacheGoal;
+  readonly #blocks: BlockClient;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #entries = new Map<string, CachedBlock>();
@@ -66,13 +55,23 @@ export class BlockCache {
   #bytes = 0;
   #aheadBytes = 0;
 
-  constructor(options: { maxBytes: number; blocks: BlockClient; clock: Clock; timeoutMs: number }) {
-    this.maxBytes = options.maxBytes;
+  /** `firstBytes`: how much is used until it shows that more of it pays (default: all). */
+  constructor(options: {
+    maxBytes: number;
+    firstBytes?: number;
+    blocks: BlockClient;
+    clock: Clock;
+    timeoutMs: number;
+  }) {
+    this.#goal = new CacheGoal(options.firstBytes ?? options.maxBytes, options.maxBytes);
     this.#blocks = options.blocks;
     this.#clock = options.clock;
     this.#timeoutMs = options.timeoutMs;
   }
 
+  get maxBytes(): number {
+    return this.#goal.maxBytes;
+  }
   get bytes(): number {
     return this.#bytes;
   }
@@ -82,6 +81,15 @@ export class BlockCache {
   }
   get maxAheadBytes(): number {
     return this.maxBytes / 2;
+  }
+  /** Blocks that one reader in order should be ahead, as far as is known. */
+  get aheadCount(): number {
+    return this.#blocks.aheadCount?.() ?? Infinity;
+  }
+  /** Half for what was used; what is read ahead may take more than the other half of the goal, up to half of the bound. */
+  get #roomBytes(): number {
+    const half = this.#goal.bytes / 2;
+    return half + Math.max(half, this.#aheadBytes);
   }
 
   /** The whole block's entry, if it is here or on its way. */
@@ -100,7 +108,7 @@ export class BlockCache {
   /** A reader that raised `refs` is done with the entries. */
   release(entries: readonly CachedBlock[]): void {
     for (const entry of entries) entry.refs -= 1;
-    if (this.#bytes > this.maxBytes) this.#evict();
+    if (this.#bytes > this.#roomBytes) this.#evict();
   }
 
   /** The entry is no longer somebody's read-ahead. */
@@ -116,12 +124,12 @@ export class BlockCache {
     const known = this.#entries.get(key);
     if (known !== undefined) return known;
     const entry = this.#add(key, ref.blockBytes, ref);
-    entry.recyclable = this.#blocks.readBlock !== undefined;
     if (priority === 'readahead') {
       entry.ahead = true;
       this.#aheadBytes += entry.bytes;
     }
-    this.#fetch([entry], (signal) => this.#readWhole(ref, priority, signal));
+    const { pool, id, blockBytes } = ref;
+    this.#fetch([entry], async (signal) => [await this.#blocks.readBlock(pool, id, blockBytes, { signal, priority })]);
     return entry;
   }
 
@@ -134,13 +142,13 @@ export class BlockCache {
       if (missing.length === 0) return;
       const batch = missing;
       missing = [];
-      const from = (end - batch.length) * READ_PAGE_BYTES;
-      const bytes = batch.reduce((sum, page) => sum + page.bytes, 0);
-      this.#fetch(batch, async (signal) => {
-        const target = Buffer.allocUnsafeSlow(bytes);
-        await this.#blocks.read(ref.pool, ref.id, ref.blockBytes, from, target, { signal, priority: 'foreground' });
-        return target;
-      });
+      const { pool, id, blockBytes } = ref;
+      this.#fetch(batch, (signal) =>
+        this.#blocks.readPages(pool, id, blockBytes, end - batch.length, batch.length, {
+          signal,
+          priority: 'foreground',
+        }),
+      );
     };
     for (let page = first; page < first + count; page += 1) {
       const pageKey = `${key}#${page}`;
@@ -188,26 +196,14 @@ export class BlockCache {
     for (const entry of [...this.#entries.values()]) if (entry.loading === undefined) this.#remove(entry);
   }
 
-  async #readWhole(ref: BlockRef, priority: Priority, signal: CancelSignal): Promise<Uint8Array> {
-    if (this.#blocks.readBlock !== undefined) {
-      return await this.#blocks.readBlock(ref.pool, ref.id, ref.blockBytes, { signal, priority });
-    }
-    const target = Buffer.allocUnsafeSlow(ref.blockBytes);
-    await this.#blocks.read(ref.pool, ref.id, ref.blockBytes, 0, target, { signal, priority });
-    return target;
-  }
-
-  /** Of one answer each entry gets a copy of its part: they leave at different times. */
-  #fetch(entries: readonly CachedBlock[], read: (signal: CancelSignal) => Promise<Uint8Array>): void {
+  /** `read` brings the bytes of each entry. */
+  #fetch(entries: readonly CachedBlock[], read: (signal: CancelSignal) => Promise<readonly Uint8Array[]>): void {
     const loading = this.#attempts(read).then(
-      (data) => {
-        let start = 0;
-        for (const entry of entries) {
-          const isAll = start === 0 && entry.bytes === data.length;
-          entry.data = isAll ? data : new Uint8Array(data.subarray(start, start + entry.bytes));
+      (buffers) => {
+        entries.forEach((entry, index) => {
+          entry.data = buffers[index];
           entry.loading = undefined;
-          start += entry.bytes;
-        }
+        });
         this.#evict();
       },
       (error: unknown) => {
@@ -224,11 +220,12 @@ export class BlockCache {
   }
 
   /** Tries until the deadline while the condition may pass. */
-  async #attempts(read: (signal: CancelSignal) => Promise<Uint8Array>): Promise<Uint8Array> {
+  async #attempts<T>(read: (signal: CancelSignal) => Promise<T>): Promise<T> {
     return await untilDeadline(this.#clock, this.#clock.monotonicMs() + this.#timeoutMs, 'reading a block', read);
   }
 
   #add(key: string, bytes: number, ref?: BlockRef): CachedBlock {
+    this.#goal.missed(key);
     const entry = new CachedBlock(key, bytes, ref);
     this.#entries.set(key, entry);
     this.#bytes += bytes;
@@ -244,13 +241,14 @@ export class BlockCache {
    */
   #evict(): void {
     let from = this.#oldest;
-    while (this.#bytes > this.maxBytes) {
+    while (this.#bytes > this.#roomBytes) {
       const choice = chooseDropped(droppableFrom(from), (entry) => this.#copiesElsewhere(entry));
       if (choice === undefined) return;
       const { oldest, dropped } = choice;
       // What was passed over cannot be dropped in the next turn either.
       from = dropped === oldest ? dropped.newer : oldest;
       this.#remove(dropped);
+      this.#goal.dropped(dropped.key, dropped.bytes);
     }
   }
 
@@ -267,7 +265,7 @@ export class BlockCache {
     const { data } = entry;
     entry.data = undefined;
     // Readers that still look at it keep it: it is then left to the collector.
-    if (data !== undefined && entry.recyclable && entry.refs === 0) this.#blocks.recycle?.(data);
+    if (data !== undefined && entry.refs === 0) this.#blocks.recycle?.(data);
   }
 
   #link(entry: CachedBlock): void {

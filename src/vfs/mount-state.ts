@@ -111,6 +111,7 @@ export class MountState {
     this.memory = new WriteMemory(limits.dirtyMaxBytes);
     this.cache = new BlockCache({
       maxBytes: limits.readCacheBytes,
+      firstBytes: limits.readCacheFirstBytes,
       blocks: options.blocks,
       clock,
       timeoutMs: stepTimeoutMs(limits),

@@ -21,6 +21,8 @@ export interface VfsLimits {
   readonly dirtyMaxBytes: number;
   /** Verified block bytes kept for reading, read-ahead included. At least four blocks. */
   readonly readCacheBytes: number;
+  /** So much of them is used until more of it would have served a read. */
+  readonly readCacheFirstBytes: number;
   /** How long names and attributes may be kept without asking; 0 asks each time. */
   readonly attrTimeoutMs: number;
   /** How long while the servers tell what others change; no longer than attrTimeoutMs: not watched. */
@@ -36,6 +38,7 @@ export interface VfsLimits {
 export const DEFAULT_VFS_LIMITS: VfsLimits = {
   dirtyMaxBytes: limits.DIRTY_MAX_BYTES,
   readCacheBytes: limits.READ_CACHE_BYTES,
+  readCacheFirstBytes: limits.READ_CACHE_FIRST_BYTES,
   attrTimeoutMs: limits.ATTR_TIMEOUT_MS,
   watchedMs: limits.WATCHED_MS,
   timeoutMs: limits.OP_TIMEOUT_MS,

@@ -130,8 +130,10 @@ export class ReadPath {
         this.#letGo(stream);
       }
     }
-    const blocks = this.#cache.maxAheadBytes / blockSizeBytes / Math.max(1, this.#streams.size);
-    return Math.max(1, Math.min(READ_AHEAD_BLOCKS_MAX, Math.floor(blocks)));
+    const streams = Math.max(1, this.#streams.size);
+    const { maxAheadBytes, aheadCount } = this.#cache;
+    const blocks = Math.floor(maxAheadBytes / blockSizeBytes / streams);
+    return Math.max(1, Math.min(READ_AHEAD_BLOCKS_MAX, blocks, Math.ceil(aheadCount / streams)));
   }
 
   #readAhead(handle: FileHandle): void {

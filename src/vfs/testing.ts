@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { BlockClient, PutReceipt } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
+import { PAGE_BYTES } from '../limits.ts';
 import type { Clock, Timer } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
 import {
@@ -138,6 +139,22 @@ export class FakeBlocks implements BlockClient {
     options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
   ): Promise<Uint8Array> {
     return new Uint8Array(await this.#read(id, 0, blockBytes, options?.priority));
+  }
+
+  async readPages(
+    _pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    firstPage: number,
+    pageCount: number,
+    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
+  ): Promise<Uint8Array[]> {
+    const offset = firstPage * PAGE_BYTES;
+    const end = Math.min(blockBytes, offset + pageCount * PAGE_BYTES);
+    const data = await this.#read(id, offset, end - offset, options?.priority);
+    const pages: Uint8Array[] = [];
+    for (let at = offset; at < end; at += PAGE_BYTES) pages.push(data.slice(at, Math.min(end, at + PAGE_BYTES)));
+    return pages;
   }
 
   /** Counts the blocks. */
