@@ -2,9 +2,8 @@
  * What vfs (and ReplicatedStore) see of the cluster's blocks: put on two nodes, read verified from the best holder.
  * Bounds how much is under way, so that a thousand callers do not become a thousand blocks in memory.
  */
-import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
-import type { CancelSignal } from '../cancel.ts';
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { BlockNotFoundError, CancelledError, CorruptionError, StateError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
@@ -65,10 +64,36 @@ interface ReadOptions {
 class Line {
   readonly queue: PQueue;
   readonly progress: ProgressClock;
+  readonly #directMost: number;
+  readonly #direct = new Set<Promise<unknown>>();
 
-  constructor(atOnce: number, timeoutMs: number) {
+  /** `directMost`: so many more run without going through the queue, whose work is a part of that of a small read. */
+  constructor(atOnce: number, timeoutMs: number, directMost = 0) {
     this.queue = new PQueue({ concurrency: atOnce });
     this.progress = new ProgressClock(timeoutMs);
+    this.#directMost = directMost;
+  }
+
+  async run<T>(work: () => Promise<T>, signal: Cancellation, priority: number): Promise<T> {
+    if (this.#direct.size < this.#directMost) {
+      const running = work();
+      this.#direct.add(running);
+      try {
+        return await running;
+      } finally {
+        this.#direct.delete(running);
+      }
+    }
+    // The queue takes no other kind of signal.
+    const whileWaiting = new AbortController();
+    const cancel = (): void => whileWaiting.abort(signal.reason);
+    signal.addEventListener('abort', cancel);
+    return await this.queue.add(work, { priority, signal: whileWaiting.signal });
+  }
+
+  /** Nothing waits and nothing runs any more. */
+  async idle(): Promise<void> {
+    await Promise.all([this.queue.onIdle(), Promise.allSettled(this.#direct)]);
   }
 }
 
@@ -87,7 +112,7 @@ export class ClusterBlockClient implements BlockClient {
   readonly #flight: FlightWindow;
   readonly #rangeReads: Line;
   readonly #puts: Line;
-  readonly #closing = new AbortController();
+  readonly #closing = new Cancellation();
 
   constructor(options: BlockClientOptions) {
     this.#network = options.network;
@@ -100,10 +125,8 @@ export class ClusterBlockClient implements BlockClient {
       most: BLOCK_READS_MOST,
     });
     this.#blockReads = new Line(this.#flight.size, this.#timeoutMs);
-    this.#rangeReads = new Line(RANGE_READS_AT_ONCE, this.#timeoutMs);
+    this.#rangeReads = new Line(RANGE_READS_AT_ONCE / 2, this.#timeoutMs, RANGE_READS_AT_ONCE / 2);
     this.#puts = new Line(PUTS_AT_ONCE, this.#timeoutMs);
-    // Everything under way listens to it; each takes its listener away at its end.
-    setMaxListeners(0, this.#closing.signal);
     const { clock, disk, isOwnHost } = options.env;
     if (options.localReads !== false && disk !== undefined && isOwnHost !== undefined) {
       this.#local = new LocalBlocks({ ...options, clock, disk, isOwnHost });
@@ -298,7 +321,7 @@ export class ClusterBlockClient implements BlockClient {
   /** Cancels what is under way and waits for it to end. The network is the caller's to close. */
   async close(): Promise<void> {
     this.#closing.abort(new StateError('the block client is closed'));
-    await Promise.all([this.#puts, this.#blockReads, this.#rangeReads].map(({ queue }) => queue.onIdle()));
+    await Promise.all([this.#puts, this.#blockReads, this.#rangeReads].map((line) => line.idle()));
     await this.#local?.close();
   }
 
@@ -310,29 +333,27 @@ export class ClusterBlockClient implements BlockClient {
   ): Promise<T> {
     const closing = this.#closing.signal;
     closing.throwIfAborted();
-    const { queue, progress } = line;
-    const priority = PRIORITY[options.priority ?? 'foreground'];
+    const { progress } = line;
     const { signal } = options;
+    if (signal?.aborted === true) throw new CancelledError();
     const askedMs = this.#clock.monotonicMs();
-    const turn = async (until: CancelSignal): Promise<T> => {
+    // Not AbortSignal.any: its links to a long-lived signal stay for the life of that signal.
+    const either = new Cancellation();
+    const cancel = (): void => either.abort(new CancelledError());
+    const close = (): void => either.abort(closing.reason);
+    signal?.addEventListener('abort', cancel);
+    closing.addEventListener('abort', close);
+    const turn = async (): Promise<T> => {
       const leftMs = progress.deadlineOf(askedMs) - this.#clock.monotonicMs();
       if (leftMs <= 0) throw standsStill(this.#timeoutMs);
-      const value = await work(until, leftMs);
+      const value = await work(either, leftMs);
       progress.progress(this.#clock.monotonicMs());
       return value;
     };
-    if (signal === undefined) return await queue.add(() => turn(closing), { priority });
-    if (signal.aborted) throw new CancelledError();
-    // Not AbortSignal.any: its links to a long-lived signal stay for the life of that signal.
-    const either = new AbortController();
-    const cancel = (): void => either.abort(new CancelledError());
-    const close = (): void => either.abort(closing.reason);
-    signal.addEventListener('abort', cancel);
-    closing.addEventListener('abort', close);
     try {
-      return await queue.add(() => turn(either.signal), { priority, signal: either.signal });
+      return await line.run(turn, either, PRIORITY[options.priority ?? 'foreground']);
     } finally {
-      signal.removeEventListener('abort', cancel);
+      signal?.removeEventListener('abort', cancel);
       closing.removeEventListener('abort', close);
     }
   }
