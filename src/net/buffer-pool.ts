@@ -10,10 +10,11 @@ import { allocateUninitialised } from './frames.ts';
 const POOLED_MIN_BYTES = PAGE_BYTES;
 /** Other capacities are multiples of this, so that a block with or without its page list finds the same buffers. */
 const STEP_BYTES = 256 * KiB;
-/** Kept free in all; what is given back beyond it is let go. */
+/** Kept free in all; beyond it those are let go whose size was not asked for the longest. */
 export const POOL_KEPT_MAX_BYTES = 32 * MiB;
 
 export class BufferPool {
+  /** By capacity, the one that was taken from last at the end. */
   readonly #free = new Map<number, Uint8Array[]>();
   #freeBytes = 0;
 
@@ -21,7 +22,10 @@ export class BufferPool {
   take(lengthBytes: number): Uint8Array {
     const capacity = capacityOf(lengthBytes);
     if (capacity < POOLED_MIN_BYTES) return allocateUninitialised(lengthBytes);
-    const used = this.#free.get(capacity)?.pop();
+    const same = this.#free.get(capacity) ?? [];
+    this.#free.delete(capacity);
+    this.#free.set(capacity, same);
+    const used = same.pop();
     if (used !== undefined) this.#freeBytes -= capacity;
     const whole = used ?? allocateUninitialised(capacity);
     return capacity === lengthBytes ? whole : whole.subarray(0, lengthBytes);
@@ -35,16 +39,21 @@ export class BufferPool {
   /** Nobody may use `bytes` (as `take` gave it), nor any view of it, from now on. Must be called at most once for each take. */
   giveBack(bytes: Uint8Array): void {
     const capacity = bytes.buffer.byteLength;
-    if (
-      bytes.length < POOLED_MIN_BYTES ||
-      (capacity % STEP_BYTES !== 0 && capacity !== POOLED_MIN_BYTES) ||
-      this.#freeBytes + capacity > POOL_KEPT_MAX_BYTES
-    )
-      return;
-    let same = this.#free.get(capacity);
-    if (same === undefined) this.#free.set(capacity, (same = []));
+    const same = this.#free.get(capacity);
+    // Of a capacity that was never taken from: not of this pool.
+    if (same === undefined || !this.#makeRoom(capacity)) return;
     same.push(new Uint8Array(bytes.buffer, 0, capacity));
     this.#freeBytes += capacity;
+  }
+
+  /** Lets go of those whose size was not asked for since this one was. */
+  #makeRoom(capacity: number): boolean {
+    for (const [other, free] of this.#free) {
+      if (this.#freeBytes + capacity <= POOL_KEPT_MAX_BYTES) return true;
+      if (other === capacity) return false;
+      while (this.#freeBytes + capacity > POOL_KEPT_MAX_BYTES && free.pop() !== undefined) this.#freeBytes -= other;
+    }
+    return false;
   }
 }
 

@@ -3,9 +3,15 @@
  * of the cache, and falls to nothing when they do not. Pure bookkeeping; read-path.ts fetches.
  */
 import type { CachedBlock } from './block-cache.ts';
+import { READ_PAGE_BYTES } from './options.ts';
 
 /** The kernel sends a stream's requests several at a time, and they may overtake each other by this much. */
 const REORDER_BYTES = 4 * 1024 * 1024;
+/**
+ * The kernel does not ask for what it has of a file: a stream that passes over what was read at random has gaps. None longer
+ * than the read itself counts, though: random reads may be near each other.
+ */
+const GAP_BYTES = READ_PAGE_BYTES;
 
 export class ReadAhead {
   /** Where the next read begins if it follows. */
@@ -30,7 +36,9 @@ export class ReadAhead {
   /** Notes a read; true if the sequence was broken. */
   note(offset: number, end: number, blockSizeBytes: number, maxBlocks: number, nowMs: number): boolean {
     this.lastReadMs = nowMs;
-    const follows = offset === this.#expected || (this.#run >= 2 && Math.abs(offset - this.#expected) <= REORDER_BYTES);
+    const gap = offset - this.#expected;
+    const passedOver = gap >= 0 && gap <= Math.min(GAP_BYTES, end - offset);
+    const follows = passedOver || (this.#run >= 2 && Math.abs(gap) <= REORDER_BYTES);
     if (!follows) {
       const wasSequential = this.#run > 0;
       // Who goes to the start reads on from there, most likely.

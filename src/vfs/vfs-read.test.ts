@@ -4,6 +4,7 @@ import { ROOT_INO } from '../ids.ts';
 import { encodeAcl } from '../meta/acl.ts';
 import { acl } from '../meta/testing-acl.ts';
 import { FileSystem } from './api.ts';
+import { PAGE_BYTES } from '../limits.ts';
 import { O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from './handles.ts';
 import { EXTENTS_KEPT } from './options.ts';
 import { name, pattern, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
@@ -158,6 +159,64 @@ describe('random reads', () => {
     await Promise.all([0, 1, 2, 3].map((part) => readAll(mount.vfs, handle, (part * BLOCK) / 4, BLOCK / 4)));
     const first = cluster.blocks.reads[0]?.key;
     expect(cluster.blocks.reads.filter((read) => read.key === first)).toHaveLength(1);
+  });
+});
+
+describe('the read cache', () => {
+  const first = { readCacheFirstBytes: 4 * BLOCK };
+
+  it('uses little memory for what is read once in order', async () => {
+    const { mount, data, handle } = await bigFile(first);
+    let most = 0;
+    for (let at = 0; at < data.length; at += BLOCK / 4) {
+      await readAll(mount.vfs, handle, at, BLOCK / 4);
+      const { cachedBytes, readAheadBytes } = mount.vfs.usage();
+      most = Math.max(most, cachedBytes - readAheadBytes);
+    }
+    expect(most).toBeLessThanOrEqual(4 * BLOCK);
+  });
+
+  it('uses more of its bound when blocks are read again, and then keeps them', async () => {
+    const { cluster, mount, data, handle } = await bigFile(first);
+    const round = async (): Promise<number> => {
+      const before = cluster.blocks.reads.length;
+      // No order that a reader in order would have.
+      for (const block of [9, 2, 11, 4, 7, 0, 5, 12]) {
+        const seen = await readAll(mount.vfs, handle, block * BLOCK, BLOCK);
+        expect(seen.equals(data.subarray(block * BLOCK, (block + 1) * BLOCK))).toBe(true);
+        expect(mount.vfs.usage().cachedBytes).toBeLessThanOrEqual(16 * BLOCK);
+      }
+      return cluster.blocks.reads.length - before;
+    };
+    expect(await round()).toBe(8);
+    let rounds = 1;
+    while ((await round()) > 0) expect((rounds += 1)).toBeLessThan(6);
+    expect(await round()).toBe(0);
+  });
+
+  it('gives the buffers of pages back, and not while somebody reads them', async () => {
+    const { cluster, mount, data, handle } = await bigFile({ readCacheFirstBytes: 4 * PAGE_BYTES });
+    const given: Uint8Array[] = [];
+    cluster.blocks.recycle = (bytes) => void given.push(bytes.fill(0xdb));
+    const place = (page: number): number => ((page * 7) % BLOCKS) * BLOCK + page * PAGE_BYTES;
+    const held = await mount.vfs.read(ROOT, handle, place(3), 4096);
+    for (const page of [1, 2, 4, 5, 6, 7]) await readAll(mount.vfs, handle, place(page), 4096);
+    expect(given.length).toBeGreaterThanOrEqual(2);
+    expect(given.every(({ length }) => length === PAGE_BYTES)).toBe(true);
+    expect(Buffer.concat(held.chunks).equals(data.subarray(place(3), place(3) + 4096))).toBe(true);
+    held.release?.();
+  });
+});
+
+describe('a stream that passes over pages which the kernel has', () => {
+  it('is read ahead of, and each block is fetched once', async () => {
+    const { cluster, mount, data, handle } = await bigFile();
+    for (let at = 0; at < data.length; at += 65_536) {
+      const seen = await readAll(mount.vfs, handle, at, 65_536 - 4096);
+      expect(seen.equals(data.subarray(at, at + 65_536 - 4096))).toBe(true);
+    }
+    expect(cluster.blocks.reads).toHaveLength(BLOCKS);
+    expect(cluster.blocks.reads.slice(2).every(({ priority }) => priority === 'readahead')).toBe(true);
   });
 });
 

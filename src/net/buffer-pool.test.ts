@@ -1,0 +1,54 @@
+import { describe, expect, it } from 'vitest';
+import { KiB, MiB, PAGE_BYTES } from '../limits.ts';
+import { BufferPool, POOL_KEPT_MAX_BYTES } from './buffer-pool.ts';
+
+describe('buffers for payloads', () => {
+  it('are used again for what fits the same capacity', () => {
+    const pool = new BufferPool();
+    const first = pool.take(4 * MiB);
+    pool.giveBack(first);
+    const second = pool.take(4 * MiB - 5);
+    expect(second.length).toBe(4 * MiB - 5);
+    expect(second.buffer).toBe(first.buffer);
+    expect(pool.take(4 * MiB).buffer).not.toBe(first.buffer);
+  });
+
+  it('are exactly as long as asked for, and a page is all that its memory holds', () => {
+    const pool = new BufferPool();
+    for (const length of [0, 1, PAGE_BYTES - 1, PAGE_BYTES, PAGE_BYTES + 1, MiB + 7]) {
+      expect(pool.take(length).length).toBe(length);
+    }
+    expect(pool.isWhole(pool.take(PAGE_BYTES))).toBe(true);
+    expect(pool.isWhole(pool.take(300))).toBe(true);
+    expect(pool.isWhole(pool.take(4 * MiB))).toBe(true);
+    expect(pool.isWhole(pool.take(PAGE_BYTES + 2 * KiB).subarray(0, PAGE_BYTES))).toBe(false);
+    expect(pool.isWhole(pool.take(PAGE_BYTES + 2 * KiB).subarray(2 * KiB))).toBe(false);
+  });
+
+  it('are kept up to a bound', () => {
+    const pool = new BufferPool();
+    const taken = Array.from({ length: (2 * POOL_KEPT_MAX_BYTES) / MiB }, () => pool.take(MiB));
+    for (const buffer of taken) pool.giveBack(buffer);
+    const again = new Set(taken.map(() => pool.take(MiB).buffer));
+    expect(taken.filter(({ buffer }) => again.has(buffer))).toHaveLength(POOL_KEPT_MAX_BYTES / MiB);
+  });
+
+  it('make room for the size that was asked for last', () => {
+    const pool = new BufferPool();
+    const pages = Array.from({ length: POOL_KEPT_MAX_BYTES / PAGE_BYTES }, () => pool.take(PAGE_BYTES));
+    const block = pool.take(4 * MiB);
+    for (const page of pages) pool.giveBack(page);
+    pool.giveBack(block);
+    // Blocks are read now: theirs stays, the pages' are let go.
+    expect(pool.take(4 * MiB).buffer).toBe(block.buffer);
+    const kept = new Set(pages.map(() => pool.take(PAGE_BYTES).buffer));
+    expect(pages.filter(({ buffer }) => kept.has(buffer))).toHaveLength((POOL_KEPT_MAX_BYTES - 4 * MiB) / PAGE_BYTES);
+  });
+
+  it('that came from elsewhere are not taken in', () => {
+    const pool = new BufferPool();
+    const other = new Uint8Array(MiB);
+    pool.giveBack(other);
+    expect(pool.take(MiB).buffer).not.toBe(other.buffer);
+  });
+});
