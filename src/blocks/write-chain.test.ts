@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { FakeCluster, pattern, POOL } from '../../test/support/fake-block-cluster.ts';
 import { PeerUnreachableError } from '../errors.ts';
 import type { Epoch, NodeId } from '../ids.ts';
+import { BLOCK_MAX_BYTES, DATA_TIMEOUT_MS } from '../limits.ts';
 import { placementOf } from '../catalog/placement.ts';
 import { hashBlock } from './identity.ts';
 import { MemoryEngine } from './memory-engine.ts';
@@ -74,6 +75,40 @@ describe('write chain', () => {
     expect(done).toBe(false);
     engines[1]?.waiting[0]?.();
     await cluster.settle(put);
+    await cluster.close();
+  });
+
+  it('has few large blocks on their way at once, and more small ones', async () => {
+    for (const [bytes, atOnce] of [
+      [BLOCK_MAX_BYTES, 3],
+      [1000, 8],
+    ] as const) {
+      const cluster = await FakeCluster.start({ nodes: 1, pool: { copies: 1 }, engine: () => new SlowEngine() });
+      const blocks = Array.from({ length: 12 }, (_, at) => new Uint8Array(bytes).fill(at));
+      const puts = blocks.map((block) => cluster.client.put(POOL, block));
+      const { waiting } = cluster.nodes[0]?.engine as SlowEngine;
+      for (let done = 0; done < blocks.length; done++) {
+        // No time passes, so that nothing is given up; a large block takes many turns to arrive.
+        await cluster.quiet();
+        await cluster.quiet();
+        expect(waiting).toHaveLength(Math.min(done + atOnce, blocks.length));
+        waiting[done]?.();
+      }
+      await cluster.settle(Promise.all(puts));
+      await cluster.close();
+    }
+  });
+
+  it('fails all that wait after one deadline, not one after the other', async () => {
+    const cluster = await FakeCluster.start({ nodes: 1, pool: { copies: 1 }, engine: () => new SlowEngine() });
+    const startedMs = cluster.clock.monotonicMs();
+    const puts = Array.from({ length: 12 }, (_, at) =>
+      cluster.client.put(POOL, new Uint8Array(BLOCK_MAX_BYTES).fill(at)),
+    );
+    const ended = await cluster.settle(Promise.allSettled(puts));
+    expect(ended.every(({ status }) => status === 'rejected')).toBe(true);
+    expect(cluster.clock.monotonicMs() - startedMs).toBeLessThan(1.5 * DATA_TIMEOUT_MS);
+    for (const go of (cluster.nodes[0]?.engine as SlowEngine).waiting) go();
     await cluster.close();
   });
 
