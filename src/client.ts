@@ -44,7 +44,7 @@ export interface ConnectClusterOptions extends ConnectCatalogOptions {
    * Without `listen` all interfaces, any port; and not at all where every node is on this machine, as nobody would gain.
    */
   readonly share?: { readonly listen?: Address | undefined } | undefined;
-  /** Bytes of blocks that each filesystem keeps for reading; default READ_CACHE_BYTES. */
+  /** Bytes of blocks that each filesystem keeps for reading, at most; default READ_CACHE_BYTES. */
   readonly readCacheBytes?: number | undefined;
   /**
    * Whole blocks that were read through the network are kept on this disk as well, from one run to the next. One client has

@@ -59,7 +59,7 @@ export type ConnectOptions = ClusterLocation & {
    * key. Default: false.
    */
   readonly share?: boolean | string;
-  /** Bytes of blocks kept for reading, 16 MiB or more. Default: 128 MiB. */
+  /** Bytes of blocks kept for reading, at most, 16 MiB or more. Default: 128 MiB. */
   readonly readCacheBytes?: number;
   /**
    * Blocks that were read from other machines are kept in this directory as well, `maxBytes` of them (32 MiB or more), from one

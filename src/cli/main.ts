@@ -182,7 +182,7 @@ function buildProgram(): Command {
         '--share-listen <host:port>',
         'the same, and where they may ask this mount (default: all interfaces, any port; nowhere if all nodes are on this machine)',
       )
-      .option('--cache-memory <MiB>', 'memory for blocks that were read (default 128)', count(16, 1 << 20))
+      .option('--cache-memory <MiB>', 'memory for blocks that were read, at most (default 128)', count(16, 1 << 20))
       .option('--cache-dir <dir>', 'keep blocks of other machines on this disk too, also over restarts of the mount')
       .option('--cache-size <GiB>', 'how much of that disk to use (default 10)', count(1, 1 << 20))
       .option(
