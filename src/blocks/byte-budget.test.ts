@@ -48,3 +48,27 @@ describe('ByteBudget', () => {
     expect(budget.usedBytes).toBe(0);
   });
 });
+
+it('may grow and shrink while things are under way', async () => {
+  const budget = new ByteBudget(10);
+  const order: string[] = [];
+  const take = async (name: string, bytes: number): Promise<() => void> => {
+    const giveBack = await budget.take(bytes);
+    order.push(name);
+    return giveBack;
+  };
+  const first = await take('first', 10);
+  const waiting = [take('second', 10), take('third', 10)];
+  budget.capacityBytes = 20;
+  const second = await waiting[0];
+  expect(order).toEqual(['first', 'second']);
+  // What waits wants more than there is now, and gets it alone.
+  budget.capacityBytes = 5;
+  second?.();
+  await Promise.resolve();
+  expect(order).toEqual(['first', 'second']);
+  first();
+  (await waiting[1])?.();
+  expect(order).toEqual(['first', 'second', 'third']);
+  expect(budget.usedBytes).toBe(0);
+});

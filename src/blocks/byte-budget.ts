@@ -5,12 +5,22 @@
 import { cancelError, type CancelSignal } from '../cancel.ts';
 
 export class ByteBudget {
-  readonly #capacityBytes: number;
+  #capacityBytes: number;
   #usedBytes = 0;
   readonly #queue: { readonly bytes: number; readonly start: () => void; cancelled: boolean }[] = [];
 
   constructor(capacityBytes: number) {
     this.#capacityBytes = capacityBytes;
+  }
+
+  get capacityBytes(): number {
+    return this.#capacityBytes;
+  }
+
+  /** More may begin at once if it grows; what has begun goes on if it shrinks. */
+  set capacityBytes(bytes: number) {
+    this.#capacityBytes = bytes;
+    this.#admit();
   }
 
   get usedBytes(): number {
@@ -71,7 +81,7 @@ export class ByteBudget {
   #admit(): void {
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
       if (!next.cancelled) {
-        if (this.#usedBytes + next.bytes > this.#capacityBytes) return;
+        if (this.#usedBytes > 0 && this.#usedBytes + next.bytes > this.#capacityBytes) return;
         this.#usedBytes += next.bytes;
         next.start();
       }

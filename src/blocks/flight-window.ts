@@ -27,7 +27,6 @@ export interface FlightWindowOptions {
 export class FlightWindow {
   readonly #options: FlightWindowOptions;
   #size: number;
-  #wanted: number;
   #leastMs = Infinity;
   /** Of this span and the one before. */
   #perMs: [number, number] = [0, 0];
@@ -38,16 +37,10 @@ export class FlightWindow {
   constructor(options: FlightWindowOptions) {
     this.#options = options;
     this.#size = Math.min(FIRST, options.least);
-    this.#wanted = FIRST;
   }
 
   get size(): number {
     return this.#size;
-  }
-
-  /** Twice bandwidth times delay as they were last, whatever the least is: for one reader more than that is of no use. */
-  get wanted(): number {
-    return this.#wanted;
   }
 
   /** A transfer has ended well. Returns the size from now on. */
@@ -69,8 +62,8 @@ export class FlightWindow {
     const perMs = Math.max(...this.#perMs);
     if (this.#leastMs !== Infinity && perMs > 0) {
       const quick = Math.max(slowLeast, Math.ceil(perMs * QUEUE_MS));
-      this.#wanted = Math.min(most, Math.ceil(GAIN * perMs * this.#leastMs));
-      this.#size = Math.max(Math.min(quick, least), this.#wanted);
+      const wanted = Math.ceil(GAIN * perMs * this.#leastMs);
+      this.#size = Math.max(Math.min(quick, least), Math.min(most, wanted));
     }
     return this.#size;
   }

@@ -8,6 +8,7 @@
  */
 import { BlockNotFoundError, CorruptionError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
+import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock, Disk, DiskFile, Timer } from '../env.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
@@ -74,6 +75,11 @@ export class LocalBlocks {
     if ((this.#refusedUntilMs.get(node) ?? -Infinity) > this.#o.clock.monotonicMs()) return false;
     const address = this.#o.catalog.current().nodes.find(({ id }) => id === node)?.address;
     return address !== undefined && this.#o.isOwnHost(hostOf(address));
+  }
+
+  /** Likewise all nodes. */
+  isAllNear(): boolean {
+    return dataNodes(this.#o.catalog.current()).every(({ id }) => this.isNear(id));
   }
 
   /** Reads under way at the node's disk. */

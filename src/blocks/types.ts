@@ -271,10 +271,7 @@ export interface BlockClient {
    * times as long to fill).
    */
   recycle?(bytes: Uint8Array): void;
-  /**
-   * How many blocks a reader in order should have asked for beyond the one that it reads, as far as that is known: as many
-   * as are on their way at once where the way is used to the full. More are of no use, and are memory.
-   */
+  /** More blocks than these need not be asked for ahead, by all readers together: they are near. Undefined: it does not know. */
   aheadCount?(): number | undefined;
   /** Offers a cache's whole blocks to other readers, where readers serve readers. Returns what ends that. */
   offer?(source: ShareSource): () => void;

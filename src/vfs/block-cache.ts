@@ -82,7 +82,7 @@ export class BlockCache {
   get maxAheadBytes(): number {
     return this.maxBytes / 2;
   }
-  /** Blocks that one reader in order should be ahead, as far as is known. */
+  /** Blocks to have read ahead at most, of all readers. */
   get aheadCount(): number {
     return this.#blocks.aheadCount?.() ?? Infinity;
   }
