@@ -72,7 +72,8 @@ class Line {
   readonly queue: PQueue;
   readonly progress: ProgressClock;
   readonly #directMost: number;
-  readonly #direct = new Set<Promise<unknown>>();
+  #directCount = 0;
+  readonly #running = new Set<Promise<unknown>>();
 
   /** `directMost`: so many more run without going through the queue, whose work is a part of that of a small read. */
   constructor(atOnce: number, timeoutMs: number, directMost = 0) {
@@ -82,25 +83,31 @@ class Line {
   }
 
   async run<T>(work: () => Promise<T>, signal: Cancellation, priority: number): Promise<T> {
-    if (this.#direct.size < this.#directMost) {
+    const start = (): Promise<T> => {
       const running = work();
-      this.#direct.add(running);
+      const ended = (): void => void this.#running.delete(running);
+      this.#running.add(running);
+      running.then(ended, ended);
+      return running;
+    };
+    if (this.#directCount < this.#directMost) {
+      this.#directCount++;
       try {
-        return await running;
+        return await start();
       } finally {
-        this.#direct.delete(running);
+        this.#directCount--;
       }
     }
-    // The queue takes no other kind of signal.
-    const whileWaiting = new AbortController();
-    const cancel = (): void => whileWaiting.abort(signal.reason);
-    signal.addEventListener('abort', cancel);
-    return await this.queue.add(work, { priority, signal: whileWaiting.signal });
+    // The queue takes no other kind of signal. When it fires, what runs is no longer the queue's, and ends soon by its own.
+    const queued = new AbortController();
+    signal.addEventListener('abort', () => queued.abort(signal.reason));
+    return await this.queue.add(start, { priority, signal: queued.signal });
   }
 
   /** Nothing waits and nothing runs any more. */
   async idle(): Promise<void> {
-    await Promise.all([this.queue.onIdle(), Promise.allSettled(this.#direct)]);
+    await this.queue.onIdle();
+    await Promise.allSettled(this.#running);
   }
 }
 

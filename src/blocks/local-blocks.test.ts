@@ -67,6 +67,36 @@ async function damage(path: string, data: Uint8Array): Promise<void> {
   await file.close();
 }
 
+it('gives pages in buffers of their own, of which each can be given back', async () => {
+  const data = bytes(200_000, 3);
+  const { id } = await cluster.client.put(POOL, data);
+  for (const [first, count] of [
+    [0, 1],
+    [1, 1],
+    [3, 1],
+    [1, 3],
+    [0, 4],
+  ] as const) {
+    const pages = await cluster.client.readPages(POOL, id, data.length, first, count);
+    expect(pages.map(({ length }) => length)).toEqual(
+      Array.from({ length: count }, (_, at) => Math.min(64 * KiB, data.length - (first + at) * 64 * KiB)),
+    );
+    expect(new Set(pages.map(({ buffer }) => buffer)).size).toBe(count);
+    expect(Buffer.compare(Buffer.concat(pages), data.subarray(first * 64 * KiB, (first + count) * 64 * KiB))).toBe(0);
+    for (const page of pages) cluster.client.recycle(page.fill(0xdb));
+  }
+  expect(reads).not.toHaveBeenCalled();
+});
+
+it('asks for less ahead only while the disks of all nodes are here', async () => {
+  expect(cluster.client.aheadCount()).toBe(4);
+  const data = bytes(1_000);
+  const { id } = await cluster.client.put(POOL, data);
+  open = () => Promise.reject(Object.assign(new Error('not yours'), { code: 'EACCES' }));
+  await read(id, data);
+  expect(cluster.client.aheadCount()).toBe(undefined);
+});
+
 it('reads whole blocks and ranges past the nodes', async () => {
   for (const length of [1, 300, 64 * KiB, 64 * KiB + 1, 1_000_000]) {
     const data = bytes(length, length);

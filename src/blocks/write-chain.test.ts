@@ -79,12 +79,12 @@ describe('write chain', () => {
   });
 
   it('has few large blocks on their way at once, and more small ones', async () => {
-    for (const [bytes, atOnce] of [
-      [BLOCK_MAX_BYTES, 3],
-      [1000, 8],
+    for (const [bytes, count, atOnce] of [
+      [BLOCK_MAX_BYTES, 5, 3],
+      [1000, 12, 8],
     ] as const) {
       const cluster = await FakeCluster.start({ nodes: 1, pool: { copies: 1 }, engine: () => new SlowEngine() });
-      const blocks = Array.from({ length: 12 }, (_, at) => new Uint8Array(bytes).fill(at));
+      const blocks = Array.from({ length: count }, (_, at) => new Uint8Array(bytes).fill(at));
       const puts = blocks.map((block) => cluster.client.put(POOL, block));
       const { waiting } = cluster.nodes[0]?.engine as SlowEngine;
       for (let done = 0; done < blocks.length; done++) {
@@ -102,7 +102,7 @@ describe('write chain', () => {
   it('fails all that wait after one deadline, not one after the other', async () => {
     const cluster = await FakeCluster.start({ nodes: 1, pool: { copies: 1 }, engine: () => new SlowEngine() });
     const startedMs = cluster.clock.monotonicMs();
-    const puts = Array.from({ length: 12 }, (_, at) =>
+    const puts = Array.from({ length: 5 }, (_, at) =>
       cluster.client.put(POOL, new Uint8Array(BLOCK_MAX_BYTES).fill(at)),
     );
     const ended = await cluster.settle(Promise.allSettled(puts));

@@ -102,7 +102,9 @@ export class ReadPath {
   #noteRead(handle: FileHandle, offset: number, end: number): boolean {
     const { ahead, file } = handle;
     const now = this.#ports.clock.monotonicMs();
-    if (ahead.note(offset, end, file.blockSizeBytes, this.#shareBlocks(file.blockSizeBytes, now), now)) {
+    this.#dropIdle(now);
+    const share = ahead.isSequential ? this.#shareBlocks(file.blockSizeBytes) : 0;
+    if (ahead.note(offset, end, file.blockSizeBytes, share, now)) {
       this.#streams.delete(ahead);
       this.#letGo(ahead);
     } else if (ahead.windowBlocks > 0) this.#streams.add(ahead);
@@ -121,15 +123,19 @@ export class ReadPath {
     if (pieces >= COMPACT_SAVED_MIN) this.#ports.sawPieces(file, offset, pieces);
   }
 
-  #shareBlocks(blockSizeBytes: number, nowMs: number): number {
-    if (nowMs - this.#streamsCheckedMs > ACTIVE_MS) {
-      this.#streamsCheckedMs = nowMs;
-      for (const stream of this.#streams) {
-        if (nowMs - stream.lastReadMs <= ACTIVE_MS) continue;
-        this.#streams.delete(stream);
-        this.#letGo(stream);
-      }
+  /** Who has not read for a while takes no share, and what was read ahead of him may go. */
+  #dropIdle(nowMs: number): void {
+    if (nowMs - this.#streamsCheckedMs <= ACTIVE_MS) return;
+    this.#streamsCheckedMs = nowMs;
+    for (const stream of this.#streams) {
+      if (nowMs - stream.lastReadMs <= ACTIVE_MS) continue;
+      this.#streams.delete(stream);
+      this.#letGo(stream);
     }
+  }
+
+  /** How many blocks one reader in order may be ahead. */
+  #shareBlocks(blockSizeBytes: number): number {
     const streams = Math.max(1, this.#streams.size);
     const { maxAheadBytes, aheadCount } = this.#cache;
     const blocks = Math.floor(maxAheadBytes / blockSizeBytes / streams);

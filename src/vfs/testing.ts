@@ -89,6 +89,7 @@ export async function turns(count = 20): Promise<void> {
 export class FakeBlocks implements BlockClient {
   readonly stored = new Map<string, Uint8Array>();
   readonly reads: { key: string; offset: number; length: number; priority: string }[] = [];
+  aheadCount?: () => number;
   generation = 1;
   puts = 0;
   putsInFlight = 0;

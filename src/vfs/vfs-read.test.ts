@@ -122,6 +122,26 @@ describe('sequential reads', () => {
     for (const key of ahead) expect(cluster.blocks.reads.filter((read) => read.key === key)).toHaveLength(1);
   });
 
+  it('are no further ahead, all together, than the blocks are near', async () => {
+    const { cluster, mount, data, ino, handle } = await bigFile();
+    cluster.blocks.aheadCount = () => 4;
+    let most = 0;
+    for (let at = 0; at < 8 * BLOCK; at += BLOCK / 2) {
+      await readAll(mount.vfs, handle, at, BLOCK / 2);
+      most = Math.max(most, mount.vfs.usage().readAheadBytes);
+    }
+    // And the block that is read next.
+    expect(most).toBe(5 * BLOCK);
+    const second = (await mount.vfs.open(ROOT, ino as never, O_RDONLY)).handle;
+    for (let at = 0; at < 6 * BLOCK; at += BLOCK / 2) {
+      await readAll(mount.vfs, second, 15 * BLOCK + at, BLOCK / 2);
+      const seen = await readAll(mount.vfs, handle, 8 * BLOCK + at, BLOCK / 2);
+      expect(seen.equals(data.subarray(8 * BLOCK + at, 8 * BLOCK + at + BLOCK / 2))).toBe(true);
+      // The first may still have what it was ahead when it was alone.
+      if (at >= 4 * BLOCK) expect(mount.vfs.usage().readAheadBytes).toBeLessThanOrEqual(6 * BLOCK);
+    }
+  });
+
   it('stop reading ahead when the reader jumps', async () => {
     const { cluster, mount, data, handle } = await bigFile();
     for (let at = 0; at < 4 * BLOCK; at += BLOCK / 2) await readAll(mount.vfs, handle, at, BLOCK / 2);
