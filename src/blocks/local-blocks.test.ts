@@ -88,6 +88,16 @@ it('gives pages in buffers of their own, of which each can be given back', async
   expect(reads).not.toHaveBeenCalled();
 });
 
+it('keeps no more than the page of what came with its list from a node', async () => {
+  const data = bytes(200_000, 5);
+  const { id } = await cluster.client.put(POOL, data);
+  open = () => Promise.reject(Object.assign(new Error('not yours'), { code: 'EACCES' }));
+  const pages = await cluster.client.readPages(POOL, id, data.length, 1, 1);
+  expect(reads).toHaveBeenCalled();
+  expect(Buffer.compare(Buffer.concat(pages), data.subarray(64 * KiB, 128 * KiB))).toBe(0);
+  expect(pages.map(({ buffer }) => buffer.byteLength)).toEqual([64 * KiB]);
+});
+
 it('asks for less ahead only while the disks of all nodes are here', async () => {
   expect(cluster.client.aheadCount()).toBe(4);
   const data = bytes(1_000);

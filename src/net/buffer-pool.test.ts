@@ -23,6 +23,7 @@ describe('buffers for payloads', () => {
     expect(pool.isWhole(pool.take(4 * MiB))).toBe(true);
     expect(pool.isWhole(pool.take(PAGE_BYTES + 2 * KiB).subarray(0, PAGE_BYTES))).toBe(false);
     expect(pool.isWhole(pool.take(PAGE_BYTES + 2 * KiB).subarray(2 * KiB))).toBe(false);
+    expect(pool.isWhole(pool.take(MiB).subarray(5))).toBe(false);
   });
 
   it('are kept up to a bound', () => {
@@ -43,6 +44,16 @@ describe('buffers for payloads', () => {
     expect(pool.take(4 * MiB).buffer).toBe(block.buffer);
     const kept = new Set(pages.map(() => pool.take(PAGE_BYTES).buffer));
     expect(pages.filter(({ buffer }) => kept.has(buffer))).toHaveLength((POOL_KEPT_MAX_BYTES - 4 * MiB) / PAGE_BYTES);
+  });
+
+  it('of a size that is no longer asked for take no room from those that are', () => {
+    const pool = new BufferPool();
+    const pages = Array.from({ length: POOL_KEPT_MAX_BYTES / PAGE_BYTES }, () => pool.take(PAGE_BYTES));
+    const blocks = Array.from({ length: POOL_KEPT_MAX_BYTES / MiB }, () => pool.take(MiB));
+    for (const block of blocks) pool.giveBack(block);
+    for (const page of pages) pool.giveBack(page);
+    const kept = new Set(blocks.map(() => pool.take(MiB).buffer));
+    expect(blocks.every(({ buffer }) => kept.has(buffer))).toBe(true);
   });
 
   it('that came from elsewhere are not taken in', () => {
