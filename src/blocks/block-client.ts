@@ -2,7 +2,6 @@
  * What vfs (and ReplicatedStore) see of the cluster's blocks: put on two nodes, read verified from the best holder.
  * Bounds how much is under way, so that a thousand callers do not become a thousand blocks in memory.
  */
-import PQueue from 'p-queue';
 import { Cancellation, type CancelSignal } from '../cancel.ts';
 import { BlockNotFoundError, CancelledError, CorruptionError, StateError, UnavailableError } from '../errors.ts';
 import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts';
@@ -15,13 +14,13 @@ import { BlockWriter } from './block-writer.ts';
 import type { DiskCache } from './disk-cache.ts';
 import { FlightWindow } from './flight-window.ts';
 import { checkBlockBytes } from './identity.ts';
+import { Line } from './line.ts';
 import { LocalBlocks } from './local-blocks.ts';
 import type { BlockSharing, ShareSource } from './sharing.ts';
 import { findPool, placementOf, wantedCopies } from '../catalog/placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock, Env } from '../env.ts';
-import { ProgressClock } from '../progress-clock.ts';
 import type { Network } from '../net/types.ts';
 import type { BlockClient, PutReceipt } from './types.ts';
 
@@ -65,50 +64,6 @@ export interface BlockClientOptions {
 interface ReadOptions {
   readonly signal?: CancelSignal;
   readonly priority?: 'foreground' | 'readahead';
-}
-
-/** Operations of one kind wait here for their turn. */
-class Line {
-  readonly queue: PQueue;
-  readonly progress: ProgressClock;
-  readonly #directMost: number;
-  #directCount = 0;
-  readonly #running = new Set<Promise<unknown>>();
-
-  /** `directMost`: so many more run without going through the queue, whose work is a part of that of a small read. */
-  constructor(atOnce: number, timeoutMs: number, directMost = 0) {
-    this.queue = new PQueue({ concurrency: atOnce });
-    this.progress = new ProgressClock(timeoutMs);
-    this.#directMost = directMost;
-  }
-
-  async run<T>(work: () => Promise<T>, signal: Cancellation, priority: number): Promise<T> {
-    const start = (): Promise<T> => {
-      const running = work();
-      const ended = (): void => void this.#running.delete(running);
-      this.#running.add(running);
-      running.then(ended, ended);
-      return running;
-    };
-    if (this.#directCount < this.#directMost) {
-      this.#directCount++;
-      try {
-        return await start();
-      } finally {
-        this.#directCount--;
-      }
-    }
-    // The queue takes no other kind of signal. When it fires, what runs is no longer the queue's, and ends soon by its own.
-    const queued = new AbortController();
-    signal.addEventListener('abort', () => queued.abort(signal.reason));
-    return await this.queue.add(start, { priority, signal: queued.signal });
-  }
-
-  /** Nothing waits and nothing runs any more. */
-  async idle(): Promise<void> {
-    await this.queue.onIdle();
-    await Promise.allSettled(this.#running);
-  }
 }
 
 export type BlockState = 'held' | 'missing' | 'unreachable';
