@@ -1,5 +1,5 @@
 /**
- * How many whole blocks to have under way: twice bandwidth times delay, as TCP's BBR has it. The delay is the least that
+ * How many whole blocks to have under way, read or put: twice bandwidth times delay, as TCP's BBR has it. The delay is the least that
  * a block ever took, without the wait behind others; the bandwidth is how many came in lately, however long they were. On a near network that is few
  * blocks, and more would only wait in queues; on a long one it grows until the bandwidth no longer does. Where many share
  * a slow way it must fall: eight readers with eight blocks each at two uplinks of 50 MB/s waited until their time was up,
