@@ -6,9 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Disk, Kv } from './env.ts';
+import { DIRECT_BYTES, type Disk, type Kv } from './env.ts';
 import { MemoryDisk } from './env-memory.ts';
 import { createNodeEnv } from './env-node.ts';
+import { BufferPool } from './net/buffer-pool.ts';
 
 const ascii = (text: string): Uint8Array => Buffer.from(text, 'latin1');
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
@@ -24,6 +25,20 @@ const worlds: { name: string; make: () => Promise<{ disk: Disk; root: string; en
   },
 ];
 
+it('the memory disk refuses direct reads that are not of whole sectors', async () => {
+  const disk = new MemoryDisk();
+  await disk.writeFileAtomic('/file', new Uint8Array(10_000));
+  const file = await disk.open('/file', 'direct');
+  const memory = new Uint8Array(2 * DIRECT_BYTES);
+  for (const [from, to, position] of [
+    [3, 3 + DIRECT_BYTES, 0],
+    [0, 100, 0],
+    [0, DIRECT_BYTES, 512],
+  ] as const) {
+    await expect(file.read(memory.subarray(from, to), position)).rejects.toMatchObject({ code: 'EINVAL' });
+  }
+});
+
 describe.each(worlds)('the $name disk', ({ make }) => {
   let disk: Disk;
   let root: string;
@@ -38,6 +53,33 @@ describe.each(worlds)('the $name disk', ({ make }) => {
     await disk.mkdir(path);
     return path;
   };
+
+  it('reads past the page cache, in whole sectors and up to the end', async () => {
+    const path = `${await folder()}/file`;
+    const written = await disk.open(path, 'exclusive');
+    const content = Uint8Array.from({ length: 3 * DIRECT_BYTES + 700 }, (_, at) => (at * 7 + (at >> 9)) & 0xff);
+    await written.write([content], 0);
+    await written.close();
+    const file = await disk.open(path, 'direct').catch((error: { code?: string }) => error.code);
+    // Nobody promises that a file system can do it.
+    if (file === undefined || typeof file === 'string') return expect(file).toBe('EINVAL');
+    const memory = new BufferPool().takeAligned(8 * DIRECT_BYTES);
+    for (const [position, length] of [
+      [0, 1],
+      [1, 2],
+      [1, 3],
+      [3, 2],
+      [0, 8],
+      [4, 1],
+    ] as const) {
+      const start = position * DIRECT_BYTES;
+      const buffer = memory.fill(0).subarray(0, length * DIRECT_BYTES);
+      const expected = content.subarray(start, start + buffer.length);
+      expect(await file.read(buffer, start)).toBe(expected.length);
+      expect(Buffer.compare(buffer.subarray(0, expected.length), expected)).toBe(0);
+    }
+    await file.close();
+  });
 
   it('reads and writes at positions, many buffers at once', async () => {
     const path = `${await folder()}/file`;

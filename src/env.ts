@@ -54,13 +54,20 @@ export interface Random {
 
 // Disk
 
+export type OpenMode = 'read' | 'direct' | 'write' | 'create' | 'exclusive';
+
+/** What direct reads are multiples of: the largest sector of a disk. */
+export const DIRECT_BYTES = 4096;
+
 /** Errors of a Disk are Node's own: `Error` with `code` ENOENT, EEXIST, ENOSPC, EIO, ... */
 export interface Disk {
   /**
    * - `read`: must exist; `write`: read and write, must exist; `create`: read and write, made if missing;
    *   `exclusive`: as create, EEXIST if it exists.
+   * - `direct`: as `read`, past the system's page cache: reads have positions, lengths and memory of whole multiples of
+   *   {@link DIRECT_BYTES}. EINVAL, here or at a read, where the file system or the device cannot do that.
    */
-  open(path: string, mode: 'read' | 'write' | 'create' | 'exclusive'): Promise<DiskFile>;
+  open(path: string, mode: OpenMode): Promise<DiskFile>;
   /** Whole content. */
   readFile(path: string): Promise<Uint8Array>;
   /** Writes `path.tmp`, syncs it, renames it over `path`, syncs the directory: after it, old or new, never a mixture. */

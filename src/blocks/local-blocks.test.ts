@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { startRealCluster, type RealCluster } from '../../test/support/real-block-cluster.ts';
 import { createMemoryEnv, createMemoryWorld, MemoryDisk } from '../env-memory.ts';
-import type { DiskFile, Env } from '../env.ts';
+import type { DiskFile, Env, OpenMode } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import { hashBlock } from './identity.ts';
+import { DIRECT_LEAST_BYTES } from './local-blocks.ts';
 import { PackEngine } from './pack-engine.ts';
 import type { BlockEngine } from './types.ts';
 
@@ -16,19 +17,22 @@ let disk: MemoryDisk;
 let cluster: RealCluster;
 let open: Env['disk']['open'];
 let opened: string[];
+let modes: OpenMode[];
 const reads = vi.fn();
 
 beforeEach(async () => {
   disk = new MemoryDisk();
   opened = [];
+  modes = [];
   reads.mockClear();
   open = (path, mode) => disk.open(path, mode);
   const world = createMemoryWorld();
   const clientDisk = new Proxy(disk, {
     get: (target, name) =>
       name === 'open'
-        ? (path: string, mode: 'read') => {
+        ? (path: string, mode: OpenMode) => {
             opened.push(path);
+            modes.push(mode);
             return open(path, mode);
           }
         : (Reflect.get(target, name) as () => unknown).bind(target),
@@ -126,6 +130,55 @@ it('reads whole blocks and ranges past the nodes', async () => {
   expect(reads).not.toHaveBeenCalled();
 });
 
+it('reads large blocks past the page cache, wherever they begin in the pack', async () => {
+  const sizes = [DIRECT_LEAST_BYTES, DIRECT_LEAST_BYTES + 1, 1_000_003, 4096 * 200, 4 * 1024 * KiB];
+  const blocks = await Promise.all(
+    sizes.map(async (size) => {
+      const data = bytes(size, size);
+      return { data, id: (await cluster.client.put(POOL, data)).id };
+    }),
+  );
+  for (let round = 0; round < 3; round++) {
+    for (const { data, id } of blocks) {
+      const block = await cluster.client.readBlock(POOL, id, data.length);
+      expect(Buffer.compare(block, data)).toBe(0);
+      // Its memory is used for the next one.
+      cluster.client.recycle(block.fill(0xdb));
+    }
+  }
+  expect(new Set(modes)).toEqual(new Set(['direct']));
+  expect(reads).not.toHaveBeenCalled();
+});
+
+it('reads what is short, and parts of blocks, through the page cache', async () => {
+  const data = bytes(DIRECT_LEAST_BYTES - 1, 7);
+  await read((await cluster.client.put(POOL, data)).id, data);
+  const large = bytes(DIRECT_LEAST_BYTES * 2, 9);
+  const { id } = await cluster.client.put(POOL, large);
+  const [page] = await cluster.client.readPages(POOL, id, large.length, 2, 1);
+  expect(Buffer.compare(page ?? large, large.subarray(128 * KiB, 192 * KiB))).toBe(0);
+  expect(new Set(modes)).toEqual(new Set(['read']));
+});
+
+it.each(['open', 'read'] as const)(
+  'a file system that refuses a direct %s is read through the page cache',
+  async (what) => {
+    const refused = (): Promise<never> => Promise.reject(Object.assign(new Error('EINVAL'), { code: 'EINVAL' }));
+    open = async (path, mode) => {
+      if (mode !== 'direct') return await disk.open(path, mode);
+      if (what === 'open') return await refused();
+      return withRead(await disk.open(path, mode), refused);
+    };
+    const data = bytes(1_000_000, 3);
+    const { id } = await cluster.client.put(POOL, data);
+    for (let round = 0; round < 10; round++) await read(id, data);
+    expect(reads).not.toHaveBeenCalled();
+    // Each of two nodes was tried once.
+    expect(modes.filter((mode) => mode === 'direct').length).toBeLessThanOrEqual(2);
+    expect(modes.filter((mode) => mode === 'read').length).toBeGreaterThan(0);
+  },
+);
+
 it('a damaged copy is read around, and its node told, which heals it', async () => {
   const data = bytes(200_000, 3);
   const { id } = await cluster.client.put(POOL, data);
@@ -171,16 +224,20 @@ it('another store under the same path is not believed', async () => {
 function hang(chosen: (path: string) => boolean): void {
   open = async (path, mode) => {
     const file = await disk.open(path, mode);
-    const read: DiskFile['read'] = (buffer, position) =>
-      position === 0 || !chosen(path) ? file.read(buffer, position) : new Promise(() => undefined);
-    return {
-      read,
-      write: (buffers, position) => file.write(buffers, position),
-      datasync: () => file.datasync(),
-      truncate: (sizeBytes) => file.truncate(sizeBytes),
-      sizeBytes: () => file.sizeBytes(),
-      close: () => file.close(),
-    };
+    return withRead(file, (buffer, position) =>
+      position === 0 || !chosen(path) ? file.read(buffer, position) : new Promise(() => undefined),
+    );
+  };
+}
+
+function withRead(file: DiskFile, read: DiskFile['read']): DiskFile {
+  return {
+    read,
+    write: (buffers, position) => file.write(buffers, position),
+    datasync: () => file.datasync(),
+    truncate: (sizeBytes) => file.truncate(sizeBytes),
+    sizeBytes: () => file.sizeBytes(),
+    close: () => file.close(),
   };
 }
 

@@ -10,7 +10,8 @@ import { BlockNotFoundError, CorruptionError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
-import type { Clock, Disk, DiskFile, Timer } from '../env.ts';
+import { DIRECT_BYTES, type Clock, type Disk, type DiskFile, type Timer } from '../env.ts';
+import { KiB } from '../limits.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
 import { withinLimits, type ReadLimits } from './disk-read.ts';
@@ -25,6 +26,11 @@ const REFUSED_MS = 60_000;
 const PLACES_MAX = 32_768;
 const FILES_MAX = 64;
 const FILE_AGE_MAX_MS = 10_000;
+/**
+ * What is at least so long is read past the system's page cache: it would hold a second time what it holds as the content of the mounted file, and
+ * filling it costs more than all the rest of the read. Shorter reads are of who comes back for what lies beside.
+ */
+export const DIRECT_LEAST_BYTES = 256 * KiB;
 
 export interface LocalBlocksOptions {
   readonly network: Network;
@@ -36,6 +42,7 @@ export interface LocalBlocksOptions {
 }
 
 interface OpenPack {
+  readonly key: string;
   readonly opening: Promise<DiskFile>;
   readonly openedMs: number;
   userCount: number;
@@ -61,6 +68,8 @@ export class LocalBlocks {
   /** In order of last use. */
   readonly #places = new Map<string, BlockPlace>();
   readonly #files = new Map<string, OpenPack>();
+  /** Nodes whose file systems cannot be read past the system's cache. */
+  readonly #indirect = new Set<NodeId>();
   readonly #refusedUntilMs = new Map<NodeId, number>();
   readonly #inFlight = new Map<NodeId, number>();
   #timer: Timer | undefined;
@@ -124,7 +133,7 @@ export class LocalBlocks {
     this.#closed = true;
     this.#timer?.cancel();
     const files = [...this.#files.values()];
-    for (const [path, file] of this.#files) this.#drop(path, file);
+    for (const file of files) this.#drop(file);
     await Promise.all(files.map((file) => file.opening.catch(() => undefined)));
   }
 
@@ -146,28 +155,40 @@ export class LocalBlocks {
     limits: ReadLimits,
   ): Promise<Uint8Array | undefined> {
     const { clock } = this.#o;
+    const isDirect = length >= DIRECT_LEAST_BYTES && !this.#indirect.has(node);
+    const before = isDirect ? position % DIRECT_BYTES : 0;
+    const spanBytes = isDirect ? Math.ceil((before + length) / DIRECT_BYTES) * DIRECT_BYTES : length;
+    const span = isDirect ? payloadPool.takeAligned(spanBytes) : payloadPool.take(spanBytes);
     this.#inFlight.set(node, this.inFlightCount(node) + 1);
-    const bytes = payloadPool.take(length);
     // The system cannot be told to stop: whoever gives up leaves the buffer to it.
-    const reading = this.#readFile(node, place, bytes, position).finally(() =>
+    const reading = this.#readFile(node, place, span, position - before, isDirect).finally(() =>
       this.#inFlight.set(node, this.inFlightCount(node) - 1),
     );
-    const count = await withinLimits(clock, reading, limits, () => this.#refuse(node));
-    if (count === length) return bytes;
-    payloadPool.giveBack(bytes);
+    const count = (await withinLimits(clock, reading, limits, () => this.#refuse(node))) ?? 0;
+    if (count >= before + length) return isDirect ? span.subarray(before, before + length) : span;
+    payloadPool.giveBack(span);
+    if (isDirect && this.#indirect.has(node)) return await this.#read(node, place, position, length, limits);
     return undefined;
   }
 
   /** Bytes read; undefined if the file is not to be had. Never rejects. */
-  async #readFile(node: NodeId, place: BlockPlace, bytes: Uint8Array, position: number): Promise<number | undefined> {
+  async #readFile(
+    node: NodeId,
+    place: BlockPlace,
+    bytes: Uint8Array,
+    position: number,
+    isDirect: boolean,
+  ): Promise<number | undefined> {
     const path = `${place.directory}/${packFileName(place.pack)}`;
-    const file = this.#pin(node, path, place.pack);
+    const file = this.#pin(node, path, place.pack, isDirect);
     try {
       return await (await file.opening).read(bytes, position);
     } catch (error) {
-      this.#drop(path, file);
+      this.#drop(file);
+      const { code } = error as { code?: unknown };
+      if (isDirect && code === 'EINVAL') this.#indirect.add(node);
       // ENOENT: compaction has taken the pack away, and the node tells the new place.
-      if ((error as { code?: unknown }).code !== 'ENOENT') this.#refuse(node);
+      else if (code !== 'ENOENT') this.#refuse(node);
       return undefined;
     } finally {
       file.userCount--;
@@ -175,19 +196,20 @@ export class LocalBlocks {
     }
   }
 
-  #pin(node: NodeId, path: string, pack: number): OpenPack {
+  #pin(node: NodeId, path: string, pack: number, isDirect: boolean): OpenPack {
     const nowMs = this.#o.clock.monotonicMs();
-    let file = this.#files.get(path);
+    const key = isDirect ? `direct ${path}` : path;
+    let file = this.#files.get(key);
     if (file !== undefined && nowMs - file.openedMs >= FILE_AGE_MAX_MS) {
-      this.#drop(path, file);
+      this.#drop(file);
       file = undefined;
     }
     if (file === undefined) {
-      file = { opening: this.#open(node, path, pack), openedMs: nowMs, userCount: 0, dropped: false };
-      this.#files.set(path, file);
-      for (const [oldest, other] of this.#files) {
+      file = { key, opening: this.#open(node, path, pack, isDirect), openedMs: nowMs, userCount: 0, dropped: false };
+      this.#files.set(key, file);
+      for (const oldest of this.#files.values()) {
         if (this.#files.size <= FILES_MAX) break;
-        this.#drop(oldest, other);
+        this.#drop(oldest);
       }
       this.#timer ??= this.#o.clock.setTimer(FILE_AGE_MAX_MS, () => this.#dropOld());
     }
@@ -196,12 +218,13 @@ export class LocalBlocks {
   }
 
   /** A pack of that very store: another machine, or another container, may have the same path. */
-  async #open(node: NodeId, path: string, pack: number): Promise<DiskFile> {
-    const file = await this.#o.disk.open(path, 'read');
+  async #open(node: NodeId, path: string, pack: number, isDirect: boolean): Promise<DiskFile> {
+    const file = await this.#o.disk.open(path, isDirect ? 'direct' : 'read');
     try {
-      const bytes = new Uint8Array(PACK_HEADER_BYTES);
-      await file.read(bytes, 0);
-      const header = decodePackHeader(bytes);
+      const bytes = isDirect ? payloadPool.takeAligned(DIRECT_BYTES) : new Uint8Array(PACK_HEADER_BYTES);
+      const count = await file.read(bytes, 0);
+      const header = count < PACK_HEADER_BYTES ? undefined : decodePackHeader(bytes.subarray(0, PACK_HEADER_BYTES));
+      if (isDirect) payloadPool.giveBack(bytes);
       const storeId = this.#o.catalog.current().nodes.find(({ id }) => id === node)?.storeId;
       if (header?.storeId !== storeId || header?.pack !== pack) {
         throw new CorruptionError(`${path} is not the pack of node ${node}`);
@@ -215,14 +238,12 @@ export class LocalBlocks {
 
   #dropOld(): void {
     const nowMs = this.#o.clock.monotonicMs();
-    for (const [path, file] of this.#files) {
-      if (nowMs - file.openedMs >= FILE_AGE_MAX_MS) this.#drop(path, file);
-    }
+    for (const file of this.#files.values()) if (nowMs - file.openedMs >= FILE_AGE_MAX_MS) this.#drop(file);
     this.#timer = this.#files.size === 0 ? undefined : this.#o.clock.setTimer(FILE_AGE_MAX_MS, () => this.#dropOld());
   }
 
-  #drop(path: string, file: OpenPack): void {
-    if (this.#files.get(path) === file) this.#files.delete(path);
+  #drop(file: OpenPack): void {
+    if (this.#files.get(file.key) === file) this.#files.delete(file.key);
     file.dropped = true;
     this.#closeIfUnused(file);
   }

@@ -3,7 +3,7 @@
  * of `tatamifs/testing` and of many unit tests. Modelled on LevelDB's fault-injection Env and FoundationDB's
  * AsyncFileNonDurable.
  */
-import type { Disk, DiskFile, Kv, Random } from '../env.ts';
+import { DIRECT_BYTES, type Disk, type DiskFile, type Kv, type OpenMode, type Random } from '../env.ts';
 import { FsError, StateError, type Errno } from '../errors.ts';
 import { MemoryKv, MemoryKvState } from './kv.ts';
 import { contentsOf, DISK_PAGE_BYTES, FileNode, partsOf, Tree, type Node } from './tree.ts';
@@ -138,8 +138,11 @@ export class MemoryDisk implements Disk {
 
   // Disk
 
-  open(path: string, mode: 'read' | 'write' | 'create' | 'exclusive'): Promise<DiskFile> {
-    return this.#run('open', path, 0, () => new MemoryFile(this, path, this.#openNode(path, mode), this.#generation));
+  open(path: string, mode: OpenMode): Promise<DiskFile> {
+    return this.#run('open', path, 0, () => {
+      const node = this.#openNode(path, mode);
+      return new MemoryFile(this, path, node, this.#generation, mode === 'direct');
+    });
   }
 
   async readFile(path: string): Promise<Uint8Array> {
@@ -322,11 +325,11 @@ export class MemoryDisk implements Disk {
 
   // Inside
 
-  #openNode(path: string, mode: 'read' | 'write' | 'create' | 'exclusive'): FileNode {
+  #openNode(path: string, mode: OpenMode): FileNode {
     const existing = this.#tree.find(path);
     if (existing && mode === 'exclusive') throw new FsError('EEXIST', `EEXIST: file already exists, '${path}'`);
     let node: FileNode;
-    if (existing || mode === 'read' || mode === 'write') {
+    if (existing || mode === 'read' || mode === 'direct' || mode === 'write') {
       node = this.#tree.file(path);
     } else {
       node = new FileNode();
@@ -438,16 +441,21 @@ class MemoryFile implements DiskFile {
   readonly path: string;
   readonly node: FileNode;
   readonly generation: number;
+  readonly #isDirect: boolean;
 
-  constructor(disk: MemoryDisk, path: string, node: FileNode, generation: number) {
+  constructor(disk: MemoryDisk, path: string, node: FileNode, generation: number, isDirect: boolean) {
     this.#disk = disk;
     this.path = path;
     this.node = node;
     this.generation = generation;
+    this.#isDirect = isDirect;
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {
     this.#check();
+    if (this.#isDirect && [buffer.byteOffset, buffer.length, position].some((at) => at % DIRECT_BYTES !== 0)) {
+      throw new FsError('EINVAL', `EINVAL: a direct read of ${buffer.length} bytes at ${position}, '${this.path}'`);
+    }
     return this.#disk.readFrom(this, buffer, position);
   }
 

@@ -5,7 +5,15 @@ import fs from 'node:fs';
 import { promises as fsp } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import type { Disk, DiskFile, Kv, KvCheck, KvOptions } from '../env.ts';
+import {
+  DIRECT_BYTES,
+  type Disk,
+  type DiskFile,
+  type Kv,
+  type KvCheck,
+  type KvOptions,
+  type OpenMode,
+} from '../env.ts';
 import { StateError } from '../errors.ts';
 import { openLevelKv } from './kv.ts';
 import { checkLevelFiles } from './leveldb-files.ts';
@@ -14,6 +22,7 @@ import { makeDirectory } from './make-directory.ts';
 
 const OPEN_FLAGS = {
   read: fs.constants.O_RDONLY,
+  direct: fs.constants.O_RDONLY | fs.constants.O_DIRECT,
   write: fs.constants.O_RDWR,
   create: fs.constants.O_RDWR | fs.constants.O_CREAT,
   exclusive: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
@@ -37,11 +46,11 @@ export class NodeDisk implements Disk {
   /** Ends of the chains of atomic writes under way, by path: two to one path would share its `.tmp`. */
   readonly #atomicWrites = new Map<string, Promise<void>>();
 
-  open(path: string, mode: 'read' | 'write' | 'create' | 'exclusive'): Promise<DiskFile> {
+  open(path: string, mode: OpenMode): Promise<DiskFile> {
     return new Promise((resolve, reject) => {
       fs.open(path, OPEN_FLAGS[mode], 0o644, (error, fd) => {
         if (error) reject(error);
-        else resolve(new NodeFile(path, fd));
+        else resolve(new NodeFile(path, fd, mode === 'direct'));
       });
     });
   }
@@ -132,6 +141,7 @@ export class NodeDisk implements Disk {
 class NodeFile implements DiskFile {
   readonly #path: string;
   readonly #fd: number;
+  readonly #isDirect: boolean;
   #closing: Promise<void> | undefined;
   /**
    * Operations given to the thread pool. Invariant: the descriptor is closed only when this is 0; it could otherwise
@@ -140,9 +150,10 @@ class NodeFile implements DiskFile {
   #pendingCount = 0;
   #onIdle: (() => void) | undefined;
 
-  constructor(path: string, fd: number) {
+  constructor(path: string, fd: number, isDirect: boolean) {
     this.#path = path;
     this.#fd = fd;
+    this.#isDirect = isDirect;
   }
 
   read(buffer: Uint8Array, position: number): Promise<number> {
@@ -152,7 +163,7 @@ class NodeFile implements DiskFile {
         fs.read(this.#fd, buffer, filled, buffer.length - filled, position + filled, (error, count) => {
           if (error) return reject(error);
           filled += count;
-          if (count === 0 || filled === buffer.length) return resolve(filled);
+          if (count === 0 || filled === buffer.length || this.#endsHere(count)) return resolve(filled);
           more();
         });
       };
@@ -203,6 +214,11 @@ class NodeFile implements DiskFile {
     return this.#run((resolve, reject) => {
       fs.fstat(this.#fd, (error, stats) => (error ? reject(error) : resolve(stats.size)));
     });
+  }
+
+  /** A direct read that stops within a sector has come to the file's end: to go on from there would not be allowed. */
+  #endsHere(count: number): boolean {
+    return this.#isDirect && count % DIRECT_BYTES !== 0;
   }
 
   /** Waits for what is under way. Closing again does nothing. */

@@ -56,6 +56,27 @@ describe('buffers for payloads', () => {
     expect(blocks.every(({ buffer }) => kept.has(buffer))).toBe(true);
   });
 
+  it('that begin at a page of the system are kept apart from others', () => {
+    const pool = new BufferPool();
+    const [aligned, plain] = [pool.takeAligned(4 * MiB + 4 * KiB), pool.take(4 * MiB + 4 * KiB)];
+    expect([aligned.length, aligned.byteOffset]).toEqual([4 * MiB + 4 * KiB, 0]);
+    expect(pool.takeAligned(100)).toHaveLength(100);
+    // A view of the middle is as good as the whole.
+    pool.giveBack(aligned.subarray(100, 5_000));
+    pool.giveBack(plain);
+    expect(pool.take(4 * MiB + 1).buffer).toBe(plain.buffer);
+    expect(pool.take(4 * MiB + 1).buffer).not.toBe(aligned.buffer);
+    expect(pool.takeAligned(4 * MiB + 1).buffer).toBe(aligned.buffer);
+  });
+
+  it('that begin at a page of the system count towards the bound', () => {
+    const pool = new BufferPool();
+    const taken = Array.from({ length: (2 * POOL_KEPT_MAX_BYTES) / MiB }, () => pool.takeAligned(MiB));
+    for (const buffer of taken) pool.giveBack(buffer);
+    const again = new Set(taken.map(() => pool.takeAligned(MiB).buffer));
+    expect(taken.filter(({ buffer }) => again.has(buffer))).toHaveLength(POOL_KEPT_MAX_BYTES / MiB);
+  });
+
   it('that came from elsewhere are not taken in', () => {
     const pool = new BufferPool();
     const other = new Uint8Array(MiB);

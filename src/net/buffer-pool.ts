@@ -14,7 +14,7 @@ const STEP_BYTES = 256 * KiB;
 export const POOL_KEPT_MAX_BYTES = 32 * MiB;
 
 export class BufferPool {
-  /** By capacity, the one that was taken from last at the end. */
+  /** By kind, the one that was taken from last at the end. */
   readonly #free = new Map<number, Uint8Array[]>();
   #freeBytes = 0;
 
@@ -22,13 +22,25 @@ export class BufferPool {
   take(lengthBytes: number): Uint8Array {
     const capacity = capacityOf(lengthBytes);
     if (capacity < POOLED_MIN_BYTES) return allocateUninitialised(lengthBytes);
-    const same = this.#free.get(capacity) ?? [];
-    this.#free.delete(capacity);
-    this.#free.set(capacity, same);
+    const whole = this.#takeFree(capacity, false) ?? allocateUninitialised(capacity);
+    return capacity === lengthBytes ? whole : whole.subarray(0, lengthBytes);
+  }
+
+  /** Likewise, at least a page, in memory that begins at a page of the system, as reads past its cache need it. */
+  takeAligned(lengthBytes: number): Uint8Array {
+    const capacity = Math.max(capacityOf(lengthBytes), PAGE_BYTES);
+    const whole = this.#takeFree(capacity, true) ?? allocateAligned(capacity);
+    return whole.subarray(0, lengthBytes);
+  }
+
+  #takeFree(capacity: number, aligned: boolean): Uint8Array | undefined {
+    const kind = kindOf(capacity, aligned);
+    const same = this.#free.get(kind) ?? [];
+    this.#free.delete(kind);
+    this.#free.set(kind, same);
     const used = same.pop();
     if (used !== undefined) this.#freeBytes -= capacity;
-    const whole = used ?? allocateUninitialised(capacity);
-    return capacity === lengthBytes ? whole : whole.subarray(0, lengthBytes);
+    return used;
   }
 
   /** Whether `bytes` are all that their memory holds, as `take` gives it: whoever keeps them keeps nothing else. */
@@ -39,22 +51,44 @@ export class BufferPool {
   /** Nobody may use `bytes` (as `take` gave it), nor any view of it, from now on. Must be called at most once for each take. */
   giveBack(bytes: Uint8Array): void {
     const capacity = bytes.buffer.byteLength;
-    const same = this.#free.get(capacity);
-    // Of a capacity that was never taken from: not of this pool.
-    if (same === undefined || !this.#makeRoom(capacity)) return;
+    const kind = kindOf(capacity, isAligned(bytes.buffer));
+    const same = this.#free.get(kind);
+    // Of a kind that was never taken: not of this pool.
+    if (same === undefined || !this.#makeRoom(kind, capacity)) return;
     same.push(new Uint8Array(bytes.buffer, 0, capacity));
     this.#freeBytes += capacity;
   }
 
   /** Lets go of those whose size was not asked for since this one was. */
-  #makeRoom(capacity: number): boolean {
+  #makeRoom(kind: number, capacity: number): boolean {
     for (const [other, free] of this.#free) {
       if (this.#freeBytes + capacity <= POOL_KEPT_MAX_BYTES) return true;
-      if (other === capacity) return false;
-      while (this.#freeBytes + capacity > POOL_KEPT_MAX_BYTES && free.pop() !== undefined) this.#freeBytes -= other;
+      if (other === kind) return false;
+      for (let gone; this.#freeBytes + capacity > POOL_KEPT_MAX_BYTES && (gone = free.pop()) !== undefined;) {
+        this.#freeBytes -= gone.length;
+      }
     }
     return false;
   }
+}
+
+/** Memory of one capacity, aligned or not, is of one kind. */
+function kindOf(capacity: number, aligned: boolean): number {
+  return capacity * 2 + (aligned ? 1 : 0);
+}
+
+interface Resizable {
+  readonly resizable: boolean;
+}
+
+/** Whoever may grow needs pages of its own: V8 gives such memory, and no other that programs can ask for, whole pages of the system. */
+function allocateAligned(capacity: number): Uint8Array {
+  const Resizable = ArrayBuffer as new (lengthBytes: number, options: { maxByteLength: number }) => ArrayBuffer;
+  return new Uint8Array(new Resizable(capacity, { maxByteLength: capacity }));
+}
+
+function isAligned(buffer: ArrayBufferLike): boolean {
+  return (buffer as ArrayBufferLike & Resizable).resizable;
 }
 
 function capacityOf(lengthBytes: number): number {
