@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import type { Writable } from 'node:stream';
 import { open, readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import { TatamiError, TimeoutError, UsageError } from '../errors.ts';
 import { MiB } from '../limits.ts';
@@ -35,6 +36,13 @@ export function tellParent(message: ChildMessage): Promise<void> {
  * alternate runs, resident memory the same).
  */
 const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: String(32 * MiB), MALLOC_TRIM_THRESHOLD_: String(128 * MiB) };
+
+/**
+ * Threads that V8 may use for its compiler and collector: half of the processors, instead of four whatever there is. Several nodes and a mount start on one
+ * machine, and four compilers each would keep the processors from the code that runs: the first 1,200 files after a start on two processors were listed 1.33,
+ * read 1.23, made 1.17 and removed 1.16 times as fast (means of five alternate runs).
+ */
+const V8_THREADS = `--v8-pool-size=${Math.max(1, Math.min(4, Math.floor(availableParallelism() / 2)))}`;
 
 export interface SpawnOptions {
   readonly args: readonly string[];
@@ -116,7 +124,7 @@ export async function spawnBackground(options: SpawnOptions): Promise<Spawned> {
   try {
     // For developers: `TATAMI_NODE_ARGS="--cpu-prof --cpu-prof-dir=/tmp/prof" tatami up` profiles every process.
     const nodeArgs = (process.env['TATAMI_NODE_ARGS'] ?? '').split(' ').filter((arg) => arg !== '');
-    const child = spawn(process.execPath, [...nodeArgs, MAIN, ...options.args], {
+    const child = spawn(process.execPath, [V8_THREADS, ...nodeArgs, MAIN, ...options.args], {
       detached: true,
       stdio: ['ignore', log.stdio, log.stdio, 'ipc'],
       env: { ...process.env, ...ALLOCATOR, ...log.env, UV_THREADPOOL_SIZE: String(options.threadCount), NO_COLOR: '1' },
