@@ -1,6 +1,8 @@
-/** The processes of a cluster on this machine: processor time and resident memory, from /proc. */
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+/** The processes of a cluster on this machine: processor time and memory, from /proc. */
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type { SamplerTask } from './memory-sampler.ts';
 
 export interface Program {
   /** `mount`, or the node's name. */
@@ -37,11 +39,29 @@ export function cpuMs(running: readonly Program[]): { readonly mountMs: number; 
   return { mountMs, nodesMs };
 }
 
-/** The most resident memory since {@link resetPeaks}. */
-export function peakMiB(pid: number): number {
-  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-}
+/** The most memory that programs had for themselves: without the files that they map, which the system takes back as it likes. */
+export class MemoryPeaks {
+  readonly #pids: readonly number[];
+  readonly #peaksKiB: Int32Array;
+  readonly #worker: Worker;
 
-export function resetPeaks(running: readonly Program[]): void {
-  for (const { pid } of running) writeFileSync(`/proc/${pid}/clear_refs`, '5');
+  constructor(running: readonly Program[]) {
+    this.#pids = running.map(({ pid }) => pid);
+    this.#peaksKiB = new Int32Array(new SharedArrayBuffer(4 * this.#pids.length));
+    const task: SamplerTask = { pids: this.#pids, peaksKiB: this.#peaksKiB };
+    this.#worker = new Worker(new URL('./memory-sampler.js', import.meta.url), { workerData: task });
+  }
+
+  reset(): void {
+    this.#peaksKiB.fill(0);
+  }
+
+  /** Since the last reset. */
+  mostMiB(pid: number): number {
+    return Atomics.load(this.#peaksKiB, this.#pids.indexOf(pid)) / 1024;
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.terminate();
+  }
 }
