@@ -19,6 +19,7 @@ export type Shape = (typeof SHAPES)[number];
 /** Files of one directory of the tree. */
 export const FILES_A_DIRECTORY = 100;
 const FIRST_COUNT = 1_000;
+const WARM_UP = 'warm-up';
 /** What the others are held against: at the first size much of the time is start and compiler. */
 const BASE_COUNT = 10_000;
 const DEFAULT_LARGEST_COUNT = 100_000;
@@ -93,7 +94,7 @@ async function measureShape(place: Place, shape: Shape, largest: number): Promis
   const { context, running, memory } = place;
   const rows: Row[] = [];
   // Once beforehand, so that what is measured is compiled in all processes.
-  await measure(place, shape, Math.min(BASE_COUNT, largest), 'warm-up');
+  await measure(place, shape, Math.min(BASE_COUNT, largest), WARM_UP);
   let base: Steps | undefined;
   for (let count = FIRST_COUNT; count <= largest; count *= 10) {
     memory.reset();
@@ -130,7 +131,7 @@ async function measure(place: Place, shape: Shape, count: number, name: string):
     let [mountMs, nodesMs] = [0, 0];
     for (let repeat = 0; repeat < repeats; repeat++) {
       // What mount and kernel have learned in the step before is not believed any more.
-      await sleep(place.coldAfterMs);
+      if (name !== WARM_UP) await sleep(place.coldAfterMs);
       const before = cpuMs(running);
       rates.push(work());
       const after = cpuMs(running);
@@ -140,7 +141,7 @@ async function measure(place: Place, shape: Shape, count: number, name: string):
     const [mountUs, nodesUs] = [mountMs, nodesMs].map((ms) => (ms * 1_000) / (entries * repeats)) as [number, number];
     steps.set(what, { rates, mountUs, nodesUs });
     await context.note(
-      `${shape}, ${count}${name === 'warm-up' ? ' (warm-up)' : ''}: ${what} ${median(rates).toFixed(0)} /s; ` +
+      `${shape}, ${count}${name === WARM_UP ? ' (warm-up)' : ''}: ${what} ${median(rates).toFixed(0)} /s; ` +
         `${mountUs.toFixed(0)} us of the mount's processor time and ${nodesUs.toFixed(0)} us of the nodes' for each`,
     );
   };
