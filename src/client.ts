@@ -92,7 +92,9 @@ export async function connectCluster(options: ConnectClusterOptions): Promise<Cl
       sharing?.addSource(diskCache);
     }
     const kept = diskCache;
-    const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads, sharing, kept });
+    // What files are read in is seen by nobody outside: programs get copies.
+    const directReads = true;
+    const blocks = createBlockClient({ env, network, catalog, timeoutMs, localReads, directReads, sharing, kept });
     const meta = await connectMeta({ env, network, catalog, log, label, timeoutMs, leaseMs });
     const openVfs = (wanted: Partial<VfsLimits> = {}, accessTimes: VfsOptions['accessTimes'] = 'unchanged') => {
       // What others may ask for is worth more than what memory costs.

@@ -53,6 +53,11 @@ export interface BlockClientOptions {
   readonly env: Pick<Env, 'clock'> & Partial<Pick<Env, 'disk' | 'isOwnHost'>>;
   /** False: everything is read through the nodes. */
   readonly localReads?: boolean;
+  /**
+   * Large blocks of this machine are read past the system's page cache. What is returned of them then lies in a resizable
+   * ArrayBuffer, which some web APIs refuse (`new Response`): not for programs that are given it as it is. Default false.
+   */
+  readonly directReads?: boolean;
   /** Readers serve readers; made and closed by the caller. */
   readonly sharing?: BlockSharing | undefined;
   /** What was read before, on a disk of this client's own; opened and closed by the caller. */

@@ -4,6 +4,7 @@ import { createMemoryEnv, createMemoryWorld, MemoryDisk } from '../env-memory.ts
 import type { DiskFile, Env, OpenMode } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
+import { createBlockClient } from './block-client.ts';
 import { hashBlock } from './identity.ts';
 import { DIRECT_LEAST_BYTES } from './local-blocks.ts';
 import { PackEngine } from './pack-engine.ts';
@@ -18,6 +19,7 @@ let cluster: RealCluster;
 let open: Env['disk']['open'];
 let opened: string[];
 let modes: OpenMode[];
+let clientEnv: Env;
 const reads = vi.fn();
 
 beforeEach(async () => {
@@ -50,7 +52,14 @@ beforeEach(async () => {
     };
     return engine;
   };
-  cluster = await startRealCluster(envOf, (host) => `${host}:7000`, 3, {}, engineOf);
+  clientEnv = envOf('client');
+  cluster = await startRealCluster(
+    (host) => (host === 'client' ? clientEnv : envOf(host)),
+    (host) => `${host}:7000`,
+    3,
+    {},
+    engineOf,
+  );
 });
 afterEach(() => cluster.close());
 
@@ -148,6 +157,17 @@ it('reads large blocks past the page cache, wherever they begin in the pack', as
   }
   expect(new Set(modes)).toEqual(new Set(['direct']));
   expect(reads).not.toHaveBeenCalled();
+});
+
+it('gives programs ordinary memory, which a web API takes, read through the page cache', async () => {
+  const { network, catalog } = cluster;
+  const client = createBlockClient({ network, catalog: { current: () => catalog }, env: clientEnv });
+  const data = bytes(1_000_000, 21);
+  const { id } = await client.put(POOL, data);
+  const block = await client.readBlock(POOL, id, data.length);
+  expect(Buffer.compare(Buffer.from(await new Response(block).arrayBuffer()), data)).toBe(0);
+  expect(new Set(modes)).toEqual(new Set(['read']));
+  await client.close();
 });
 
 it('reads what is short, and parts of blocks, through the page cache', async () => {

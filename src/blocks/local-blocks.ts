@@ -39,6 +39,8 @@ export interface LocalBlocksOptions {
   readonly disk: Pick<Disk, 'open'>;
   /** Whether an address's host is this machine. */
   readonly isOwnHost: (host: string) => boolean;
+  /** Large reads go past the page cache, into memory that the system can fill itself (a resizable ArrayBuffer). Default false. */
+  readonly directReads?: boolean;
 }
 
 interface OpenPack {
@@ -155,7 +157,7 @@ export class LocalBlocks {
     limits: ReadLimits,
   ): Promise<Uint8Array | undefined> {
     const { clock } = this.#o;
-    const isDirect = length >= DIRECT_LEAST_BYTES && !this.#indirect.has(node);
+    const isDirect = this.#o.directReads === true && length >= DIRECT_LEAST_BYTES && !this.#indirect.has(node);
     const before = isDirect ? position % DIRECT_BYTES : 0;
     const spanBytes = isDirect ? Math.ceil((before + length) / DIRECT_BYTES) * DIRECT_BYTES : length;
     const span = isDirect ? payloadPool.takeAligned(spanBytes) : payloadPool.take(spanBytes);

@@ -90,7 +90,7 @@ export async function startRealCluster(
   const env = envOf('client');
   const network = createNetwork({ env, key, log, identity: { kind: 'client', clusterId, label: 'test' } });
   for (const each of [network, ...nodes.map((node) => node.network)]) each.setAddresses(addresses);
-  const client = createBlockClient({ network, catalog: { current }, env });
+  const client = createBlockClient({ network, catalog: { current }, env, directReads: true });
   return {
     nodes,
     client,
