@@ -22,43 +22,38 @@ import { activeNodes, dataNodes, drawnAs } from '../catalog/membership.ts';
 import type { Catalog, CatalogNode, FailureDomain, Pool } from '../catalog/types.ts';
 import type { BlockId, NodeId } from '../ids.ts';
 
-/** Fraction bits of the logarithm table. */
+/** Fraction bits of the logarithm. */
 const LOG_FRACTION_BITS = 20;
 /** Draws use 16 hash bits, as Ceph's do: a tie among equal weights is one in 65536, and then the node's name decides. */
 const DRAW_BITS = 16;
 /** Largest weight (GiB); with 2^24 as the largest logarithm every product stays below 2^53 and is exact. */
 const WEIGHT_MAX = 2 ** 28;
 
-/**
- * -log2(u / 2^16) in units of 2^-20, for u in 1..65536 (at index u - 1), by the shift-and-square method: the integer
- * part is the position of the top bit; squaring the mantissa doubles the logarithm, so each squaring that reaches 2
- * yields one more bit of the fraction. Mantissas have 26 bits: their squares are below 2^53, exact in a double.
- */
-function makeLogTable(): Int32Array {
-  const mantissaBits = 26;
-  const one = 2 ** (mantissaBits - 1);
-  const table = new Int32Array(2 ** DRAW_BITS);
-  for (let u = 1; u <= 2 ** DRAW_BITS; u++) {
-    const top = 31 - Math.clz32(u);
-    let mantissa = u * 2 ** (mantissaBits - 1 - top);
-    let log = top;
-    for (let bit = 0; bit < LOG_FRACTION_BITS; bit++) {
-      mantissa = Math.floor((mantissa * mantissa) / one);
-      log *= 2;
-      if (mantissa >= 2 * one) {
-        mantissa = Math.floor(mantissa / 2);
-        log += 1;
-      }
-    }
-    table[u - 1] = DRAW_BITS * 2 ** LOG_FRACTION_BITS - log;
-  }
-  return table;
-}
+/** By u - 1; 0: not asked for yet (or u is 2^16, whose logarithm it is). Whole it would take some 50 ms at each program's start. */
+const knownLogs = new Int32Array(2 ** DRAW_BITS);
+const MANTISSA_BITS = 26;
+const MANTISSA_ONE = 2 ** (MANTISSA_BITS - 1);
 
-let logTable: Int32Array | undefined;
-/** Made at the first use, in some 20 ms: many commands place nothing. */
-function negativeLog2(): Int32Array {
-  return (logTable ??= makeLogTable());
+/**
+ * -log2(u / 2^16) in units of 2^-20, for u in 1..65536, by the shift-and-square method: the integer part is the
+ * position of the top bit; squaring the mantissa doubles the logarithm, so each squaring that reaches 2 yields one more
+ * bit of the fraction. Mantissas have 26 bits: their squares are below 2^53, exact in a double.
+ */
+function negativeLog2(u: number): number {
+  const known = knownLogs[u - 1] ?? 0;
+  if (known !== 0) return known;
+  const top = 31 - Math.clz32(u);
+  let mantissa = u << (MANTISSA_BITS - 1 - top);
+  let log = top;
+  for (let bit = 0; bit < LOG_FRACTION_BITS; bit++) {
+    mantissa = Math.floor((mantissa * mantissa) / MANTISSA_ONE);
+    log *= 2;
+    if (mantissa >= 2 * MANTISSA_ONE) {
+      mantissa = Math.floor(mantissa / 2);
+      log += 1;
+    }
+  }
+  return (knownLogs[u - 1] = DRAW_BITS * 2 ** LOG_FRACTION_BITS - log);
 }
 
 /** One node's draw: smaller cost/weight is better (the sign of ln(u) is dropped). */
@@ -126,7 +121,7 @@ function drawsOf(nodes: readonly CatalogNode[], pool: Pool, pg: number): Draw[] 
   view.setUint32(4, pg, true);
   return nodes.map((node) => ({
     node,
-    cost: negativeLog2()[xxh64Low32(key, seedOf(node)) & (2 ** DRAW_BITS - 1)] ?? 0,
+    cost: negativeLog2((xxh64Low32(key, seedOf(node)) & (2 ** DRAW_BITS - 1)) + 1),
     weight: integerWeight(node),
   }));
 }
