@@ -162,6 +162,8 @@ export class ClusterBlockClient implements BlockClient {
     pageCount: number,
     options: ReadOptions = {},
   ): Promise<readonly Uint8Array[]> {
+    const page = pageCount === 1 ? await this.#reader.readKnownPage(pool, id, blockBytes, firstPage) : undefined;
+    if (page !== undefined) return [page];
     const offset = firstPage * PAGE_BYTES;
     const length = Math.min(pageCount * PAGE_BYTES, blockBytes - offset);
     const { bytes, recycle } = await this.#readRange(pool, id, blockBytes, offset, length, options);

@@ -229,6 +229,33 @@ export class BlockReader {
     });
   }
 
+  /**
+   * One page of a block whose page list is known and whose place on this machine, too, by the shortest way; in memory of the payload pool. Undefined, at
+   * once or later: {@link readPages} has to find it.
+   */
+  readKnownPage(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    page: number,
+  ): Promise<Uint8Array | undefined> | undefined {
+    // Who keeps blocks on a disk of his own looks there first.
+    if (this.#local === undefined || this.#kept !== undefined) return undefined;
+    const hashes = this.#pageList(Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1'));
+    if (hashes === undefined) return undefined;
+    const start = page * PAGE_BYTES;
+    return this.#local
+      .readKnown(pool, id, blockBytes, start, Math.min(PAGE_BYTES, blockBytes - start))
+      ?.then((found) => {
+        if (found === undefined) return undefined;
+        const { bytes, forget } = found;
+        if (isSound(() => verifyPageData(id, blockBytes, hashes, page, bytes))) return bytes;
+        payloadPool.giveBack(bytes);
+        forget();
+        return undefined;
+      });
+  }
+
   /** Pages of the block as a disk of this machine has it; undefined if it is not to be had there. */
   async #readPagesOf(
     block: LocalBlock,

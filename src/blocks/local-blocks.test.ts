@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startRealCluster, type RealCluster } from '../../test/support/real-block-cluster.ts';
 import { createMemoryEnv, createMemoryWorld, MemoryDisk } from '../env-memory.ts';
 import type { DiskFile, Env, OpenMode } from '../env.ts';
@@ -20,14 +20,23 @@ let open: Env['disk']['open'];
 let opened: string[];
 let modes: OpenMode[];
 let clientEnv: Env;
+/** Answers reads of open files of the client, if it is set, when it likes. */
+let slow: ((path: string, answer: () => Promise<number>) => Promise<number>) | undefined;
 const reads = vi.fn();
 
 beforeEach(async () => {
   disk = new MemoryDisk();
   opened = [];
   modes = [];
+  slow = undefined;
   reads.mockClear();
-  open = (path, mode) => disk.open(path, mode);
+  open = async (path, mode) => {
+    const file = await disk.open(path, mode);
+    return withRead(file, (buffer, position) => {
+      const answer = () => file.read(buffer, position);
+      return slow === undefined ? answer() : slow(path, answer);
+    });
+  };
   const world = createMemoryWorld();
   const clientDisk = new Proxy(disk, {
     get: (target, name) =>
@@ -268,6 +277,72 @@ it('a disk that hangs is overtaken by another copy', async () => {
   hang((path) => path === (first ??= path));
   await read(id, data);
   expect(first).toBeDefined();
+});
+
+describe('a page of a block whose place and page list are known', () => {
+  let data: Uint8Array;
+  let id: BlockId;
+  const page = async (number: number): Promise<void> => {
+    const [found] = await cluster.client.readPages(POOL, id, data.length, number, 1);
+    const expected = data.subarray(number * 64 * KiB, (number + 1) * 64 * KiB);
+    expect(Buffer.compare(found ?? data, expected)).toBe(0);
+    expect(found?.buffer.byteLength).toBe(expected.length);
+    cluster.client.recycle(found?.fill(0xdb) ?? data);
+  };
+  const asked = vi.fn();
+  beforeEach(async () => {
+    data = bytes(300_000, 17);
+    ({ id } = await cluster.client.put(POOL, data));
+    await page(0);
+    asked.mockClear();
+    const call = cluster.network.call.bind(cluster.network);
+    vi.spyOn(cluster.network, 'call').mockImplementation((...args: Parameters<typeof call>) => {
+      asked(args[1]);
+      return call(...args);
+    });
+  });
+
+  it('is read without a question to anybody', async () => {
+    await Promise.all([1, 2, 3, 4, 1, 2, 3, 4].map(page));
+    for (let round = 0; round < 40; round++) await Promise.all(Array.from({ length: 16 }, (_, at) => page(at % 5)));
+    expect(asked).not.toHaveBeenCalled();
+    expect(reads).not.toHaveBeenCalled();
+  });
+
+  it('is found by the usual way when the disk fails', async () => {
+    const first = opened[0] ?? '';
+    slow = (path, answer) =>
+      path === first ? Promise.reject(Object.assign(new Error('input/output error'), { code: 'EIO' })) : answer();
+    await page(1);
+    await page(2);
+    expect(opened.some((path) => path !== first)).toBe(true);
+  });
+
+  it('is found by the usual way, and its node told, when it is damaged', async () => {
+    await damage(opened[0] ?? '', data);
+    await page(0);
+    const damaged = () => cluster.nodes.flatMap((node) => [...node.service.damageLog()]);
+    await vi.waitFor(() => expect(damaged()).toMatchObject([{ healed: true }]));
+  });
+
+  it('is found by the usual way when the disk hangs, also when it answers later', async () => {
+    const late: (() => void)[] = [];
+    const first = opened[0] ?? '';
+    slow = (path, answer) => (path === first ? new Promise((resolve) => late.push(() => resolve(answer()))) : answer());
+    await page(2);
+    expect(late.length).toBeGreaterThan(0);
+    for (const answer of late) answer();
+    slow = undefined;
+    await page(3);
+  });
+
+  it('is not waited for by who closes', async () => {
+    const first = opened[0] ?? '';
+    slow = (path, answer) => (path === first ? new Promise(() => undefined) : answer());
+    const reading = page(2);
+    await cluster.close();
+    await expect(reading).rejects.toThrow();
+  });
 });
 
 it('who waits for a disk that hangs can give up', async () => {

@@ -3,29 +3,30 @@
  * it short-circuit reading.) What is read so is verified against the id like everything else, so whatever a pack holds by
  * the time it is read can be wrong, but never do harm: any doubt sends the reader back to the node.
  *
- * Invariant: a file is held open for at most FILE_AGE_MAX_MS, so that the space of an unlinked pack comes back.
  * Invariant: a buffer that the system may still be filling is given back to nobody.
  */
 import { BlockNotFoundError, CorruptionError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
-import { DIRECT_BYTES, type Clock, type Disk, type DiskFile, type Timer } from '../env.ts';
+import { DIRECT_BYTES, type Clock, type Disk, type Timer } from '../env.ts';
 import { KiB } from '../limits.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
 import { withinLimits, type ReadLimits } from './disk-read.ts';
 import { blockMethods, parseWhereReply, type WhereRequest } from './block-messages.ts';
 import { PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
-import { decodePackHeader, packFileName, PACK_HEADER_BYTES } from './pack-format.ts';
+import { NearPacks } from './near-packs.ts';
 import type { BlockPlace } from './types.ts';
 
 /** A node whose packs cannot be read from here is not tried again for this long. */
 const REFUSED_MS = 60_000;
-/** Places remembered: some 100 bytes each. */
-const PLACES_MAX = 32_768;
-const FILES_MAX = 64;
-const FILE_AGE_MAX_MS = 10_000;
+/** Blocks whose places are remembered: some 100 bytes for each copy. */
+const BLOCKS_MAX = 32_768;
+/** Who reads by the shortest way goes another way after so long; a disk that is well is faster. */
+const PATIENCE_MS = 150;
+/** Reads by the shortest way: more of them wait in the line of all others. */
+const KNOWN_AT_ONCE = 16;
 /**
  * What is at least so long is read past the system's page cache: it would hold a second time what it holds as the content of the mounted file, and
  * filling it costs more than all the rest of the read. Shorter reads are of who comes back for what lies beside.
@@ -43,12 +44,22 @@ export interface LocalBlocksOptions {
   readonly directReads?: boolean;
 }
 
-interface OpenPack {
-  readonly key: string;
-  readonly opening: Promise<DiskFile>;
-  readonly openedMs: number;
-  userCount: number;
-  dropped: boolean;
+/** Where a node of this machine has a copy of one block. */
+interface NearCopy {
+  readonly node: NodeId;
+  readonly place: BlockPlace;
+}
+
+/** Somebody waits for a read without a deadline of his own. */
+interface Waiting {
+  readonly untilMs: number;
+  readonly giveUp: () => void;
+}
+
+export interface KnownBytes {
+  readonly bytes: Uint8Array;
+  /** They were not what should lie there: the node is asked again the next time. */
+  readonly forget: () => void;
 }
 
 /** Where a copy of one block lies on this machine. */
@@ -67,18 +78,21 @@ export interface LocalBlock {
 
 export class LocalBlocks {
   readonly #o: LocalBlocksOptions;
-  /** In order of last use. */
-  readonly #places = new Map<string, BlockPlace>();
-  readonly #files = new Map<string, OpenPack>();
+  /** By block, in order of last use. */
+  readonly #copies = new Map<string, readonly NearCopy[]>();
+  /** In order of their ends. */
+  readonly #waiting = new Set<Waiting>();
+  #patience: Timer | undefined;
+  readonly #packs: NearPacks;
   /** Nodes whose file systems cannot be read past the system's cache. */
   readonly #indirect = new Set<NodeId>();
   readonly #refusedUntilMs = new Map<NodeId, number>();
   readonly #inFlight = new Map<NodeId, number>();
-  #timer: Timer | undefined;
   #closed = false;
 
   constructor(options: LocalBlocksOptions) {
     this.#o = options;
+    this.#packs = new NearPacks(options);
   }
 
   /** Whether the node's packs are, as far as is known, on a disk of this machine. */
@@ -111,8 +125,9 @@ export class LocalBlocks {
     limits: ReadLimits,
   ): Promise<LocalBlock | undefined> {
     if (this.#closed || !this.isNear(node)) return undefined;
-    const key = `${node} ${pool} ${Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1')}`;
-    let place = this.#places.get(key);
+    const key = keyOf(pool, id);
+    const copies = this.#copies.get(key) ?? [];
+    let place = copies.find((copy) => copy.node === node)?.place;
     if (place === undefined) {
       try {
         const request: WhereRequest = { pool, id, wantedBytes };
@@ -123,20 +138,93 @@ export class LocalBlocks {
         this.#refuse(node);
         return undefined;
       }
+      this.#use(key, [...(this.#copies.get(key) ?? []).filter((copy) => copy.node !== node), { node, place }]);
     } else {
-      this.#places.delete(key);
+      this.#use(key, copies);
     }
-    this.#places.set(key, place);
-    if (this.#places.size > PLACES_MAX) this.#places.delete(this.#places.keys().next().value as string);
     return this.#block(node, key, place);
+  }
+
+  #use(key: string, copies: readonly NearCopy[]): void {
+    this.#copies.delete(key);
+    this.#copies.set(key, copies);
+    if (this.#copies.size > BLOCKS_MAX) this.#copies.delete(this.#copies.keys().next().value as string);
+  }
+
+  #forget(key: string, node: NodeId): void {
+    const others = this.#copies.get(key)?.filter((copy) => copy.node !== node) ?? [];
+    if (others.length > 0) this.#copies.set(key, others);
+    else this.#copies.delete(key);
+  }
+
+  /**
+   * Bytes [start, start + length) of a block of `blockBytes` by the shortest way, NOT verified, in memory of the payload pool, for who falls back to
+   * {@link find}: undefined, at once or later, if no place of it is known, they cannot be had there, or it takes longer than PATIENCE_MS. Never rejects.
+   */
+  readKnown(
+    pool: PoolId,
+    id: BlockId,
+    blockBytes: number,
+    start: number,
+    length: number,
+  ): Promise<KnownBytes | undefined> | undefined {
+    if (this.#closed || this.#waiting.size >= KNOWN_AT_ONCE) return undefined;
+    const key = keyOf(pool, id);
+    const copies = this.#copies.get(key);
+    const copy = copies && this.#leastBusy(copies);
+    if (copies === undefined || copy?.place.lengthBytes !== blockBytes) return undefined;
+    this.#use(key, copies);
+    const { node, place } = copy;
+    const bytes = payloadPool.take(length);
+    return new Promise((resolve) => {
+      const waiting = this.#wait(() => resolve(undefined));
+      void this.#readCounted(node, place, bytes, place.dataOffset + start, false).then((count) => {
+        // Who has given up looks at it no more, and the system has done with it.
+        if (this.#waiting.delete(waiting) && count === length) {
+          return resolve({ bytes, forget: () => this.#forget(key, node) });
+        }
+        payloadPool.giveBack(bytes);
+        resolve(undefined);
+      });
+    });
+  }
+
+  #leastBusy(copies: readonly NearCopy[]): NearCopy | undefined {
+    let best: NearCopy | undefined;
+    for (const copy of copies) {
+      if (best !== undefined && this.inFlightCount(copy.node) >= this.inFlightCount(best.node)) continue;
+      if (this.isNear(copy.node)) best = copy;
+    }
+    return best;
+  }
+
+  #wait(giveUp: () => void): Waiting {
+    const waiting = { untilMs: this.#o.clock.monotonicMs() + PATIENCE_MS, giveUp };
+    this.#waiting.add(waiting);
+    // One timer for all: a timer for each would cost as much as all the rest.
+    this.#patience ??= this.#o.clock.setTimer(PATIENCE_MS, () => this.#losePatience());
+    return waiting;
+  }
+
+  #losePatience(): void {
+    this.#patience = undefined;
+    const nowMs = this.#o.clock.monotonicMs();
+    for (const waiting of this.#waiting) {
+      if (waiting.untilMs > nowMs) {
+        this.#patience = this.#o.clock.setTimer(waiting.untilMs - nowMs, () => this.#losePatience());
+        return;
+      }
+      this.#waiting.delete(waiting);
+      waiting.giveUp();
+    }
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#timer?.cancel();
-    const files = [...this.#files.values()];
-    for (const file of files) this.#drop(file);
-    await Promise.all(files.map((file) => file.opening.catch(() => undefined)));
+    this.#patience?.cancel();
+    for (const { giveUp } of this.#waiting) giveUp();
+    this.#waiting.clear();
+    await this.#packs.close();
   }
 
   #block(node: NodeId, key: string, place: BlockPlace): LocalBlock {
@@ -145,7 +233,7 @@ export class LocalBlocks {
       lengthBytes: place.lengthBytes,
       read: (start, length, limits) => this.#read(node, place, place.dataOffset + start, length, limits),
       readPageList: (limits) => this.#read(node, place, place.dataOffset - listBytes, listBytes, limits),
-      forget: () => void this.#places.delete(key),
+      forget: () => this.#forget(key, node),
     };
   }
 
@@ -161,16 +249,26 @@ export class LocalBlocks {
     const before = isDirect ? position % DIRECT_BYTES : 0;
     const spanBytes = isDirect ? Math.ceil((before + length) / DIRECT_BYTES) * DIRECT_BYTES : length;
     const span = isDirect ? payloadPool.takeAligned(spanBytes) : payloadPool.take(spanBytes);
-    this.#inFlight.set(node, this.inFlightCount(node) + 1);
     // The system cannot be told to stop: whoever gives up leaves the buffer to it.
-    const reading = this.#readFile(node, place, span, position - before, isDirect).finally(() =>
-      this.#inFlight.set(node, this.inFlightCount(node) - 1),
-    );
+    const reading = this.#readCounted(node, place, span, position - before, isDirect);
     const count = (await withinLimits(clock, reading, limits, () => this.#refuse(node))) ?? 0;
     if (count >= before + length) return isDirect ? span.subarray(before, before + length) : span;
     payloadPool.giveBack(span);
     if (isDirect && this.#indirect.has(node)) return await this.#read(node, place, position, length, limits);
     return undefined;
+  }
+
+  async #readCounted(
+    node: NodeId,
+    place: BlockPlace,
+    bytes: Uint8Array,
+    position: number,
+    isDirect: boolean,
+  ): Promise<number | undefined> {
+    this.#inFlight.set(node, this.inFlightCount(node) + 1);
+    const count = await this.#readFile(node, place, bytes, position, isDirect);
+    this.#inFlight.set(node, this.inFlightCount(node) - 1);
+    return count;
   }
 
   /** Bytes read; undefined if the file is not to be had. Never rejects. */
@@ -181,84 +279,24 @@ export class LocalBlocks {
     position: number,
     isDirect: boolean,
   ): Promise<number | undefined> {
-    const path = `${place.directory}/${packFileName(place.pack)}`;
-    const file = this.#pin(node, path, place.pack, isDirect);
     try {
-      return await (await file.opening).read(bytes, position);
+      return await this.#packs.read(node, place, bytes, position, isDirect);
     } catch (error) {
-      this.#drop(file);
       const { code } = error as { code?: unknown };
       if (isDirect && code === 'EINVAL') this.#indirect.add(node);
       // ENOENT: compaction has taken the pack away, and the node tells the new place.
       else if (code !== 'ENOENT') this.#refuse(node);
       return undefined;
-    } finally {
-      file.userCount--;
-      this.#closeIfUnused(file);
     }
-  }
-
-  #pin(node: NodeId, path: string, pack: number, isDirect: boolean): OpenPack {
-    const nowMs = this.#o.clock.monotonicMs();
-    const key = isDirect ? `direct ${path}` : path;
-    let file = this.#files.get(key);
-    if (file !== undefined && nowMs - file.openedMs >= FILE_AGE_MAX_MS) {
-      this.#drop(file);
-      file = undefined;
-    }
-    if (file === undefined) {
-      file = { key, opening: this.#open(node, path, pack, isDirect), openedMs: nowMs, userCount: 0, dropped: false };
-      this.#files.set(key, file);
-      for (const oldest of this.#files.values()) {
-        if (this.#files.size <= FILES_MAX) break;
-        this.#drop(oldest);
-      }
-      this.#timer ??= this.#o.clock.setTimer(FILE_AGE_MAX_MS, () => this.#dropOld());
-    }
-    file.userCount++;
-    return file;
-  }
-
-  /** A pack of that very store: another machine, or another container, may have the same path. */
-  async #open(node: NodeId, path: string, pack: number, isDirect: boolean): Promise<DiskFile> {
-    const file = await this.#o.disk.open(path, isDirect ? 'direct' : 'read');
-    try {
-      const bytes = isDirect ? payloadPool.takeAligned(DIRECT_BYTES) : new Uint8Array(PACK_HEADER_BYTES);
-      const count = await file.read(bytes, 0);
-      const header = count < PACK_HEADER_BYTES ? undefined : decodePackHeader(bytes.subarray(0, PACK_HEADER_BYTES));
-      if (isDirect) payloadPool.giveBack(bytes);
-      const storeId = this.#o.catalog.current().nodes.find(({ id }) => id === node)?.storeId;
-      if (header?.storeId !== storeId || header?.pack !== pack) {
-        throw new CorruptionError(`${path} is not the pack of node ${node}`);
-      }
-      return file;
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
-  }
-
-  #dropOld(): void {
-    const nowMs = this.#o.clock.monotonicMs();
-    for (const file of this.#files.values()) if (nowMs - file.openedMs >= FILE_AGE_MAX_MS) this.#drop(file);
-    this.#timer = this.#files.size === 0 ? undefined : this.#o.clock.setTimer(FILE_AGE_MAX_MS, () => this.#dropOld());
-  }
-
-  #drop(file: OpenPack): void {
-    if (this.#files.get(file.key) === file) this.#files.delete(file.key);
-    file.dropped = true;
-    this.#closeIfUnused(file);
-  }
-
-  #closeIfUnused(file: OpenPack): void {
-    if (!file.dropped || file.userCount > 0) return;
-    // Nothing is lost by a failing close of a file that was only read.
-    file.opening.then((open) => open.close()).catch(() => undefined);
   }
 
   #refuse(node: NodeId): void {
     this.#refusedUntilMs.set(node, this.#o.clock.monotonicMs() + REFUSED_MS);
   }
+}
+
+function keyOf(pool: PoolId, id: BlockId): string {
+  return `${pool} ${Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1')}`;
 }
 
 function isAboutBlock(error: unknown): boolean {
