@@ -239,21 +239,15 @@ export class BlockReader {
     blockBytes: number,
     page: number,
   ): Promise<Uint8Array | undefined> | undefined {
-    // Who keeps blocks on a disk of his own looks there first.
-    if (this.#local === undefined || this.#kept !== undefined) return undefined;
     const hashes = this.#pageList(Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1'));
     if (hashes === undefined) return undefined;
     const start = page * PAGE_BYTES;
-    return this.#local
-      .readKnown(pool, id, blockBytes, start, Math.min(PAGE_BYTES, blockBytes - start))
-      ?.then((found) => {
-        if (found === undefined) return undefined;
-        const { bytes, forget } = found;
-        if (isSound(() => verifyPageData(id, blockBytes, hashes, page, bytes))) return bytes;
-        payloadPool.giveBack(bytes);
-        forget();
-        return undefined;
-      });
+    const length = Math.min(PAGE_BYTES, blockBytes - start);
+    return this.#local?.readKnown(pool, id, blockBytes, start, length)?.then((bytes) => {
+      if (bytes === undefined || isSound(() => verifyPageData(id, blockBytes, hashes, page, bytes))) return bytes;
+      payloadPool.giveBack(bytes);
+      return undefined;
+    });
   }
 
   /** Pages of the block as a disk of this machine has it; undefined if it is not to be had there. */

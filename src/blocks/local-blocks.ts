@@ -9,7 +9,7 @@ import { BlockNotFoundError, CorruptionError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
-import { DIRECT_BYTES, type Clock, type Disk, type Timer } from '../env.ts';
+import { DIRECT_BYTES, type Clock, type Disk } from '../env.ts';
 import { KiB } from '../limits.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
@@ -17,6 +17,7 @@ import { withinLimits, type ReadLimits } from './disk-read.ts';
 import { blockMethods, parseWhereReply, type WhereRequest } from './block-messages.ts';
 import { PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
 import { NearPacks } from './near-packs.ts';
+import { Patience } from './patience.ts';
 import type { BlockPlace } from './types.ts';
 
 /** A node whose packs cannot be read from here is not tried again for this long. */
@@ -50,18 +51,6 @@ interface NearCopy {
   readonly place: BlockPlace;
 }
 
-/** Somebody waits for a read without a deadline of his own. */
-interface Waiting {
-  readonly untilMs: number;
-  readonly giveUp: () => void;
-}
-
-export interface KnownBytes {
-  readonly bytes: Uint8Array;
-  /** They were not what should lie there: the node is asked again the next time. */
-  readonly forget: () => void;
-}
-
 /** Where a copy of one block lies on this machine. */
 export interface LocalBlock {
   readonly lengthBytes: number;
@@ -80,10 +69,9 @@ export class LocalBlocks {
   readonly #o: LocalBlocksOptions;
   /** By block, in order of last use. */
   readonly #copies = new Map<string, readonly NearCopy[]>();
-  /** In order of their ends. */
-  readonly #waiting = new Set<Waiting>();
-  #patience: Timer | undefined;
   readonly #packs: NearPacks;
+  /** Who reads by the shortest way. */
+  readonly #known: Patience;
   /** Nodes whose file systems cannot be read past the system's cache. */
   readonly #indirect = new Set<NodeId>();
   readonly #refusedUntilMs = new Map<NodeId, number>();
@@ -93,6 +81,7 @@ export class LocalBlocks {
   constructor(options: LocalBlocksOptions) {
     this.#o = options;
     this.#packs = new NearPacks(options);
+    this.#known = new Patience(options.clock, PATIENCE_MS);
   }
 
   /** Whether the node's packs are, as far as is known, on a disk of this machine. */
@@ -167,22 +156,19 @@ export class LocalBlocks {
     blockBytes: number,
     start: number,
     length: number,
-  ): Promise<KnownBytes | undefined> | undefined {
-    if (this.#closed || this.#waiting.size >= KNOWN_AT_ONCE) return undefined;
+  ): Promise<Uint8Array | undefined> | undefined {
+    if (this.#closed || this.#known.waitingCount >= KNOWN_AT_ONCE) return undefined;
     const key = keyOf(pool, id);
     const copies = this.#copies.get(key);
     const copy = copies && this.#leastBusy(copies);
     if (copies === undefined || copy?.place.lengthBytes !== blockBytes) return undefined;
     this.#use(key, copies);
-    const { node, place } = copy;
     const bytes = payloadPool.take(length);
     return new Promise((resolve) => {
-      const waiting = this.#wait(() => resolve(undefined));
-      void this.#readCounted(node, place, bytes, place.dataOffset + start, false).then((count) => {
+      const inTime = this.#known.wait(() => resolve(undefined));
+      void this.#readCounted(copy.node, copy.place, bytes, copy.place.dataOffset + start, false).then((count) => {
+        if (inTime() && count === length) return resolve(bytes);
         // Who has given up looks at it no more, and the system has done with it.
-        if (this.#waiting.delete(waiting) && count === length) {
-          return resolve({ bytes, forget: () => this.#forget(key, node) });
-        }
         payloadPool.giveBack(bytes);
         resolve(undefined);
       });
@@ -198,32 +184,9 @@ export class LocalBlocks {
     return best;
   }
 
-  #wait(giveUp: () => void): Waiting {
-    const waiting = { untilMs: this.#o.clock.monotonicMs() + PATIENCE_MS, giveUp };
-    this.#waiting.add(waiting);
-    // One timer for all: a timer for each would cost as much as all the rest.
-    this.#patience ??= this.#o.clock.setTimer(PATIENCE_MS, () => this.#losePatience());
-    return waiting;
-  }
-
-  #losePatience(): void {
-    this.#patience = undefined;
-    const nowMs = this.#o.clock.monotonicMs();
-    for (const waiting of this.#waiting) {
-      if (waiting.untilMs > nowMs) {
-        this.#patience = this.#o.clock.setTimer(waiting.untilMs - nowMs, () => this.#losePatience());
-        return;
-      }
-      this.#waiting.delete(waiting);
-      waiting.giveUp();
-    }
-  }
-
   async close(): Promise<void> {
     this.#closed = true;
-    this.#patience?.cancel();
-    for (const { giveUp } of this.#waiting) giveUp();
-    this.#waiting.clear();
+    this.#known.close();
     await this.#packs.close();
   }
 
