@@ -24,8 +24,8 @@ import type { BlockPlace } from './types.ts';
 const REFUSED_MS = 60_000;
 /** Blocks whose places are remembered: some 100 bytes for each copy. */
 const BLOCKS_MAX = 32_768;
-/** Who reads by the shortest way goes another way after so long; a disk that is well is faster. */
-const PATIENCE_MS = 150;
+/** Who reads by the shortest way goes another way after so long. A turning disk that has KNOWN_AT_ONCE reads to do is faster. */
+const PATIENCE_MS = 500;
 /** Reads by the shortest way: more of them wait in the line of all others. */
 const KNOWN_AT_ONCE = 16;
 /**
