@@ -166,7 +166,7 @@ export class LocalBlocks {
     const bytes = payloadPool.take(length);
     return new Promise((resolve) => {
       const inTime = this.#known.wait(() => resolve(undefined));
-      void this.#readCounted(copy.node, copy.place, bytes, copy.place.dataOffset + start, false).then((count) => {
+      void this.#readFile(copy.node, copy.place, bytes, copy.place.dataOffset + start, false).then((count) => {
         if (inTime() && count === length) return resolve(bytes);
         // Who has given up looks at it no more, and the system has done with it.
         payloadPool.giveBack(bytes);
@@ -213,25 +213,12 @@ export class LocalBlocks {
     const spanBytes = isDirect ? Math.ceil((before + length) / DIRECT_BYTES) * DIRECT_BYTES : length;
     const span = isDirect ? payloadPool.takeAligned(spanBytes) : payloadPool.take(spanBytes);
     // The system cannot be told to stop: whoever gives up leaves the buffer to it.
-    const reading = this.#readCounted(node, place, span, position - before, isDirect);
+    const reading = this.#readFile(node, place, span, position - before, isDirect);
     const count = (await withinLimits(clock, reading, limits, () => this.#refuse(node))) ?? 0;
     if (count >= before + length) return isDirect ? span.subarray(before, before + length) : span;
     payloadPool.giveBack(span);
     if (isDirect && this.#indirect.has(node)) return await this.#read(node, place, position, length, limits);
     return undefined;
-  }
-
-  async #readCounted(
-    node: NodeId,
-    place: BlockPlace,
-    bytes: Uint8Array,
-    position: number,
-    isDirect: boolean,
-  ): Promise<number | undefined> {
-    this.#inFlight.set(node, this.inFlightCount(node) + 1);
-    const count = await this.#readFile(node, place, bytes, position, isDirect);
-    this.#inFlight.set(node, this.inFlightCount(node) - 1);
-    return count;
   }
 
   /** Bytes read; undefined if the file is not to be had. Never rejects. */
@@ -242,6 +229,7 @@ export class LocalBlocks {
     position: number,
     isDirect: boolean,
   ): Promise<number | undefined> {
+    this.#inFlight.set(node, this.inFlightCount(node) + 1);
     try {
       return await this.#packs.read(node, place, bytes, position, isDirect);
     } catch (error) {
@@ -250,6 +238,8 @@ export class LocalBlocks {
       // ENOENT: compaction has taken the pack away, and the node tells the new place.
       else if (code !== 'ENOENT') this.#refuse(node);
       return undefined;
+    } finally {
+      this.#inFlight.set(node, this.inFlightCount(node) - 1);
     }
   }
 
