@@ -13,11 +13,11 @@ import { DIRECT_BYTES, type Clock, type Disk } from '../env.ts';
 import { KiB } from '../limits.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
+import { Patience } from '../patience.ts';
 import { withinLimits, type ReadLimits } from './disk-read.ts';
 import { blockMethods, parseWhereReply, type WhereRequest } from './block-messages.ts';
 import { PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
 import { NearPacks } from './near-packs.ts';
-import { Patience } from './patience.ts';
 import type { BlockPlace } from './types.ts';
 
 /** A node whose packs cannot be read from here is not tried again for this long. */

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { HandClock } from '../vfs/testing.ts';
+import { HandClock } from './vfs/testing.ts';
 import { Patience } from './patience.ts';
 
 describe('waiting with one timer for all', () => {

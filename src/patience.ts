@@ -1,5 +1,5 @@
-/** Waiting that ends after a time which is the same for all: with one timer, where one for each would cost as much as what is waited for. */
-import type { Clock, Timer } from '../env.ts';
+/** Waiting that ends after a time which is the same for all: one timer for all, as the oldest ends first. Nobody waits: no timer. */
+import type { Clock, Timer } from './env.ts';
 
 interface Waiting {
   readonly untilMs: number;
@@ -27,15 +27,23 @@ export class Patience {
     const waiting = { untilMs: this.#clock.monotonicMs() + this.#patienceMs, giveUp };
     this.#waiting.add(waiting);
     this.#timer ??= this.#clock.setTimer(this.#patienceMs, () => this.#look());
-    return () => this.#waiting.delete(waiting);
+    return () => {
+      const inTime = this.#waiting.delete(waiting);
+      if (this.#waiting.size === 0) this.#cancel();
+      return inTime;
+    };
   }
 
   /** All who wait give up. */
   close(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
+    this.#cancel();
     for (const { giveUp } of this.#waiting) giveUp();
     this.#waiting.clear();
+  }
+
+  #cancel(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
   }
 
   #look(): void {
