@@ -26,6 +26,20 @@ describe('buffers for payloads', () => {
     expect(pool.isWhole(pool.take(MiB).subarray(5))).toBe(false);
   });
 
+  it('take a quarter more memory than what they are for, at most, and come in few sizes', () => {
+    const pool = new BufferPool();
+    const capacities = new Set<number>();
+    for (let length = 1; length <= 8 * MiB; length += length < PAGE_BYTES ? 1_021 : 4_093) {
+      const bytes = pool.take(length);
+      const { byteLength } = bytes.buffer;
+      pool.giveBack(bytes);
+      expect(byteLength).toBeGreaterThanOrEqual(length);
+      expect(byteLength).toBeLessThanOrEqual(1.25 * length + 1);
+      if (length > PAGE_BYTES) capacities.add(byteLength);
+    }
+    expect(capacities.size).toBeLessThanOrEqual(46);
+  });
+
   it('are kept up to a bound', () => {
     const pool = new BufferPool();
     const taken = Array.from({ length: (2 * POOL_KEPT_MAX_BYTES) / MiB }, () => pool.take(MiB));

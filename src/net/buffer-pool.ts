@@ -8,8 +8,13 @@ import { allocateUninitialised } from './frames.ts';
 
 /** One page of a block, which caches keep by the thousand: exactly so much. Smaller payloads are cheap to allocate. */
 const POOLED_MIN_BYTES = PAGE_BYTES;
-/** Other capacities are multiples of this, so that a block with or without its page list finds the same buffers. */
-const STEP_BYTES = 256 * KiB;
+/**
+ * Capacities of 1 MiB and more are multiples of this, so that a block with or without its page list finds the same buffers. Smaller ones are a
+ * quarter longer than asked for at most: caches keep short blocks by the hundred, and count what these hold.
+ */
+const STEP_MAX_BYTES = 256 * KiB;
+/** Capacities between a power of two and the next. */
+const STEPS_AN_OCTAVE = 4;
 /** Kept free in all; beyond it those are let go whose size was not asked for the longest. */
 export const POOL_KEPT_MAX_BYTES = 32 * MiB;
 
@@ -92,7 +97,10 @@ function isAligned(buffer: ArrayBufferLike): boolean {
 }
 
 function capacityOf(lengthBytes: number): number {
-  return lengthBytes <= POOLED_MIN_BYTES ? lengthBytes : Math.ceil(lengthBytes / STEP_BYTES) * STEP_BYTES;
+  if (lengthBytes <= POOLED_MIN_BYTES) return lengthBytes;
+  const octaveBytes = 2 ** (31 - Math.clz32(lengthBytes));
+  const stepBytes = Math.min(STEP_MAX_BYTES, octaveBytes / STEPS_AN_OCTAVE);
+  return Math.ceil(lengthBytes / stepBytes) * stepBytes;
 }
 
 /** One for the process: buffers move between connections. */
