@@ -329,7 +329,8 @@ export class MountState {
     return {
       ...attr,
       sizeBytes,
-      storedBytes: attr.storedBytes + (sizeBytes - attr.sizeBytes),
+      // Never nothing: tar and others take a file without blocks for one hole, and do not read it.
+      storedBytes: Math.max(1, attr.storedBytes + (sizeBytes - attr.sizeBytes)),
       mtimeNs: data.mtimeNs,
       ctimeNs: data.changeNs > attr.ctimeNs ? data.changeNs : attr.ctimeNs,
     };
@@ -337,6 +338,8 @@ export class MountState {
 
   /** How long the kernel may believe them: of what is open, and may be written here, no longer than if nothing were watched. */
   attrTimeoutMs(inode: Inode): number {
+    // What it has stored is a guess until it is committed.
+    if (inode.data?.mtimeNs !== undefined) return 0;
     const leftMs = Math.max(0, inode.attrExpiresMs - this.clock.monotonicMs());
     const isInUse = inode.openCount > 0 || inode.data !== undefined;
     const canBeTold = this.watched.kernel.notifier !== undefined;
