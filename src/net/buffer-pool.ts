@@ -10,7 +10,7 @@ import { allocateUninitialised } from './frames.ts';
 const POOLED_MIN_BYTES = PAGE_BYTES;
 /**
  * Capacities of 1 MiB and more are multiples of this, so that a block with or without its page list finds the same buffers. Smaller ones are a
- * quarter longer than asked for at most: caches keep short blocks by the hundred, and count what these hold.
+ * quarter longer than asked for at most: caches keep short blocks by the hundred, and count their bytes.
  */
 const STEP_MAX_BYTES = 256 * KiB;
 /** Capacities between a power of two and the next. */

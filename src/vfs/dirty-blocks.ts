@@ -176,6 +176,13 @@ export class DirtyBlocks {
     }
   }
 
+  /** Of all runs. */
+  bytes(): number {
+    let bytes = 0;
+    for (const block of this.#blocks.values()) bytes += block.bytes;
+    return bytes;
+  }
+
   /** End of the last run, 0 without any. */
   endBytes(): number {
     let end = 0;

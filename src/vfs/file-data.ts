@@ -131,6 +131,13 @@ export class FileData {
     return this.uncommittedEnd > committed ? this.uncommittedEnd : committed;
   }
 
+  /** Bytes that were written and are not committed; those written twice meanwhile may count twice. */
+  uncommittedBytes(): number {
+    let bytes = this.dirty.bytes();
+    for (const piece of this.pending) bytes += piece.length;
+    return bytes;
+  }
+
   /** Where the next appended byte goes, if nobody else appends meanwhile. */
   appendAt(): number {
     return this.appending && !this.isClean ? this.uncommittedEnd : this.sizeBytes();

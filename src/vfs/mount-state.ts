@@ -329,8 +329,8 @@ export class MountState {
     return {
       ...attr,
       sizeBytes,
-      // Never nothing: tar and others take a file without blocks for one hole, and do not read it.
-      storedBytes: Math.max(1, attr.storedBytes + (sizeBytes - attr.sizeBytes)),
+      // At most: what is written again counts twice. Never nothing, as tar takes a file without blocks for one hole, and does not read it.
+      storedBytes: Math.min(sizeBytes, attr.storedBytes + data.uncommittedBytes()),
       mtimeNs: data.mtimeNs,
       ctimeNs: data.changeNs > attr.ctimeNs ? data.changeNs : attr.ctimeNs,
     };
@@ -338,7 +338,7 @@ export class MountState {
 
   /** How long the kernel may believe them: of what is open, and may be written here, no longer than if nothing were watched. */
   attrTimeoutMs(inode: Inode): number {
-    // What it has stored is a guess until it is committed.
+    // What it has stored is not known before it is committed.
     if (inode.data?.mtimeNs !== undefined) return 0;
     const leftMs = Math.max(0, inode.attrExpiresMs - this.clock.monotonicMs());
     const isInUse = inode.openCount > 0 || inode.data !== undefined;

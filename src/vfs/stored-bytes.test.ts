@@ -5,15 +5,30 @@ import { MiB } from '../limits.ts';
 import { O_CREAT, O_RDWR } from './handles.ts';
 import { name, pattern, ROOT, TestCluster } from './testing.ts';
 
-it('a file that was written and made longer has blocks, and nobody keeps how many until they are committed', async () => {
+async function written(offset: number) {
   const mount = await (await TestCluster.start(4096)).mount();
   const { attr, handle } = await mount.vfs.create(ROOT, ROOT_INO, name('sparse'), 0o644, O_RDWR | O_CREAT);
-  await mount.vfs.write(ROOT, handle, 0, pattern(1536, 1));
-  const longer = await mount.vfs.setattr(ROOT, attr.ino, { sizeBytes: 10 * MiB }, handle);
-  expect(longer.attr.sizeBytes).toBe(10 * MiB);
-  expect(longer.attr.storedBytes).toBeGreaterThan(0);
-  const isCommitted = longer.attr.storedBytes === 1536;
-  expect(isCommitted || longer.attrTimeoutMs === 0).toBe(true);
-  await mount.vfs.fsync(ROOT, handle, false);
-  expect((await mount.vfs.getattr(ROOT, attr.ino, undefined)).attr.storedBytes).toBe(1536);
+  await mount.vfs.write(ROOT, handle, offset, pattern(1536, 1));
+  const told = async () => await mount.vfs.getattr(ROOT, attr.ino, undefined);
+  return { vfs: mount.vfs, ino: attr.ino, handle, told };
+}
+
+it('a file that was written and made longer has blocks, and nobody keeps how many until they are committed', async () => {
+  const { vfs, ino, handle, told } = await written(0);
+  const longer = await vfs.setattr(ROOT, ino, { sizeBytes: 10 * MiB }, handle);
+  expect(longer).toMatchObject({ attr: { sizeBytes: 10 * MiB, storedBytes: 1536 }, attrTimeoutMs: 0 });
+  await vfs.fsync(ROOT, handle, false);
+  const committed = await told();
+  expect(committed.attr.storedBytes).toBe(1536);
+  expect(committed.attrTimeoutMs).toBeGreaterThan(0);
+});
+
+it('a hole before what was written has none, and what is written again does not count beyond the end', async () => {
+  const { vfs, handle, told } = await written(10 * MiB);
+  expect((await told()).attr).toMatchObject({ sizeBytes: 10 * MiB + 1536, storedBytes: 1536 });
+  await vfs.fsync(ROOT, handle, false);
+  const whole = await written(0);
+  await whole.vfs.fsync(ROOT, whole.handle, false);
+  await whole.vfs.write(ROOT, whole.handle, 0, pattern(1536, 2));
+  expect((await whole.told()).attr).toMatchObject({ sizeBytes: 1536, storedBytes: 1536 });
 });
