@@ -79,7 +79,15 @@ const MUTATIONS: Mutation[] = [
     lock: { kind: 'flock', type: 'write', owner: 2n ** 64n - 1n, pid: 9, start: 0, end: 2 ** 53 - 1 },
   },
   { op: 'setattr', ino, set: { pool: 3 as PoolId } },
-  { op: 'commit', ino, extents: [inline(9, bytes('xyz'))], growToBytes: 12, mtimeNs: 12n, appendAt: 10 },
+  {
+    op: 'commit',
+    ino,
+    extents: [inline(9, bytes('xyz'))],
+    growToBytes: 12,
+    mtimeNs: 12n,
+    ctimeToo: true,
+    appendAt: 10,
+  },
   {
     ...{ op: 'commit', ino, extents: [block], growToBytes: 12, generation: 5, mtimeNs: 'now', appendAt: 10 },
     rewrites: { beforeOffset: 10, version: 2 ** 40 },

@@ -6,8 +6,10 @@ import { asBlockId, ROOT_INO, type Ino, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, FRAME_HEADER_MAX_BYTES } from '../limits.ts';
 import { digestExtents } from './extent-digest.ts';
 import { clip, extentEnd, overwrite, punch, shift, storedBytes, touches, truncate } from './extents.ts';
+import { LocalMetaClient } from './local-client.ts';
+import { MetaStore } from './meta-store.ts';
 import { bytes, inline, openLocal, OWNER, TestKv } from './testing.ts';
-import type { Extent, Mutation } from './types.ts';
+import type { Extent, Mutation, SetAttr } from './types.ts';
 
 interface Edit {
   readonly kind: 'commit' | 'clone' | 'compact' | 'punch' | 'truncate' | 'flush' | 'read';
@@ -85,6 +87,48 @@ describe('a clone', () => {
     await refused({ extents: [inline(15, bytes('ab')), inline(16, bytes('ab'))] }, 'EINVAL');
     await refused({ extents: [inline(17, bytes('ab')), inline(15, bytes('ab'))] }, 'EINVAL');
     expect((await client.query<'getattr'>({ op: 'getattr', ino })).attr).toEqual(attr);
+  });
+});
+
+describe('the times of a commit', () => {
+  const SECOND = 1_000_000_000n;
+  /** A file is made at 1,000 s, is given times if `set` says so, and what was written at `writtenS` is committed at `nowS`. */
+  const timesOf = async (
+    writtenS: bigint,
+    nowS: bigint,
+    { set, ctimeToo = true }: { set?: SetAttr; ctimeToo?: boolean } = {},
+  ): Promise<readonly [bigint, bigint]> => {
+    let nowNs = 1_000n * SECOND;
+    const store = await MetaStore.open({ kv: new TestKv() });
+    const client = await LocalMetaClient.open({ store, wallNs: () => nowNs });
+    const make = { op: 'make', parent: ROOT_INO, name: bytes('f'), type: 'file', mode: 0o644 } as const;
+    const { ino } = (await client.mutate({ ...make, owner: OWNER, rdev: 0, exclusive: true })).attr!;
+    if (set !== undefined) await client.mutate({ op: 'setattr', ino, set });
+    nowNs = nowS * SECOND;
+    const extents = [inline(0, bytes('x'))];
+    const commit = { op: 'commit', ino, extents, growToBytes: 1, mtimeNs: writtenS * SECOND } as const;
+    const { mtimeNs, ctimeNs } = (await client.mutate(ctimeToo ? { ...commit, ctimeToo } : commit)).attr!;
+    return [mtimeNs / SECOND, ctimeNs / SECOND];
+  };
+
+  it.each([
+    ['are those of the writes, as told before it', [1_003n, 1_005n], [1_003n, 1_003n]],
+    ["are those of the writes by a clock somewhat ahead of the primary's", [1_009n, 1_005n], [1_009n, 1_009n]],
+    ['are the mtime before and the ctime of arrival by a clock that is behind', [990n, 1_005n], [1_000n, 1_005n]],
+    ['are those of arrival after a long time, but for the mtime', [1_003n, 1_064n], [1_003n, 1_064n]],
+    ['are those of arrival by a clock far ahead', [1_066n, 1_005n], [1_005n, 1_005n]],
+  ] as const)('%s', async (_what, [writtenS, nowS], expected) => {
+    expect(await timesOf(writtenS, nowS)).toEqual(expected);
+  });
+
+  it('are the mtime of the writes and the ctime of arrival where the client does not say more', async () => {
+    expect(await timesOf(1_003n, 1_005n, { ctimeToo: false })).toEqual([1_003n, 1_005n]);
+    expect(await timesOf(1_009n, 1_005n, { ctimeToo: false })).toEqual([1_009n, 1_009n]);
+  });
+
+  it('put an end to an mtime that a user has set', async () => {
+    expect(await timesOf(1_003n, 1_005n, { set: { mtimeNs: 9_000n * SECOND } })).toEqual([1_003n, 1_003n]);
+    expect(await timesOf(1_003n, 1_005n, { set: { mtimeNs: 5n * SECOND } })).toEqual([1_003n, 1_003n]);
   });
 });
 

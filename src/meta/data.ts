@@ -22,8 +22,8 @@ const EDIT_PAGE_COUNT = 4096;
 const RUNS_PAGE_MIN_COUNT = 31;
 /** Some MiB if all of them are inline and large. */
 const RUNS_PAGE_MAX_COUNT = 511;
-/** A client's clock this far ahead of the primary's is not believed. */
-const CLOCK_AHEAD_MAX_NS = 60_000_000_000n;
+/** A client's clock this far from the primary's is not believed; and a write this long ago has changed the file for others only now. */
+const CLOCK_APART_MAX_NS = 60_000_000_000n;
 
 export function* commit(tx: Transaction, m: Extract<Mutation, { op: 'commit' }>): TableProgram<MutationResult> {
   const inode = existingFile(tx, m.ino);
@@ -38,9 +38,9 @@ export function* commit(tx: Transaction, m: Extract<Mutation, { op: 'commit' }>)
   const last = runs.at(-1)?.at(-1);
   inode.sizeBytes = Math.max(inode.sizeBytes, growToBytes, last === undefined ? 0 : extentEnd(last));
   inode.version++;
-  const oldMtimeNs = inode.mtimeNs <= inode.ctimeNs ? inode.mtimeNs : undefined;
+  const { mtimeNs, ctimeNs } = inode;
   tx.touchContent(inode);
-  if (m.mtimeNs !== 'now') setWriteTime(inode, m.mtimeNs, oldMtimeNs);
+  if (m.mtimeNs !== 'now') setWriteTime(inode, m.mtimeNs, m.ctimeToo === true, { mtimeNs, ctimeNs });
   return { attr: tx.attr(inode) };
 }
 
@@ -115,13 +115,21 @@ function placed(
 }
 
 /**
- * mtime of writes that happened at `mtimeNs` by the client's clock. It does not go back behind an earlier write's
- * (`oldMtimeNs`; undefined when a user had set it into the future).
+ * mtime of writes that happened at `writtenNs` by the client's clock. It does not go back behind an earlier write's, unless a user
+ * had set that into the future. ctime is never earlier than it, and never what it was before, as by that others see a change.
  */
-function setWriteTime(inode: Inode, mtimeNs: bigint, oldMtimeNs: bigint | undefined): void {
-  if (mtimeNs > inode.ctimeNs + CLOCK_AHEAD_MAX_NS) return;
-  inode.mtimeNs = oldMtimeNs !== undefined && oldMtimeNs > mtimeNs ? oldMtimeNs : mtimeNs;
-  if (inode.mtimeNs > inode.ctimeNs) inode.ctimeNs = inode.mtimeNs;
+function setWriteTime(
+  inode: Inode,
+  writtenNs: bigint,
+  ctimeToo: boolean,
+  before: Pick<Inode, 'mtimeNs' | 'ctimeNs'>,
+): void {
+  const nowNs = inode.ctimeNs;
+  if (writtenNs > nowNs + CLOCK_APART_MAX_NS) return;
+  const isLaterWritten = before.mtimeNs <= before.ctimeNs && before.mtimeNs > writtenNs;
+  inode.mtimeNs = isLaterWritten ? before.mtimeNs : writtenNs;
+  const isSinceBefore = writtenNs > before.ctimeNs && writtenNs >= nowNs - CLOCK_APART_MAX_NS;
+  if (inode.mtimeNs > nowNs || (ctimeToo && isSinceBefore)) inode.ctimeNs = inode.mtimeNs;
 }
 
 function existingFile(tx: Transaction, ino: Ino): Inode {

@@ -44,10 +44,13 @@ const MAKE_UMASK = 2;
 /** Beside 0 and 1: an inode follows, and all others are kept. */
 const KEEP_UNLESS = 2;
 
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
 const COMMIT_GENERATION = 1;
 const COMMIT_APPEND = 2;
 const COMMIT_REWRITES = 4;
-const COMMIT_ALL = 7;
+const COMMIT_CTIME_TOO = 8;
+const COMMIT_ALL = 15;
 
 const writer = new ByteWriter();
 
@@ -155,7 +158,8 @@ export function writeMutation(w: ByteWriter, m: Mutation): void {
       w.u8(
         (m.generation === undefined ? 0 : COMMIT_GENERATION) |
           (m.appendAt === undefined ? 0 : COMMIT_APPEND) |
-          (m.rewrites === undefined ? 0 : COMMIT_REWRITES),
+          (m.rewrites === undefined ? 0 : COMMIT_REWRITES) |
+          (m.ctimeToo === undefined ? 0 : COMMIT_CTIME_TOO),
       );
       if (m.generation !== undefined) w.u53(m.generation);
       if (m.appendAt !== undefined) w.u53(m.appendAt);
@@ -258,21 +262,14 @@ export function readMutation(r: ByteReader): Mutation {
       const mtimeNs = readTime(r);
       const flags = r.u8();
       if (flags > COMMIT_ALL) r.fail('a commit has unknown parts');
-      const generation = flags & COMMIT_GENERATION ? r.u53() : undefined;
-      const appendAt = flags & COMMIT_APPEND ? r.u53() : undefined;
-      const rewrites = flags & COMMIT_REWRITES ? { beforeOffset: r.u53(), version: r.u53() } : undefined;
-      const extents = readExtents(r);
-      if (appendAt === undefined && rewrites === undefined) {
-        return generation === undefined
-          ? { op, ino, growToBytes, mtimeNs, extents }
-          : { op, ino, growToBytes, mtimeNs, generation, extents };
-      }
-      return {
-        ...{ op, ino, growToBytes, mtimeNs, extents },
-        ...(generation !== undefined && { generation }),
-        ...(appendAt !== undefined && { appendAt }),
-        ...(rewrites !== undefined && { rewrites }),
-      };
+      const commit: Writable<Extract<Mutation, { op: 'commit' }>> = { op, ino, growToBytes, mtimeNs, extents: [] };
+      // One by one: a spread of objects goes the long way round.
+      if (flags & COMMIT_GENERATION) commit.generation = r.u53();
+      if (flags & COMMIT_APPEND) commit.appendAt = r.u53();
+      if (flags & COMMIT_REWRITES) commit.rewrites = { beforeOffset: r.u53(), version: r.u53() };
+      if (flags & COMMIT_CTIME_TOO) commit.ctimeToo = true;
+      commit.extents = readExtents(r);
+      return commit;
     }
     case 'clone': {
       const ino = readIno(r);

@@ -133,7 +133,8 @@ export type Mutation =
   /**
    * Replaces the file's bytes in the extents' ranges (which do not overlap each other) and grows the size to at least
    * `growToBytes`. `generation`: least put-receipt generation of the blocks named, undefined without blocks; too old
-   * -> StaleBlocksError. mtimeNs: when the last of these writes happened, 'now' = on arrival.
+   * -> StaleBlocksError. mtimeNs: when the last of these writes happened, 'now' = on arrival. `ctimeToo`: the client has told
+   * its programs that time as the ctime; it is that, unless the file was changed since, or it is long ago.
    * `appendAt`: what lies from there on is appended, wherever the file ends by now; all ranges move with it.
    * `rewrites`: what lies before that offset is a copy of what the file held at that version. It is left out if the file
    * has changed since, or ends elsewhere.
@@ -145,6 +146,7 @@ export type Mutation =
       readonly growToBytes: number;
       readonly generation?: number;
       readonly mtimeNs: bigint | 'now';
+      readonly ctimeToo?: true;
       readonly appendAt?: number;
       readonly rewrites?: { readonly beforeOffset: number; readonly version: number };
     }

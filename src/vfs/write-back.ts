@@ -314,6 +314,7 @@ export class WriteBack {
             extents,
             growToBytes: endBytes,
             mtimeNs: file.mtimeNs ?? clock.wallNs(),
+            ctimeToo: true,
             ...(generation === undefined ? {} : { generation }),
             ...(appending && { appendAt: rewrites?.beforeOffset ?? first.offset }),
             ...(rewrites === undefined ? {} : { rewrites }),
