@@ -15,14 +15,14 @@ import type { DiskCache } from './disk-cache.ts';
 import { FlightWindow } from './flight-window.ts';
 import { checkBlockBytes } from './identity.ts';
 import { Line } from './line.ts';
-import { LocalBlocks } from './local-blocks.ts';
+import { DIRECT_LEAST_BYTES, LocalBlocks } from './local-blocks.ts';
 import type { BlockSharing, ShareSource } from './sharing.ts';
 import { findPool, placementOf, wantedCopies } from '../catalog/placement.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import type { Clock, Env } from '../env.ts';
 import type { Network } from '../net/types.ts';
-import type { BlockClient, PutReceipt } from './types.ts';
+import type { BlockClient, BlockRef, PutReceipt } from './types.ts';
 
 /**
  * Whole blocks under way: at least 32 MiB, more than the bandwidth-delay product of a 10 Gbit/s room; over longer ways
@@ -69,6 +69,7 @@ export interface BlockClientOptions {
 interface ReadOptions {
   readonly signal?: CancelSignal;
   readonly priority?: 'foreground' | 'readahead';
+  readonly beside?: Iterable<BlockRef>;
 }
 
 export type BlockState = 'held' | 'missing' | 'unreachable';
@@ -149,6 +150,10 @@ export class ClusterBlockClient implements BlockClient {
   }
 
   async readBlock(pool: PoolId, id: BlockId, blockBytes: number, options: ReadOptions = {}): Promise<Uint8Array> {
+    // Who reads in order has what comes next read ahead; large ones go past the page cache.
+    const isShort = options.beside !== undefined && blockBytes < DIRECT_LEAST_BYTES;
+    const known = isShort ? await this.#reader.readKnownBlock(pool, id, blockBytes) : undefined;
+    if (known !== undefined) return known;
     const data = await this.readUnknown(pool, id, { ...options, lengthBytes: blockBytes });
     if (data.length !== blockBytes) throw wrongLength(id, blockBytes, data.length);
     return data;
@@ -201,11 +206,11 @@ export class ClusterBlockClient implements BlockClient {
     id: BlockId,
     options: ReadOptions & { readonly into?: Uint8Array; readonly lengthBytes?: number } = {},
   ): Promise<Uint8Array> {
-    const { lengthBytes } = options;
+    const { lengthBytes, beside } = options;
     const into = options.into === undefined ? {} : { into: options.into };
     return await this.#run(this.#blockReads, options, async (signal, timeoutMs) => {
       const startedMs = this.#clock.monotonicMs();
-      const data = await this.#reader.readWhole(pool, id, { signal, timeoutMs, lengthBytes, ...into });
+      const data = await this.#reader.readWhole(pool, id, { signal, timeoutMs, lengthBytes, beside, ...into });
       this.#sharing?.wasRead(data.length);
       const { queue } = this.#blockReads;
       const mostNow = this.#sharing?.isAhead() === true ? BLOCK_READS_AHEAD : Infinity;
@@ -270,7 +275,7 @@ export class ClusterBlockClient implements BlockClient {
     const firstPage = Math.floor(offset / PAGE_BYTES);
     const pageCount = Math.ceil(end / PAGE_BYTES) - firstPage;
     const { data, recycle } = await this.#run(this.#rangeReads, options, (signal, timeoutMs) =>
-      this.#reader.readPages(pool, id, blockBytes, firstPage, pageCount, { signal, timeoutMs }),
+      this.#reader.readPages(pool, id, blockBytes, firstPage, pageCount, { signal, timeoutMs, beside: options.beside }),
     );
     const start = firstPage * PAGE_BYTES;
     return { bytes: data.subarray(offset - start, end - start), recycle };

@@ -22,6 +22,7 @@ import type { CatalogService } from '../catalog/types.ts';
 import type { Address, Clock } from '../env.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network, Reply } from '../net/types.ts';
+import type { BlockRef } from './types.ts';
 
 /** When a second holder is asked: later than replies of the others are, by half. */
 const HEDGE = { leastMs: 25, mostMs: 1_000, unknownMs: 150, factor: 1.5 } as const;
@@ -64,6 +65,8 @@ export interface ReadOptions {
   readonly signal?: CancelSignal | undefined;
   /** For all attempts together, default DATA_TIMEOUT_MS. */
   readonly timeoutMs?: number | undefined;
+  /** Blocks that, or pages of which, may be wanted soon, likeliest first. */
+  readonly beside?: Iterable<BlockRef> | undefined;
 }
 
 /** Verified pages. */
@@ -114,7 +117,7 @@ export class BlockReader {
     let free = options.into;
     const { lengthBytes = BLOCK_MAX_BYTES } = options;
     return await this.#read(pool, id, lengthBytes, options, async (node, limits, wait) => {
-      const local = await this.#local?.find(node, pool, id, BLOCK_MAX_BYTES, limits);
+      const local = await this.#local?.find(node, pool, id, BLOCK_MAX_BYTES, limits, options.beside);
       const here = local === undefined ? undefined : await readWholeOf(local, id, limits);
       if (here !== undefined) return { value: here, bytes: here.length };
       const into = free;
@@ -205,7 +208,7 @@ export class BlockReader {
     return await this.#read(pool, id, pageCount * PAGE_BYTES, options, async (node, limits) => {
       const pages = wanted();
       const { known } = pages;
-      const local = await this.#local?.find(node, pool, id, pageCount * PAGE_BYTES, limits);
+      const local = await this.#local?.find(node, pool, id, pageCount * PAGE_BYTES, limits, options.beside);
       const here = local === undefined ? undefined : await this.#readPagesOf(local, id, pages, limits);
       if (here !== undefined) return { value: here, bytes: here.data.length };
       const request: GetRequest = { pool, id, firstPage, pageCount, wantHashes: known === undefined };
@@ -230,8 +233,8 @@ export class BlockReader {
   }
 
   /**
-   * One page of a block whose page list is known and whose place on this machine, too, by the shortest way; in memory of the payload pool. Undefined, at
-   * once or later: {@link readPages} has to find it.
+   * One page of a block whose place on this machine is known by the shortest way, with its page list unless that is known; in memory of the payload
+   * pool. Undefined, at once or later: {@link readPages} has to find it.
    */
   readKnownPage(
     pool: PoolId,
@@ -239,14 +242,41 @@ export class BlockReader {
     blockBytes: number,
     page: number,
   ): Promise<Uint8Array | undefined> | undefined {
-    const hashes = this.#pageList(Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1'));
-    if (hashes === undefined) return undefined;
+    const key = Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1');
+    const known = this.#pageList(key);
     const start = page * PAGE_BYTES;
     const length = Math.min(PAGE_BYTES, blockBytes - start);
-    return this.#local?.readKnown(pool, id, blockBytes, start, length)?.then((bytes) => {
-      if (bytes === undefined || isSound(() => verifyPageData(id, blockBytes, hashes, page, bytes))) return bytes;
+    const reading = this.#local?.readKnown(pool, id, blockBytes, start, length);
+    if (reading === undefined) return undefined;
+    const listing = known ?? this.#knownList(key, pool, id, blockBytes);
+    const verified = (bytes: Uint8Array | undefined, hashes: Uint8Array | undefined): Uint8Array | undefined => {
+      if (bytes === undefined) return undefined;
+      if (hashes !== undefined && isSound(() => verifyPageData(id, blockBytes, hashes, page, bytes))) return bytes;
       payloadPool.giveBack(bytes);
       return undefined;
+    };
+    if (listing === undefined || listing instanceof Uint8Array)
+      return reading.then((bytes) => verified(bytes, listing));
+    return Promise.all([reading, listing]).then(([bytes, hashes]) => verified(bytes, hashes));
+  }
+
+  /** A whole block, as {@link readKnownPage}. */
+  readKnownBlock(pool: PoolId, id: BlockId, blockBytes: number): Promise<Uint8Array | undefined> | undefined {
+    return this.#local?.readKnown(pool, id, blockBytes, 0, blockBytes)?.then((bytes) => {
+      if (bytes === undefined || isSound(() => verifyBlock(id, bytes))) return bytes;
+      payloadPool.giveBack(bytes);
+      return undefined;
+    });
+  }
+
+  /** The block's page list by the shortest way; kept, if it is the right one. */
+  #knownList(key: string, pool: PoolId, id: BlockId, blockBytes: number): Promise<Uint8Array | undefined> | undefined {
+    return this.#local?.readKnownList(pool, id, blockBytes)?.then((hashes) => {
+      if (hashes === undefined || !isSound(() => verifyPageList(id, hashes, blockBytes))) return undefined;
+      const list = new Uint8Array(hashes);
+      payloadPool.giveBack(hashes);
+      this.#keepPageList(key, list);
+      return list;
     });
   }
 

@@ -35,6 +35,7 @@ import {
   type ListReply,
   type PutReply,
   type PutRequest,
+  whereReply,
 } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
 import { ByteBudget } from './byte-budget.ts';
@@ -548,11 +549,12 @@ export class BlockService {
 
   #where(request: IncomingRequest): HandlerReply {
     this.#foreground.touch();
-    const { pool, id, wantedBytes } = parseWhere(request.header);
+    const { pool, id, wantedBytes, beside = [] } = parseWhere(request.header);
     if (this.#engine.whereIs === undefined) throw new UnavailableError(`${this.#options.self} has no pack files`);
     const place = this.#engine.whereIs(pool, id, wantedBytes);
     if (place === undefined) throw this.#missing(pool, id);
-    return { header: place };
+    const others = beside.map((other) => this.#engine.whereIs?.(pool, other, 0));
+    return { header: whereReply(place, others) };
   }
 
   /** Absent, or set aside as damaged: a reader must be able to tell lost data from damaged data. */

@@ -5,10 +5,11 @@ import type { DiskFile, Env, OpenMode } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import { createBlockClient } from './block-client.ts';
+import type { WhereRequest } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
 import { DIRECT_LEAST_BYTES } from './local-blocks.ts';
 import { PackEngine } from './pack-engine.ts';
-import type { BlockEngine } from './types.ts';
+import type { BlockEngine, BlockRef } from './types.ts';
 
 const POOL = 1 as PoolId;
 const KiB = 1024;
@@ -347,6 +348,78 @@ describe('a page of a block whose place and page list are known', () => {
     const reading = page(2);
     await cluster.close();
     await expect(reading).rejects.toThrow();
+  });
+});
+
+describe('blocks that may be read next', () => {
+  let blocks: { readonly pool: PoolId; readonly id: BlockId; readonly blockBytes: number; readonly data: Uint8Array }[];
+  const asked = vi.fn();
+  const methods = (): unknown[] => asked.mock.calls.map(([method]) => method as unknown);
+  const page = async (index: number, number: number, beside: Iterable<BlockRef> = []): Promise<void> => {
+    const { id, data } = blocks[index]!;
+    const [found] = await cluster.client.readPages(POOL, id, data.length, number, 1, { beside });
+    expect(Buffer.compare(found ?? data, data.subarray(number * 64 * KiB, (number + 1) * 64 * KiB))).toBe(0);
+  };
+  beforeEach(async () => {
+    blocks = [];
+    for (let seed = 1; seed <= 12; seed++) {
+      const data = bytes(200_000, seed);
+      blocks.push({ pool: POOL, id: (await cluster.client.put(POOL, data)).id, blockBytes: data.length, data });
+    }
+    asked.mockClear();
+    const call = cluster.network.call.bind(cluster.network);
+    vi.spyOn(cluster.network, 'call').mockImplementation((...args: Parameters<typeof call>) => {
+      asked(args[1], (args[2] as WhereRequest).beside?.length);
+      return call(...args);
+    });
+  });
+
+  it('are asked for beside one that is read, and then read without a question', async () => {
+    // Of three nodes each has two thirds of them: two nodes have all.
+    for (let index = 0; index < blocks.length; index++) await page(index, index % 4, blocks);
+    expect(methods()).toEqual(['block.where', 'block.where']);
+    for (let index = 0; index < blocks.length; index++) await page(index, 1);
+    expect(asked).toHaveBeenCalledTimes(2);
+    expect(reads).not.toHaveBeenCalled();
+  });
+
+  it('are read whole in the same way, if they are short', async () => {
+    for (const { id, data } of blocks) {
+      const block = await cluster.client.readBlock(POOL, id, data.length, { beside: blocks });
+      expect(Buffer.compare(block, data)).toBe(0);
+      cluster.client.recycle(block.fill(0xdb));
+    }
+    expect(methods()).toEqual(['block.where', 'block.where']);
+    expect(reads).not.toHaveBeenCalled();
+    await damage(opened[0] ?? '', blocks[0]!.data);
+    const again = await cluster.client.readBlock(POOL, blocks[0]!.id, 200_000, { beside: blocks });
+    expect(Buffer.compare(again, blocks[0]!.data)).toBe(0);
+  });
+
+  it('are of the same pool, and no more than one question may name', async () => {
+    await page(0, 0, [blocks[0]!, { ...blocks[1]!, pool: 2 as PoolId }, blocks[2]!]);
+    let looked = 0;
+    const many = function* (): Generator<BlockRef> {
+      for (; looked < 300; looked++) yield { pool: POOL, id: hashBlock(bytes(100, looked)).id, blockBytes: 100 };
+    };
+    await page(3, 0, many());
+    expect(asked.mock.calls.map(([, beside]) => beside as number)).toEqual([1, 64]);
+    expect(looked).toBeLessThanOrEqual(65);
+  });
+
+  it('are read by the usual way, and their node told, when the page list is damaged there', async () => {
+    await page(0, 0, blocks);
+    const path = opened[0] ?? '';
+    const pack = Buffer.from(await disk.readFile(path));
+    const there = blocks.findIndex(({ data }, index) => index > 0 && pack.includes(Buffer.from(data.subarray(0, 100))));
+    // The list ends where the data begins.
+    const at = pack.indexOf(Buffer.from(blocks[there]!.data.subarray(0, 100))) - 10;
+    const file = await disk.open(path, 'write');
+    await file.write([Uint8Array.of((pack[at] ?? 0) ^ 1)], at);
+    await file.close();
+    await page(there, 2);
+    const damaged = () => cluster.nodes.flatMap((node) => [...node.service.damageLog()]);
+    await vi.waitFor(() => expect(damaged()).toMatchObject([{ healed: true }]));
   });
 });
 

@@ -15,10 +15,10 @@ import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
 import { Patience } from '../patience.ts';
 import { withinLimits, type ReadLimits } from './disk-read.ts';
-import { blockMethods, parseWhereReply, type WhereRequest } from './block-messages.ts';
+import { BESIDE_MAX, blockMethods, parseWhereReply, type WhereRequest } from './block-messages.ts';
 import { PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
 import { NearPacks } from './near-packs.ts';
-import type { BlockPlace } from './types.ts';
+import type { BlockPlace, BlockRef } from './types.ts';
 
 /** A node whose packs cannot be read from here is not tried again for this long. */
 const REFUSED_MS = 60_000;
@@ -27,7 +27,9 @@ const BLOCKS_MAX = 32_768;
 /** Who reads by the shortest way goes another way after so long. A turning disk that has KNOWN_AT_ONCE reads to do is faster. */
 const PATIENCE_MS = 500;
 /** Reads by the shortest way: more of them wait in the line of all others. */
-const KNOWN_AT_ONCE = 16;
+const KNOWN_AT_ONCE = 32;
+/** What one question costs to put together has its bound, too. */
+const BESIDE_LOOKED_AT_MAX = 4 * BESIDE_MAX;
 /**
  * What is at least so long is read past the system's page cache: it would hold a second time what it holds as the content of the mounted file, and
  * filling it costs more than all the rest of the read. Shorter reads are of who comes back for what lies beside.
@@ -102,7 +104,8 @@ export class LocalBlocks {
   }
 
   /**
-   * Asks the node, unless it is known, where its copy is. Undefined: read it through the node.
+   * Asks the node, unless it is known, where its copy is, and, if it is asked, also for those of `beside` of which no place is known.
+   * Undefined: read it through the node.
    *
    * @throws what the node answers about the block: BlockNotFoundError, CorruptionError; CancelledError
    */
@@ -112,6 +115,7 @@ export class LocalBlocks {
     id: BlockId,
     wantedBytes: number,
     limits: ReadLimits,
+    beside: Iterable<BlockRef> = [],
   ): Promise<LocalBlock | undefined> {
     if (this.#closed || !this.isNear(node)) return undefined;
     const key = keyOf(pool, id);
@@ -119,19 +123,43 @@ export class LocalBlocks {
     let place = copies.find((copy) => copy.node === node)?.place;
     if (place === undefined) {
       try {
-        const request: WhereRequest = { pool, id, wantedBytes };
-        place = parseWhereReply((await this.#o.network.call(node, blockMethods.where, request, limits)).header);
+        const others = this.#unplaced(pool, id, beside);
+        const request: WhereRequest = { pool, id, wantedBytes, beside: others };
+        const { header } = await this.#o.network.call(node, blockMethods.where, request, limits);
+        const reply = parseWhereReply(header, others.length);
+        place = reply;
+        reply.beside.forEach((other, index) => {
+          if (other !== undefined) this.#learn(keyOf(pool, others[index] as BlockId), node, other);
+        });
       } catch (error) {
         if (isAboutBlock(error) || limits.signal.aborted) throw error;
         // It has no packs, or does not know the question; or it does not answer, which the reader will see itself.
         this.#refuse(node);
         return undefined;
       }
-      this.#use(key, [...(this.#copies.get(key) ?? []).filter((copy) => copy.node !== node), { node, place }]);
+      this.#learn(key, node, place);
     } else {
       this.#use(key, copies);
     }
     return this.#block(node, key, place);
+  }
+
+  /** The first ones of them, of the same pool, of which no place is known. */
+  #unplaced(pool: PoolId, asked: BlockId, beside: Iterable<BlockRef>): readonly BlockId[] {
+    const found: BlockId[] = [];
+    let looked = 0;
+    for (const other of beside) {
+      if (found.length >= BESIDE_MAX || looked >= BESIDE_LOOKED_AT_MAX) break;
+      looked += 1;
+      if (other.pool !== pool || other.id === asked || this.#copies.has(keyOf(pool, other.id))) continue;
+      found.push(other.id);
+    }
+    return found;
+  }
+
+  #learn(key: string, node: NodeId, { directory, pack, dataOffset, lengthBytes }: BlockPlace): void {
+    const others = (this.#copies.get(key) ?? []).filter((copy) => copy.node !== node);
+    this.#use(key, [...others, { node, place: { directory, pack, dataOffset, lengthBytes } }]);
   }
 
   #use(key: string, copies: readonly NearCopy[]): void {
@@ -144,6 +172,12 @@ export class LocalBlocks {
     const others = this.#copies.get(key)?.filter((copy) => copy.node !== node) ?? [];
     if (others.length > 0) this.#copies.set(key, others);
     else this.#copies.delete(key);
+  }
+
+  /** The page list of a block, as {@link readKnown}. */
+  readKnownList(pool: PoolId, id: BlockId, blockBytes: number): Promise<Uint8Array | undefined> | undefined {
+    const listBytes = pageCountOf(blockBytes) * PAGE_HASH_BYTES;
+    return this.readKnown(pool, id, blockBytes, -listBytes, listBytes);
   }
 
   /**

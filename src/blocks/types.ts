@@ -204,6 +204,13 @@ export interface EngineUsage {
   readonly damaged: readonly { readonly pool: PoolId; readonly id: BlockId }[];
 }
 
+/** What names a block for reading; a block extent is one. */
+export interface BlockRef {
+  readonly pool: PoolId;
+  readonly id: BlockId;
+  readonly blockBytes: number;
+}
+
 /** A put's receipt: which nodes have it on disk now, and under which collection generation (the least of them). */
 export interface PutReceipt {
   readonly id: BlockId;
@@ -245,17 +252,22 @@ export interface BlockClient {
   ): Promise<void>;
   /**
    * The whole block, verified, in the buffer in which it arrived: no copy. Owned by the caller. For callers that keep
-   * whole blocks (a cache); otherwise as {@link BlockClient.read}.
+   * whole blocks (a cache); otherwise as {@link BlockClient.read}. `beside`: blocks that may be wanted soon, likeliest first; where
+   * they are is found out along with this one, if that must be asked.
    */
   readBlock(
     pool: PoolId,
     id: BlockId,
     blockBytes: number,
-    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: {
+      readonly signal?: CancelSignal;
+      readonly priority?: 'foreground' | 'readahead';
+      readonly beside?: Iterable<BlockRef>;
+    },
   ): Promise<Uint8Array>;
   /**
    * Pages [firstPage, firstPage + pageCount) of PAGE_BYTES (the block's last one may be shorter), verified, each in a buffer
-   * of its own that the caller owns. For callers that keep pages.
+   * of its own that the caller owns. For callers that keep pages. `beside` as for {@link BlockClient.readBlock}.
    */
   readPages(
     pool: PoolId,
@@ -263,7 +275,11 @@ export interface BlockClient {
     blockBytes: number,
     firstPage: number,
     pageCount: number,
-    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: {
+      readonly signal?: CancelSignal;
+      readonly priority?: 'foreground' | 'readahead';
+      readonly beside?: Iterable<BlockRef>;
+    },
   ): Promise<readonly Uint8Array[]>;
   /**
    * Gives back what {@link BlockClient.readBlock} or {@link BlockClient.readPages} returned, whole, once: nobody may look

@@ -24,7 +24,7 @@ import type { RemoteIdentity } from './types.ts';
  * Of the handshake and of the messages and log entries that follow it: grows with each change of these that others could not
  * read. Before the first release sides of two versions refuse each other.
  */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 export const NONCE_BYTES = 32;
 export const CLUSTER_KEY_BYTES = 32;
 const CLUSTER_HASH_BYTES = 16;

@@ -4,7 +4,7 @@
  */
 import { chooseDropped } from '../blocks/drop-choice.ts';
 import type { SharedBlock } from '../blocks/sharing.ts';
-import type { BlockClient } from '../blocks/types.ts';
+import type { BlockClient, BlockRef } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';
 import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
@@ -13,13 +13,6 @@ import { CacheGoal } from './cache-goal.ts';
 import { READ_PAGE_BYTES } from './options.ts';
 
 export type Priority = 'foreground' | 'readahead';
-
-/** What names a block for reading; a block extent is one. */
-export interface BlockRef {
-  readonly pool: PoolId;
-  readonly id: BlockId;
-  readonly blockBytes: number;
-}
 
 /** A whole block or one page of it. */
 export class CachedBlock {
@@ -118,8 +111,8 @@ export class BlockCache {
     this.#aheadBytes -= entry.bytes;
   }
 
-  /** Starts to fetch the whole block unless it is here; `entry.loading` tells when it is. */
-  load(ref: BlockRef, priority: Priority): CachedBlock {
+  /** Starts to fetch the whole block unless it is here; `entry.loading` tells when it is. `beside`: blocks that may be wanted soon. */
+  load(ref: BlockRef, priority: Priority, beside?: Iterable<BlockRef>): CachedBlock {
     const key = keyOf(ref);
     const known = this.#entries.get(key);
     if (known !== undefined) return known;
@@ -129,12 +122,14 @@ export class BlockCache {
       this.#aheadBytes += entry.bytes;
     }
     const { pool, id, blockBytes } = ref;
-    this.#fetch([entry], async (signal) => [await this.#blocks.readBlock(pool, id, blockBytes, { signal, priority })]);
+    this.#fetch([entry], async (signal) => [
+      await this.#blocks.readBlock(pool, id, blockBytes, { signal, priority, ...(beside !== undefined && { beside }) }),
+    ]);
     return entry;
   }
 
   /** As load for pages [first, first + count): one entry each; missing neighbours are fetched together. */
-  loadPages(ref: BlockRef, first: number, count: number): CachedBlock[] {
+  loadPages(ref: BlockRef, first: number, count: number, beside: Iterable<BlockRef>): CachedBlock[] {
     const key = keyOf(ref);
     const pages: CachedBlock[] = [];
     let missing: CachedBlock[] = [];
@@ -147,6 +142,7 @@ export class BlockCache {
         this.#blocks.readPages(pool, id, blockBytes, end - batch.length, batch.length, {
           signal,
           priority: 'foreground',
+          beside,
         }),
       );
     };

@@ -4,6 +4,7 @@
  * cache is answered at once with views of them.
  */
 import type { Clock } from '../env.ts';
+import type { BlockRef } from '../blocks/types.ts';
 import { BlockNotFoundError, FsError } from '../errors.ts';
 import { blockIdToHex } from '../ids.ts';
 import type { Extent } from '../meta/types.ts';
@@ -72,7 +73,7 @@ export class ReadPath {
     }
     if (whole) this.#notePieces(handle, end);
     const sources = this.#plan(file, offset, end);
-    const missing = this.#start(sources, whole);
+    const missing = this.#start(file, sources, whole);
     const result = missing === undefined ? this.#compose(sources) : undefined;
     this.#readAhead(handle);
     if (result !== undefined) return result;
@@ -252,18 +253,18 @@ export class ReadPath {
   }
 
   /** Starts what is not in the cache; undefined if all is there. */
-  #start(sources: readonly Source[], whole: boolean): Promise<void>[] | undefined {
+  #start(file: FileData, sources: readonly Source[], whole: boolean): Promise<void>[] | undefined {
     let waits: Promise<void>[] | undefined;
     for (const source of sources) {
       if (source.kind !== 'block') continue;
-      for (const entry of this.#entries(source, whole)) {
+      for (const entry of this.#entries(file, source, whole)) {
         if (entry.loading !== undefined) (waits ??= []).push(entry.loading);
       }
     }
     return waits;
   }
 
-  #entries(source: Extract<Source, { kind: 'block' }>, whole: boolean): readonly CachedBlock[] {
+  #entries(file: FileData, source: Extract<Source, { kind: 'block' }>, whole: boolean): readonly CachedBlock[] {
     const { mapped, extent } = source;
     const known = mapped.block;
     if (known !== undefined && (known.data !== undefined || known.loading !== undefined)) return [known];
@@ -272,13 +273,14 @@ export class ReadPath {
       mapped.block = found;
       return [found];
     }
-    if (whole || source.length * 2 >= extent.blockBytes || extent.blockBytes <= SMALL_BLOCK_BYTES) {
-      mapped.block = this.#cache.load(extent, 'foreground');
+    const beside = whole ? undefined : blocksAround(file.extents, extent.offset);
+    if (beside === undefined || source.length * 2 >= extent.blockBytes || extent.blockBytes <= SMALL_BLOCK_BYTES) {
+      mapped.block = this.#cache.load(extent, 'foreground', beside);
       return [mapped.block];
     }
     const first = Math.floor(source.from / READ_PAGE_BYTES);
     const last = Math.floor((source.from + source.length - 1) / READ_PAGE_BYTES);
-    return this.#cache.loadPages(extent, first, last - first + 1);
+    return this.#cache.loadPages(extent, first, last - first + 1, beside);
   }
 
   /** Views of everything, or undefined if something is not (or no longer) in the cache. */
@@ -359,7 +361,7 @@ export class ReadPath {
             this.#plan(file, offset, Math.min(end, file.readableBytes())),
           );
         }
-        const composed = await this.#gather(caller, sources, whole, (source) => (current = source)).catch(
+        const composed = await this.#gather(caller, file, sources, whole, (source) => (current = source)).catch(
           (error: unknown) => {
             // Perhaps the block was replaced and collected meanwhile: the extents of now name another.
             if (!(error instanceof BlockNotFoundError) || lookedAgain) throw error;
@@ -387,6 +389,7 @@ export class ReadPath {
 
   async #gather(
     caller: Pick<Caller, 'signal'>,
+    file: FileData,
     sources: readonly Source[],
     whole: boolean,
     working: (source: Source) => void,
@@ -394,7 +397,7 @@ export class ReadPath {
     // All are asked for before the first is waited for, and held, so that none is evicted while others arrive.
     const wanted = sources
       .filter((source) => source.kind === 'block')
-      .map((source) => ({ source, entries: this.#entries(source, whole) }));
+      .map((source) => ({ source, entries: this.#entries(file, source, whole) }));
     for (const { entries } of wanted) for (const entry of entries) entry.refs += 1;
     try {
       for (const { source, entries } of wanted) {
@@ -434,6 +437,21 @@ export class ReadPath {
       if (at > reached) attempt -= 1;
       reached = Math.max(reached, at);
       await interruptible(this.#ports.loadExtents(file, at, from), caller.signal);
+    }
+  }
+}
+
+/** Blocks of what is known of the file, from `offset` up and round: whoever reads at random may come to any of them. */
+function* blocksAround(extents: ExtentMap, offset: number): Generator<BlockRef> {
+  const first = extents.find(offset);
+  for (const [from, to] of [
+    [first, Infinity],
+    [0, first],
+  ] as const) {
+    for (let index = from; index < to; index += 1) {
+      const extent = extents.at(index)?.extent;
+      if (extent === undefined) break;
+      if (extent.kind === 'block') yield extent;
     }
   }
 }

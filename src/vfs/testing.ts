@@ -1,6 +1,6 @@
 /** What the tests of this folder share: one cluster in memory, on which several mounts can be opened. */
 import { createHash } from 'node:crypto';
-import type { BlockClient, PutReceipt } from '../blocks/types.ts';
+import type { BlockClient, BlockRef, PutReceipt } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
 import type { Catalog, CatalogService, Pool } from '../catalog/types.ts';
 import { PAGE_BYTES } from '../limits.ts';
@@ -89,6 +89,8 @@ export async function turns(count = 20): Promise<void> {
 export class FakeBlocks implements BlockClient {
   readonly stored = new Map<string, Uint8Array>();
   readonly reads: { key: string; offset: number; length: number; priority: string }[] = [];
+  /** Of each read at random: the blocks that may be next. */
+  readonly besides: (readonly string[])[] = [];
   aheadCount?: () => number;
   generation = 1;
   puts = 0;
@@ -137,8 +139,13 @@ export class FakeBlocks implements BlockClient {
     _pool: PoolId,
     id: BlockId,
     blockBytes: number,
-    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: {
+      readonly signal?: CancelSignal;
+      readonly priority?: 'foreground' | 'readahead';
+      readonly beside?: Iterable<BlockRef>;
+    },
   ): Promise<Uint8Array> {
+    if (options?.beside !== undefined) this.#noteBeside(options.beside);
     return new Uint8Array(await this.#read(id, 0, blockBytes, options?.priority));
   }
 
@@ -148,8 +155,13 @@ export class FakeBlocks implements BlockClient {
     blockBytes: number,
     firstPage: number,
     pageCount: number,
-    options?: { readonly signal?: CancelSignal; readonly priority?: 'foreground' | 'readahead' },
+    options?: {
+      readonly signal?: CancelSignal;
+      readonly priority?: 'foreground' | 'readahead';
+      readonly beside?: Iterable<BlockRef>;
+    },
   ): Promise<Uint8Array[]> {
+    this.#noteBeside(options?.beside ?? []);
     const offset = firstPage * PAGE_BYTES;
     const end = Math.min(blockBytes, offset + pageCount * PAGE_BYTES);
     const data = await this.#read(id, offset, end - offset, options?.priority);
@@ -176,6 +188,10 @@ export class FakeBlocks implements BlockClient {
   /** As memory that is used again at once would look to who still reads it. */
   recycle(block: Uint8Array): void {
     block.fill(0xdb);
+  }
+
+  #noteBeside(beside: Iterable<BlockRef>): void {
+    this.besides.push(Array.from(beside, (ref) => blockIdToHex(ref.id)));
   }
 
   async #read(id: BlockId, offset: number, length: number, priority = 'foreground'): Promise<Uint8Array> {

@@ -173,6 +173,16 @@ describe('random reads', () => {
     ]);
   });
 
+  it('tell which blocks may be next: those of the file, from there on and round', async () => {
+    const { cluster, mount, handle } = await bigFile();
+    await readAll(mount.vfs, handle, 21 * BLOCK + 70_000, 4096);
+    for (let block = 0; block < BLOCKS; block += 1) await readAll(mount.vfs, handle, block * BLOCK + 200_000, 4096);
+    const { reads, besides } = cluster.blocks;
+    const order = reads.slice(1).map(({ key }) => key);
+    expect(besides[0]).toEqual([...order.slice(21), ...order.slice(0, 21)]);
+    expect(besides[1]).toEqual(order);
+  });
+
   it('for one block at the same time become one fetch', async () => {
     const { cluster, mount, handle } = await bigFile();
     cluster.blocks.beforeRead = () => turns(3);
