@@ -107,6 +107,8 @@ export const DIRTY_MAX_BYTES = 64 * MiB;
 export const READ_CACHE_BYTES = 128 * MiB;
 /** So much of it is used until more of it would have served a read (vfs/cache-goal.ts). */
 export const READ_CACHE_FIRST_BYTES = 32 * MiB;
+/** Likewise of pages of blocks, which are read at random. */
+export const READ_CACHE_PAGES_FIRST_BYTES = 4 * MiB;
 
 invariant(BLOCK_MAX_BYTES % PAGE_BYTES === 0, 'limits', 'a block is a whole number of pages');
 invariant(

@@ -314,9 +314,9 @@ export class DiskCache implements ShareSource {
   /** Drops what was used longest ago until what is kept, with what is being written, fits. */
   async #makeRoom(bytes = this.maxBytes): Promise<void> {
     while (this.#usedBytes > bytes) {
-      const choice = chooseDropped(this.#droppable(), ([, kept]) => this.#copiesElsewhere(kept));
-      if (choice === undefined) return;
-      await this.#drop(...choice.dropped);
+      const dropped = chooseDropped(this.#droppable(), ([, kept]) => this.#copiesElsewhere(kept));
+      if (dropped === undefined) return;
+      await this.#drop(...dropped);
     }
   }
 

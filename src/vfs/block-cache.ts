@@ -1,6 +1,7 @@
 /**
  * Verified block bytes kept for reading: whole blocks for sequential readers, 64 KiB pages for random ones, in one
- * least-recently-used order under one bound. Readers get views and hold the entry until the bytes were copied out.
+ * least-recently-used order under one bound, of which pages use less until more of them pays (of many files they are read once, and
+ * memory that was not used before costs more than the read). Readers get views and hold the entry until the bytes were copied out.
  */
 import { chooseDropped } from '../blocks/drop-choice.ts';
 import type { SharedBlock } from '../blocks/sharing.ts';
@@ -8,9 +9,11 @@ import type { BlockClient, BlockRef } from '../blocks/types.ts';
 import type { CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';
 import { blockIdToHex, type BlockId, type PoolId } from '../ids.ts';
+import { READ_CACHE_PAGES_FIRST_BYTES } from '../limits.ts';
 import { untilDeadline } from './async.ts';
 import { CacheGoal } from './cache-goal.ts';
 import { READ_PAGE_BYTES } from './options.ts';
+import { inOrderOfUse, UseCounter, UseOrder } from './use-order.ts';
 
 export type Priority = 'foreground' | 'readahead';
 
@@ -27,6 +30,7 @@ export class CachedBlock {
   refs = 0;
   /** Read ahead and not yet asked for. */
   ahead = false;
+  used = 0;
   newer: CachedBlock | undefined;
   older: CachedBlock | undefined;
 
@@ -43,9 +47,10 @@ export class BlockCache {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #entries = new Map<string, CachedBlock>();
-  #newest: CachedBlock | undefined;
-  #oldest: CachedBlock | undefined;
-  #bytes = 0;
+  readonly #whole: UseOrder<CachedBlock>;
+  readonly #pages: UseOrder<CachedBlock>;
+  /** How much of the goal pages use. */
+  readonly #pageGoal: CacheGoal;
   #aheadBytes = 0;
 
   /** `firstBytes`: how much is used until it shows that more of it pays (default: all). */
@@ -56,7 +61,12 @@ export class BlockCache {
     clock: Clock;
     timeoutMs: number;
   }) {
-    this.#goal = new CacheGoal(options.firstBytes ?? options.maxBytes, options.maxBytes);
+    const { firstBytes = options.maxBytes, maxBytes } = options;
+    this.#goal = new CacheGoal(firstBytes, maxBytes);
+    this.#pageGoal = new CacheGoal(Math.min(firstBytes, READ_CACHE_PAGES_FIRST_BYTES), maxBytes);
+    const uses = new UseCounter();
+    this.#whole = new UseOrder(uses);
+    this.#pages = new UseOrder(uses);
     this.#blocks = options.blocks;
     this.#clock = options.clock;
     this.#timeoutMs = options.timeoutMs;
@@ -66,7 +76,7 @@ export class BlockCache {
     return this.#goal.maxBytes;
   }
   get bytes(): number {
-    return this.#bytes;
+    return this.#whole.bytes + this.#pages.bytes;
   }
   /** Bytes fetched or being fetched ahead of their readers. */
   get aheadBytes(): number {
@@ -93,15 +103,13 @@ export class BlockCache {
   /** Counts as use, for the order of eviction and for read-ahead. */
   touch(entry: CachedBlock): void {
     if (entry.ahead) this.settleAhead(entry);
-    if (this.#newest === entry) return;
-    this.#unlink(entry);
-    this.#link(entry);
+    this.#orderOf(entry).touch(entry);
   }
 
   /** A reader that raised `refs` is done with the entries. */
   release(entries: readonly CachedBlock[]): void {
     for (const entry of entries) entry.refs -= 1;
-    if (this.#bytes > this.#roomBytes) this.#evict();
+    this.#evict();
   }
 
   /** The entry is no longer somebody's read-ahead. */
@@ -223,9 +231,9 @@ export class BlockCache {
   #add(key: string, bytes: number, ref?: BlockRef): CachedBlock {
     this.#goal.missed(key);
     const entry = new CachedBlock(key, bytes, ref);
+    if (ref === undefined) this.#pageGoal.missed(key);
     this.#entries.set(key, entry);
-    this.#bytes += bytes;
-    this.#link(entry);
+    this.#orderOf(entry).add(entry);
     this.#evict();
     return entry;
   }
@@ -236,16 +244,22 @@ export class BlockCache {
    * done with, what it needs next (a file read four ways was fetched twice). It is half of the cache at most.
    */
   #evict(): void {
-    let from = this.#oldest;
-    while (this.#bytes > this.#roomBytes) {
-      const choice = chooseDropped(droppableFrom(from), (entry) => this.#copiesElsewhere(entry));
-      if (choice === undefined) return;
-      const { oldest, dropped } = choice;
-      // What was passed over cannot be dropped in the next turn either.
-      from = dropped === oldest ? dropped.newer : oldest;
-      this.#remove(dropped);
-      this.#goal.dropped(dropped.key, dropped.bytes);
-    }
+    while (this.bytes > this.#roomBytes && this.#dropOne(this.#goal, this.#whole.oldest));
+    while (this.#pages.bytes > this.#pageGoal.bytes && this.#dropOne(this.#pageGoal, undefined));
+  }
+
+  /** One of the pages and, from `whole` on, of the whole blocks that were used longest ago; false if nothing can be dropped. */
+  #dropOne(goal: CacheGoal, whole: CachedBlock | undefined): boolean {
+    const candidates = droppable(inOrderOfUse(whole, this.#pages.oldest));
+    const dropped = chooseDropped(candidates, (entry) => this.#copiesElsewhere(entry));
+    if (dropped === undefined) return false;
+    this.#remove(dropped);
+    goal.dropped(dropped.key, dropped.bytes);
+    return true;
+  }
+
+  #orderOf({ ref }: CachedBlock): UseOrder<CachedBlock> {
+    return ref === undefined ? this.#pages : this.#whole;
   }
 
   #copiesElsewhere({ ref }: CachedBlock): number {
@@ -256,32 +270,16 @@ export class BlockCache {
     if (this.#entries.get(entry.key) !== entry) return;
     this.settleAhead(entry);
     this.#entries.delete(entry.key);
-    this.#unlink(entry);
-    this.#bytes -= entry.bytes;
+    this.#orderOf(entry).remove(entry);
     const { data } = entry;
     entry.data = undefined;
     // Readers that still look at it keep it: it is then left to the collector.
     if (data !== undefined && entry.refs === 0) this.#blocks.recycle?.(data);
   }
-
-  #link(entry: CachedBlock): void {
-    entry.older = this.#newest;
-    entry.newer = undefined;
-    if (this.#newest !== undefined) this.#newest.newer = entry;
-    this.#newest = entry;
-    this.#oldest ??= entry;
-  }
-
-  #unlink(entry: CachedBlock): void {
-    if (entry.older !== undefined) entry.older.newer = entry.newer;
-    else this.#oldest = entry.newer;
-    if (entry.newer !== undefined) entry.newer.older = entry.older;
-    else this.#newest = entry.older;
-  }
 }
 
-function* droppableFrom(from: CachedBlock | undefined): Generator<CachedBlock> {
-  for (let entry = from; entry !== undefined; entry = entry.newer) {
+function* droppable(entries: Iterable<CachedBlock>): Generator<CachedBlock> {
+  for (const entry of entries) {
     if (entry.refs === 0 && !entry.ahead && entry.loading === undefined && entry.data !== undefined) yield entry;
   }
 }

@@ -4,7 +4,7 @@ import { ROOT_INO } from '../ids.ts';
 import { encodeAcl } from '../meta/acl.ts';
 import { acl } from '../meta/testing-acl.ts';
 import { FileSystem } from './api.ts';
-import { PAGE_BYTES } from '../limits.ts';
+import { PAGE_BYTES, READ_CACHE_PAGES_FIRST_BYTES } from '../limits.ts';
 import { O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from './handles.ts';
 import { EXTENTS_KEPT } from './options.ts';
 import { name, pattern, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
@@ -222,6 +222,29 @@ describe('the read cache', () => {
     let rounds = 1;
     while ((await round()) > 0) expect((rounds += 1)).toBeLessThan(6);
     expect(await round()).toBe(0);
+  });
+
+  it('uses less memory for pages, until they are read again', async () => {
+    const { cluster, mount, data, handle } = await bigFile();
+    // No order that a reader in order would have.
+    const place = (page: number): number =>
+      ((page * 7) % BLOCKS) * BLOCK + (1 + Math.floor(page / BLOCKS)) * PAGE_BYTES;
+    const round = async (pages: number): Promise<number> => {
+      const before = cluster.blocks.reads.length;
+      for (let page = 0; page < pages; page += 1) {
+        const seen = await readAll(mount.vfs, handle, place(page), 4096);
+        expect(seen.equals(data.subarray(place(page), place(page) + 4096))).toBe(true);
+      }
+      return cluster.blocks.reads.length - before;
+    };
+    expect(await round(120)).toBe(120);
+    expect(mount.vfs.usage().cachedBytes).toBeLessThanOrEqual(READ_CACHE_PAGES_FIRST_BYTES);
+    let rounds = 1;
+    while ((await round(120)) > 0) expect((rounds += 1)).toBeLessThan(6);
+    expect(mount.vfs.usage().cachedBytes).toBe(120 * PAGE_BYTES);
+    // Whole blocks still have their part.
+    for (let at = 0; at < data.length; at += BLOCK / 4) await readAll(mount.vfs, handle, at, BLOCK / 4);
+    expect(mount.vfs.usage().cachedBytes).toBeLessThanOrEqual(16 * BLOCK);
   });
 
   it('gives the buffers of pages back, and not while somebody reads them', async () => {
