@@ -15,6 +15,7 @@ export const blockMethods = {
   get: 'block.get',
   share: 'block.share',
   where: 'block.where',
+  places: 'block.places',
   has: 'block.has',
   renew: 'block.renew',
   delete: 'block.delete',
@@ -30,13 +31,11 @@ export const blockMethods = {
   scrub: 'block.scrub',
 } as const;
 
-/** Ids in one `block.has`, `block.renew`, `block.sweepOld`, and items in one page of a list: a header of some 200 KiB. */
+/** Ids in one `block.has`, `block.renew`, `block.places`, `block.sweepOld`, and items in one page of a list: a header of some 200 KiB. */
 export const IDS_PER_MESSAGE_MAX = 4096;
 /** Nodes one put may name: more synchronous or later copies than anyone keeps. */
 const NODES_PER_PUT_MAX = 32;
 const PATH_MAX_CHARS = 4096;
-/** Blocks whose places are told beside the one asked for. */
-export const BESIDE_MAX = 64;
 /** More than a holder names. */
 const PEERS_PER_MESSAGE_MAX = 8;
 const ADDRESS_MAX_CHARS = 300;
@@ -114,19 +113,12 @@ export interface GetReply {
   readonly peers?: readonly Address[];
 }
 
-/** Asks a node on the same machine where its copy lies. */
+/** Asks a node on the same machine where its copy lies. Reply: a {@link BlockPlace}. */
 export interface WhereRequest {
   readonly pool: PoolId;
   readonly id: BlockId;
   /** What will be read of it, for the node's statistics. */
   readonly wantedBytes: number;
-  /** Others of the pool that may be read next. */
-  readonly beside?: readonly BlockId[];
-}
-
-export interface WhereReply extends BlockPlace {
-  /** In the order asked for, as far as the node has them. */
-  readonly beside: readonly (BlockPlace | undefined)[];
 }
 
 export interface IdsRequest {
@@ -325,38 +317,49 @@ export function parseWhere(header: unknown): WhereRequest {
     pool: poolId(h['pool']),
     id: blockId(h['id']),
     wantedBytes: count(h['wantedBytes'], 'wantedBytes', BLOCK_MAX_BYTES),
-    beside: list(h['beside'] ?? [], 'beside', BESIDE_MAX).map(blockId),
   };
 }
 
-/** All places are in one directory, which is sent once. */
-export function whereReply(place: BlockPlace, beside: readonly (BlockPlace | undefined)[]): unknown {
-  if (beside.length === 0) return place;
-  return {
-    ...place,
-    beside: beside.map((one) => (one === undefined ? null : [one.pack, one.dataOffset, one.lengthBytes])),
-  };
-}
-
-export function parseWhereReply(header: unknown, askedBeside: number): WhereReply {
+export function parseWhereReply(header: unknown): BlockPlace {
   const h = fields(header, 'reply to block.where');
-  const { directory } = h;
+  return place(directoryOf(h), h['pack'], h['dataOffset'], h['lengthBytes']);
+}
+
+/** Reply to `block.places`: all are in one directory, which is sent once. */
+export function placesReply(places: readonly (BlockPlace | undefined)[]): unknown {
+  return {
+    directory: places.find((one) => one !== undefined)?.directory ?? null,
+    places: places.map((one) => (one === undefined ? null : [one.pack, one.dataOffset, one.lengthBytes])),
+  };
+}
+
+/** In the order of the ids asked for, as far as the node has them. */
+export function parsePlacesReply(header: unknown, asked: number): readonly (BlockPlace | undefined)[] {
+  const h = fields(header, 'reply to block.places');
+  const places = list(h['places'], 'places', asked);
+  if (places.every((one) => one === null)) return [];
+  const directory = directoryOf(h);
+  return places.map((one) => {
+    if (one === null) return undefined;
+    const [pack, dataOffset, lengthBytes] = list(one, 'place', 3);
+    return place(directory, pack, dataOffset, lengthBytes);
+  });
+}
+
+function directoryOf({ directory }: Fields): string {
   if (typeof directory !== 'string' || !directory.startsWith('/') || directory.length > PATH_MAX_CHARS) {
     throw new FormatError('the directory of a place must be an absolute path');
   }
-  const placeOf = (pack: unknown, dataOffset: unknown, lengthBytes: unknown): BlockPlace => ({
+  return directory;
+}
+
+function place(directory: string, pack: unknown, dataOffset: unknown, lengthBytes: unknown): BlockPlace {
+  return {
     directory,
     pack: count(pack, 'pack', 2 ** 32 - 1),
     dataOffset: count(dataOffset, 'dataOffset'),
     lengthBytes: count(lengthBytes, 'lengthBytes', BLOCK_MAX_BYTES),
-  });
-  const place = placeOf(h['pack'], h['dataOffset'], h['lengthBytes']);
-  const beside = list(h['beside'] ?? [], 'beside', askedBeside).map((one) => {
-    if (one === null) return undefined;
-    const [pack, dataOffset, lengthBytes] = list(one, 'place', 3);
-    return placeOf(pack, dataOffset, lengthBytes);
-  });
-  return { ...place, beside };
+  };
 }
 
 export function parseBlock(header: unknown): { readonly pool: PoolId; readonly id: BlockId } {

@@ -9,10 +9,11 @@ import { blockIdToHex, type BlockId, type NodeId, type PoolId } from '../ids.ts'
 import { ATTEMPT_TIMEOUT_MS, BLOCK_MAX_BYTES, DATA_TIMEOUT_MS, PAGE_BYTES } from '../limits.ts';
 import { blockMethods, parseGetReply, type GetReply, type GetRequest } from './block-messages.ts';
 import type { ReadLimits } from './disk-read.ts';
+import { reportDamage } from './damage-report.ts';
 import { HolderStats, readOrder } from './holder-choice.ts';
 import { raceHolders } from './holder-race.ts';
 import type { DiskCache } from './disk-cache.ts';
-import type { LocalBlock, LocalBlocks } from './local-blocks.ts';
+import { isSound, type KnownBytes, type LocalBlock, type LocalBlocks } from './local-blocks.ts';
 import { verifyBlock, verifyPageData, verifyPageList } from './identity.ts';
 import { ReplyTimes } from './reply-times.ts';
 import { SHARE_ROUNDS, SHARE_ROUNDS_MAX, SHARE_TIMEOUTS, type BlockSharing } from './sharing.ts';
@@ -42,8 +43,6 @@ const HEDGE_FIRST = 2;
 const PAGE_LISTS_MAX = 2048;
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 2_000;
-/** A node may read a whole block and heal it before it answers a damage report; nobody waits for it. */
-const REPORT_TIMEOUT_MS = 10_000;
 /** A disk of the reader's own that takes longer is no help. */
 const KEPT_TIMEOUT_MS = 2_000;
 
@@ -248,33 +247,32 @@ export class BlockReader {
     const length = Math.min(PAGE_BYTES, blockBytes - start);
     const reading = this.#local?.readKnown(pool, id, blockBytes, start, length);
     if (reading === undefined) return undefined;
-    const listing = known ?? this.#knownList(key, pool, id, blockBytes);
-    const verified = (bytes: Uint8Array | undefined, hashes: Uint8Array | undefined): Uint8Array | undefined => {
-      if (bytes === undefined) return undefined;
-      if (hashes !== undefined && isSound(() => verifyPageData(id, blockBytes, hashes, page, bytes))) return bytes;
-      payloadPool.giveBack(bytes);
+    const verified = (found: KnownBytes | undefined, list: Uint8Array | undefined): Uint8Array | undefined => {
+      if (found === undefined || list !== undefined) {
+        return found?.ifSound((bytes) => verifyPageData(id, blockBytes, list!, page, bytes));
+      }
+      found.giveBack();
       return undefined;
     };
+    const listing = known ?? this.#knownList(key, pool, id, blockBytes);
     if (listing === undefined || listing instanceof Uint8Array)
-      return reading.then((bytes) => verified(bytes, listing));
-    return Promise.all([reading, listing]).then(([bytes, hashes]) => verified(bytes, hashes));
+      return reading.then((found) => verified(found, listing));
+    return Promise.all([reading, listing]).then(([found, list]) => verified(found, list));
   }
 
   /** A whole block, as {@link readKnownPage}. */
   readKnownBlock(pool: PoolId, id: BlockId, blockBytes: number): Promise<Uint8Array | undefined> | undefined {
-    return this.#local?.readKnown(pool, id, blockBytes, 0, blockBytes)?.then((bytes) => {
-      if (bytes === undefined || isSound(() => verifyBlock(id, bytes))) return bytes;
-      payloadPool.giveBack(bytes);
-      return undefined;
-    });
+    const reading = this.#local?.readKnown(pool, id, blockBytes, 0, blockBytes);
+    return reading?.then((found) => found?.ifSound((bytes) => verifyBlock(id, bytes)));
   }
 
   /** The block's page list by the shortest way; kept, if it is the right one. */
   #knownList(key: string, pool: PoolId, id: BlockId, blockBytes: number): Promise<Uint8Array | undefined> | undefined {
-    return this.#local?.readKnownList(pool, id, blockBytes)?.then((hashes) => {
-      if (hashes === undefined || !isSound(() => verifyPageList(id, hashes, blockBytes))) return undefined;
+    return this.#local?.readKnownList(pool, id, blockBytes)?.then((found) => {
+      const hashes = found?.ifSound((bytes) => verifyPageList(id, bytes, blockBytes));
+      if (hashes === undefined) return undefined;
       const list = new Uint8Array(hashes);
-      payloadPool.giveBack(hashes);
+      found?.giveBack();
       this.#keepPageList(key, list);
       return list;
     });
@@ -334,9 +332,7 @@ export class BlockReader {
     try {
       return check();
     } catch (error) {
-      this.#network
-        .call(node, blockMethods.reportDamage, { pool, id }, { timeoutMs: REPORT_TIMEOUT_MS })
-        .catch(() => undefined);
+      reportDamage(this.#network, node, pool, id);
       if (error instanceof CorruptionError) throw error;
       throw new CorruptionError(`block ${blockIdToHex(id)}: ${node} sent a malformed reply`, { cause: error });
     }
@@ -463,16 +459,6 @@ async function readWholeOf(block: LocalBlock, id: BlockId, limits: ReadLimits): 
   if (data !== undefined) payloadPool.giveBack(data);
   block.forget();
   return undefined;
-}
-
-function isSound(check: () => void): boolean {
-  try {
-    check();
-    return true;
-  } catch (error) {
-    if (error instanceof CorruptionError) return false;
-    throw error;
-  }
 }
 
 /** What it means that no node gave the block: some could not be asked; else some copy is damaged; else there is none. */

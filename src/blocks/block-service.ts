@@ -29,13 +29,13 @@ import {
   parseRenew,
   parseSweep,
   parseWhere,
+  placesReply,
   type DamageRecord,
   type GetReply,
   type GetRequest,
   type ListReply,
   type PutReply,
   type PutRequest,
-  whereReply,
 } from './block-messages.ts';
 import { BlockReader } from './block-reader.ts';
 import { ByteBudget } from './byte-budget.ts';
@@ -57,7 +57,7 @@ import { activeNodes } from '../catalog/membership.ts';
 import type { CatalogService, Pool } from '../catalog/types.ts';
 import type { Address, Env, Kv } from '../env.ts';
 import type { HandlerReply, IncomingRequest, Network } from '../net/types.ts';
-import type { BlockEngine, BlockInfo } from './types.ts';
+import type { BlockEngine, BlockPlace, BlockInfo } from './types.ts';
 
 /** Blocks being received, per depth of chain (see #put); the node's memory is a few times this. */
 const RECEIVE_BUDGET_BYTES = 48 * MiB;
@@ -262,6 +262,7 @@ export class BlockService {
     });
     network.handle(blockMethods.push, (request) => this.#push(request));
     network.handle(blockMethods.where, (request) => this.#where(request));
+    network.handle(blockMethods.places, (request) => this.#places(request));
     network.handle(blockMethods.get, (request) => this.#foreground.run(() => this.#get(request)));
     network.handle(blockMethods.has, (request) => {
       const { pool, ids } = parseIds(request.header);
@@ -549,12 +550,21 @@ export class BlockService {
 
   #where(request: IncomingRequest): HandlerReply {
     this.#foreground.touch();
-    const { pool, id, wantedBytes, beside = [] } = parseWhere(request.header);
-    if (this.#engine.whereIs === undefined) throw new UnavailableError(`${this.#options.self} has no pack files`);
-    const place = this.#engine.whereIs(pool, id, wantedBytes);
+    const { pool, id, wantedBytes } = parseWhere(request.header);
+    const place = this.#placeOf(pool, id, wantedBytes);
     if (place === undefined) throw this.#missing(pool, id);
-    const others = beside.map((other) => this.#engine.whereIs?.(pool, other, 0));
-    return { header: whereReply(place, others) };
+    return { header: place };
+  }
+
+  #places(request: IncomingRequest): HandlerReply {
+    this.#foreground.touch();
+    const { pool, ids } = parseIds(request.header);
+    return { header: placesReply(ids.map((id) => this.#placeOf(pool, id, 0))) };
+  }
+
+  #placeOf(pool: PoolId, id: BlockId, wantedBytes: number): BlockPlace | undefined {
+    if (this.#engine.whereIs === undefined) throw new UnavailableError(`${this.#options.self} has no pack files`);
+    return this.#engine.whereIs(pool, id, wantedBytes);
   }
 
   /** Absent, or set aside as damaged: a reader must be able to tell lost data from damaged data. */

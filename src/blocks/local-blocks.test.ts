@@ -5,7 +5,7 @@ import type { DiskFile, Env, OpenMode } from '../env.ts';
 import { BlockNotFoundError, CancelledError } from '../errors.ts';
 import type { BlockId, PoolId } from '../ids.ts';
 import { createBlockClient } from './block-client.ts';
-import type { WhereRequest } from './block-messages.ts';
+import type { IdsRequest } from './block-messages.ts';
 import { hashBlock } from './identity.ts';
 import { DIRECT_LEAST_BYTES } from './local-blocks.ts';
 import { PackEngine } from './pack-engine.ts';
@@ -353,12 +353,19 @@ describe('a page of a block whose place and page list are known', () => {
 
 describe('blocks that may be read next', () => {
   let blocks: { readonly pool: PoolId; readonly id: BlockId; readonly blockBytes: number; readonly data: Uint8Array }[];
+  /** Each question, and how many blocks it names. */
   const asked = vi.fn();
-  const methods = (): unknown[] => asked.mock.calls.map(([method]) => method as unknown);
-  const page = async (index: number, number: number, beside: Iterable<BlockRef> = []): Promise<void> => {
+  let answers: Promise<unknown>[];
+  const page = async (index: number, beside: Iterable<BlockRef> = [], number = index % 4): Promise<void> => {
     const { id, data } = blocks[index]!;
     const [found] = await cluster.client.readPages(POOL, id, data.length, number, 1, { beside });
     expect(Buffer.compare(found ?? data, data.subarray(number * 64 * KiB, (number + 1) * 64 * KiB))).toBe(0);
+  };
+  const block = async (index: number, beside: Iterable<BlockRef> = []): Promise<void> => {
+    const { id, data } = blocks[index]!;
+    const found = await cluster.client.readBlock(POOL, id, data.length, { beside });
+    expect(Buffer.compare(found, data)).toBe(0);
+    cluster.client.recycle(found.fill(0xdb));
   };
   beforeEach(async () => {
     blocks = [];
@@ -367,59 +374,87 @@ describe('blocks that may be read next', () => {
       blocks.push({ pool: POOL, id: (await cluster.client.put(POOL, data)).id, blockBytes: data.length, data });
     }
     asked.mockClear();
+    answers = [];
     const call = cluster.network.call.bind(cluster.network);
     vi.spyOn(cluster.network, 'call').mockImplementation((...args: Parameters<typeof call>) => {
-      asked(args[1], (args[2] as WhereRequest).beside?.length);
-      return call(...args);
+      asked(args[1], (args[2] as Partial<IdsRequest>).ids?.length ?? 1);
+      const answer = call(...args);
+      answers.push(answer.catch(() => undefined));
+      return answer;
     });
   });
+  const answered = async (): Promise<void> => {
+    await Promise.all(answers);
+    await new Promise(setImmediate);
+  };
+  const questions = (others: number): unknown[] => [
+    ...Array.from({ length: 3 }, () => ['block.places', others]),
+    ['block.where', 1],
+  ];
 
-  it('are asked for beside one that is read, and then read without a question', async () => {
-    // Of three nodes each has two thirds of them: two nodes have all.
-    for (let index = 0; index < blocks.length; index++) await page(index, index % 4, blocks);
-    expect(methods()).toEqual(['block.where', 'block.where']);
-    for (let index = 0; index < blocks.length; index++) await page(index, 1);
-    expect(asked).toHaveBeenCalledTimes(2);
+  it.each([
+    ['pages of them', page],
+    ['short ones as a whole', block],
+  ] as const)('are asked for beside one that is read, and %s read without a question', async (_what, read) => {
+    await read(0, blocks);
+    await answered();
+    for (let round = 0; round < 3; round++) for (let index = 0; index < 12; index++) await read(index, blocks);
+    expect(asked.mock.calls).toEqual(questions(11));
     expect(reads).not.toHaveBeenCalled();
-  });
-
-  it('are read whole in the same way, if they are short', async () => {
-    for (const { id, data } of blocks) {
-      const block = await cluster.client.readBlock(POOL, id, data.length, { beside: blocks });
-      expect(Buffer.compare(block, data)).toBe(0);
-      cluster.client.recycle(block.fill(0xdb));
-    }
-    expect(methods()).toEqual(['block.where', 'block.where']);
-    expect(reads).not.toHaveBeenCalled();
-    await damage(opened[0] ?? '', blocks[0]!.data);
-    const again = await cluster.client.readBlock(POOL, blocks[0]!.id, 200_000, { beside: blocks });
-    expect(Buffer.compare(again, blocks[0]!.data)).toBe(0);
   });
 
   it('are of the same pool, and no more than one question may name', async () => {
-    await page(0, 0, [blocks[0]!, { ...blocks[1]!, pool: 2 as PoolId }, blocks[2]!]);
+    await page(0, [blocks[0]!, { ...blocks[1]!, pool: 2 as PoolId }, blocks[2]!]);
+    await answered();
+    expect(asked.mock.calls).toEqual(questions(1));
+    asked.mockClear();
     let looked = 0;
     const many = function* (): Generator<BlockRef> {
       for (; looked < 300; looked++) yield { pool: POOL, id: hashBlock(bytes(100, looked)).id, blockBytes: 100 };
     };
-    await page(3, 0, many());
-    expect(asked.mock.calls.map(([, beside]) => beside as number)).toEqual([1, 64]);
+    await page(3, many());
+    expect(asked.mock.calls).toEqual(questions(64));
     expect(looked).toBeLessThanOrEqual(65);
   });
 
-  it('are read by the usual way, and their node told, when the page list is damaged there', async () => {
-    await page(0, 0, blocks);
-    const path = opened[0] ?? '';
-    const pack = Buffer.from(await disk.readFile(path));
-    const there = blocks.findIndex(({ data }, index) => index > 0 && pack.includes(Buffer.from(data.subarray(0, 100))));
+  it('are asked for once by who reads several at once', async () => {
+    await Promise.all(blocks.map((_, index) => page(index, blocks)));
+    expect(asked.mock.calls.filter(([method]) => method === 'block.places')).toHaveLength(3);
+  });
+
+  it.each([
     // The list ends where the data begins.
-    const at = pack.indexOf(Buffer.from(blocks[there]!.data.subarray(0, 100))) - 10;
-    const file = await disk.open(path, 'write');
-    await file.write([Uint8Array.of((pack[at] ?? 0) ^ 1)], at);
-    await file.close();
-    await page(there, 2);
-    const damaged = () => cluster.nodes.flatMap((node) => [...node.service.damageLog()]);
-    await vi.waitFor(() => expect(damaged()).toMatchObject([{ healed: true }]));
+    ['page lists', -10, page],
+    ['bytes', 1_000, block],
+  ] as const)(
+    'are read by the usual way, and their node told, when their %s are damaged there',
+    async (_what, from, read) => {
+      await read(0, blocks);
+      await answered();
+      // Of each block one of its two copies, as either may be read first.
+      for (const [index, { data }] of blocks.slice(1).entries()) {
+        const hosts = index % 2 === 0 ? ['n1', 'n2', 'n3'] : ['n3', 'n2', 'n1'];
+        for (const host of hosts) {
+          const path = (opened[0] ?? '').replace(/^.n\d/, `/${host}`);
+          const pack = Buffer.from(await disk.readFile(path));
+          const at = pack.indexOf(Buffer.from(data.subarray(0, 100)));
+          if (at < 0) continue;
+          const file = await disk.open(path, 'write');
+          await file.write([Uint8Array.of((pack[at + from] ?? 0) ^ 1)], at + from);
+          await file.close();
+          break;
+        }
+      }
+      for (let round = 0; round < 2; round++) for (let index = 0; index < 12; index++) await read(index);
+      const healed = () => cluster.nodes.flatMap((node) => node.service.damageLog().map((found) => found.healed));
+      await vi.waitFor(() => expect(new Set(healed())).toEqual(new Set([true])));
+    },
+  );
+
+  it('are not waited for by who closes', async () => {
+    await page(0, blocks);
+    await cluster.close();
+    await answered();
   });
 });
 

@@ -5,17 +5,25 @@
  *
  * Invariant: a buffer that the system may still be filling is given back to nobody.
  */
-import { BlockNotFoundError, CorruptionError } from '../errors.ts';
+import { Cancellation } from '../cancel.ts';
+import { BlockNotFoundError, CorruptionError, StateError } from '../errors.ts';
 import type { BlockId, NodeId, PoolId } from '../ids.ts';
 import { dataNodes } from '../catalog/document.ts';
 import type { CatalogService } from '../catalog/types.ts';
 import { DIRECT_BYTES, type Clock, type Disk } from '../env.ts';
-import { KiB } from '../limits.ts';
+import { ATTEMPT_TIMEOUT_MS, KiB } from '../limits.ts';
 import { payloadPool } from '../net/buffer-pool.ts';
 import type { Network } from '../net/types.ts';
 import { Patience } from '../patience.ts';
 import { withinLimits, type ReadLimits } from './disk-read.ts';
-import { BESIDE_MAX, blockMethods, parseWhereReply, type WhereRequest } from './block-messages.ts';
+import {
+  blockMethods,
+  parsePlacesReply,
+  parseWhereReply,
+  type IdsRequest,
+  type WhereRequest,
+} from './block-messages.ts';
+import { reportDamage } from './damage-report.ts';
 import { PAGE_HASH_BYTES, pageCountOf } from './identity.ts';
 import { NearPacks } from './near-packs.ts';
 import type { BlockPlace, BlockRef } from './types.ts';
@@ -28,7 +36,8 @@ const BLOCKS_MAX = 32_768;
 const PATIENCE_MS = 500;
 /** Reads by the shortest way: more of them wait in the line of all others. */
 const KNOWN_AT_ONCE = 32;
-/** What one question costs to put together has its bound, too. */
+/** Blocks whose places are asked for beside one that is read; what it costs to choose them has its bound, too. */
+const BESIDE_MAX = 64;
 const BESIDE_LOOKED_AT_MAX = 4 * BESIDE_MAX;
 /**
  * What is at least so long is read past the system's page cache: it would hold a second time what it holds as the content of the mounted file, and
@@ -51,6 +60,14 @@ export interface LocalBlocksOptions {
 interface NearCopy {
   readonly node: NodeId;
   readonly place: BlockPlace;
+}
+
+/** What was read by the shortest way, NOT verified, in memory of the payload pool. */
+export interface KnownBytes {
+  /** The bytes, if `check` does not throw a CorruptionError; else they are given back, the place is forgotten, and the node is told. */
+  ifSound(check: (bytes: Uint8Array) => void): Uint8Array | undefined;
+  /** Nobody looks at them any more. */
+  giveBack(): void;
 }
 
 /** Where a copy of one block lies on this machine. */
@@ -78,6 +95,8 @@ export class LocalBlocks {
   readonly #indirect = new Set<NodeId>();
   readonly #refusedUntilMs = new Map<NodeId, number>();
   readonly #inFlight = new Map<NodeId, number>();
+  #isLookingAround = false;
+  readonly #closing = new Cancellation();
   #closed = false;
 
   constructor(options: LocalBlocksOptions) {
@@ -104,8 +123,8 @@ export class LocalBlocks {
   }
 
   /**
-   * Asks the node, unless it is known, where its copy is, and, if it is asked, also for those of `beside` of which no place is known.
-   * Undefined: read it through the node.
+   * Asks the node, unless it is known, where its copy is. Undefined: read it through the node. If it must be asked, all nodes
+   * of this machine are asked for blocks of `beside` as well, for which nobody waits.
    *
    * @throws what the node answers about the block: BlockNotFoundError, CorruptionError; CancelledError
    */
@@ -122,15 +141,10 @@ export class LocalBlocks {
     const copies = this.#copies.get(key) ?? [];
     let place = copies.find((copy) => copy.node === node)?.place;
     if (place === undefined) {
+      this.#lookAround(pool, id, beside);
       try {
-        const others = this.#unplaced(pool, id, beside);
-        const request: WhereRequest = { pool, id, wantedBytes, beside: others };
-        const { header } = await this.#o.network.call(node, blockMethods.where, request, limits);
-        const reply = parseWhereReply(header, others.length);
-        place = reply;
-        reply.beside.forEach((other, index) => {
-          if (other !== undefined) this.#learn(keyOf(pool, others[index] as BlockId), node, other);
-        });
+        const request: WhereRequest = { pool, id, wantedBytes };
+        place = parseWhereReply((await this.#o.network.call(node, blockMethods.where, request, limits)).header);
       } catch (error) {
         if (isAboutBlock(error) || limits.signal.aborted) throw error;
         // It has no packs, or does not know the question; or it does not answer, which the reader will see itself.
@@ -142,6 +156,25 @@ export class LocalBlocks {
       this.#use(key, copies);
     }
     return this.#block(node, key, place);
+  }
+
+  /** From all nodes, so that reads spread over their disks. */
+  #lookAround(pool: PoolId, asked: BlockId, beside: Iterable<BlockRef>): void {
+    if (this.#isLookingAround) return;
+    const ids = this.#unplaced(pool, asked, beside);
+    if (ids.length === 0) return;
+    this.#isLookingAround = true;
+    const request: IdsRequest = { pool, ids };
+    const options = { timeoutMs: ATTEMPT_TIMEOUT_MS, signal: this.#closing.signal };
+    const answers = dataNodes(this.#o.catalog.current()).map(async ({ id: node }) => {
+      if (!this.isNear(node)) return;
+      const { header } = await this.#o.network.call(node, blockMethods.places, request, options);
+      parsePlacesReply(header, ids.length).forEach((place, index) => {
+        if (place !== undefined) this.#learn(keyOf(pool, ids[index] as BlockId), node, place);
+      });
+    });
+    // Who does not answer is asked for each block that is read.
+    void Promise.allSettled(answers).then(() => (this.#isLookingAround = false));
   }
 
   /** The first ones of them, of the same pool, of which no place is known. */
@@ -157,9 +190,8 @@ export class LocalBlocks {
     return found;
   }
 
-  #learn(key: string, node: NodeId, { directory, pack, dataOffset, lengthBytes }: BlockPlace): void {
-    const others = (this.#copies.get(key) ?? []).filter((copy) => copy.node !== node);
-    this.#use(key, [...others, { node, place: { directory, pack, dataOffset, lengthBytes } }]);
+  #learn(key: string, node: NodeId, place: BlockPlace): void {
+    this.#use(key, [...(this.#copies.get(key) ?? []).filter((copy) => copy.node !== node), { node, place }]);
   }
 
   #use(key: string, copies: readonly NearCopy[]): void {
@@ -175,14 +207,14 @@ export class LocalBlocks {
   }
 
   /** The page list of a block, as {@link readKnown}. */
-  readKnownList(pool: PoolId, id: BlockId, blockBytes: number): Promise<Uint8Array | undefined> | undefined {
+  readKnownList(pool: PoolId, id: BlockId, blockBytes: number): Promise<KnownBytes | undefined> | undefined {
     const listBytes = pageCountOf(blockBytes) * PAGE_HASH_BYTES;
     return this.readKnown(pool, id, blockBytes, -listBytes, listBytes);
   }
 
   /**
-   * Bytes [start, start + length) of a block of `blockBytes` by the shortest way, NOT verified, in memory of the payload pool, for who falls back to
-   * {@link find}: undefined, at once or later, if no place of it is known, they cannot be had there, or it takes longer than PATIENCE_MS. Never rejects.
+   * Bytes [start, start + length) of a block of `blockBytes` by the shortest way, for who falls back to {@link find}: undefined, at once or
+   * later, if no place of it is known, they cannot be had there, or it takes longer than PATIENCE_MS. Never rejects.
    */
   readKnown(
     pool: PoolId,
@@ -190,7 +222,7 @@ export class LocalBlocks {
     blockBytes: number,
     start: number,
     length: number,
-  ): Promise<Uint8Array | undefined> | undefined {
+  ): Promise<KnownBytes | undefined> | undefined {
     if (this.#closed || this.#known.waitingCount >= KNOWN_AT_ONCE) return undefined;
     const key = keyOf(pool, id);
     const copies = this.#copies.get(key);
@@ -198,12 +230,20 @@ export class LocalBlocks {
     if (copies === undefined || copy?.place.lengthBytes !== blockBytes) return undefined;
     this.#use(key, copies);
     const bytes = payloadPool.take(length);
+    const giveBack = (): void => payloadPool.giveBack(bytes);
+    const ifSound = (check: (bytes: Uint8Array) => void): Uint8Array | undefined => {
+      if (isSound(() => check(bytes))) return bytes;
+      giveBack();
+      this.#forget(key, copy.node);
+      reportDamage(this.#o.network, copy.node, pool, id);
+      return undefined;
+    };
     return new Promise((resolve) => {
       const inTime = this.#known.wait(() => resolve(undefined));
       void this.#readFile(copy.node, copy.place, bytes, copy.place.dataOffset + start, false).then((count) => {
-        if (inTime() && count === length) return resolve(bytes);
+        if (inTime() && count === length) return resolve({ ifSound, giveBack });
         // Who has given up looks at it no more, and the system has done with it.
-        payloadPool.giveBack(bytes);
+        giveBack();
         resolve(undefined);
       });
     });
@@ -220,6 +260,7 @@ export class LocalBlocks {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#closing.abort(new StateError('the block client is closed'));
     this.#known.close();
     await this.#packs.close();
   }
@@ -293,4 +334,15 @@ function isAboutBlock(error: unknown): boolean {
 function hostOf(address: string): string {
   const host = address.slice(0, address.lastIndexOf(':'));
   return host.startsWith('[') ? host.slice(1, -1) : host;
+}
+
+/** Whether the check, of what a disk holds, does not fail. */
+export function isSound(check: () => void): boolean {
+  try {
+    check();
+    return true;
+  } catch (error) {
+    if (error instanceof CorruptionError) return false;
+    throw error;
+  }
 }

@@ -252,8 +252,8 @@ export interface BlockClient {
   ): Promise<void>;
   /**
    * The whole block, verified, in the buffer in which it arrived: no copy. Owned by the caller. For callers that keep
-   * whole blocks (a cache); otherwise as {@link BlockClient.read}. `beside`: blocks that may be wanted soon, likeliest first; where
-   * they are is found out along with this one, if that must be asked.
+   * whole blocks (a cache); otherwise as {@link BlockClient.read}. `beside`: blocks that may be wanted soon, likeliest first: when
+   * it must be asked where this one is, then for some of them as well.
    */
   readBlock(
     pool: PoolId,
