@@ -248,10 +248,8 @@ export class BlockReader {
     const reading = this.#local?.readKnown(pool, id, blockBytes, start, length);
     if (reading === undefined) return undefined;
     const verified = (found: KnownBytes | undefined, list: Uint8Array | undefined): Uint8Array | undefined => {
-      if (found === undefined || list !== undefined) {
-        return found?.ifSound((bytes) => verifyPageData(id, blockBytes, list!, page, bytes));
-      }
-      found.giveBack();
+      if (list !== undefined) return found?.ifSound((bytes) => verifyPageData(id, blockBytes, list, page, bytes));
+      found?.giveBack();
       return undefined;
     };
     const listing = known ?? this.#knownList(key, pool, id, blockBytes);
