@@ -24,9 +24,9 @@ const PHASES: readonly (readonly Step[])[] = [
   ['write'],
   ['read'],
   ['read4'],
-  ['random'],
-  ['create'],
-  ['list', 'readSmall', 'readSmallAgain', 'unlink'],
+  ['random', 'randomLater'],
+  ['create', 'createLater'],
+  ['list', 'readSmall', 'readSmallAgain', 'unlink', 'listLater', 'readSmallLater', 'unlinkLater'],
 ];
 
 /** Ours first. */

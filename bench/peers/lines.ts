@@ -26,11 +26,16 @@ export const MEASURES: Readonly<Record<Step, Measure>> = {
   read: { name: 'cold sequential read', unit: 'MB/s', peerGoal: 1.5, machineGoal: 0.9 },
   read4: { name: 'cold 4-way read', unit: 'MB/s', peerGoal: 1.5, machineGoal: 0.9 },
   random: { name: 'cold random 4 KiB read', unit: '/s', peerGoal: 1.5 },
+  randomLater: { name: '  4 KiB at random, the next 3 s', unit: '/s', peerGoal: 1.5 },
   create: { name: 'create+write+close 4 KiB', unit: '/s', peerGoal: 1.5 },
+  createLater: { name: '  create, as many again', unit: '/s', peerGoal: 1.5 },
   list: { name: 'cold list: readdir + stat', unit: '/s', peerGoal: 1.5 },
+  listLater: { name: '  list, as many again', unit: '/s', peerGoal: 1.5 },
   readSmall: { name: 'cold open+read+close 4 KiB', unit: '/s', peerGoal: 1.5 },
   readSmallAgain: { name: '  the same once more', unit: '/s', peerGoal: undefined },
+  readSmallLater: { name: '  open+read+close, as many again', unit: '/s', peerGoal: 1.5 },
   unlink: { name: 'unlink', unit: '/s', peerGoal: 1 },
+  unlinkLater: { name: '  unlink, as many again', unit: '/s', peerGoal: 1 },
 };
 
 export interface Figure {

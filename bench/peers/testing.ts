@@ -1,5 +1,6 @@
 /** Rounds that never were, for the tests of what is made of rounds. */
 import type { Round } from './compare.ts';
+import { STEPS } from './types.ts';
 import type { PeerKind, Snapshot, Step, StepResult } from './types.ts';
 
 export const SIZE_BYTES = 100 << 20;
@@ -46,8 +47,6 @@ export function fakeResult(step: Step, value: number, copies = 2): StepResult {
     after: fakeSnapshot(1_000, 800, 400, copies * SIZE_BYTES),
   };
 }
-
-const STEPS = ['write', 'read', 'read4', 'random', 'create', 'list', 'readSmall', 'readSmallAgain', 'unlink'] as const;
 
 /** Ours does 300 everywhere, Alpha 200, Beta 100 (and writes 900 without syncing). */
 export const SYSTEMS: readonly PeerKind[] = ['tatamifs', 'Alpha', 'Beta'].map(fakeKind);

@@ -36,11 +36,16 @@ export const STEPS = [
   'read',
   'read4',
   'random',
+  'randomLater',
   'create',
+  'createLater',
   'list',
+  'listLater',
   'readSmall',
   'readSmallAgain',
+  'readSmallLater',
   'unlink',
+  'unlinkLater',
 ] as const;
 export type Step = (typeof STEPS)[number];
 

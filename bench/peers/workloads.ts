@@ -33,6 +33,8 @@ export interface Job {
 const WARM_UP_FILES = 500;
 const RANDOM_READ_MS = 3_000;
 const RANDOM_READ_BYTES = 4 * KiB;
+/** Of the order of random reads, so far on that none of the first seconds' pages comes by once more. */
+const RANDOM_READ_LATER = 100_000;
 
 export interface Measured {
   readonly value: number;
@@ -48,6 +50,7 @@ export async function runStep(step: Step, job: Job): Promise<Measured> {
   const { sizeBytes, smallFileCount: count } = job;
   const file = join(job.directory, job.large);
   const small = join(job.directory, 'small');
+  const later = join(job.directory, 'small-later');
   const large = (ms: number): Measured => ({ value: megabytesPerSecond(sizeBytes, ms), units: sizeBytes / MiB });
   switch (step) {
     case 'write':
@@ -56,23 +59,38 @@ export async function runStep(step: Step, job: Job): Promise<Measured> {
       return large(readFileTimed(file));
     case 'read4':
       return large(await readParallelTimed(file, 4));
-    case 'random': {
-      const value = randomReads(file, RANDOM_READ_MS);
-      return { value, units: (value * RANDOM_READ_MS) / 1000 };
-    }
+    case 'random':
+      return randomly(randomReads(file, RANDOM_READ_MS));
+    case 'randomLater':
+      return randomly(randomReads(file, RANDOM_READ_MS, RANDOM_READ_LATER));
     case 'create':
       return { value: createFiles(small, count), units: count };
+    case 'createLater':
+      return { value: createFiles(later, count), units: count };
     case 'list':
       return { value: statsOf(small), units: count };
+    case 'listLater':
+      return { value: statsOf(later), units: count };
     case 'readSmall':
     case 'readSmallAgain':
       return { value: readFiles(small, count), units: count };
-    case 'unlink': {
-      const value = unlinkFiles(small, count);
-      rmSync(small, { recursive: true });
-      return { value, units: count };
-    }
+    case 'readSmallLater':
+      return { value: readFiles(later, count), units: count };
+    case 'unlink':
+      return { value: unlinkedAll(small, count), units: count };
+    case 'unlinkLater':
+      return { value: unlinkedAll(later, count), units: count };
   }
+}
+
+function randomly(value: number): Measured {
+  return { value, units: (value * RANDOM_READ_MS) / 1000 };
+}
+
+function unlinkedAll(directory: string, count: number): number {
+  const value = unlinkFiles(directory, count);
+  rmSync(directory, { recursive: true });
+  return value;
 }
 
 /** What one step reads or writes, for people. */
