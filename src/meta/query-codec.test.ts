@@ -69,7 +69,9 @@ const RESULTS: { readonly [Op in Query['op']]: fc.Arbitrary<QueryResults[Op]> } 
   lookup: fc.record({ attr }),
   getattr: fc.record({ attr }),
   readlink: fc.record({ target: data(4095) }),
-  readdir: fc.record({ entries: fc.array(entry, few), more: fc.boolean(), attr }),
+  readdir: fc
+    .record({ entries: fc.array(entry, few), more: fc.boolean(), attr })
+    .map(({ entries, more, attr }) => ({ entries, more: more && (entries.at(-1)?.name ?? []).length > 0, attr })),
   madeNext: fc.record({ entries: fc.array(fc.record({ name, attr }), few), upToIno: u53 }),
   extents: fc.record({ extents: fc.array(extent, few), more: fc.boolean(), attr }),
   getxattr: fc.record({ value: data(1000) }),
@@ -98,16 +100,40 @@ function plain(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, plain(field)]));
 }
 
+/** Decoded to the end: a page of names that is not the last is decoded when it is looked at. */
+function decoded<Op extends Query['op']>(op: Op, bytes: Uint8Array): QueryResults[Op] {
+  const result = decodeQueryResult(op, bytes);
+  if (!('entries' in result && 'more' in result)) return result;
+  const { entries, more, attr } = result;
+  return { entries, more, attr } as QueryResults[Op];
+}
+
 it.each(Object.keys(RESULTS) as Query['op'][])('results of %s come back as they were, and no shorter', (op) => {
   fc.assert(
     fc.property(RESULTS[op] as fc.Arbitrary<QueryResults[typeof op]>, fc.nat(), (result, cut) => {
       const bytes = encodeQueryResult(op, result);
-      expect(plain(decodeQueryResult(op, bytes))).toEqual(plain(result));
-      expect(() => decodeQueryResult(op, bytes.subarray(0, cut % bytes.length))).toThrow(FormatError);
-      expect(() => decodeQueryResult(op, Buffer.concat([bytes, Uint8Array.of(0)]))).toThrow(FormatError);
+      expect(plain(decoded(op, bytes))).toEqual(plain(result));
+      expect(() => decoded(op, bytes.subarray(0, cut % bytes.length))).toThrow(FormatError);
+      expect(() => decoded(op, Buffer.concat([bytes, Uint8Array.of(0)]))).toThrow(FormatError);
     }),
     { numRuns: 40 },
   );
+});
+
+it('the last name of a page of names is known before the page is read, and is the right one', () => {
+  const [attrs, [first, second]] = [
+    fc.sample(attr, { numRuns: 1, seed: 1 }),
+    ['a', 'b'].map((text) => Buffer.from(text)),
+  ];
+  const entries = [first, second].map((name) => ({ name: name!, ino: 2 as Ino, type: 'file' as const }));
+  const bytes = encodeQueryResult('readdir', { entries, more: true, attr: attrs[0]! });
+  const page = decodeQueryResult('readdir', bytes.subarray(0, 20));
+  expect(plain([page.more, page.lastName])).toEqual([true, plain(second)]);
+  expect(() => page.entries).toThrow(FormatError);
+  expect(decodeQueryResult('readdir', bytes).entries).toHaveLength(2);
+  const other = Buffer.from(bytes);
+  other[other.indexOf('b')] = 0x63;
+  expect(() => decodeQueryResult('readdir', other).attr).toThrow('its last name is another');
 });
 
 it('garbage is refused, never misread into something huge', () => {
@@ -115,7 +141,7 @@ it('garbage is refused, never misread into something huge', () => {
   fc.assert(
     fc.property(ops, fc.uint8Array({ maxLength: 200 }), (op, bytes) => {
       try {
-        decodeQueryResult(op, bytes);
+        decoded(op, bytes);
       } catch (error) {
         expect(error).toBeInstanceOf(FormatError);
       }

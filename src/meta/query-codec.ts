@@ -9,6 +9,7 @@ import { readAttr, readExtent, readFileType, writeAttr, writeExtent, writeFileTy
 import type { Attr, Dirent, Extent, Query, QueryResults } from './types.ts';
 
 const VERSION = 1;
+const NO_NAME = new Uint8Array(0);
 const writer = new ByteWriter();
 
 type Encoder<Op extends Query['op']> = (w: ByteWriter, result: QueryResults[Op]) => void;
@@ -44,23 +45,20 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
   },
   readdir: {
     encode(w, { entries, more, attr }) {
+      flag(w, more);
+      if (more) w.bytes16(entries.at(-1)?.name ?? NO_NAME);
       w.u32(entries.length);
       for (const { name, ino, type, attr: own } of entries) {
         writeFileType(w.bytes16(name).u53(ino), type);
         flag(w, own !== undefined);
         if (own !== undefined) writeAttr(w, own);
       }
-      flag(w, more);
       writeAttr(w, attr);
     },
     decode(r) {
-      const entries = readList(r, (): Dirent & { attr?: Attr } => {
-        const name = r.bytes16();
-        const ino = r.u53() as Ino;
-        const type = readFileType(r);
-        return r.flag() ? { name, ino, type, attr: readAttr(r) } : { name, ino, type };
-      });
-      return { entries, more: r.flag(), attr: readAttr(r) };
+      if (!r.flag()) return { ...readPage(r), more: false };
+      const lastName = r.bytes16();
+      return lastName.length > 0 ? new PageOfMany(lastName, r.rest()) : r.fail('more names after none');
     },
   },
   madeNext: {
@@ -160,6 +158,47 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
 
 function blockExtent(r: ByteReader, extent: Extent): Extent & { kind: 'block' } {
   return extent.kind === 'block' ? extent : r.fail('an extent is not of a block');
+}
+
+type Page = Pick<QueryResults['readdir'], 'entries' | 'attr'>;
+
+function readPage(r: ByteReader): Page {
+  const entries = readList(r, (): Dirent & { attr?: Attr } => {
+    const name = r.bytes16();
+    const ino = r.u53() as Ino;
+    const type = readFileType(r);
+    return r.flag() ? { name, ino, type, attr: readAttr(r) } : { name, ino, type };
+  });
+  return { entries, attr: readAttr(r) };
+}
+
+/** Read when it is first looked at; the question for the next page can be on its way by then. FormatError as above, but then. */
+class PageOfMany {
+  readonly more = true;
+  readonly lastName: Uint8Array;
+  readonly #bytes: Uint8Array;
+  #page: Page | undefined;
+
+  constructor(lastName: Uint8Array, bytes: Uint8Array) {
+    this.lastName = lastName;
+    this.#bytes = bytes;
+  }
+
+  get entries(): Page['entries'] {
+    return this.#read().entries;
+  }
+  get attr(): Attr {
+    return this.#read().attr;
+  }
+
+  #read(): Page {
+    if (this.#page !== undefined) return this.#page;
+    const r = new ByteReader(this.#bytes, 'the result of readdir');
+    const page = readPage(r);
+    r.end();
+    if (Buffer.compare(page.entries.at(-1)?.name ?? NO_NAME, this.lastName) !== 0) r.fail('its last name is another');
+    return (this.#page = page);
+  }
 }
 
 export function encodeQueryResult<Op extends Query['op']>(op: Op, result: QueryResults[Op]): Uint8Array {

@@ -278,6 +278,8 @@ export interface QueryResults {
   readonly readdir: {
     readonly entries: readonly (Dirent & { readonly attr?: Attr })[];
     readonly more: boolean;
+    /** Of the last entry, where there are more: the page after it can be asked for before this one is looked at. */
+    readonly lastName?: Uint8Array;
     readonly attr: Attr;
   };
   readonly madeNext: {

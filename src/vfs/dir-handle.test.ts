@@ -6,7 +6,7 @@ import { DirHandle } from './dir-handle.ts';
 import { DIRECTORY_WINDOW } from './options.ts';
 
 const attr = { ino: 1, type: 'directory' } as Attr;
-const stamps = { inodes: () => 1, names: () => 2, nowMs: () => 3 };
+const stamps = { inodes: () => 1, names: () => 2, nowMs: () => 3, sent: () => Promise.resolve() };
 const COUNT = 2 * DIRECTORY_WINDOW + 10;
 const nameOf = (index: number) => `name-${String(index).padStart(5, '0')}`;
 
@@ -51,6 +51,34 @@ it('asks for the next names while the last ones are read, and for each window on
   expect(asked).toEqual(ends.slice(0, 2));
   expect(await readAll(opened, ask)).toEqual(Array.from({ length: COUNT }, (_, index) => nameOf(index)));
   expect(asked).toEqual(ends);
+});
+
+it('asks for the next names before it looks at those that have come', async () => {
+  const { ask } = server();
+  const order: string[] = [];
+  const asking = async (query: QueryOf<'readdir'>): Promise<QueryResults['readdir']> => {
+    order.push(`asked after ${Buffer.from(query.after).toString()}`);
+    const { entries, more } = await ask(query);
+    const lookedAt = () => (order.push(`looked at ${entries.length}`), entries);
+    const page = { more, attr, lastName: entries.at(-1)!.name };
+    return Object.defineProperty(page, 'entries', { get: lookedAt }) as QueryResults['readdir'];
+  };
+  const sent = async () => void order.push('sent');
+  await new DirHandle(1 as Ino, { ...stamps, sent }).fetch(0, true, asking);
+  const second = `asked after ${nameOf(DIRECTORY_WINDOW - 1)}`;
+  expect(order).toEqual(['asked after ', second, 'sent', `looked at ${DIRECTORY_WINDOW}`]);
+});
+
+it('of two who wait for the same page one takes it', async () => {
+  const { ask } = server();
+  const paged = async (query: QueryOf<'readdir'>) => {
+    const page = await ask(query);
+    return { ...page, lastName: page.entries.at(-1)!.name };
+  };
+  const opened = new DirHandle(1 as Ino, stamps);
+  await Promise.all([opened.fetch(0, true, paged), opened.fetch(0, true, paged)]);
+  expect(opened.from(0, COUNT)).toHaveLength(DIRECTORY_WINDOW);
+  expect(await readAll(opened, paged)).toEqual(Array.from({ length: COUNT }, (_, index) => nameOf(index)));
 });
 
 it('asks again where asking ahead failed, and tells of a failure only who reads there', async () => {

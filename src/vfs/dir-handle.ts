@@ -50,6 +50,8 @@ interface Stamps {
   inodes(): number;
   names(): number;
   nowMs(): number;
+  /** Once what was asked before has left this process, or soon after. */
+  sent(): Promise<void>;
 }
 
 export class DirHandle {
@@ -116,12 +118,19 @@ export class DirHandle {
     // Another reader of this handle may have fetched or rewound meanwhile.
     if (after !== this.#after) return;
     const { reply } = page;
+    const { lastName } = reply;
+    let next: Promise<Page | undefined> | undefined;
+    // The servers gather the next names while these are read out of the answer, and then while the kernel and the reader are busy with them.
+    if (this.#again === undefined && lastName !== undefined) {
+      next = this.#askPage(lastName, withAttrs, ask).catch(() => undefined);
+      await this.#stamps.sent();
+      if (after !== this.#after) return;
+    }
     this.attr = reply.attr;
     if (this.#again === undefined) this.#takeNew(page);
     else this.#takeAgain(page, this.#again);
-    // While the kernel and the reader are busy with these names, the servers gather the next ones.
     if (!this.#ended) {
-      const next = this.#askPage(this.#after, withAttrs, ask).catch(() => undefined);
+      next ??= this.#askPage(this.#after, withAttrs, ask).catch(() => undefined);
       this.#ahead = { after: this.#after, withAttrs, page: next };
     }
     if (this.#names.length > KEPT_NAMES) {

@@ -20,7 +20,12 @@ export class DirOps {
     const known = this.#state.inodes.get(ino);
     if (known !== undefined && known.attr.type !== 'directory') throw new FsError('ENOTDIR');
     const { inodes, names, clock } = this.#state;
-    const stamps = { inodes: () => inodes.stamp(), names: () => names.stamp(), nowMs: () => clock.monotonicMs() };
+    const stamps = {
+      inodes: () => inodes.stamp(),
+      names: () => names.stamp(),
+      nowMs: () => clock.monotonicMs(),
+      sent: () => clock.sleep(0),
+    };
     return { handle: this.#state.handles.add(new DirHandle(ino, stamps)), keepCache: false };
   }
 
