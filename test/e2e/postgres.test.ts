@@ -5,7 +5,7 @@
 import { chownSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { must, mustTatami, run, TestCluster } from './support.ts';
+import { must, run, tatami, TestCluster, waitUntil, type Ran } from './support.ts';
 
 const SECONDS = Number(process.env['PG_SECONDS'] ?? 8);
 const CLIENTS = 4;
@@ -106,6 +106,11 @@ describe.skipIf(version === undefined)('PostgreSQL on a mount', () => {
     await cluster.restartCold();
     await start();
     await isWhole(committed);
-    await mustTatami(['fsck', '--data', cluster.data]);
+    // What was written while a node was down is moved to where it belongs once all are up.
+    let checked: Ran | undefined;
+    const isSound = async () => (checked = await tatami(['fsck', '--data', cluster.data])).code === 0;
+    await waitUntil('fsck finds nothing', isSound, 90_000).catch((error: unknown) => {
+      throw new Error(`${String(error)}\n${checked?.stdout}`);
+    });
   });
 });
