@@ -6,7 +6,7 @@ import { DirHandle } from './dir-handle.ts';
 import { DIRECTORY_WINDOW } from './options.ts';
 
 const attr = { ino: 1, type: 'directory' } as Attr;
-const stamps = { inodes: () => 1, names: () => 2, nowMs: () => 3, sent: () => Promise.resolve() };
+const ports = { inodes: () => 1, names: () => 2, nowMs: () => 3, sent: () => Promise.resolve() };
 const COUNT = 2 * DIRECTORY_WINDOW + 10;
 const nameOf = (index: number) => `name-${String(index).padStart(5, '0')}`;
 
@@ -45,7 +45,7 @@ async function readAll(opened: DirHandle, ask: ReturnType<typeof server>['ask'])
 
 it('asks for the next names while the last ones are read, and for each window once', async () => {
   const { asked, ask } = server();
-  const opened = new DirHandle(1 as Ino, stamps);
+  const opened = new DirHandle(1 as Ino, ports);
   await opened.fetch(0, true, ask);
   const ends = ['', nameOf(DIRECTORY_WINDOW - 1), nameOf(2 * DIRECTORY_WINDOW - 1)];
   expect(asked).toEqual(ends.slice(0, 2));
@@ -64,7 +64,7 @@ it('asks for the next names before it looks at those that have come', async () =
     return Object.defineProperty(page, 'entries', { get: lookedAt }) as QueryResults['readdir'];
   };
   const sent = async () => void order.push('sent');
-  await new DirHandle(1 as Ino, { ...stamps, sent }).fetch(0, true, asking);
+  await new DirHandle(1 as Ino, { ...ports, sent }).fetch(0, true, asking);
   const second = `asked after ${nameOf(DIRECTORY_WINDOW - 1)}`;
   expect(order).toEqual(['asked after ', second, 'sent', `looked at ${DIRECTORY_WINDOW}`]);
 });
@@ -75,7 +75,7 @@ it('of two who wait for the same page one takes it', async () => {
     const page = await ask(query);
     return { ...page, lastName: page.entries.at(-1)!.name };
   };
-  const opened = new DirHandle(1 as Ino, stamps);
+  const opened = new DirHandle(1 as Ino, ports);
   await Promise.all([opened.fetch(0, true, paged), opened.fetch(0, true, paged)]);
   expect(opened.from(0, COUNT)).toHaveLength(DIRECTORY_WINDOW);
   expect(await readAll(opened, paged)).toEqual(Array.from({ length: COUNT }, (_, index) => nameOf(index)));
@@ -83,7 +83,7 @@ it('of two who wait for the same page one takes it', async () => {
 
 it('asks again where asking ahead failed, and tells of a failure only who reads there', async () => {
   const { asked, ask, fail } = server();
-  const opened = new DirHandle(1 as Ino, stamps);
+  const opened = new DirHandle(1 as Ino, ports);
   const asking = opened.fetch(0, true, (query) => {
     if (query.after.length > 0) fail();
     return ask(query);
@@ -96,7 +96,7 @@ it('asks again where asking ahead failed, and tells of a failure only who reads 
 
 it('a new pass does not take what was asked ahead for the old one', async () => {
   const { asked, ask } = server();
-  const opened = new DirHandle(1 as Ino, stamps);
+  const opened = new DirHandle(1 as Ino, ports);
   await opened.fetch(0, true, ask);
   opened.rewind();
   expect(await readAll(opened, ask)).toHaveLength(COUNT);
@@ -128,7 +128,7 @@ async function at(opened: DirHandle, number: number, ask: ReturnType<typeof chan
 it('however far back one seeks, an offset is before the name that it was before, or where that is gone the next of them', async () => {
   const count = 8 * DIRECTORY_WINDOW + 100;
   const { names, ask } = changing(count);
-  const opened = new DirHandle(1 as Ino, stamps);
+  const opened = new DirHandle(1 as Ino, ports);
   expect(await readAll(opened, ask)).toHaveLength(count);
   // Of each ten three go, all of the second window, and as many again come between.
   const isGone = (index: number) =>

@@ -46,7 +46,8 @@ interface Window {
   readonly hashes: Uint32Array;
 }
 
-interface Stamps {
+interface DirPorts {
+  /** Stamps of the tables of inodes and of names, as they are now. */
   inodes(): number;
   names(): number;
   nowMs(): number;
@@ -56,7 +57,7 @@ interface Stamps {
 
 export class DirHandle {
   readonly ino: Ino;
-  readonly #stamps: Stamps;
+  readonly #ports: DirPorts;
   #names: ListedName[] = [];
   /** All names with numbers from here to {@link #end} that are still there are kept. */
   #base = 0;
@@ -73,9 +74,9 @@ export class DirHandle {
   #ahead:
     { readonly after: Uint8Array; readonly withAttrs: boolean; readonly page: Promise<Page | undefined> } | undefined;
 
-  constructor(ino: Ino, stamps: Stamps) {
+  constructor(ino: Ino, ports: DirPorts) {
     this.ino = ino;
-    this.#stamps = stamps;
+    this.#ports = ports;
   }
 
   /** A new pass sees the directory as it is now. */
@@ -123,7 +124,7 @@ export class DirHandle {
     // The servers gather the next names while these are read out of the answer, and then while the kernel and the reader are busy with them.
     if (this.#again === undefined && lastName !== undefined) {
       next = this.#askPage(lastName, withAttrs, ask).catch(() => undefined);
-      await this.#stamps.sent();
+      await this.#ports.sent();
       if (after !== this.#after) return;
     }
     this.attr = reply.attr;
@@ -179,10 +180,10 @@ export class DirHandle {
   }
 
   async #askPage(after: Uint8Array, withAttrs: boolean, ask: AskNames): Promise<Page> {
-    const askedAt = this.#stamps.inodes();
-    const namesAskedAt = this.#stamps.names();
+    const askedAt = this.#ports.inodes();
+    const namesAskedAt = this.#ports.names();
     const reply = await ask({ op: 'readdir', ino: this.ino, after, limit: DIRECTORY_WINDOW, withAttrs });
-    return { reply, askedAt, namesAskedAt, fetchedMs: this.#stamps.nowMs() };
+    return { reply, askedAt, namesAskedAt, fetchedMs: this.#ports.nowMs() };
   }
 }
 

@@ -20,13 +20,13 @@ export class DirOps {
     const known = this.#state.inodes.get(ino);
     if (known !== undefined && known.attr.type !== 'directory') throw new FsError('ENOTDIR');
     const { inodes, names, clock } = this.#state;
-    const stamps = {
+    const ports = {
       inodes: () => inodes.stamp(),
       names: () => names.stamp(),
       nowMs: () => clock.monotonicMs(),
       sent: () => clock.sleep(0),
     };
-    return { handle: this.#state.handles.add(new DirHandle(ino, stamps)), keepCache: false };
+    return { handle: this.#state.handles.add(new DirHandle(ino, ports)), keepCache: false };
   }
 
   releasedir(handle: Handle): void {
