@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { CancelledError, FsError } from '../errors.ts';
 import type { Ino, PoolId } from '../ids.ts';
 import type { Attr } from '../meta/types.ts';
-import type { Caller, DirItem, VfsOps } from '../vfs/ops.ts';
+import { RemovedMeanwhileError, type Caller, type DirItem, type VfsOps } from '../vfs/ops.ts';
 import { encodeDelete, encodeInvalidateEntry, encodeInvalidateInode } from './codec-notify.ts';
 import { ERRNO_NUMBERS, errnoNumber } from './errno.ts';
 import { InitFlag, Opcode, REQUEST_BUFFER_BYTES } from './protocol.ts';
@@ -522,10 +522,11 @@ it('what of a listing does not reach the kernel is told to be unseen, and is not
 });
 
 it('an inode that is gone is looked up anew by the kernel, a name that is not there is not', () => {
+  let error = new FsError('ENOENT');
   const fail = () => {
-    throw new FsError('ENOENT');
+    throw error;
   };
-  const harness = new Harness({ open: fail, getattr: fail, create: fail, lookup: fail, unlink: fail });
+  const harness = new Harness({ open: fail, getattr: fail, create: fail, link: fail, lookup: fail, unlink: fail });
   const errnoOf = (opcode: number, payload: Buffer): number => {
     harness.ask(opcode, payload);
     return harness.lastErrno;
@@ -535,6 +536,9 @@ it('an inode that is gone is looked up anew by the kernel, a name that is not th
   expect(errnoOf(Opcode.CREATE, body(u32(0), u32(0), u32(0), u32(0), 'n'))).toBe(ERRNO_NUMBERS.ESTALE);
   expect(errnoOf(Opcode.LOOKUP, body('n'))).toBe(ERRNO_NUMBERS.ENOENT);
   expect(errnoOf(Opcode.UNLINK, body('n'))).toBe(ERRNO_NUMBERS.ENOENT);
+  expect(errnoOf(Opcode.LINK, body(u64(5), 'n'))).toBe(ERRNO_NUMBERS.ESTALE);
+  error = new RemovedMeanwhileError();
+  expect(errnoOf(Opcode.LINK, body(u64(5), 'n'))).toBe(ERRNO_NUMBERS.ENOENT);
 });
 
 it('names and values outlive the request buffer', () => {

@@ -11,6 +11,7 @@
  */
 import { CancelledError, FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
+import { RemovedMeanwhileError } from '../vfs/ops.ts';
 import type { DirItem, Entry, AttrReply, FileLock, Maybe, Opened, ReadResult, StatFs, VfsOps } from '../vfs/ops.ts';
 import { PendingRequest } from './pending-request.ts';
 import * as reply from './codec-reply.ts';
@@ -317,7 +318,8 @@ export class FuseSession {
 
   #fail(from: PendingRequest, error: unknown): void {
     let number = error instanceof FsError ? errnoNumber(error.code) : undefined;
-    if (number === ERRNO_NUMBERS.ENOENT && !OF_A_NAME.has(from.opcode)) number = ERRNO_NUMBERS.ESTALE;
+    const isOfAName = OF_A_NAME.has(from.opcode) || error instanceof RemovedMeanwhileError;
+    if (number === ERRNO_NUMBERS.ENOENT && !isOfAName) number = ERRNO_NUMBERS.ESTALE;
     if (number === undefined && error instanceof CancelledError && from.interrupted) number = ERRNO_NUMBERS.EINTR;
     if (number === undefined) {
       this.#options.log(withCause('An operation failed in an unforeseen way and was answered with EIO.', error));

@@ -14,10 +14,17 @@ const NAMES_KEPT = 1_024;
 /** An open comes that soon after the lookup of its name, or it is no longer taken for the same walk. */
 export const WALK_MS = 5_000;
 
+interface Found {
+  /** Last. */
+  readonly atMs: number;
+  /** How many opens may be on their way. */
+  walks: number;
+}
+
 export class ContestedNames {
   /** Key of the name (see `keyOf`) to when it ceases to be contested. */
   readonly #untilMs = new Map<string, number>();
-  readonly #foundMs = new Map<Ino, number>();
+  readonly #found = new Map<Ino, Found>();
 
   /** An inode that was found under this name is gone. */
   lost(key: string, nowMs: number): void {
@@ -34,23 +41,32 @@ export class ContestedNames {
     return false;
   }
 
-  /** The servers were asked for a contested name, whose only inode is this. The kernel must not keep the answer. */
+  /** The servers were asked for a contested name, which leads to this inode. The kernel must not keep the answer. */
   found(inode: Inode, nowMs: number): void {
-    this.#foundMs.delete(inode.ino);
-    if (inode.attr.nlink !== 1) return;
-    makeRoom(this.#foundMs);
-    this.#foundMs.set(inode.ino, nowMs);
+    const before = this.#found.get(inode.ino);
+    this.#found.delete(inode.ino);
+    if (inode.attr.nlink === 0) return;
+    makeRoom(this.#found);
+    this.#found.set(inode.ino, { atMs: nowMs, walks: (before?.walks ?? 0) + 1 });
+  }
+
+  /** One who found it has it open. */
+  opened(ino: Ino): void {
+    const found = this.#found.get(ino);
+    if (found === undefined) return;
+    found.walks -= 1;
+    if (found.walks === 0) this.#found.delete(ino);
   }
 
   /** Whether an inode that has no name any more had one when the path was walked that is now being opened. */
   mayOpen(ino: Ino, nowMs: number): boolean {
-    const foundMs = this.#foundMs.get(ino);
-    return foundMs !== undefined && nowMs - foundMs < WALK_MS;
+    const found = this.#found.get(ino);
+    return found !== undefined && nowMs - found.atMs < WALK_MS;
   }
 
   /** The servers were told that it is not open here: it may be destroyed at any time. */
   denied(ino: Ino): void {
-    this.#foundMs.delete(ino);
+    this.#found.delete(ino);
   }
 }
 

@@ -42,10 +42,12 @@ export class FileOps {
   }
 
   async #ask(caller: Pick<Caller, 'signal'>, ino: Ino): Promise<Inode> {
-    const askedAt = this.#state.inodes.stamp();
+    const { inodes, contested, clock, nameless } = this.#state;
+    const askedAt = inodes.stamp();
+    const arrivedMs = clock.monotonicMs();
     const { attr } = await this.#state.query<'getattr'>({ op: 'getattr', ino }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
-    if (inode.openCount === 0 && !inode.orphan) this.#state.nameless.refuse(inode);
+    if (inode.openCount === 0 && !inode.orphan && !contested.mayOpen(ino, arrivedMs)) nameless.refuse(inode);
     return inode;
   }
 
@@ -129,7 +131,8 @@ export class FileOps {
   }
 
   async #open(caller: Caller, ino: Ino, flags: number): Promise<Opened> {
-    const { inodes } = this.#state;
+    const { inodes, clock } = this.#state;
+    const arrivedMs = clock.monotonicMs();
     const known = inodes.get(ino);
     // Counted before the question, so that an unlink meanwhile keeps the file.
     let counted = known;
@@ -155,12 +158,13 @@ export class FileOps {
         }
       }
       // Others that are just being opened do not keep it either.
-      if (inode.openCount === inode.opening) this.#refuseUnlessJustFound(inode);
+      if (inode.openCount === inode.opening) this.#refuseUnlessJustFound(inode, arrivedMs);
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       await this.#tellKernel(inode);
       // The kernel empties the file itself once it has the answer.
       if ((flags & O_TRUNC) !== 0) inode.forgetPages();
+      this.#state.contested.opened(inode.ino);
       return this.#opened(inode, flags);
     } catch (error) {
       if (counted !== undefined) this.#letGo(counted);
@@ -170,9 +174,9 @@ export class FileOps {
     }
   }
 
-  #refuseUnlessJustFound(inode: Inode): void {
-    const { contested, clock } = this.#state;
-    if (inode.attr.nlink === 0 && contested.mayOpen(inode.attr.ino, clock.monotonicMs())) inode.orphan = true;
+  /** The answer may have taken as long as a fail-over does: it counts when the open came. */
+  #refuseUnlessJustFound(inode: Inode, arrivedMs: number): void {
+    if (inode.attr.nlink === 0 && this.#state.contested.mayOpen(inode.ino, arrivedMs)) inode.orphan = true;
     else this.#state.nameless.refuse(inode);
   }
 

@@ -4,10 +4,11 @@ import type { Ino } from '../ids.ts';
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../limits.ts';
 import { isKeptOpen, type KeepOpen } from '../meta/keep-open.ts';
 import type { Attr, FileType, MutationResult } from '../meta/types.ts';
+import { interruptible } from './async.ts';
 import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
 import { keyOf } from './name-cache.ts';
-import type { Caller, Entry, Maybe } from './ops.ts';
+import { RemovedMeanwhileError, type Caller, type Entry, type Maybe } from './ops.ts';
 
 /** Made once: the kernel asks for each name before it creates it, and a stack costs more than the answer. */
 const NO_ENTRY = new FsError('ENOENT');
@@ -49,17 +50,24 @@ export class NameOps {
 
   async #lookup(caller: Caller, parent: Ino, name: Uint8Array): Promise<Entry> {
     checkName(name);
-    const { names, inodes, contested, clock } = this.#state;
+    const { names, inodes, contested, removals, clock } = this.#state;
     const askedAt = inodes.stamp();
     const namesAskedAt = names.stamp();
     const { attr } = await this.#state.query<'lookup'>({ op: 'lookup', parent, name }, caller.signal);
     const inode = this.#state.learn(attr, askedAt);
     const now = clock.monotonicMs();
     const key = keyOf(parent, name);
+    const isContested = contested.has(key, now);
+    // The name is about to be taken away by who did not know that others come by it.
+    const decided = isContested ? removals.untilDecided(inode.ino) : undefined;
+    if (decided !== undefined) {
+      await interruptible(decided, caller.signal);
+      return await this.#lookup(caller, parent, name);
+    }
     const validMs = this.#state.watched.nameValidMs(parent, key, askedAt, namesAskedAt, now);
     this.#state.learnName(key, inode, now + validMs, namesAskedAt, now);
     inode.kernelRefs += 1;
-    if (contested.has(key, now)) {
+    if (isContested) {
       contested.found(inode, now);
       return this.#state.entry(inode, 0);
     }
@@ -138,12 +146,15 @@ export class NameOps {
 
   async link(_caller: Caller, ino: Ino, parent: Ino, name: Uint8Array): Promise<Entry> {
     checkName(name);
-    const { names, inodes } = this.#state;
+    const { names, inodes, contested, clock } = this.#state;
     names.change(parent, name);
     const askedAt = inodes.stamp();
     const namesAskedAt = names.stamp();
     const keptCount = inodes.get(ino)?.keptCount;
-    const result = await this.#state.mutate({ op: 'link', ino, parent, name });
+    const isFound = contested.mayOpen(ino, clock.monotonicMs());
+    const result = await this.#state.mutate({ op: 'link', ino, parent, name }).catch((error: unknown) => {
+      throw isFound && error instanceof FsError && error.code === 'ENOENT' ? new RemovedMeanwhileError() : error;
+    });
     const inode = this.#made(result, askedAt);
     this.#state.whole.changed(result.parentAttr, name, true, this.#expiresMs());
     // Unless it has lost its names again meanwhile.
@@ -183,7 +194,7 @@ export class NameOps {
     const known = names.get(parent, name);
     const isBelieved = known !== undefined && known.expiresMs > now;
     const inode = isBelieved ? inodes.get(known.ino) : undefined;
-    if (inode !== undefined) return inode.mayBeOpen || { unless: inode.ino };
+    if (inode !== undefined) return inode.mayBeOpen || contested.mayOpen(inode.ino, now) || { unless: inode.ino };
     return inodes.openCount > 0 || inodes.hasSpecial || this.#state.opens.size > 0;
   }
 

@@ -22,17 +22,19 @@ export class Nameless {
 
   /** Which of these are open here: the servers keep those until they are closed. */
   async #unlinkedElsewhere(inos: readonly Ino[], keep: (open: readonly Ino[]) => Promise<void>): Promise<void> {
-    const { opens, inodes, contested } = this.#state;
+    const { opens, inodes, contested, clock } = this.#state;
     await Promise.allSettled([...opens]);
     const open = inos.filter((ino) => {
       const inode = inodes.get(ino);
-      if (inode === undefined || inode.openCount === 0 || inode.gone) {
+      const isFound = contested.mayOpen(ino, clock.monotonicMs());
+      if (inode === undefined || inode.gone || (inode.openCount === 0 && !isFound)) {
         contested.denied(ino);
         return false;
       }
       inode.orphan = true;
       inode.keptCount += 1;
       inode.attrExpiresMs = 0;
+      if (inode.openCount === 0) this.#awaitWalk(inode);
       return true;
     });
     // Known to whoever closes one from now on.
@@ -64,15 +66,20 @@ export class Nameless {
     }
     if (inode.mayBeOpen) {
       // Opened while it was being removed: the servers ask, or have destroyed it.
-      if (keptOpen) inode.orphan = true;
-      else inode.attrExpiresMs = 0;
+      if (keptOpen) {
+        inode.orphan = true;
+      } else {
+        contested.denied(inode.ino);
+        inode.attrExpiresMs = 0;
+      }
       return;
     }
     if (keptOpen && contested.mayOpen(inode.ino, clock.monotonicMs())) {
       inode.orphan = true;
-      clock.setTimer(WALK_MS, () => this.#walkEnded(inodes.get(inode.ino) ?? inode));
+      this.#awaitWalk(inode);
       return;
     }
+    contested.denied(inode.ino);
     inode.gone = true;
     if (inode.data !== undefined) writeBack.discard(inode.data);
     const file = inode.data;
@@ -83,14 +90,25 @@ export class Nameless {
     inodes.drop(inode);
   }
 
-  /** The open that may have been on its way to a file without a name has come, or will not. */
-  #walkEnded(inode: Inode): void {
-    if (inode.orphan && !inode.gone && inode.openCount === 0 && !this.#state.isClosed) this.closed(inode);
+  /** An open may be on its way to a file without a name: by then it has come, or will not. */
+  #awaitWalk(found: Inode): void {
+    const { clock, inodes } = this.#state;
+    clock.setTimer(WALK_MS, () => {
+      const inode = inodes.get(found.ino) ?? found;
+      if (inode.orphan && !inode.gone && inode.openCount === 0 && !this.#state.isClosed) this.#giveUp(inode);
+    });
   }
 
   /** The last handle of a file that the servers keep for this mount is closed. */
   closed(inode: Inode): void {
+    const { contested, clock } = this.#state;
+    if (contested.mayOpen(inode.ino, clock.monotonicMs())) this.#awaitWalk(inode);
+    else this.#giveUp(inode);
+  }
+
+  #giveUp(inode: Inode): void {
     const file = inode.data;
+    this.#state.contested.denied(inode.ino);
     inode.gone = true;
     if (file !== undefined) this.#state.writeBack.discard(file);
     inode.data = undefined;

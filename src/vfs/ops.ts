@@ -4,6 +4,7 @@
  * nothing else. Failures are FsError; any other error is a bug and is answered with EIO and logged.
  */
 import type { CancelSignal } from '../cancel.ts';
+import { FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
 import type { Attr, FileType, SetAttr } from '../meta/types.ts';
 
@@ -21,6 +22,16 @@ export interface Caller {
 }
 
 export type Handle = number;
+
+/**
+ * ENOENT, for the file has lost its name since it was found under it, as a local filesystem says, too. A binding need not
+ * have the path walked again, as it must when what it asked about may have been gone for long.
+ */
+export class RemovedMeanwhileError extends FsError {
+  constructor() {
+    super('ENOENT', 'the file was removed meanwhile');
+  }
+}
 
 export interface Entry {
   readonly attr: Attr;

@@ -1,8 +1,12 @@
 /** A file whose last name is removed through one mount while it is open in another. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ROOT_INO, type Ino } from '../ids.ts';
+import { WALK_MS } from './contested-names.ts';
 import { O_CREAT, O_RDWR, O_TRUNC } from './handles.ts';
+import { RemovedMeanwhileError, type AttrReply, type Opened } from './ops.ts';
 import { name, readAll, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
+
+const PLAIN = { noReplace: false, exchange: false };
 
 let cluster: TestCluster;
 let remover: TestMount;
@@ -59,14 +63,13 @@ it.each(['unlink', 'rename'] as const)(
     const ino = await makeFile('open');
     await user.vfs.lookup(ROOT, ROOT_INO, name('name'));
     const { handle } = await user.vfs.open(ROOT, ino, O_RDWR);
-    const plain = { noReplace: false, exchange: false };
-    await remover.vfs.rename(ROOT, ROOT_INO, name('open'), ROOT_INO, name('name'), plain);
+    await remover.vfs.rename(ROOT, ROOT_INO, name('open'), ROOT_INO, name('name'), PLAIN);
     await user.vfs.create(ROOT, ROOT_INO, name('third'), 0o644, O_RDWR | O_CREAT);
     await remover.vfs.close();
     await remover.meta.close();
     // It takes the name for that of a file that nobody has open, and nobody else is asked.
     if (how === 'unlink') await user.vfs.unlink(ROOT, ROOT_INO, name('name'));
-    else await user.vfs.rename(ROOT, ROOT_INO, name('third'), ROOT_INO, name('name'), plain);
+    else await user.vfs.rename(ROOT, ROOT_INO, name('third'), ROOT_INO, name('name'), PLAIN);
     expect((await user.vfs.getattr(ROOT, ino, handle)).attr.nlink).toBe(0);
     expect(await nlinkAtServers(ino)).toBe(0);
     await user.vfs.write(ROOT, handle, 7, Buffer.from(' and more'));
@@ -191,7 +194,7 @@ describe('a name whose file is replaced faster than it can be opened', () => {
   /** As programs replace a file: a new one renamed over it. It stays with the servers, as `user` does not answer yet. */
   async function replace(): Promise<Ino> {
     const ino = await makeFile('f.new');
-    await remover.vfs.rename(ROOT, ROOT_INO, name('f.new'), ROOT_INO, name('f'), { noReplace: false, exchange: false });
+    await remover.vfs.rename(ROOT, ROOT_INO, name('f.new'), ROOT_INO, name('f'), PLAIN);
     return ino;
   }
   const find = async () => await user.vfs.lookup(ROOT, ROOT_INO, name('f'));
@@ -234,17 +237,109 @@ describe('a name whose file is replaced faster than it can be opened', () => {
     await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  it('cannot be opened once the servers were told that nobody has it', async () => {
+  /** Its second file, found when the path was walked once more. */
+  async function foundAtTheNextTry(): Promise<Ino> {
     const first = await makeFile('f');
     await find();
     const second = await replace();
     await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
     await find();
-    const holder = await remover.vfs.open(ROOT, second, O_RDWR);
+    return second;
+  }
+
+  it('is kept for who has just found it when the servers ask, and not for long', async () => {
+    const second = await foundAtTheNextTry();
     user.meta.owesAnswers = false;
     await replace();
     expect(await nlinkAtServers(second)).toBe(0);
+    const { handle } = await open(second);
+    await cluster.clock.advance(WALK_MS);
+    expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
+    user.vfs.release(handle);
+    await turns();
+    expect(await nlinkAtServers(second)).toBeUndefined();
+  });
+
+  it('is not kept for long when nobody opens it, and cannot be opened then', async () => {
+    const second = await foundAtTheNextTry();
+    user.meta.owesAnswers = false;
+    await replace();
+    await cluster.clock.advance(WALK_MS);
+    await turns();
+    expect(await nlinkAtServers(second)).toBeUndefined();
     await expect(open(second)).rejects.toMatchObject({ code: 'ENOENT' });
-    remover.vfs.release(holder.handle);
+  });
+
+  it('is kept also when another who had it open closes it meanwhile', async () => {
+    const second = await foundAtTheNextTry();
+    await find();
+    user.meta.owesAnswers = false;
+    const others = await open(second);
+    await replace();
+    user.vfs.release(others.handle);
+    await turns();
+    const { handle } = await open(second);
+    expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
+    user.vfs.release(handle);
+    await turns();
+    expect(await nlinkAtServers(second)).toBeUndefined();
+  });
+
+  it('is kept also when it had another name, which was removed here', async () => {
+    const first = await makeFile('f');
+    await find();
+    const second = await replace();
+    await remover.vfs.link(ROOT, second, ROOT_INO, name('other'));
+    await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
+    await user.vfs.lookup(ROOT, ROOT_INO, name('other'));
+    await find();
+    user.meta.owesAnswers = false;
+    await replace();
+    await user.vfs.unlink(ROOT, ROOT_INO, name('other'));
+    const { handle } = await open(second);
+    expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
+  });
+
+  it('may have no file any more by the time that it is linked: the caller is told so, as by a local filesystem', async () => {
+    const second = await foundAtTheNextTry();
+    await replace();
+    await expect(user.vfs.link(ROOT, second, ROOT_INO, name('l'))).rejects.toBeInstanceOf(RemovedMeanwhileError);
+    const unfound = user.vfs.link(ROOT, (second + 1_000) as Ino, ROOT_INO, name('l'));
+    await expect(unfound).rejects.not.toBeInstanceOf(RemovedMeanwhileError);
+  });
+
+  it.each(['open', 'stat'])('counts when it was asked for, however long the answer takes: %s', async (how) => {
+    const second = await foundAtTheNextTry();
+    await cluster.clock.advance(1_500);
+    let failOver!: () => void;
+    const over = new Promise<void>((resolve) => (failOver = resolve));
+    user.meta.beforeQuery = async () => await over;
+    const asked = how === 'open' ? open(second) : user.vfs.getattr(ROOT, second, undefined);
+    await replace();
+    await cluster.clock.advance(2 * WALK_MS);
+    failOver();
+    if (how === 'stat') expect((await asked) as AttrReply).toMatchObject({ attr: { ino: second, nlink: 0 } });
+    else expect((await asked) as Opened).toMatchObject({ handle: expect.anything() as unknown });
+  });
+
+  it('is not found while this mount takes it away, which did not know of who comes by it', async () => {
+    await makeFile('g');
+    const first = await makeFile('f');
+    await find();
+    const second = await replace();
+    await cluster.clock.advance(1_500);
+    expect((await find()).attr.ino).toBe(second);
+    let decide!: () => void;
+    const decided = new Promise<void>((resolve) => (decide = resolve));
+    user.meta.beforeMutate = async ({ op }) => (op === 'rename' ? await decided : undefined);
+    const renaming = user.vfs.rename(ROOT, ROOT_INO, name('g'), ROOT_INO, name('f'), PLAIN);
+    await expect(open(first)).rejects.toMatchObject({ code: 'ENOENT' });
+    const finding = find();
+    await turns();
+    decide();
+    await renaming;
+    const found = (await finding).attr.ino;
+    expect(found).not.toBe(second);
+    expect(await open(found)).toMatchObject({ handle: expect.anything() as unknown });
   });
 });

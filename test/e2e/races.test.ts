@@ -29,8 +29,9 @@ const USUAL = [
   'fgetxattr ENODATA',
   'flock EAGAIN',
 ];
-/** The kernel looks a name up once more when its file is gone, and not a third time: several mounts may hit that. */
-const OF_A_NAME_LOST_TWICE = /^(open|open O_TRUNC|link|chmod|setxattr|truncate|stat) ESTALE$/;
+/** The kernel looks a name up once more when its file is gone, and not a third time: several mounts may hit that, seldom. */
+const OF_A_NAME_LOST_TWICE = /^(open|open O_TRUNC|open O_CREAT|link|chmod|setxattr|truncate|stat) ESTALE$/;
+const LOST_TWICE_MOST = 2;
 
 let cluster: TestCluster;
 let second: string;
@@ -69,7 +70,9 @@ describe('programs that all use the same few names', () => {
     const status = await cluster.status();
     await cluster.kill(status.groups[0]!.primary);
     const report = await racing;
-    expect(unusual(report).filter((end) => !OF_A_NAME_LOST_TWICE.test(end))).toEqual([]);
+    const lostTwice = unusual(report).filter((end) => OF_A_NAME_LOST_TWICE.test(end));
+    expect(unusual(report).filter((end) => !lostTwice.includes(end))).toEqual([]);
+    expect(lostTwice.reduce((sum, end) => sum + report.counts[end]!, 0)).toBeLessThanOrEqual(LOST_TWICE_MOST);
     expect(report.exits).toEqual(Array(PROGRAMS).fill(0));
     expect(report.views[1]).toEqual(report.views[0]);
     expect(report.counts['fsync ok']).toBeGreaterThan(20);
