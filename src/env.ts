@@ -116,6 +116,11 @@ export interface DiskFile {
   /** Writes all of the buffers, one after the other, from `position`. */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
   /**
+   * As write, for data that nobody reads soon: long ones go past the system's page cache where that can be. One at a time.
+   * Absent where there is no such thing.
+   */
+  writePast?(buffers: readonly Uint8Array[], position: number): Promise<void>;
+  /**
    * As write, before it returns: for a few KiB that somebody waits for. They go into the page cache in microseconds,
    * where a hop to a thread and back takes a hundred. Absent where there is no such thing.
    */

@@ -180,7 +180,7 @@ export class PackWriter {
       }
       const batch = this.#takeBatch(active);
       try {
-        await active.file.write(batch.buffers, active.writtenBytes);
+        await writeRecords(active.file, batch.buffers, active.writtenBytes);
       } catch (error) {
         await this.#writeFailed(active, batch.queued, error);
         continue;
@@ -412,4 +412,9 @@ export class PackWriter {
     if (this.#writing || this.#syncing) return;
     for (const wake of this.#idleWaiters.splice(0)) wake();
   }
+}
+
+/** What was just written is read by few: the mount that wrote it has it, and the page cache has better uses. */
+function writeRecords(file: DiskFile, buffers: readonly Uint8Array[], position: number): Promise<void> {
+  return file.writePast === undefined ? file.write(buffers, position) : file.writePast(buffers, position);
 }

@@ -15,6 +15,7 @@ import {
   type OpenMode,
 } from '../env.ts';
 import { StateError } from '../errors.ts';
+import { DirectWriter } from './direct-write.ts';
 import { openLevelKv } from './kv.ts';
 import { checkLevelFiles } from './leveldb-files.ts';
 import { takeLock } from './lock.ts';
@@ -143,6 +144,7 @@ class NodeFile implements DiskFile {
   readonly #fd: number;
   readonly #isDirect: boolean;
   #closing: Promise<void> | undefined;
+  #past: DirectWriter | undefined;
   /**
    * Operations given to the thread pool. Invariant: the descriptor is closed only when this is 0; it could otherwise
    * be another file's by the time a late operation uses it.
@@ -173,23 +175,33 @@ class NodeFile implements DiskFile {
   }
 
   write(buffers: readonly Uint8Array[], position: number): Promise<void> {
-    return this.#run((resolve, reject) => {
-      let rest = buffers.filter((buffer) => buffer.length > 0);
-      let at = position;
-      const more = (): void => {
-        const first = rest[0];
-        if (first === undefined) return resolve();
-        if (rest.length === 1) fs.write(this.#fd, first, 0, first.length, at, wrote);
-        else fs.writev(this.#fd, rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest, at, wrote);
-      };
-      const wrote = (error: Error | null, count: number): void => {
-        if (error) return reject(error);
-        at += count;
-        rest = withoutFirstBytes(rest, count);
-        more();
-      };
+    return this.#run((resolve, reject) => this.#write(buffers, position, resolve, reject));
+  }
+
+  writePast(buffers: readonly Uint8Array[], position: number): Promise<void> {
+    this.#past ??= new DirectWriter(this.#path);
+    const past = this.#past;
+    const ordinary = (parts: readonly Uint8Array[], at: number): Promise<void> =>
+      new Promise((resolve, reject) => this.#write(parts, at, resolve, reject));
+    return this.#run((resolve, reject) => void past.write(buffers, position, ordinary).then(resolve, reject));
+  }
+
+  #write(buffers: readonly Uint8Array[], position: number, resolve: () => void, reject: (error: Error) => void): void {
+    let rest = buffers.filter((buffer) => buffer.length > 0);
+    let at = position;
+    const more = (): void => {
+      const first = rest[0];
+      if (first === undefined) return resolve();
+      if (rest.length === 1) fs.write(this.#fd, first, 0, first.length, at, wrote);
+      else fs.writev(this.#fd, rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest, at, wrote);
+    };
+    const wrote = (error: Error | null, count: number): void => {
+      if (error) return reject(error);
+      at += count;
+      rest = withoutFirstBytes(rest, count);
       more();
-    });
+    };
+    more();
   }
 
   writeNow(data: Uint8Array, position: number): void {
@@ -224,7 +236,10 @@ class NodeFile implements DiskFile {
   /** Waits for what is under way. Closing again does nothing. */
   close(): Promise<void> {
     this.#closing ??= new Promise((resolve, reject) => {
-      const close = (): void => fs.close(this.#fd, (error) => (error ? reject(error) : resolve()));
+      const closeOwn = (): void => fs.close(this.#fd, (error) => (error ? reject(error) : resolve()));
+      // What it has written is made durable by the other descriptor: that its closing fails means nothing.
+      const close = (): void =>
+        this.#past === undefined ? closeOwn() : void this.#past.close().then(closeOwn, closeOwn);
       if (this.#pendingCount === 0) close();
       else this.#onIdle = close;
     });
