@@ -14,17 +14,10 @@ const NAMES_KEPT = 1_024;
 /** An open comes that soon after the lookup of its name, or it is no longer taken for the same walk. */
 export const WALK_MS = 5_000;
 
-interface Found {
-  /** Last. */
-  readonly atMs: number;
-  /** How many opens may be on their way. */
-  walks: number;
-}
-
 export class ContestedNames {
   /** Key of the name (see `keyOf`) to when it ceases to be contested. */
   readonly #untilMs = new Map<string, number>();
-  readonly #found = new Map<Ino, Found>();
+  readonly #foundMs = new Map<Ino, number>();
 
   /** An inode that was found under this name is gone. */
   lost(key: string, nowMs: number): void {
@@ -43,30 +36,24 @@ export class ContestedNames {
 
   /** The servers were asked for a contested name, which leads to this inode. The kernel must not keep the answer. */
   found(inode: Inode, nowMs: number): void {
-    const before = this.#found.get(inode.ino);
-    this.#found.delete(inode.ino);
+    this.#foundMs.delete(inode.ino);
     if (inode.attr.nlink === 0) return;
-    makeRoom(this.#found);
-    this.#found.set(inode.ino, { atMs: nowMs, walks: (before?.walks ?? 0) + 1 });
+    makeRoom(this.#foundMs);
+    this.#foundMs.set(inode.ino, nowMs);
   }
 
-  /** One who found it has it open. */
-  opened(ino: Ino): void {
-    const found = this.#found.get(ino);
-    if (found === undefined) return;
-    found.walks -= 1;
-    if (found.walks === 0) this.#found.delete(ino);
-  }
-
-  /** Whether an inode that has no name any more had one when the path was walked that is now being opened. */
+  /**
+   * Whether an inode that has no name any more had one when the path was walked that is now being opened. Also when one has
+   * opened it since: programs that look for a name at once share the kernel's one question.
+   */
   mayOpen(ino: Ino, nowMs: number): boolean {
-    const found = this.#found.get(ino);
-    return found !== undefined && nowMs - found.atMs < WALK_MS;
+    const foundMs = this.#foundMs.get(ino);
+    return foundMs !== undefined && nowMs - foundMs < WALK_MS;
   }
 
   /** The servers were told that it is not open here: it may be destroyed at any time. */
   denied(ino: Ino): void {
-    this.#found.delete(ino);
+    this.#foundMs.delete(ino);
   }
 }
 

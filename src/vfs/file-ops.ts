@@ -164,7 +164,6 @@ export class FileOps {
       await this.#tellKernel(inode);
       // The kernel empties the file itself once it has the answer.
       if ((flags & O_TRUNC) !== 0) inode.forgetPages();
-      this.#state.contested.opened(inode.ino);
       return this.#opened(inode, flags);
     } catch (error) {
       if (counted !== undefined) this.#letGo(counted);

@@ -132,6 +132,7 @@ describe('a name whose file was gone when it was to be opened', () => {
       const { handle } = await mount.vfs.open(ROOT, ino, flags);
       expect((await readAll(mount.vfs, handle, 0, 100)).toString()).toBe(seen);
       mount.vfs.release(handle);
+      await cluster.clock.advance(WALK_MS);
       await turns();
       expect(await isThere(ino)).toBe(false);
     },

@@ -219,6 +219,7 @@ describe('a name whose file is replaced faster than it can be opened', () => {
     expect(await nlinkAtServers(second)).toBe(0);
     expect(await nlinkAtServers(third)).toBeUndefined();
     user.vfs.release(handle);
+    await cluster.clock.advance(WALK_MS);
     await turns();
     expect(await nlinkAtServers(second)).toBeUndefined();
   });
@@ -272,15 +273,16 @@ describe('a name whose file is replaced faster than it can be opened', () => {
 
   it('is kept also when another who had it open closes it meanwhile', async () => {
     const second = await foundAtTheNextTry();
-    await find();
     user.meta.owesAnswers = false;
     const others = await open(second);
     await replace();
     user.vfs.release(others.handle);
     await turns();
+    // Two who look for a name at the same time share the kernel's question.
     const { handle } = await open(second);
     expect((await readAll(user.vfs, handle, 0, 100)).toString()).toBe('content');
     user.vfs.release(handle);
+    await cluster.clock.advance(WALK_MS);
     await turns();
     expect(await nlinkAtServers(second)).toBeUndefined();
   });
