@@ -11,8 +11,18 @@
  */
 import { CancelledError, FsError } from '../errors.ts';
 import type { Ino } from '../ids.ts';
-import { RemovedMeanwhileError } from '../vfs/ops.ts';
-import type { DirItem, Entry, AttrReply, FileLock, Maybe, Opened, ReadResult, StatFs, VfsOps } from '../vfs/ops.ts';
+import {
+  RemovedMeanwhileError,
+  type AttrReply,
+  type DirItem,
+  type Entry,
+  type FileLock,
+  type Maybe,
+  type Opened,
+  type ReadResult,
+  type StatFs,
+  type VfsOps,
+} from '../vfs/ops.ts';
 import { PendingRequest } from './pending-request.ts';
 import * as reply from './codec-reply.ts';
 import * as request from './codec-request.ts';
