@@ -30,9 +30,11 @@ class Worker {
   constructor(manifest: string, program: string, args: readonly string[]) {
     this.#manifest = manifest;
     writeFileSync(manifest, '');
-    this.#child = spawn(program, [...args, manifest], { stdio: ['ignore', 'ignore', 'pipe'] });
+    // A process group of its own, so that what it has started ends with it: `git gc` renames packs under `git fsck`.
+    this.#child = spawn(program, [...args, manifest], { detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#said += text));
-    this.#ended = once(this.#child, 'exit');
+    // Once the last process that holds stderr has ended.
+    this.#ended = once(this.#child, 'close');
   }
 
   async promised(): Promise<string[]> {
@@ -47,7 +49,8 @@ class Worker {
   }
 
   async stop(): Promise<void> {
-    this.#child.kill('SIGKILL');
+    const { pid, exitCode, signalCode } = this.#child;
+    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL');
     await this.#ended;
   }
 }
