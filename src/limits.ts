@@ -109,6 +109,8 @@ export const READ_CACHE_BYTES = 128 * MiB;
 export const READ_CACHE_FIRST_BYTES = 32 * MiB;
 /** Likewise of pages of blocks, which are read at random. */
 export const READ_CACHE_PAGES_FIRST_BYTES = 4 * MiB;
+/** Given to the kernel of files that are read at random (vfs/prefetch.ts), unless a mount is told otherwise. */
+export const PREFETCH_BYTES = 1024 * MiB;
 
 invariant(BLOCK_MAX_BYTES % PAGE_BYTES === 0, 'limits', 'a block is a whole number of pages');
 invariant(

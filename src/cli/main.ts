@@ -183,6 +183,11 @@ function buildProgram(): Command {
         'the same, and where they may ask this mount (default: all interfaces, any port; nowhere if all nodes are on this machine)',
       )
       .option('--cache-memory <MiB>', 'memory for blocks that were read, at most (default 128)', count(16, 1 << 20))
+      .option(
+        '--prefetch <MiB>',
+        'of files that are read at random so much is fetched ahead into the page cache, within 5 minutes; 0: nothing (default: a quarter of the memory)',
+        count(0, 1 << 20),
+      )
       .option('--cache-dir <dir>', 'keep blocks of other machines on this disk too, also over restarts of the mount')
       .option('--cache-size <GiB>', 'how much of that disk to use (default 10)', count(1, 1 << 20))
       .option(

@@ -3,6 +3,7 @@ export const MOUNT_OPTIONS_HELP: readonly string[] = [
   'subdir=PATH                mount only what is below this directory',
   'key_file=FILE              the cluster key (/sbin/mount.tatamifs: default /etc/tatamifs/cluster.key)',
   'cache_memory=MIB           memory for blocks that were read, at most (128)',
+  'prefetch=MIB               of files read at random so much is fetched ahead, within 5 minutes (a quarter of the memory); 0: nothing',
   'cache_dir=DIR, cache_size=GIB  and a disk for them (10)',
   'attr_timeout=SECONDS       within this others’ changes of names and attributes show (1); 0: at once, nothing is cached',
   'metadata_cache=SECONDS     how long unchanged ones are cached (60); 0: no longer than attr_timeout',

@@ -31,10 +31,10 @@ describe('options of mounts', () => {
   it('knows its own', () => {
     expect(
       settings(
-        'subdir=/a b,key_file=/k,log=syslog,cache_memory=512,cache_dir=/c,cache_size=3,attr_timeout=1.5,metadata_cache=5,timeout=60,compact_after=0,share,share-listen=h:1,no_local_reads,binding=dev-fuse,allow_other,mount_timeout=5',
+        'subdir=/a b,key_file=/k,log=syslog,cache_memory=512,prefetch=64,cache_dir=/c,cache_size=3,attr_timeout=1.5,metadata_cache=5,timeout=60,compact_after=0,share,share-listen=h:1,no_local_reads,binding=dev-fuse,allow_other,mount_timeout=5',
       ),
     ).toEqual({
-      ...{ subdir: '/a b', keyFile: '/k', log: 'syslog', cacheMemory: 512, cacheDir: '/c', cacheSize: 3 },
+      ...{ subdir: '/a b', keyFile: '/k', log: 'syslog', cacheMemory: 512, prefetch: 64, cacheDir: '/c', cacheSize: 3 },
       ...{
         attrTimeoutMs: 1500,
         metadataCache: 5,

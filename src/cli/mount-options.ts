@@ -29,6 +29,8 @@ export interface MountSettings {
   readonly shareListen?: string;
   /** MiB. */
   readonly cacheMemory?: number;
+  /** MiB; 0: nothing. */
+  readonly prefetch?: number;
   readonly cacheDir?: string;
   /** GiB. */
   readonly cacheSize?: number;
@@ -135,6 +137,7 @@ const OWN: Readonly<Record<string, Own>> = {
   log: text((log) => ({ log })),
   fsname: text((fsName) => ({ fsName })),
   cache_memory: whole(16, 1 << 20, (cacheMemory) => ({ cacheMemory })),
+  prefetch: whole(0, 1 << 20, (prefetch) => ({ prefetch })),
   cache_dir: text((cacheDir) => ({ cacheDir })),
   cache_size: whole(1, 1 << 20, (cacheSize) => ({ cacheSize })),
   attr_timeout_ms: whole(0, ATTR_TIMEOUT_MAX_MS, (attrTimeoutMs) => ({ attrTimeoutMs })),

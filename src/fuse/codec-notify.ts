@@ -46,3 +46,15 @@ export function encodeDelete(parent: number, child: number, name: Uint8Array): B
   bytes.set(name, 40);
   return bytes;
 }
+
+/** What goes before `data`, which becomes the content of the file from `offset` on. */
+export function encodeStore(ino: number, offset: number, data: readonly Uint8Array[]): Buffer {
+  const { bytes, view } = message(NotifyCode.STORE, 24);
+  let dataBytes = 0;
+  for (const { length } of data) dataBytes += length;
+  view.setUint32(0, bytes.length + dataBytes, true);
+  setU64(view, 16, ino);
+  setU64(view, 24, offset);
+  view.setUint32(32, dataBytes, true);
+  return bytes;
+}

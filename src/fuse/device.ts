@@ -4,7 +4,7 @@
  * are written synchronously, because a reply never blocks and a hop to a thread would cost more than the copy.
  * Notifications can block on locks whose holders wait for our replies, so they go through the thread pool, one of a kind at a time.
  */
-import { closeSync, openSync, read, write, writeSync, writevSync } from 'node:fs';
+import { closeSync, openSync, read, writeSync, writev, writevSync } from 'node:fs';
 import { FsError, UsageError } from '../errors.ts';
 import type { RequestBytes } from './codec-request.ts';
 import { pollDevice, type DevicePoller } from './device-poll.ts';
@@ -161,20 +161,26 @@ export class FuseDevice implements ReplySink {
     return this.#notifications[about].add(message);
   }
 
+  /** Queues the content of a file for the kernel, behind the notifications about pages; true once it has taken it. Never fails. */
+  store(header: Buffer, data: readonly Uint8Array[]): Promise<boolean> {
+    if (this.#end !== undefined || this.#closing) return Promise.resolve(false);
+    return this.#notifications.pages.addContent([header, ...data]);
+  }
+
   #queue(): Notifications {
-    return new Notifications((message, sent) => this.#sendNotification(message, sent));
+    return new Notifications((pieces, sent) => this.#sendNotification(pieces, sent));
   }
 
   #giveUpNotifications(): void {
     for (const queue of Object.values(this.#notifications)) queue.giveUp();
   }
 
-  #sendNotification(message: Buffer, sent: () => void): void {
-    write(this.fd, message, 0, message.length, null, (error) => {
+  #sendNotification(pieces: readonly Uint8Array[], sent: (isTaken: boolean) => void): void {
+    writev(this.fd, pieces, (error) => {
       // ENOENT: the kernel does not have the inode or name, so there is nothing to drop.
       if (error !== null && error.code !== 'ENOENT' && error.code !== 'ENOTDIR') this.#replyFailed(error);
       if (this.#end !== undefined) this.#giveUpNotifications();
-      sent();
+      sent(error === null);
       if (this.#closing) this.close();
     });
   }

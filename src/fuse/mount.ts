@@ -4,7 +4,12 @@ import { writeFile } from 'node:fs/promises';
 import { FsError, TimeoutError, UsageError } from '../errors.ts';
 import { MiB } from '../limits.ts';
 import type { KernelNotifier, VfsOps } from '../vfs/ops.ts';
-import { encodeInvalidateAttributes, encodeInvalidateEntry, encodeInvalidateInode } from './codec-notify.ts';
+import {
+  encodeInvalidateAttributes,
+  encodeInvalidateEntry,
+  encodeInvalidateInode,
+  encodeStore,
+} from './codec-notify.ts';
 import { DEVICE_PATH, FuseDevice } from './device.ts';
 import { findMount, type MountEntry } from './mount-table.ts';
 import { FS_TYPE, inspectMountPoint, prepareMountPoint, readMountTable } from './mount-point.ts';
@@ -236,6 +241,7 @@ class DeviceMount implements FuseMount {
         return session.expiresNames;
       },
       invalidateInode: (ino) => device.notify('pages', encodeInvalidateInode(ino)),
+      store: (ino, offset, data) => device.store(encodeStore(ino, offset, data), data),
       invalidateAttributes: (ino) => device.notify('attributes', encodeInvalidateAttributes(ino)),
       invalidateEntry: (parent, name) => {
         if (session.expiresNames) void device.notify('names', encodeInvalidateEntry(parent, name));

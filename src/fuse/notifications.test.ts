@@ -3,11 +3,11 @@ import { Notifications } from './notifications.ts';
 
 class Kernel {
   readonly got: string[] = [];
-  readonly notifications = new Notifications((message, sent) => {
-    this.got.push(String(message));
-    this.sent = sent;
+  readonly notifications = new Notifications((pieces, sent) => {
+    this.got.push(String(Buffer.concat(pieces)));
+    this.sent = (isTaken = true) => sent(isTaken);
   });
-  sent: () => void = () => {};
+  sent: (isTaken?: boolean) => void = () => {};
   tell(text: string): { done: boolean } {
     const told = { done: false };
     void this.notifications.add(Buffer.from(text)).then(() => (told.done = true));
@@ -47,4 +47,30 @@ it('that are given up end, but for the one that is under way', async () => {
   kernel.sent();
   await turn();
   expect([first.done, kernel.got]).toEqual([true, ['a']]);
+});
+
+it('that say what was to be undone before some content came are said again after it', async () => {
+  const kernel = new Kernel();
+  kernel.tell('begun');
+  const before = kernel.tell('drop');
+  const content = kernel.notifications.addContent([Buffer.from('con'), Buffer.from('tent')]);
+  const after = kernel.tell('drop');
+  kernel.tell('drop');
+  for (let sent = 0; sent < 3; sent += 1) {
+    kernel.sent();
+    await turn();
+  }
+  expect([before.done, await content, after.done]).toEqual([true, true, false]);
+  kernel.sent();
+  await turn();
+  expect([after.done, kernel.got]).toEqual([true, ['begun', 'drop', 'content', 'drop']]);
+});
+
+it('tell whether the kernel has taken some content', async () => {
+  const kernel = new Kernel();
+  const refused = kernel.notifications.addContent([Buffer.from('a')]);
+  const neverSent = kernel.notifications.addContent([Buffer.from('b')]);
+  kernel.notifications.giveUp();
+  kernel.sent(false);
+  expect([await refused, await neverSent, kernel.got]).toEqual([false, false, ['a']]);
 });

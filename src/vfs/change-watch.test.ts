@@ -26,6 +26,9 @@ class Kernel implements KernelNotifier {
     mount.vfs.setNotifier(this);
   }
 
+  async store(): Promise<boolean> {
+    return false;
+  }
   async invalidateInode(ino: Ino): Promise<void> {
     this.#attrs.delete(ino);
   }

@@ -6,6 +6,7 @@ import { withoutSetId } from '../meta/setattr.ts';
 import type { Attr, SetAttr } from '../meta/types.ts';
 import { interruptible } from './async.ts';
 import type { FileData } from './file-data.ts';
+import { untilStored } from './prefetch.ts';
 import { FileHandle, O_ACCMODE, O_APPEND, O_EXCL, O_TRUNC, O_WRONLY } from './handles.ts';
 import type { Inode } from './inode-table.ts';
 import type { MountState } from './mount-state.ts';
@@ -63,11 +64,19 @@ export class FileOps {
       if (sizeBytes > FILE_MAX_BYTES) throw new FsError('EFBIG');
     }
     const file = this.#state.inodes.get(ino)?.data;
-    if (file === undefined) return this.#state.attrReply(await this.#change(ino, set));
+    if (file === undefined) {
+      const inode = await this.#change(ino, set);
+      if (sizeBytes !== undefined) await untilStored(inode);
+      return this.#state.attrReply(inode);
+    }
     // The servers do not believe a commit that tells of a time to come.
     if (typeof set.mtimeNs === 'bigint' && set.mtimeNs > this.#state.clock.wallNs())
       await this.#state.writeBack.flush(file);
-    if (sizeBytes !== undefined) return this.#state.attrReply(await this.#truncate(file, set, sizeBytes, under));
+    if (sizeBytes !== undefined) {
+      const inode = await this.#truncate(file, set, sizeBytes, under);
+      await untilStored(inode);
+      return this.#state.attrReply(inode);
+    }
     if (set.mtimeNs === undefined || file.isClean) return this.#state.attrReply(await this.#change(ino, set));
     // The commit of what was written before must not undo the time that is set now.
     const mtimeNs = set.mtimeNs === 'now' ? this.#state.clock.wallNs() : set.mtimeNs;
@@ -162,6 +171,8 @@ export class FileOps {
       const catalogComes = untilKnown(this.#state, inode.attr.pool);
       if (catalogComes !== undefined) await catalogComes;
       await this.#tellKernel(inode);
+      const stored = untilStored(inode);
+      if (stored !== undefined) await interruptible(stored, caller.signal);
       // The kernel empties the file itself once it has the answer.
       if ((flags & O_TRUNC) !== 0) inode.forgetPages();
       return this.#opened(inode, flags);
@@ -227,6 +238,7 @@ export class FileOps {
   #opened(inode: Inode, flags: number): Opened {
     const opened = new FileHandle(inode, this.#state.dataOf(inode), flags);
     const handle = this.#state.handles.add(opened);
+    if (opened.canWrite) inode.writers += 1;
     const { accessTimes } = this.#state;
     // What the kernel reads from its pages is not seen here: where a read has to move the time, it must come.
     const mustBeSeen = accessTimes.kept && accessTimes.isDue(this.#state.attrOf(inode));
@@ -293,6 +305,11 @@ export class FileOps {
         await this.#truncate(this.#state.dataOf(inode), emptied(caller, inode.attr), 0);
         inode.forgetPages();
       }
+      const stored = untilStored(inode);
+      if (stored !== undefined) {
+        inode.opening += 1;
+        await stored.finally(() => (inode.opening -= 1));
+      }
       const opened = this.#opened(inode, flags);
       inode.kernelRefs += 1;
       return { ...this.#state.entry(inode), ...opened };
@@ -307,6 +324,7 @@ export class FileOps {
     const opened = this.#state.handles.remove(handle);
     if (!(opened instanceof FileHandle)) return undefined;
     this.#state.readPath.close(opened);
+    if (opened.canWrite) opened.inode.writers -= 1;
     this.#letGo(opened.inode);
     return opened;
   }

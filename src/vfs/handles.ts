@@ -17,6 +17,7 @@ export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
 export const O_DSYNC = 0o10000;
+export const O_DIRECT = 0o40000;
 export const O_NOATIME = 0o1000000;
 export const O_SYNC = 0o4010000;
 
@@ -28,6 +29,8 @@ export class FileHandle {
   readonly appends: boolean;
   /** Each write is on disk before it returns. */
   readonly syncs: boolean;
+  /** The kernel keeps nothing of what is read through it. */
+  readonly bypassesPages: boolean;
   /** Reads through it change no access time. */
   readonly leavesAtime: boolean;
   readonly ahead = new ReadAhead();
@@ -50,6 +53,7 @@ export class FileHandle {
     this.canWrite = mode !== O_RDONLY;
     this.appends = (flags & O_APPEND) !== 0;
     this.syncs = (flags & (O_DSYNC | O_SYNC)) !== 0;
+    this.bypassesPages = (flags & O_DIRECT) !== 0;
     this.leavesAtime = (flags & O_NOATIME) !== 0;
     this.errorsSeen = file.errorCount;
   }

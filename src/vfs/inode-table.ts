@@ -30,6 +30,10 @@ export class Inode {
   openCount = 0;
   /** Of these, opens on their way. */
   opening = 0;
+  /** Handles that may write. */
+  writers = 0;
+  /** Bytes of it that are on their way to the kernel (prefetch.ts). */
+  readonly stores = new Set<Promise<unknown>>();
   /** The last name is gone; the servers keep it for us until releaseOrphan. */
   orphan = false;
   /** No name and not kept: what is still dirty has nowhere to go. */

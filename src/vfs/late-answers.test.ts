@@ -118,6 +118,7 @@ it('what the kernel was told is told again if that answer was lost', async () =>
   b.vfs.setNotifier({
     expiresNames: true,
     invalidateInode: async () => {},
+    store: async () => false,
     invalidateAttributes: async (which) => void told.push(which),
     invalidateEntry: () => {},
   });

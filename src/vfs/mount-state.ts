@@ -44,6 +44,7 @@ import {
   type VfsLog,
   type VfsOptions,
 } from './options.ts';
+import { Prefetch } from './prefetch.ts';
 import { ReadPath } from './read-path.ts';
 import { Removals } from './removals.ts';
 import { mergeBeforeFlush } from './tail-merge.ts';
@@ -83,6 +84,7 @@ export class MountState {
   readonly writeBack: WriteBack;
   readonly readPath: ReadPath;
   readonly compactor: Compactor;
+  readonly prefetch: Prefetch;
   /** Reads and writes of programs so far: tells whether any use the mount. */
   operations = 0;
   isClosed = false;
@@ -120,10 +122,12 @@ export class MountState {
     this.readPath = new ReadPath({
       clock,
       cache: this.cache,
+      readAtRandom: (handle, extent, from) => this.prefetch.readAtRandom(handle, extent, from),
       loadExtents: (file, offset, neededFrom) => this.loadExtents(file, offset, false, neededFrom),
       failed: (file, error) => this.background(this.#report(file.inode, error, 'a file cannot be read')),
       sawPieces: (file, offset, pieces) => this.compactor.sawPieces(file, offset, pieces),
     });
+    this.prefetch = new Prefetch(this, options.blocks);
     this.compactor = new Compactor(this, options.blocks);
     this.writeBack = new WriteBack({
       meta,

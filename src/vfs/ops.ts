@@ -204,6 +204,11 @@ export interface KernelNotifier {
   invalidateInode(ino: Ino): Promise<void>;
   invalidateAttributes(ino: Ino): Promise<void>;
   /**
+   * Gives it bytes as the file's content from `offset` on, whole pages. Resolves when it has taken them (true) or has not, and looks at
+   * the memory no more. What it is told of the inode's pages afterwards counts after them.
+   */
+  store(ino: Ino, offset: number, data: readonly Uint8Array[]): Promise<boolean>;
+  /**
    * The next use of the name asks for it. Nothing is done where the kernel can only drop the name altogether: a program that is in
    * such a directory would no more know its path.
    */

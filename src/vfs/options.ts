@@ -23,6 +23,11 @@ export interface VfsLimits {
   readonly readCacheBytes: number;
   /** So much of them is used until more of it would have served a read. */
   readonly readCacheFirstBytes: number;
+  /**
+   * Of files that are read at random so much is given to the kernel ahead of their readers within PREFETCH_KEPT_MS, and of none that is
+   * longer; 0: nothing.
+   */
+  readonly prefetchBytes: number;
   /** How long names and attributes may be kept without asking; 0 asks each time. */
   readonly attrTimeoutMs: number;
   /** How long while the servers tell what others change; no longer than attrTimeoutMs: not watched. */
@@ -39,6 +44,7 @@ export const DEFAULT_VFS_LIMITS: VfsLimits = {
   dirtyMaxBytes: limits.DIRTY_MAX_BYTES,
   readCacheBytes: limits.READ_CACHE_BYTES,
   readCacheFirstBytes: limits.READ_CACHE_FIRST_BYTES,
+  prefetchBytes: limits.PREFETCH_BYTES,
   attrTimeoutMs: limits.ATTR_TIMEOUT_MS,
   watchedMs: limits.WATCHED_MS,
   timeoutMs: limits.OP_TIMEOUT_MS,
@@ -113,6 +119,19 @@ export const COMPACT_PAUSE_IDLE = 1;
 export const DIRECTORY_WINDOW = 512;
 /** Bytes that one random read brings in at least; the unit of verification. */
 export const READ_PAGE_BYTES = limits.PAGE_BYTES;
+/** Of a block that was read at random at so great a share of its pages the rest is fetched too: less than those reads cost. */
+export const PREFETCH_SHARE_NEAR = 1 / 16;
+/** The same, where blocks come over a network, which others use, too. */
+export const PREFETCH_SHARE_FAR = 1 / 4;
+/** Pages fetched at once, and so often at the same time: more of them, and reads at random wait behind them at the disk. */
+export const PREFETCH_PAGES = 8;
+export const PREFETCH_AT_ONCE = 2;
+/** Reads at random count for so long; a block is not fetched again before, whatever the kernel has dropped. */
+export const PREFETCH_KEPT_MS = 300_000;
+/** Blocks that are remembered, some 150 bytes each, up to twice as many: 64 GiB of full ones. */
+export const PREFETCH_BLOCKS_KEPT = 16_384;
+/** Blocks that wait to be fetched. */
+export const PREFETCH_WAITING_MAX = 1_024;
 /** Largest number of blocks read ahead on one handle. */
 export const READ_AHEAD_BLOCKS_MAX = 16;
 export function blockSizeOf(catalog: Pick<CatalogService, 'current'>, pool: PoolId): number {

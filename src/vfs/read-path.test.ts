@@ -24,6 +24,7 @@ it.each(Array.from({ length: 12 }, (_, steps) => steps))(
     const path = new ReadPath({
       clock,
       cache: new BlockCache({ maxBytes: 4 * BLOCK, blocks: new FakeBlocks(), clock, timeoutMs: 1000 }),
+      readAtRandom: () => {},
       loadExtents: async () => {
         file.extents.load(5, 0, [{ kind: 'inline', offset: 0, lengthBytes: 100, data }], false);
         if (asked++ > 0) return;

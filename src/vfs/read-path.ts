@@ -44,6 +44,8 @@ export interface ReadPathPorts {
   readonly cache: BlockCache;
   /** Asks for the extents from `offset` on and takes in the attributes that come with them. What is known from `neededFrom` on stays. */
   loadExtents(file: FileData, offset: number, neededFrom?: number): Promise<void>;
+  /** Who does not read in order reads at byte `from` of the extent's block. */
+  readAtRandom(handle: FileHandle, extent: BlockExtent, from: number): void;
   /** A read failed for good: for the log, by path. */
   failed(file: FileData, error: FsError): void;
   /** Who reads in order has come by so many extents too many in one block's length of the file, which begins at `offset`. */
@@ -73,11 +75,18 @@ export class ReadPath {
     }
     if (whole) this.#notePieces(handle, end);
     const sources = this.#plan(file, offset, end);
+    if (!whole) this.#noteRandom(handle, sources);
     const missing = this.#start(file, sources, whole);
     const result = missing === undefined ? this.#compose(sources) : undefined;
     this.#readAhead(handle);
     if (result !== undefined) return result;
     return this.#readLater(caller, file, offset, end, whole, handle, sources);
+  }
+
+  #noteRandom(handle: FileHandle, sources: readonly Source[]): void {
+    for (const source of sources) {
+      if (source.kind === 'block') this.#ports.readAtRandom(handle, source.extent, source.from);
+    }
   }
 
   /** The file's bytes as seen here, in one buffer. */
@@ -360,6 +369,7 @@ export class ReadPath {
           sources = await this.withExtents(caller, file, offset, end, () =>
             this.#plan(file, offset, Math.min(end, file.readableBytes())),
           );
+          if (attempt === 0 && !whole && handle !== undefined) this.#noteRandom(handle, sources);
         }
         const composed = await this.#gather(caller, file, sources, whole, (source) => (current = source)).catch(
           (error: unknown) => {

@@ -88,6 +88,7 @@ it('tells the kernel in its own numbers', async () => {
     expiresNames: true,
     invalidateInode: (ino) => (told.push(['inode', ino]), kernel.invalidateInode(ino)),
     invalidateAttributes: (ino) => (told.push(['attributes', ino]), kernel.invalidateAttributes(ino)),
+    store: (ino, offset, data) => (told.push(['content', ino, offset, data.length]), kernel.store(ino, offset)),
     invalidateEntry: (parent) => void told.push(['entry', parent]),
   });
   await notifier.invalidateInode(top);
@@ -95,11 +96,13 @@ it('tells the kernel in its own numbers', async () => {
   await notifier.invalidateInode(ROOT_INO);
   notifier.invalidateEntry(top, name('x'));
   notifier.invalidateEntry(ROOT_INO, name('x'));
+  await notifier.store(inner, 4096, [name('x')]);
   await turns();
   expect(told).toEqual([
     ['inode', ROOT_INO],
     ['attributes', inner],
     ['entry', ROOT_INO],
+    ['content', inner, 4096, 1],
   ]);
 });
 

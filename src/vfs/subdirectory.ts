@@ -58,6 +58,8 @@ export class SubdirectoryOps implements VfsOps {
       expiresNames: kernel.expiresNames,
       invalidateInode: (ino) => told(ino, (inKernel) => kernel.invalidateInode(inKernel)),
       invalidateAttributes: (ino) => told(ino, (inKernel) => kernel.invalidateAttributes(inKernel)),
+      // Files only, and no file is a root.
+      store: (ino, offset, data) => kernel.store(ino, offset, data),
       invalidateEntry: (parent, name) => {
         if (parent !== ROOT_INO) kernel.invalidateEntry(parent === this.#top ? ROOT_INO : parent, name);
       },

@@ -387,6 +387,10 @@ export class WatchedKernel implements KernelNotifier {
   async invalidateAttributes(ino: Ino): Promise<void> {
     this.dropped.push(`attributes of ${ino}`);
   }
+  async store(ino: Ino, offset: number): Promise<boolean> {
+    this.dropped.push(`content of ${ino} at ${offset}`);
+    return true;
+  }
   invalidateEntry(): void {}
 }
 

@@ -51,6 +51,8 @@ export interface VfsUsage {
   readonly dirtyPeakBytes: number;
   readonly cachedBytes: number;
   readonly readAheadBytes: number;
+  /** Given to the kernel ahead of who reads at random, since the mount began. */
+  readonly prefetchedBytes: number;
   readonly inodeCount: number;
   /** In the background, since the mount began. */
   readonly compacted: Compacted;
@@ -362,12 +364,13 @@ export class Vfs implements VfsOps {
   }
 
   usage(): VfsUsage {
-    const { memory, cache, inodes, compactor } = this.#state;
+    const { memory, cache, inodes, compactor, prefetch } = this.#state;
     return {
       dirtyBytes: memory.usedBytes,
       dirtyPeakBytes: memory.peakBytes,
       cachedBytes: cache.bytes,
       readAheadBytes: cache.aheadBytes,
+      prefetchedBytes: prefetch.storedBytes,
       inodeCount: inodes.size,
       compacted: compactor.done,
     };
@@ -390,6 +393,7 @@ export class Vfs implements VfsOps {
   async #close(timeoutMs: number): Promise<string[]> {
     const { writeBack, clock, handles, accessTimes } = this.#state;
     this.#state.compactor.stop();
+    this.#state.prefetch.stop();
     this.#state.watched.close();
     let stuck: string[] = [];
     try {

@@ -1,4 +1,4 @@
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectCluster } from '../../client.ts';
 import { FsError, UsageError } from '../../errors.ts';
@@ -92,6 +92,7 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.share === true ? ['--share'] : []),
     ...(options.shareListen === undefined ? [] : ['--share-listen', options.shareListen]),
     ...(options.cacheMemory === undefined ? [] : ['--cache-memory', String(options.cacheMemory)]),
+    ...(options.prefetch === undefined ? [] : ['--prefetch', String(options.prefetch)]),
     ...(options.cacheDir === undefined ? [] : ['--cache-dir', resolve(options.cacheDir)]),
     ...(options.cacheSize === undefined ? [] : ['--cache-size', String(options.cacheSize)]),
     ...(options.attrTimeoutMs === undefined ? [] : ['--attr-timeout-ms', String(options.attrTimeoutMs)]),
@@ -106,6 +107,11 @@ function repeatArguments(options: MountOptions): string[] {
     ...(options.kernelFlags === undefined ? [] : ['-o', options.kernelFlags.join(',')]),
     ...(options.binding === undefined ? [] : ['--binding', options.binding]),
   ];
+}
+
+/** Of this machine, or what of it this process may use (cgroups). */
+function memoryBytes(): number {
+  return Math.min(totalmem(), process.constrainedMemory() || Infinity);
 }
 
 /** Where a mount without a data directory of its own logs, in the background. */
@@ -154,6 +160,7 @@ async function serve(path: string, options: MountOptions): Promise<void> {
   // Who may only read writes nothing, in the background either.
   const compactAfter = options.readOnly === true ? 0 : options.compactAfter;
   const limits = {
+    prefetchBytes: options.prefetch === undefined ? memoryBytes() / 4 : options.prefetch * MiB,
     ...(options.attrTimeoutMs === undefined ? {} : { attrTimeoutMs: options.attrTimeoutMs }),
     ...(options.metadataCache === undefined ? {} : { watchedMs: options.metadataCache * 1_000 }),
     ...(compactAfter === undefined ? {} : { compactAfterMs: compactAfter * 1_000 }),
