@@ -127,9 +127,10 @@ export class Prefetch {
     const { inode } = file;
     const { notifier } = this.#state.watched.kernel;
     // Who is opening it decides by what the kernel has.
-    while (inode.opening > 0 && !this.#end.aborted) await Promise.allSettled(this.#state.opens);
+    const { opens } = this.#state;
+    while (inode.opening > 0 && opens.size > 0 && !this.#end.aborted) await Promise.allSettled(opens);
     // From here on nothing is waited for until it is on its way.
-    if (notifier === undefined || !this.#isWanted(wanted)) return false;
+    if (notifier === undefined || inode.opening > 0 || !this.#isWanted(wanted)) return false;
     // The page of the kernel's that the file ends in is the kernel's to fill.
     const leftBytes = wholeBytes(extent.lengthBytes) - start;
     const given = pages
