@@ -40,7 +40,10 @@ it('measures, writes its report and leaves nothing else', async () => {
   await expectNothingLeft(files);
 });
 
-it('ends with 130 and leaves nothing behind: Ctrl-C before the first round is over', async () => {
+it.each([
+  ['before the first round', (said: string) => /in .*tatami-peers-/.test(said)],
+  ['while the empty filesystem is measured', () => mountsBelow(directory).some((mount) => mount.includes('/empty-'))],
+])('ends with 130 and leaves nothing behind: Ctrl-C %s', async (_when, isThatFar) => {
   const child = spawn(process.execPath, [TATAMI, ...ARGS, '--rounds', '50'], {
     cwd: directory,
     detached: true,
@@ -50,7 +53,7 @@ it('ends with 130 and leaves nothing behind: Ctrl-C before the first round is ov
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   const ended = new Promise((resolve) => child.once('close', resolve));
   try {
-    await waitUntil('it is that far', () => /in .*tatami-peers-/.test(said), 240_000);
+    await waitUntil('it is that far', () => isThatFar(said), 240_000);
   } finally {
     process.kill(-(child.pid ?? 0), 'SIGINT');
   }
