@@ -32,8 +32,8 @@ export class Inode {
   opening = 0;
   /** Handles that may write. */
   writers = 0;
-  /** Bytes of it that are on their way to the kernel (prefetch.ts). */
-  readonly stores = new Set<Promise<unknown>>();
+  /** Bytes of it that are on their way to the kernel (prefetch.ts), if any. */
+  stores: Set<Promise<unknown>> | undefined;
   /** The last name is gone; the servers keep it for us until releaseOrphan. */
   orphan = false;
   /** No name and not kept: what is still dirty has nowhere to go. */

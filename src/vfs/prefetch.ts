@@ -139,9 +139,11 @@ export class Prefetch {
     if (given.length === 0) return false;
     const { version } = inode.attr;
     const storing = notifier.store(inode.ino, extent.offset + start, given);
-    inode.stores.add(storing);
+    const stores = (inode.stores ??= new Set());
+    stores.add(storing);
     const isTaken = await storing;
-    inode.stores.delete(storing);
+    stores.delete(storing);
+    if (stores.size === 0) inode.stores = undefined;
     if (isTaken) for (const { length } of given) this.storedBytes += length;
     // Others did that: of what they wrote there the kernel has what was before, and perhaps the end of the file.
     if (inode.attr.version !== version) this.#state.dropPages(inode);
@@ -157,7 +159,7 @@ export class Prefetch {
 
 /** Resolves once the kernel has what is on its way to it; undefined if nothing is. */
 export function untilStored({ stores }: Inode): Promise<unknown> | undefined {
-  return stores.size === 0 ? undefined : Promise.all(stores);
+  return stores && Promise.all(stores);
 }
 
 /** Nobody changes the file here, and what is known of it is what the kernel's pages show. */
