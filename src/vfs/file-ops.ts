@@ -305,17 +305,24 @@ export class FileOps {
         await this.#truncate(this.#state.dataOf(inode), emptied(caller, inode.attr), 0);
         inode.forgetPages();
       }
-      const stored = untilStored(inode);
-      if (stored !== undefined) {
-        inode.opening += 1;
-        await stored.finally(() => (inode.opening -= 1));
-      }
-      const opened = this.#opened(inode, flags);
+      const opened = await this.#openedOnceStored(inode, flags);
       inode.kernelRefs += 1;
       return { ...this.#state.entry(inode), ...opened };
     } catch (error) {
       this.#letGo(inode);
       throw error;
+    }
+  }
+
+  /** Nothing more is given to the kernel until the handle is there. */
+  async #openedOnceStored(inode: Inode, flags: number): Promise<Opened> {
+    inode.opening += 1;
+    try {
+      const stored = untilStored(inode);
+      if (stored !== undefined) await stored;
+      return this.#opened(inode, flags);
+    } finally {
+      inode.opening -= 1;
     }
   }
 

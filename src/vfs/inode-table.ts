@@ -34,6 +34,8 @@ export class Inode {
   writers = 0;
   /** Bytes of it that are on their way to the kernel (prefetch.ts), if any. */
   stores: Set<Promise<unknown>> | undefined;
+  /** The size that the kernel was told last: content beyond it would move the file's end there. */
+  toldSizeBytes = 0;
   /** The last name is gone; the servers keep it for us until releaseOrphan. */
   orphan = false;
   /** No name and not kept: what is still dirty has nowhere to go. */
@@ -76,7 +78,8 @@ export class Inode {
   }
 
   get isPinned(): boolean {
-    return this.openCount > 0 || (this.data !== undefined && !this.data.isClean);
+    // What is on its way to the kernel must be known to who opens it next.
+    return this.openCount > 0 || this.stores !== undefined || (this.data !== undefined && !this.data.isClean);
   }
 }
 

@@ -352,12 +352,14 @@ export class MountState {
 
   attrReply(inode: Inode): AttrReply {
     inode.toldVersion = inode.attr.version;
+    inode.toldSizeBytes = inode.attr.sizeBytes;
     return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode) };
   }
 
   /** `validMs`: how long its name may be believed. */
   entry(inode: Inode, validMs = this.limits.attrTimeoutMs): Entry {
     inode.toldVersion = inode.attr.version;
+    inode.toldSizeBytes = inode.attr.sizeBytes;
     const entryTimeoutMs = this.watched.kernel.expiresNames ? validMs : Math.min(validMs, this.limits.attrTimeoutMs);
     return { attr: this.attrOf(inode), attrTimeoutMs: this.attrTimeoutMs(inode), entryTimeoutMs };
   }

@@ -162,6 +162,7 @@ async function setup({ blocks = 4, seed = 1, prefetchBytes = 1e9 } = {}): Promis
   await other.vfs.flush(ROOT, made.handle, 0n);
   other.vfs.release(made.handle);
   const { ino } = made.attr;
+  await mount.vfs.lookup(ROOT, ROOT_INO, name('file'));
   return { cluster, mount, other, kernel: new Kernel(mount, ino, randomOf(seed)), ino };
 }
 
@@ -281,6 +282,23 @@ describe('what is on its way to the kernel is waited for', () => {
     await done;
     expect(kernel.stored).toBeGreaterThan(0);
   });
+});
+
+it('an inode that the kernel forgets while something is on its way to it stays known', async () => {
+  const { kernel, mount, ino } = await setup();
+  const held = gate();
+  const handle = await kernel.open(O_RDONLY);
+  kernel.gate = held.gate;
+  await readHereAndThere(kernel, handle, 4);
+  await turns(50);
+  mount.vfs.release(handle);
+  mount.vfs.forget(ino, 1);
+  let isOpen = false;
+  const opening = kernel.open(O_RDWR).then(() => (isOpen = true));
+  await turns(50);
+  expect(isOpen).toBe(false);
+  held.letGo();
+  await opening;
 });
 
 it('nothing is given while the file is being opened, and goes on after it', async () => {

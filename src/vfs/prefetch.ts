@@ -136,7 +136,9 @@ export class Prefetch {
     const given = pages
       .map((page, index) => page.subarray(0, Math.max(0, leftBytes - index * READ_PAGE_BYTES)))
       .filter(({ length }) => length > 0);
-    if (given.length === 0) return false;
+    let end = extent.offset + start;
+    for (const { length } of given) end += length;
+    if (given.length === 0 || end > inode.toldSizeBytes) return false;
     const { version } = inode.attr;
     const storing = notifier.store(inode.ino, extent.offset + start, given);
     const stores = (inode.stores ??= new Set());
@@ -146,7 +148,10 @@ export class Prefetch {
     if (stores.size === 0) inode.stores = undefined;
     if (isTaken) for (const { length } of given) this.storedBytes += length;
     // Others did that: of what they wrote there the kernel has what was before, and perhaps the end of the file.
-    if (inode.attr.version !== version) this.#state.dropPages(inode);
+    if (inode.attr.version !== version) {
+      inode.unseen();
+      this.#state.dropPages(inode);
+    }
     return isTaken;
   }
 
