@@ -5,6 +5,7 @@
 import type { PutReceipt } from '../blocks/types.ts';
 import type { FsError } from '../errors.ts';
 import type { PoolId } from '../ids.ts';
+import type { AppendUnderWay } from './append-rest.ts';
 import { Mutex } from './async.ts';
 import { DirtyBlocks } from './dirty-blocks.ts';
 import { ExtentMap, type ExtentMemory } from './extent-map.ts';
@@ -25,7 +26,7 @@ export interface Piece {
   readonly buffer: Uint8Array;
   readonly inline: boolean;
   /** It ends within what one write appended: the piece after it is committed with it, so that no other's lies between. */
-  readonly continues: boolean;
+  continues: boolean;
   /** Its first bytes are a copy of what is stored there. Such a piece is committed alone. */
   readonly rewrites: Rewrites | undefined;
   state: 'waiting' | 'moving' | 'ready';
@@ -68,6 +69,8 @@ export class FileData {
   barrier: Promise<void> | undefined;
   /** What is uncommitted was appended (O_APPEND), end to end: the commit puts it where the file ends then. */
   appending = false;
+  /** The latest append, if more of it may be to come. Nothing is committed of it yet. */
+  underWay: AppendUnderWay | undefined;
   /** The dirty run that reaches across that offset begins with stored bytes. */
   merged: Rewrites | undefined;
   /** End of the bytes not yet committed, 0 when there are none. */
@@ -113,7 +116,10 @@ export class FileData {
 
   /** Runs while no write and no commit of the file does. */
   async alone<T>(critical: () => Promise<T>): Promise<T> {
-    while (this.barrier !== undefined) await this.barrier;
+    while (this.barrier !== undefined || this.underWay !== undefined) {
+      // The rest of a write must not wait for what waits for it.
+      await (this.barrier ?? this.flush());
+    }
     let lift!: () => void;
     this.barrier = new Promise<void>((resolve) => (lift = resolve));
     try {
@@ -175,6 +181,10 @@ export class FileData {
     for (const piece of this.pending) {
       piece.offset += bytes;
       this.#index(piece);
+    }
+    if (this.underWay !== undefined) {
+      this.underWay.startOffset += bytes;
+      this.underWay.endOffset += bytes;
     }
     this.updateEnd();
   }

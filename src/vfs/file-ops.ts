@@ -4,6 +4,7 @@ import type { Ino } from '../ids.ts';
 import { FILE_MAX_BYTES } from '../limits.ts';
 import { withoutSetId } from '../meta/setattr.ts';
 import type { Attr, SetAttr } from '../meta/types.ts';
+import { mayGoOn } from './append-rest.ts';
 import { interruptible } from './async.ts';
 import type { FileData } from './file-data.ts';
 import { untilStored } from './prefetch.ts';
@@ -69,6 +70,7 @@ export class FileOps {
       if (sizeBytes !== undefined) await untilStored(inode);
       return this.#state.attrReply(inode);
     }
+    this.#state.writeBack.ended(file);
     // The servers do not believe a commit that tells of a time to come.
     if (typeof set.mtimeNs === 'bigint' && set.mtimeNs > this.#state.clock.wallNs())
       await this.#state.writeBack.flush(file);
@@ -348,7 +350,7 @@ export class FileOps {
     const { file } = opened;
     this.#wasRead(opened);
     // Where it lies is known once it is committed.
-    const flushed = file.appending && !file.isClean ? this.#state.writeBack.flush(file) : undefined;
+    const flushed = file.appending && !file.isClean ? this.#flushAfter(caller, file) : undefined;
     if (flushed === undefined) return this.#state.readPath.read(caller, opened, offset, size);
     return interruptible(flushed, caller.signal).then(() => this.#state.readPath.read(caller, opened, offset, size));
   }
@@ -372,14 +374,26 @@ export class FileOps {
       const kept = new Uint8Array(data);
       return file.barrier.then(() => this.write(caller, handle, offset, kept, flags));
     }
-    if (appends !== file.appending && !file.isClean) return this.#writeFlushed(caller, handle, offset, data, flags);
+    if (appends !== file.appending && !file.isClean) {
+      // Of what is written through a mapping not even the mode is told: that comes at any time.
+      if (flags !== undefined && (flags & O_ACCMODE) !== 0) this.#state.writeBack.ended(file);
+      return this.#writeFlushed(caller, handle, offset, data, flags);
+    }
     const at = appends ? file.appendAt() : offset;
     if (at + data.length > FILE_MAX_BYTES) throw new FsError('EFBIG');
     checkRange(at, data.length);
-    const room = this.#state.writeBack.write(file, at, data, appends);
+    // Only the kernel tells flags; and not of what is written through a mapping.
+    const goesOn = flags !== undefined && mayGoOn(offset, data.length);
+    const room = this.#state.writeBack.write(
+      file,
+      at,
+      data,
+      appends ? { pid: caller.pid, mayGoOn: goesOn } : undefined,
+    );
     // The kernel keeps the bytes where it takes the file's end to be.
     if (at !== offset && appends) this.#state.dropPages(opened.inode);
-    if (opened.syncs) return this.#writeThrough(opened, data.length);
+    // The kernel asks for an fsync after the last part.
+    if (opened.syncs && !(appends && goesOn)) return this.#writeThrough(opened, data.length);
     if (room === undefined) return data.length;
     return this.#waitForRoom(caller, opened, room, data.length);
   }
@@ -414,20 +428,28 @@ export class FileOps {
     return length;
   }
 
-  flush(handle: Handle): Maybe<void> {
+  flush(caller: Caller, handle: Handle): Maybe<void> {
     const opened = this.#state.handles.file(handle);
     opened.used();
     if (!opened.canWrite) return undefined;
-    const flushed = this.#state.writeBack.flush(opened.file);
+    const flushed = this.#flushAfter(caller, opened.file);
     if (flushed === undefined) return opened.reportError();
     return flushed.then(() => opened.reportError());
   }
 
+  /** What the thread has written before has ended. */
+  #flushAfter(caller: Caller, file: FileData): Promise<void> | undefined {
+    this.#state.writeBack.ended(file, caller.pid);
+    return this.#state.writeBack.flush(file);
+  }
+
+  /** The kernel asks for it when no write is under way, as for the changes of a size below. */
   async fsync(handle: Handle): Promise<void> {
     await this.#sync(this.#state.handles.file(handle));
   }
 
   async #sync(opened: FileHandle): Promise<void> {
+    this.#state.writeBack.ended(opened.file);
     await this.#state.writeBack.flush(opened.file);
     opened.reportError();
     await this.#state.sync();
@@ -445,6 +467,7 @@ export class FileOps {
       throw new FsError('EOPNOTSUPP', `fallocate mode ${mode} is not supported`);
     }
     // Space cannot be set aside: blocks are placed when they are written. A range of zeros is a hole.
+    this.#state.writeBack.ended(file);
     if (what !== 0) await this.#punch(opened, offset, length);
     const end = offset + length;
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > file.sizeBytes()) await this.#grow(opened, end);

@@ -105,6 +105,7 @@ export class LockOps {
     wait: boolean,
   ): Promise<void> {
     const opened = this.#state.handles.file(handle);
+    this.#state.writeBack.ended(opened.file, caller.pid);
     await this.#bounded(caller.signal, this.#state.writeBack.flush(opened.file));
     const request: OwnLockRequest = { kind, owner, ...lock };
     for (;;) {

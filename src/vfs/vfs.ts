@@ -196,16 +196,16 @@ export class Vfs implements VfsOps {
     const result = this.#locks.setlk(caller, handle, owner, lock, wait);
     return wait ? result : this.#boundHandle('setlk', handle, result);
   }
-  flush(_caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void> {
-    return this.#boundHandle('close', handle, this.#flush(handle, lockOwner));
+  flush(caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void> {
+    return this.#boundHandle('close', handle, this.#flush(caller, handle, lockOwner));
   }
-  #flush(handle: Handle, lockOwner: bigint): Maybe<void> {
-    return this.#locks.isIdle ? this.#files.flush(handle) : this.#flushAndUnlock(handle, lockOwner);
+  #flush(caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void> {
+    return this.#locks.isIdle ? this.#files.flush(caller, handle) : this.#flushAndUnlock(caller, handle, lockOwner);
   }
   /** What was written under a lock is committed before others may have it, and they may although that failed. */
-  async #flushAndUnlock(handle: Handle, lockOwner: bigint): Promise<void> {
+  async #flushAndUnlock(caller: Caller, handle: Handle, lockOwner: bigint): Promise<void> {
     try {
-      await this.#files.flush(handle);
+      await this.#files.flush(caller, handle);
     } finally {
       await this.#locks.closed(handle, lockOwner);
     }

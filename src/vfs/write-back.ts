@@ -4,6 +4,7 @@
  * kept until the one commit that names it is acknowledged.
  *
  * What holds:
+ * - an append of which more may be to come is not committed before its rest is there (append-rest.ts);
  * - a commit names only pieces whose put was acknowledged, and takes them in the order in which they were cut off, so
  *   the file grows without holes and a later write of a range is never undone by an earlier one;
  * - memory is bounded: over the bound, writers wait and everything dirty leaves;
@@ -19,6 +20,7 @@ import type { Clock, Timer } from '../env.ts';
 import { CancelledError, FsError, StaleBlocksError } from '../errors.ts';
 import type { Attr, Extent, MetaClient } from '../meta/types.ts';
 import { ProgressClock } from '../progress-clock.ts';
+import { AppendUnderWay, REST_MS, type Appender } from './append-rest.ts';
 import { untilDeadline } from './async.ts';
 import type { FileData, Piece } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
@@ -79,27 +81,75 @@ export class WriteBack {
 
   /**
    * Copies the bytes before it returns. A promise means: the memory bound is exceeded, let the writer wait.
-   * The bound can be exceeded by one request of each waiting writer. `append`: `offset` is what the file's appendAt()
+   * The bound can be exceeded by one write of each waiting writer. `appender`: `offset` is what the file's appendAt()
    * says; what is uncommitted is either all appended or not at all.
    */
-  write(file: FileData, offset: number, data: Uint8Array, append = false): Promise<void> | undefined {
+  write(file: FileData, offset: number, data: Uint8Array, appender?: Appender): Promise<void> | undefined {
     const { clock } = this.#ports;
+    const endOffset = offset + data.length;
     if (file.isClean) {
-      file.appending = append;
+      file.appending = appender !== undefined;
       file.dirtySinceMs = clock.monotonicMs();
       this.#dirtyFiles.add(file);
       this.#watch();
     }
     const whole = file.dirty.write(offset, data);
     file.writes += 1;
-    file.uncommittedEnd = Math.max(file.uncommittedEnd, offset + data.length);
+    file.uncommittedEnd = Math.max(file.uncommittedEnd, endOffset);
     file.mtimeNs = file.changeNs = clock.wallNs();
-    if (append) this.#cutAppended(file, offset, offset + data.length);
+    if (appender !== undefined) this.#appended(file, offset, endOffset, appender);
     else for (const index of whole) this.#cut(file, index);
     if (!this.#memory.isOver) return undefined;
-    const room = this.#memory.room();
+    // The rest comes only once this is answered.
+    const room = file.underWay === undefined ? this.#memory.room() : undefined;
     this.#press();
     return room;
+  }
+
+  #appended(file: FileData, offset: number, endOffset: number, { pid, mayGoOn }: Appender): void {
+    const before = file.underWay;
+    const isRest = before?.isFollowedBy(offset, pid) === true;
+    if (!isRest) this.ended(file);
+    const goesOn = mayGoOn && (!isRest || before.isWithinBound(endOffset));
+    const nowMs = this.#ports.clock.monotonicMs();
+    if (goesOn && isRest) before.goOn(endOffset, nowMs);
+    else if (goesOn) file.underWay = new AppendUnderWay(pid, offset, endOffset, nowMs);
+    const previous = file.pending.at(-1);
+    this.#cutAppended(file, offset, endOffset);
+    if (!isRest) return;
+    // Its first part is waited for: that can be committed together with this one only.
+    if (previous?.continues === true && previous.seq <= file.wantedSeq) {
+      this.#cutAll(file);
+      file.wantedSeq = file.nextSeq - 1;
+    }
+    if (goesOn) return;
+    before.goOn(endOffset, nowMs);
+    this.ended(file);
+  }
+
+  /** It is known that no append is under way; `by`: that none is of this thread. */
+  ended(file: FileData, by?: number): void {
+    const { underWay } = file;
+    if (underWay === undefined || (by !== undefined && (by === 0 || by !== underWay.pid))) return;
+    file.underWay = undefined;
+    const last = file.pending.at(-1);
+    if (last !== undefined && last.offset + last.length === underWay.endOffset) last.continues = false;
+    underWay.timer?.cancel();
+    this.#pump(file);
+  }
+
+  /** Somebody waits for what is uncommitted: if an append is under way it counts as ended in time. */
+  #endLater(file: FileData): void {
+    const { clock } = this.#ports;
+    const { underWay } = file;
+    if (underWay === undefined) return;
+    const leftMs = Math.max(0, underWay.latestMs + REST_MS - clock.monotonicMs());
+    underWay.timer ??= clock.setTimer(leftMs, () => {
+      underWay.timer = undefined;
+      if (file.underWay !== underWay) return;
+      if (clock.monotonicMs() < underWay.latestMs + REST_MS) this.#endLater(file);
+      else this.ended(file);
+    });
   }
 
   /** Undefined if there is nothing to do. Resolves when all that was written before is committed or has failed. */
@@ -112,6 +162,7 @@ export class WriteBack {
 
   #flushNow(file: FileData): Promise<void> | undefined {
     this.#cutAll(file);
+    this.#endLater(file);
     const seq = file.nextSeq - 1;
     if (file.pending.length === 0) return undefined;
     file.wantedSeq = seq;
@@ -177,7 +228,9 @@ export class WriteBack {
         data: run.length === run.buffer.length ? run.buffer : run.buffer.subarray(0, run.length),
         buffer: run.buffer,
         inline,
-        continues: appended !== undefined && appended.start < runEnd && runEnd < appended.end,
+        continues:
+          (appended !== undefined && appended.start < runEnd && runEnd < appended.end) ||
+          runEnd === file.underWay?.endOffset,
         rewrites,
         state: inline ? 'ready' : 'waiting',
         receipt: undefined,
@@ -384,6 +437,7 @@ export class WriteBack {
     file.removePending(gone);
     // What is moving is freed by whoever moves it.
     for (const piece of gone) if (piece.state !== 'moving') this.#memory.free(piece.buffer, false);
+    this.ended(file);
     this.#settle(file);
     if (this.#memory.isOver) this.#press();
   }
@@ -439,6 +493,7 @@ export class WriteBack {
         this.#cutAll(file);
         leaving += file.pendingBytes - before;
       }
+      this.#endLater(file);
       this.#pump(file);
     }
   }

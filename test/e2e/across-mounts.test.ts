@@ -1,4 +1,6 @@
 /** One filesystem, two mounts: appends of both, and files that lose their names while the other has them open. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   fstatSync,
@@ -78,20 +80,23 @@ afterAll(async () => {
   await cluster.destroy();
 });
 
+/** Opens and closes a file for writing until it is ended: each close commits what others have written. */
+const CLOSER = `
+import os, sys
+while True:
+    os.close(os.open(sys.argv[1], os.O_WRONLY))
+`;
+
 describe('programs on two mounts that append to one file', () => {
-  it('find each line whole, none missing, each writer’s in its order, also when the primary is killed', async () => {
-    const path = join(first, 'log');
-    writeFileSync(path, '');
-    const primary = (await cluster.status()).groups[0]!.primary;
+  const append = (file: string): Promise<unknown> => {
     const writers = ['a', 'b', 'c', 'd'].map((tag, index) =>
-      must('python3', [APPENDER, join(index % 2 === 0 ? first : second, 'log'), tag, String(LINES), String(index)], {
+      must('python3', [APPENDER, join(index % 2 === 0 ? first : second, file), tag, String(LINES), String(index)], {
         timeoutMs: 240_000,
       }),
     );
-    await waitUntil('something is written', () => statSync(path).size > 100_000);
-    await cluster.kill(primary);
-    await Promise.all(writers);
-    await cluster.up();
+    return Promise.all(writers);
+  };
+  const expectLines = (path: string): void => {
     const next = new Map([...'abcd'].map((tag) => [tag, 0]));
     const lines = readFileSync(path, 'latin1').split('\n');
     expect(lines.pop()).toBe('');
@@ -102,6 +107,34 @@ describe('programs on two mounts that append to one file', () => {
       next.set(tag, Number(number) + 1);
     }
     expect([...next.values()]).toEqual([LINES, LINES, LINES, LINES]);
+  };
+
+  it('find each line whole, none missing, each writer’s in its order, also when the primary is killed', async () => {
+    const path = join(first, 'log');
+    writeFileSync(path, '');
+    const primary = (await cluster.status()).groups[0]!.primary;
+    const appended = append('log');
+    await waitUntil('something is written', () => statSync(path).size > 100_000);
+    await cluster.kill(primary);
+    await appended;
+    await cluster.up();
+    expectLines(path);
+  });
+
+  it('find each line whole beside others that close the file all the time', async () => {
+    const path = join(first, 'closed');
+    writeFileSync(path, '');
+    const closers = [first, second].map((mount) =>
+      spawn('python3', ['-c', CLOSER, join(mount, 'closed')], { stdio: 'ignore' }),
+    );
+    const ended = Promise.all(closers.map((closer) => once(closer, 'exit')));
+    try {
+      await append('closed');
+    } finally {
+      for (const closer of closers) closer.kill('SIGKILL');
+      await ended;
+    }
+    expectLines(path);
   });
 });
 

@@ -1,0 +1,69 @@
+/**
+ * A program's write can come in parts: the kernel ends a request at the end of a page of which it does not have what is
+ * before those bytes (a file's last page, once another mount has appended), and after as many pages as one request
+ * takes. Nothing tells whether more is to come. Of an append it matters: no other's bytes may lie between its parts.
+ *
+ * So what may be the first part of a write is committed with what follows it, or once it is known to have been all. The
+ * kernel sends no other write, fsync or change of size of a file before a write of it has ended, and nothing that the
+ * same thread does to it. Where none of these comes, whoever needs the bytes committed waits for REST_MS.
+ *
+ * Source: fuse_fill_write_pages of Linux 6.1 and 6.18; M. Szeredi on linux-fsdevel, 14 April 2021: "the multi-page case
+ * with a partial & non-uptodate head page will always result in the write request being split into two".
+ */
+import type { Timer } from '../env.ts';
+import { MiB } from '../limits.ts';
+
+/** Within so long of one part the next one has come: the writer only has to run again. */
+export const REST_MS = 100;
+/** What one write appends lies together up to this. */
+const TOGETHER_BYTES = MiB;
+/** Of the pages of the kernel; where they are larger it ends requests at fewer places. */
+const KERNEL_PAGE_BYTES = 4096;
+
+/** Who appends. */
+export interface Appender {
+  /** The thread; 0: unknown. */
+  readonly pid: number;
+  /** See {@link mayGoOn}. */
+  readonly mayGoOn: boolean;
+}
+
+/** An append of which more may be to come. */
+export class AppendUnderWay {
+  readonly pid: number;
+  /** In the file, if nobody else appends. */
+  startOffset: number;
+  endOffset: number;
+  /** When its latest part came. */
+  latestMs: number;
+  /** Runs while somebody waits for it. */
+  timer: Timer | undefined;
+
+  constructor(pid: number, startOffset: number, endOffset: number, nowMs: number) {
+    this.pid = pid;
+    this.startOffset = startOffset;
+    this.endOffset = endOffset;
+    this.latestMs = nowMs;
+  }
+
+  /** Are these bytes its rest? If it has ended they are another write of the same thread, and lie well with it, too. */
+  isFollowedBy(offset: number, pid: number): boolean {
+    return offset === this.endOffset && pid === this.pid;
+  }
+
+  /** If it ended here. */
+  isWithinBound(endOffset: number): boolean {
+    return endOffset - this.startOffset < TOGETHER_BYTES;
+  }
+
+  goOn(endOffset: number, nowMs: number): void {
+    this.endOffset = endOffset;
+    this.latestMs = nowMs;
+  }
+}
+
+/** Where the kernel ends requests within a write. One that begins with a page is of whole pages only if it is a full one. */
+export function mayGoOn(offset: number, length: number): boolean {
+  const startsWithin = offset % KERNEL_PAGE_BYTES !== 0;
+  return (offset + length) % KERNEL_PAGE_BYTES === 0 && (startsWithin || length >= TOGETHER_BYTES);
+}
