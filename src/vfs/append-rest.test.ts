@@ -9,6 +9,7 @@ import { name, ROOT, TestCluster, turns, type TestMount } from './testing.ts';
 const BLOCK = 4096;
 const FLAGS = O_RDWR | O_APPEND;
 const MiB = 1024 * 1024;
+const LOCK = { type: 'read', start: 0, end: 10, pid: 1 } as const;
 
 /** A thread that has the file open on a mount, and what it does to it as the kernel passes it on. */
 class Program {
@@ -107,8 +108,7 @@ describe('while more of an append may be to come', () => {
     [
       'locks it',
       async ({ mount, handle }) => {
-        const lock = { type: 'read', start: 0, end: 10, pid: 12 } as const;
-        await mount.vfs.setlk({ ...ROOT, pid: 12 }, handle, { kind: 'posix', owner: 1n }, lock, false);
+        await mount.vfs.setlk({ ...ROOT, pid: 12 }, handle, { kind: 'posix', owner: 1n }, LOCK, false);
       },
     ],
   ];
@@ -177,16 +177,21 @@ describe('while more of an append may be to come', () => {
     await there.part(2, 500, false);
     await there.fsync();
     await closed;
+    const closedAgain = other.flush();
     await turns();
     await there.part(2, 500, false);
     await there.fsync();
     await writer.part(1, 1_000, false);
+    await closedAgain;
+    await there.part(2, 500, false);
+    await there.fsync();
     await writer.fsync();
     expect(await content(cluster)).toEqual([
       [2, 500],
       [3, 300],
       [2, 500],
       [1, BLOCK + 700],
+      [2, 500],
     ]);
   });
 });
@@ -195,6 +200,11 @@ describe('that it was all is known at once', () => {
   const shown: [string, (here: readonly Program[]) => Promise<unknown>][] = [
     ['its thread closes the file', ([writer]) => writer!.flush()],
     ['its thread reads it', ([writer]) => writer!.read()],
+    [
+      'its thread locks it',
+      async ([{ mount, handle }]: readonly [Program]) =>
+        await mount.vfs.setlk({ ...ROOT, pid: 11 }, handle, { kind: 'posix', owner: 1n }, LOCK, false),
+    ],
     ['anybody asks for an fsync', ([, other]) => other!.fsync()],
     [
       'anybody appends',
@@ -281,9 +291,9 @@ it('more than a mebibyte need not lie together', async () => {
   const { cluster, here } = await start();
   const [writer, other] = here as [Program, Program];
   await writer.part(1, MiB - BLOCK + 1, true);
-  await writer.part(1, BLOCK, true);
+  await writer.part(1, 2 * BLOCK - 1, true);
   await other.flush();
-  expect(await content(cluster)).toEqual([[1, MiB + 1]]);
+  expect(await content(cluster)).toEqual([[1, MiB + BLOCK]]);
 });
 
 it('what is beyond the memory for writes is answered, and leaves in time', async () => {
@@ -300,7 +310,9 @@ it('what is beyond the memory for writes is answered, and leaves in time', async
     [1, 5 * BLOCK + 999],
   ]);
   await writer.part(1, 5 * BLOCK - 1, true);
-  const waiting = here[1]!.part(3, 100, false);
+  // Of another file.
+  const made = await writer.mount.vfs.create(ROOT, ROOT_INO, name('other'), 0o644, O_RDWR | O_CREAT);
+  const waiting = Promise.resolve(writer.mount.vfs.write(ROOT, made.handle, 0, new Uint8Array(100)));
   await cluster.clock.advance(REST_MS);
   await waiting;
   expect(writer.mount.vfs.usage().dirtyBytes).toBeLessThanOrEqual(4 * BLOCK);
@@ -311,6 +323,8 @@ it('what is lost is lost with its rest', async () => {
   const [writer] = here as [Program];
   await writer.part(1, BLOCK - 1, true);
   await cluster.expire(writer.mount);
+  const { attr } = await writer.mount.vfs.lookup(ROOT, ROOT_INO, name('log'));
+  await writer.mount.vfs.open(ROOT, attr.ino, O_RDWR | O_TRUNC);
   await expect(writer.part(1, 1_000, false)).rejects.toMatchObject({ errno: 'EIO' });
   expect(await content(cluster)).toEqual([]);
 });

@@ -116,8 +116,8 @@ export class FileData {
 
   /** Runs while no write and no commit of the file does. */
   async alone<T>(critical: () => Promise<T>): Promise<T> {
-    while (this.barrier !== undefined || this.underWay !== undefined) {
-      // The rest of a write must not wait for what waits for it.
+    // The rest of a write must not wait for what waits for it.
+    while (this.barrier !== undefined || (this.underWay !== undefined && !this.isClean)) {
       await (this.barrier ?? this.flush());
     }
     let lift!: () => void;
