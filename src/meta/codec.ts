@@ -4,7 +4,7 @@
  */
 import { CorruptionError } from '../errors.ts';
 import { asBlockId, type Ino, type PoolId, type SessionId } from '../ids.ts';
-import { ByteReader, ByteWriter, TextMemo } from './bytes.ts';
+import { ByteReader, ByteWriter, getU53, putI64, putU16, putU32, putU53, TextMemo, viewOf } from './bytes.ts';
 import type { Attr, Extent, FileType } from './types.ts';
 
 const VALUE_VERSION = 1;
@@ -62,79 +62,70 @@ export interface Inode {
 
 const INODE_FIXED_BYTES = 124;
 const scratch = Buffer.alloc(INODE_FIXED_BYTES);
-
-function putU53(buffer: Buffer, value: number, at: number): void {
-  const high = Math.floor(value / 0x1_0000_0000);
-  buffer.writeUInt32LE(value - high * 0x1_0000_0000, at);
-  buffer.writeUInt32LE(high, at + 4);
-}
-
-function getU53(buffer: Buffer, at: number): number {
-  return buffer.readUInt32LE(at + 4) * 0x1_0000_0000 + buffer.readUInt32LE(at);
-}
+const scratchView = viewOf(scratch);
 
 /** Written by fixed offsets: this is the row that every command touches. */
 export function encodeInode(inode: Inode): Uint8Array {
-  const b = scratch;
-  b[0] = inode.hasAcl || inode.hasDefaultAcl ? INODE_WITH_LISTS_VERSION : VALUE_VERSION;
-  b[1] = typeNumber(inode);
-  b.writeUInt16LE(inode.mode, 2);
-  b.writeUInt32LE(inode.uid, 4);
-  b.writeUInt32LE(inode.gid, 8);
-  b.writeUInt32LE(inode.nlink, 12);
-  putU53(b, inode.sizeBytes, 16);
-  putU53(b, inode.storedBytes, 24);
-  b.writeBigInt64LE(inode.atimeNs, 32);
-  b.writeBigInt64LE(inode.mtimeNs, 40);
-  b.writeBigInt64LE(inode.ctimeNs, 48);
-  b.writeUInt32LE(inode.rdev, 56);
-  putU53(b, inode.version, 60);
-  b.writeUInt32LE(inode.generation, 68);
-  b.writeUInt32LE(inode.pool, 72);
-  putU53(b, inode.parent, 76);
-  putU53(b, inode.dataIno, 84);
-  putU53(b, inode.extentCount, 92);
-  putU53(b, inode.blockExtentCount, 100);
-  putU53(b, inode.extentEnd, 108);
-  putU53(b, inode.xattrCount, 116);
+  const v = scratchView;
+  scratch[0] = inode.hasAcl || inode.hasDefaultAcl ? INODE_WITH_LISTS_VERSION : VALUE_VERSION;
+  scratch[1] = typeNumber(inode);
+  putU16(v, 2, inode.mode);
+  putU32(v, 4, inode.uid);
+  putU32(v, 8, inode.gid);
+  putU32(v, 12, inode.nlink);
+  putU53(v, 16, inode.sizeBytes);
+  putU53(v, 24, inode.storedBytes);
+  putI64(v, 32, inode.atimeNs);
+  putI64(v, 40, inode.mtimeNs);
+  putI64(v, 48, inode.ctimeNs);
+  putU32(v, 56, inode.rdev);
+  putU53(v, 60, inode.version);
+  putU32(v, 68, inode.generation);
+  putU32(v, 72, inode.pool);
+  putU53(v, 76, inode.parent);
+  putU53(v, 84, inode.dataIno);
+  putU53(v, 92, inode.extentCount);
+  putU53(v, 100, inode.blockExtentCount);
+  putU53(v, 108, inode.extentEnd);
+  putU53(v, 116, inode.xattrCount);
   const value = Buffer.allocUnsafe(INODE_FIXED_BYTES + inode.target.length);
-  b.copy(value, 0);
+  value.set(scratch);
   if (inode.target.length > 0) value.set(inode.target, INODE_FIXED_BYTES);
   return value;
 }
 
 export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
-  const b = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (b[0] !== VALUE_VERSION) new ByteReader(bytes, `inode ${ino}`).version(INODE_WITH_LISTS_VERSION);
-  const kind = b[1]!;
+  if (bytes[0] !== VALUE_VERSION) new ByteReader(bytes, `inode ${ino}`).version(INODE_WITH_LISTS_VERSION);
+  const kind = bytes[1]!;
   const type = typeOf(kind);
-  if (b.length < INODE_FIXED_BYTES || type === undefined)
+  if (bytes.length < INODE_FIXED_BYTES || type === undefined)
     throw new CorruptionError(`inode ${ino} in the table is damaged`);
+  const v = viewOf(bytes);
   return {
     ino,
     type,
-    mode: b.readUInt16LE(2),
-    uid: b.readUInt32LE(4),
-    gid: b.readUInt32LE(8),
-    nlink: b.readUInt32LE(12),
-    sizeBytes: getU53(b, 16),
-    storedBytes: getU53(b, 24),
-    atimeNs: b.readBigInt64LE(32),
-    mtimeNs: b.readBigInt64LE(40),
-    ctimeNs: b.readBigInt64LE(48),
-    rdev: b.readUInt32LE(56),
-    version: getU53(b, 60),
-    generation: b.readUInt32LE(68),
-    pool: b.readUInt32LE(72) as PoolId,
-    parent: getU53(b, 76) as Ino | 0,
-    dataIno: getU53(b, 84) as Ino,
-    extentCount: getU53(b, 92),
-    blockExtentCount: getU53(b, 100),
-    extentEnd: getU53(b, 108),
-    xattrCount: getU53(b, 116),
+    mode: v.getUint16(2, true),
+    uid: v.getUint32(4, true),
+    gid: v.getUint32(8, true),
+    nlink: v.getUint32(12, true),
+    sizeBytes: getU53(v, 16),
+    storedBytes: getU53(v, 24),
+    atimeNs: v.getBigInt64(32, true),
+    mtimeNs: v.getBigInt64(40, true),
+    ctimeNs: v.getBigInt64(48, true),
+    rdev: v.getUint32(56, true),
+    version: getU53(v, 60),
+    generation: v.getUint32(68, true),
+    pool: v.getUint32(72, true) as PoolId,
+    parent: getU53(v, 76) as Ino | 0,
+    dataIno: getU53(v, 84) as Ino,
+    extentCount: getU53(v, 92),
+    blockExtentCount: getU53(v, 100),
+    extentEnd: getU53(v, 108),
+    xattrCount: getU53(v, 116),
     hasAcl: (kind & ACCESS_LIST) !== 0,
     hasDefaultAcl: (kind & DEFAULT_LIST) !== 0,
-    target: b.length === INODE_FIXED_BYTES ? EMPTY_BYTES : b.subarray(INODE_FIXED_BYTES),
+    target: bytes.length === INODE_FIXED_BYTES ? EMPTY_BYTES : bytes.subarray(INODE_FIXED_BYTES),
   };
 }
 

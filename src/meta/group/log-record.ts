@@ -9,11 +9,10 @@
  * `synced seq`: everything up to it was on disk when this record was written. A bad record at or before the highest
  * synced seq found anywhere is damage; one beyond it is merely torn.
  */
-import { StateError } from '../../errors.ts';
 import type { Epoch, Seq } from '../../ids.ts';
 import { MiB } from '../../limits.ts';
 import { xxh64 } from '../../xxhash.ts';
-import { ByteReader, ByteWriter } from '../bytes.ts';
+import { ByteReader, ByteWriter, putU32, putU53, viewOf } from '../bytes.ts';
 import type { Command } from '../commands.ts';
 
 export interface LogEntry {
@@ -38,13 +37,6 @@ const HEAD_BYTES = 1 + 4 * 8;
 export const COMMAND_MAX_BYTES = 2 * MiB;
 const BODY_MAX_BYTES = HEAD_BYTES + COMMAND_MAX_BYTES;
 
-function writeU53(buffer: Buffer, value: number, at: number): void {
-  if (!Number.isSafeInteger(value) || value < 0) throw new StateError(`not an integer from 0 to 2^53-1: ${value}`);
-  const high = Math.floor(value / 0x1_0000_0000);
-  buffer.writeUInt32LE(value - high * 0x1_0000_0000, at);
-  buffer.writeUInt32LE(high, at + 4);
-}
-
 export function recordBytes(entry: LogEntry): number {
   return PREFIX_BYTES + HEAD_BYTES + entry.command.length;
 }
@@ -54,19 +46,20 @@ export function encodeRecords(entries: readonly LogEntry[], syncedSeq: number): 
   let sizeBytes = 0;
   for (const entry of entries) sizeBytes += recordBytes(entry);
   const buffer = Buffer.allocUnsafe(sizeBytes);
+  const view = viewOf(buffer);
   let at = 0;
   for (const entry of entries) {
     const end = at + recordBytes(entry);
     const body = at + PREFIX_BYTES;
-    buffer.writeUInt32LE(MAGIC, at);
-    buffer.writeUInt32LE(end - body, at + 4);
+    putU32(view, at, MAGIC);
+    putU32(view, at + 4, end - body);
     buffer[body] = VERSION;
-    writeU53(buffer, entry.seq, body + 1);
-    writeU53(buffer, entry.epoch, body + 9);
-    writeU53(buffer, entry.prevEpoch, body + 17);
-    writeU53(buffer, syncedSeq, body + 25);
+    putU53(view, body + 1, entry.seq);
+    putU53(view, body + 9, entry.epoch);
+    putU53(view, body + 17, entry.prevEpoch);
+    putU53(view, body + 25, syncedSeq);
     buffer.set(entry.command, body + HEAD_BYTES);
-    buffer.writeBigUInt64LE(xxh64(buffer.subarray(body, end)), at + 8);
+    view.setBigUint64(at + 8, xxh64(buffer.subarray(body, end)), true);
     at = end;
   }
   return buffer;
