@@ -46,6 +46,12 @@ function counting(kv: Kv): { readonly kv: Kv; readonly read: { gets: number; sca
           yield row;
         }
       },
+      async *scanPages(range) {
+        for await (const page of kv.scanPages(range)) {
+          read.scanned += page.length;
+          yield page;
+        }
+      },
       close: () => kv.close(),
     },
   };

@@ -154,14 +154,20 @@ export interface Kv {
   /** Atomic. With `sync` it and all batches before it are durable on return; without, they survive only the process. */
   batch(ops: readonly KvOp[], options: { sync: boolean }): Promise<void>;
   /** Ascending (or descending with `reverse`) over gte <= key < lt, from one consistent snapshot. */
-  scan(range: {
-    gte: Uint8Array;
-    lt: Uint8Array;
-    limit?: number;
-    reverse?: boolean;
-  }): AsyncIterable<readonly [Uint8Array, Uint8Array]>;
+  scan(range: KvRange): AsyncIterable<KvRow>;
+  /** As `scan`, some rows at a time: a promise for each costs more than the row. No page is empty; keys and values may be Buffers. */
+  scanPages(range: KvRange): AsyncIterable<readonly KvRow[]>;
   close(): Promise<void>;
 }
+
+export interface KvRange {
+  readonly gte: Uint8Array;
+  readonly lt: Uint8Array;
+  readonly limit?: number;
+  readonly reverse?: boolean;
+}
+
+export type KvRow = readonly [key: Uint8Array, value: Uint8Array];
 
 // Network
 

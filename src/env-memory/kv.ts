@@ -1,7 +1,7 @@
 /**
  * The key-value store of a MemoryDisk: what it holds, and how to go back to what was synced.
  */
-import type { Kv, KvOp, Random } from '../env.ts';
+import type { Kv, KvOp, KvRange, KvRow, Random } from '../env.ts';
 import { StateError } from '../errors.ts';
 import { fromKey, SortedMap, toKey, type SortedMapKey } from './sorted-map.ts';
 
@@ -10,6 +10,9 @@ interface Change {
   readonly before: Uint8Array | undefined;
   readonly after: Uint8Array | undefined;
 }
+
+/** Rows of a page. */
+const PAGE_COUNT = 100;
 
 export class MemoryKvState {
   readonly map = new SortedMap();
@@ -129,21 +132,25 @@ export class MemoryKv implements Kv {
     await this.#gate.batch(this.#state, ops, options.sync);
   }
 
-  async *scan(range: {
-    gte: Uint8Array;
-    lt: Uint8Array;
-    limit?: number;
-    reverse?: boolean;
-  }): AsyncGenerator<readonly [Uint8Array, Uint8Array]> {
+  async *scan(range: KvRange): AsyncGenerator<KvRow> {
+    for await (const page of this.scanPages(range)) yield* page;
+  }
+
+  async *scanPages(range: KvRange): AsyncGenerator<readonly KvRow[]> {
     this.#check();
     this.#gate.check('kvScan');
     let left = range.limit ?? Infinity;
     if (left <= 0) return;
     const keys = { gte: toKey(range.gte), lt: toKey(range.lt), reverse: range.reverse ?? false };
+    let page: KvRow[] = [];
     for (const [key, value] of this.#state.map.entries(keys)) {
-      yield [fromKey(key), new Uint8Array(value)];
-      if (--left <= 0) return;
+      page.push([fromKey(key), new Uint8Array(value)]);
+      if (--left <= 0) break;
+      if (page.length < PAGE_COUNT) continue;
+      yield page;
+      page = [];
     }
+    if (page.length > 0) yield page;
   }
 
   /** Closing again does nothing. */

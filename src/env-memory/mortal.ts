@@ -92,15 +92,18 @@ function mortalKv(kv: Kv, life: Life): Kv {
     // A synchronous read cannot be made to wait; nobody hears of what a dead process makes of it.
     get: (key) => (life.dead ? undefined : kv.get(key)),
     batch: (ops, options) => alive(life, () => kv.batch(ops, options)),
-    scan: async function* (range) {
-      if (life.dead) await never();
-      for await (const entry of kv.scan(range)) {
-        if (life.dead) await never();
-        yield entry;
-      }
-    },
+    scan: (range) => mortalRows(kv.scan(range), life),
+    scanPages: (range) => mortalRows(kv.scanPages(range), life),
     close: () => alive(life, () => kv.close()),
   };
+}
+
+async function* mortalRows<T>(rows: AsyncIterable<T>, life: Life): AsyncGenerator<T> {
+  if (life.dead) await never();
+  for await (const row of rows) {
+    if (life.dead) await never();
+    yield row;
+  }
 }
 
 /** Open connections are the network's to end (MemoryNetwork.killHost). */

@@ -4,7 +4,7 @@
 import { promises as fsp } from 'node:fs';
 import { join } from 'node:path';
 import { Level } from 'level';
-import type { Kv, KvOp, KvOptions } from '../env.ts';
+import type { Kv, KvOp, KvOptions, KvRange, KvRow } from '../env.ts';
 import { CorruptionError, FsError, TatamiError } from '../errors.ts';
 
 const DEFAULT_CACHE_BYTES = 8 * 1024 * 1024;
@@ -127,12 +127,11 @@ class LevelKv implements Kv {
     }
   }
 
-  async *scan(range: {
-    gte: Uint8Array;
-    lt: Uint8Array;
-    limit?: number;
-    reverse?: boolean;
-  }): AsyncGenerator<readonly [Uint8Array, Uint8Array]> {
+  async *scan(range: KvRange): AsyncGenerator<KvRow> {
+    for await (const page of this.scanPages(range)) for (const [key, value] of page) yield [plain(key), plain(value)];
+  }
+
+  async *scanPages(range: KvRange): AsyncGenerator<readonly KvRow[]> {
     if (range.limit !== undefined && range.limit <= 0) return;
     const iterator = this.#database.iterator({
       gte: range.gte,
@@ -144,7 +143,7 @@ class LevelKv implements Kv {
       for (let size = FIRST_CHUNK_ENTRIES; ; size = CHUNK_ENTRIES) {
         const entries = await iterator.nextv(size);
         if (entries.length === 0) return;
-        for (const [key, value] of entries) yield [plain(key), plain(value)];
+        yield entries;
       }
     } catch (error) {
       throw useError(this.#path, error);

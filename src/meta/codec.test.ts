@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FormatError, TatamiError } from '../errors.ts';
+import { FormatError, StateError, TatamiError } from '../errors.ts';
 import { asBlockId, ROOT_INO, type Ino, type PoolId, type SessionId } from '../ids.ts';
+import { ByteReader, ByteWriter } from './bytes.ts';
 import { decodeCommand, encodeCommand, type Command } from './commands.ts';
 import { decodeInode, encodeInode } from './codec.ts';
 import { keyFromBytes, keyToBytes, prefixEnd, u64FromKey, u64Key } from './keys.ts';
@@ -326,5 +327,41 @@ describe('Overlay', () => {
       ),
       { numRuns: 60 },
     );
+  });
+});
+
+describe('numbers', () => {
+  const writes: [string, (w: ByteWriter) => void][] = [
+    ['u16 of 65,536', (w) => w.u16(65_536)],
+    ['u32 of -1', (w) => w.u32(-1)],
+    ['u32 of 2^32', (w) => w.u32(2 ** 32)],
+    ['u32 of a half', (w) => w.u32(0.5)],
+    ['u32 of no number', (w) => w.u32(NaN)],
+    ['u53 of 2^53', (w) => w.u53(2 ** 53)],
+    ['u53 of -1', (w) => w.u53(-1)],
+    ['i64 of 2^63', (w) => w.i64(2n ** 63n)],
+  ];
+  it.each(writes)('that do not fit are refused: %s', (_, write) => {
+    expect(() => write(new ByteWriter())).toThrow(StateError);
+  });
+
+  it('come back as they were, at any place', () => {
+    const u53 = fc.maxSafeNat();
+    const i64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
+    fc.assert(
+      fc.property(fc.nat(7), fc.nat(65_535), fc.nat(2 ** 32 - 1), u53, i64, (skip, short, long, large, signed) => {
+        const bytes = new ByteWriter().raw(new Uint8Array(skip)).u16(short).u32(long).u53(large).i64(signed).finish();
+        const r = new ByteReader(bytes, 'it');
+        r.raw(skip);
+        expect([r.u16(), r.u32(), r.u53(), r.i64()]).toEqual([short, long, large, signed]);
+        r.end();
+      }),
+    );
+  });
+
+  it('beyond 2^53 are no numbers of ours', () => {
+    expect(() => new ByteReader(Uint8Array.of(0, 0, 0, 0, 0, 0, 0x20, 0), 'it').u53()).toThrow(FormatError);
+    expect(() => new ByteReader(new Uint8Array(8).fill(255), 'it').u53()).toThrow(FormatError);
+    expect(new ByteReader(Uint8Array.of(255, 255, 255, 255, 255, 255, 0x1f, 0), 'it').u53()).toBe(2 ** 53 - 1);
   });
 });

@@ -5,7 +5,7 @@
 import { CorruptionError } from '../errors.ts';
 import { asBlockId, type Ino, type PoolId, type SessionId } from '../ids.ts';
 import { ByteReader, ByteWriter, getU53, putI64, putU16, putU32, putU53, TextMemo, viewOf } from './bytes.ts';
-import type { Attr, Extent, FileType } from './types.ts';
+import type { Attr, Dirent, Extent, FileType } from './types.ts';
 
 const VALUE_VERSION = 1;
 /** Of an inode with access control lists: as version 1, the type with {@link ACCESS_LIST} and {@link DEFAULT_LIST}. */
@@ -61,6 +61,10 @@ export interface Inode {
 }
 
 const INODE_FIXED_BYTES = 124;
+/** Mode to parent: they lie in a row as {@link writeAttr} has them. */
+const SEEN_FROM = 2;
+const SEEN_TO = 84;
+const XATTR_COUNT_AT = 116;
 const scratch = Buffer.alloc(INODE_FIXED_BYTES);
 const scratchView = viewOf(scratch);
 
@@ -87,19 +91,24 @@ export function encodeInode(inode: Inode): Uint8Array {
   putU53(v, 92, inode.extentCount);
   putU53(v, 100, inode.blockExtentCount);
   putU53(v, 108, inode.extentEnd);
-  putU53(v, 116, inode.xattrCount);
+  putU53(v, XATTR_COUNT_AT, inode.xattrCount);
   const value = Buffer.allocUnsafe(INODE_FIXED_BYTES + inode.target.length);
   value.set(scratch);
   if (inode.target.length > 0) value.set(inode.target, INODE_FIXED_BYTES);
   return value;
 }
 
-export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
+function checkInode(ino: Ino, bytes: Uint8Array): FileType {
   if (bytes[0] !== VALUE_VERSION) new ByteReader(bytes, `inode ${ino}`).version(INODE_WITH_LISTS_VERSION);
-  const kind = bytes[1]!;
-  const type = typeOf(kind);
+  const type = typeOf(bytes[1]!);
   if (bytes.length < INODE_FIXED_BYTES || type === undefined)
     throw new CorruptionError(`inode ${ino} in the table is damaged`);
+  return type;
+}
+
+export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
+  const type = checkInode(ino, bytes);
+  const kind = bytes[1]!;
   const v = viewOf(bytes);
   return {
     ino,
@@ -122,11 +131,41 @@ export function decodeInode(ino: Ino, bytes: Uint8Array): Inode {
     extentCount: getU53(v, 92),
     blockExtentCount: getU53(v, 100),
     extentEnd: getU53(v, 108),
-    xattrCount: getU53(v, 116),
+    xattrCount: getU53(v, XATTR_COUNT_AT),
     hasAcl: (kind & ACCESS_LIST) !== 0,
     hasDefaultAcl: (kind & DEFAULT_LIST) !== 0,
     target: bytes.length === INODE_FIXED_BYTES ? EMPTY_BYTES : bytes.subarray(INODE_FIXED_BYTES),
   };
+}
+
+/** A name with the row of its inode. Thousands are listed to be sent, and then the row need not be taken apart. */
+export class StoredEntry implements Dirent {
+  readonly name: Uint8Array;
+  readonly ino: Ino;
+  readonly type: FileType;
+  readonly #row: Uint8Array;
+
+  /** CorruptionError, FormatError: as {@link decodeInode}. */
+  constructor(name: Uint8Array, { ino, type }: DirentValue, row: Uint8Array) {
+    checkInode(ino, row);
+    this.name = name;
+    this.ino = ino;
+    this.type = type;
+    this.#row = row;
+  }
+
+  get attr(): Attr {
+    return attrOf(decodeInode(this.ino, this.#row));
+  }
+
+  /** As writeAttr. */
+  writeAttr(w: ByteWriter): void {
+    const row = this.#row;
+    const hasXattrs = getU53(viewOf(row), XATTR_COUNT_AT) > 0;
+    w.u53(this.ino)
+      .u8(row[1]! | (hasXattrs ? XATTRS : 0))
+      .raw(row.subarray(SEEN_FROM, SEEN_TO));
+  }
 }
 
 /** What others may see of an inode; independent of later changes to it. */

@@ -1,6 +1,7 @@
 /** One file edited at random: the table's rows are what the pure extent maths (extents.ts) says, by point or range reads. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { KvRange } from '../env.ts';
 import { FsError } from '../errors.ts';
 import { asBlockId, ROOT_INO, type Ino, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES, FILE_MAX_BYTES, FRAME_HEADER_MAX_BYTES } from '../limits.ts';
@@ -210,9 +211,9 @@ describe('a compaction', () => {
 class ScanCountingKv extends TestKv {
   scanCount = 0;
 
-  override scan(range: Parameters<TestKv['scan']>[0]): ReturnType<TestKv['scan']> {
+  override scanPages(range: KvRange): ReturnType<TestKv['scanPages']> {
     this.scanCount++;
-    return super.scan(range);
+    return super.scanPages(range);
   }
 }
 

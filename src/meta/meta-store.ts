@@ -336,13 +336,14 @@ export class MetaStore {
           let items: TableItem[] = [];
           let bytes = 0;
           for (let next = first; next.done !== true; next = await scan.next()) {
-            const [key, value] = next.value;
-            items.push({ key, value });
-            bytes += key.length + value.length;
-            if (bytes < EXPORT_CHUNK_BYTES) continue;
-            yield items;
-            items = [];
-            bytes = 0;
+            for (const [key, value] of next.value) {
+              items.push({ key, value });
+              bytes += key.length + value.length;
+              if (bytes < EXPORT_CHUNK_BYTES) continue;
+              yield items;
+              items = [];
+              bytes = 0;
+            }
           }
           if (items.length > 0) yield items;
         } finally {

@@ -3,7 +3,15 @@ import type { Ino, SessionId } from '../ids.ts';
 import { ROOT_INO } from '../ids.ts';
 import { FILE_MAX_BYTES, MiB } from '../limits.ts';
 import type { ChangeFeed } from './change-feed.ts';
-import { attrOf, decodeDirent, decodeInode, decodeUnanswered, type Counters, type Inode } from './codec.ts';
+import {
+  attrOf,
+  decodeDirent,
+  decodeInode,
+  decodeUnanswered,
+  StoredEntry,
+  type Counters,
+  type Inode,
+} from './codec.ts';
 import { readExtents } from './data.ts';
 import {
   BACK_PARENT_AT,
@@ -129,10 +137,10 @@ function* readdir(table: PointReader, query: QueryOf<'readdir'>): TableProgram<Q
   const [rows] = yield [{ gte, lt: prefixEnd(prefix), limit: limit + 1, reverse: false }];
   const entries: (Dirent & { attr?: Attr })[] = [];
   for (const [key, value] of rows!.slice(0, limit)) {
-    const { ino, type } = decodeDirent(value);
+    const dirent = decodeDirent(value);
     const name = keyToBytes(key.slice(KEY_NAME_AT));
-    const child = query.withAttrs ? findInode(table, ino) : undefined;
-    entries.push(child === undefined ? { name, ino, type } : { name, ino, type, attr: attrOf(child) });
+    const row = query.withAttrs ? table.get(inodeKey(dirent.ino)) : undefined;
+    entries.push(row === undefined ? { name, ...dirent } : new StoredEntry(name, dirent, row));
   }
   return { entries, more: rows!.length > limit, attr };
 }

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { FormatError } from '../errors.ts';
+import { CorruptionError, FormatError } from '../errors.ts';
 import type { BlockId, Ino, PoolId, SessionId } from '../ids.ts';
+import { attrOf, encodeInode, StoredEntry, type Inode } from './codec.ts';
 import { decodeQueryResult, encodeQueryResult } from './query-codec.ts';
 import { decodeQueryRequest, encodeQueryRequest } from './requests.ts';
 import type { Attr, Dirent, Extent, FileType, Query, QueryOf, QueryResults } from './types.ts';
@@ -117,6 +118,26 @@ it.each(Object.keys(RESULTS) as Query['op'][])('results of %s come back as they 
       expect(() => decoded(op, Buffer.concat([bytes, Uint8Array.of(0)]))).toThrow(FormatError);
     }),
     { numRuns: 40 },
+  );
+});
+
+it('a name with the row of its inode is sent as one with its attributes', () => {
+  const counts = fc.record({ dataIno: ino, extentCount: u53, blockExtentCount: u53, extentEnd: u53, xattrCount: u53 });
+  fc.assert(
+    fc.property(attr, counts, name, name, (own, rest, text, target) => {
+      const inode: Inode = { ...own, ...rest, target };
+      const row = encodeInode(inode);
+      const entries = [{ name: text, ino: own.ino, type: own.type, attr: attrOf(inode) }];
+      const stored = [new StoredEntry(text, own, row)];
+      expect(stored[0]!.attr).toEqual(entries[0]!.attr);
+      const encoded = (listed: QueryResults['readdir']['entries']): Uint8Array =>
+        encodeQueryResult('readdir', { entries: listed, more: false, attr: own });
+      expect(plain(encoded(stored))).toEqual(plain(encoded(entries)));
+      expect(() => new StoredEntry(text, own, row.subarray(0, 123))).toThrow(CorruptionError);
+      expect(() => new StoredEntry(text, own, row.with(0, 3))).toThrow(FormatError);
+      expect(() => new StoredEntry(text, own, row.with(1, 15))).toThrow(CorruptionError);
+    }),
+    { numRuns: 100 },
   );
 });
 

@@ -5,7 +5,7 @@
 import type { Ino } from '../ids.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { readHeldLock, writeHeldLock } from './locks.ts';
-import { readAttr, readExtent, readFileType, writeAttr, writeExtent, writeFileType } from './codec.ts';
+import { readAttr, readExtent, readFileType, StoredEntry, writeAttr, writeExtent, writeFileType } from './codec.ts';
 import type { Attr, Dirent, Extent, Query, QueryResults } from './types.ts';
 
 const VERSION = 1;
@@ -48,10 +48,13 @@ const CODECS: { readonly [Op in Query['op']]: Codec<Op> } = {
       flag(w, more);
       if (more) w.bytes16(entries.at(-1)?.name ?? NO_NAME);
       w.u32(entries.length);
-      for (const { name, ino, type, attr: own } of entries) {
-        writeFileType(w.bytes16(name).u53(ino), type);
-        flag(w, own !== undefined);
-        if (own !== undefined) writeAttr(w, own);
+      for (const entry of entries) {
+        writeFileType(w.bytes16(entry.name).u53(entry.ino), entry.type);
+        const isStored = entry instanceof StoredEntry;
+        const own = isStored ? undefined : entry.attr;
+        flag(w, isStored || own !== undefined);
+        if (isStored) entry.writeAttr(w);
+        else if (own !== undefined) writeAttr(w, own);
       }
       writeAttr(w, attr);
     },

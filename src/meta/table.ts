@@ -2,7 +2,7 @@
  * The layers of the table: two overlays in memory over the sorted store. The active one takes writes; the frozen one is
  * being written to the store. Reads see active, then frozen, then the store (or its rows that are kept in memory).
  */
-import type { Kv, KvOp } from '../env.ts';
+import type { Kv, KvOp, KvRow } from '../env.ts';
 import { keyFromBytes, keyToBytes } from './keys.ts';
 import { mergeOverlays, Overlay, type OverlayRow, type RangeRead, type Row } from './overlay.ts';
 import { RowCache } from './row-cache.ts';
@@ -65,15 +65,18 @@ export class Table implements PointReader {
     const scan = this.scan(read.gte, read.lt, read.limit + newer.length, read.reverse);
     try {
       for (let next = await scan.first; next.done !== true && rows.length < read.limit; next = await scan.next()) {
-        const key = keyFromBytes(next.value[0]);
-        let hidden = false;
-        for (; at < newer.length && rows.length < read.limit; at++) {
-          const [newerKey, value] = newer[at]!;
-          if (read.reverse ? newerKey < key : newerKey > key) break;
-          hidden ||= newerKey === key;
-          if (value !== undefined) rows.push([newerKey, value]);
+        for (const [bytes, stored] of next.value) {
+          const key = keyFromBytes(bytes);
+          let hidden = false;
+          for (; at < newer.length && rows.length < read.limit; at++) {
+            const [newerKey, value] = newer[at]!;
+            if (read.reverse ? newerKey < key : newerKey > key) break;
+            hidden ||= newerKey === key;
+            if (value !== undefined) rows.push([newerKey, value]);
+          }
+          if (rows.length >= read.limit) break;
+          if (!hidden) rows.push([key, stored]);
         }
-        if (!hidden && rows.length < read.limit) rows.push([key, next.value[1]]);
       }
     } finally {
       await scan.close();
@@ -88,7 +91,7 @@ export class Table implements PointReader {
   /** Rows of the store alone. Once `first` has resolved, they come from one snapshot. */
   scan(gte: string, lt: string, limit?: number, reverse = false): StoreScan {
     const range = { gte: keyToBytes(gte), lt: keyToBytes(lt), reverse, ...(limit !== undefined && { limit }) };
-    const iterator = this.#kv.scan(range)[Symbol.asyncIterator]();
+    const iterator = this.#kv.scanPages(range)[Symbol.asyncIterator]();
     const first = iterator.next();
     const opened = (): void => void this.#openingScans.delete(opening);
     const opening: Promise<void> = first.then(opened, opened);
@@ -125,8 +128,9 @@ export class Table implements PointReader {
   }
 }
 
+/** Pages of rows. */
 export interface StoreScan {
-  readonly first: Promise<IteratorResult<readonly [Uint8Array, Uint8Array]>>;
-  next(): Promise<IteratorResult<readonly [Uint8Array, Uint8Array]>>;
+  readonly first: Promise<IteratorResult<readonly KvRow[]>>;
+  next(): Promise<IteratorResult<readonly KvRow[]>>;
   close(): Promise<void>;
 }

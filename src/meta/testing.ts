@@ -1,5 +1,5 @@
 /** What the tests of this folder share. */
-import type { Kv, KvOp } from '../env.ts';
+import type { Kv, KvOp, KvRange, KvRow } from '../env.ts';
 import { keyFromBytes } from './keys.ts';
 import { LocalMetaClient } from './local-client.ts';
 import { MetaStore } from './meta-store.ts';
@@ -36,12 +36,11 @@ export class TestKv implements Kv {
     this.#sorted = undefined;
   }
 
-  async *scan(range: {
-    gte: Uint8Array;
-    lt: Uint8Array;
-    limit?: number;
-    reverse?: boolean;
-  }): AsyncGenerator<readonly [Uint8Array, Uint8Array]> {
+  async *scan(range: KvRange): AsyncGenerator<KvRow> {
+    for await (const page of this.scanPages(range)) yield* page;
+  }
+
+  async *scanPages(range: KvRange): AsyncGenerator<readonly KvRow[]> {
     this.#sorted ??= [...this.#rows.keys()].sort();
     const gte = keyFromBytes(range.gte);
     const lt = keyFromBytes(range.lt);
@@ -49,7 +48,8 @@ export class TestKv implements Kv {
     if (range.reverse === true) keys.reverse();
     const rows = keys.slice(0, range.limit).map((key) => [Buffer.from(key, 'latin1'), this.#rows.get(key)!] as const);
     await Promise.resolve();
-    yield* rows;
+    // One and then the rest, so that whoever reads more than a page is tested, too.
+    for (const page of [rows.slice(0, 1), rows.slice(1)]) if (page.length > 0) yield page;
   }
 
   async close(): Promise<void> {}
