@@ -58,8 +58,12 @@ class Program {
   }
 }
 
-async function start(flags = FLAGS, limits = {}): Promise<{ cluster: TestCluster; here: Program[]; there: Program }> {
-  const cluster = await TestCluster.start(BLOCK);
+async function start(
+  flags = FLAGS,
+  limits = {},
+  blockSizeBytes = BLOCK,
+): Promise<{ cluster: TestCluster; here: Program[]; there: Program }> {
+  const cluster = await TestCluster.start(blockSizeBytes);
   const mount = await cluster.mount({ inlineMaxBytes: 200, ...limits });
   const other = await cluster.mount();
   await mount.vfs.create(ROOT, ROOT_INO, name('log'), 0o644, O_RDWR | O_CREAT);
@@ -82,10 +86,10 @@ async function content(cluster: TestCluster): Promise<(readonly [value: number, 
 }
 
 describe('what may be the first part of a write', () => {
-  it('ends with a page of which the kernel does not have the beginning, or is as much as it passes on at once', () => {
+  it('ends with a page, and begins within one', () => {
     expect(mayGoOn(1, 4095)).toBe(true);
     expect(mayGoOn(1, 3 * 4096 - 1)).toBe(true);
-    expect(mayGoOn(4096, MiB)).toBe(true);
+    expect(mayGoOn(4096, MiB)).toBe(false);
     expect(mayGoOn(1, 4096)).toBe(false);
     expect(mayGoOn(0, 4096)).toBe(false);
     expect(mayGoOn(4096, 4096)).toBe(false);
@@ -97,7 +101,6 @@ describe('while more of an append may be to come', () => {
   const asks: [string, (program: Program) => Promise<unknown>][] = [
     ['closes the file', (program) => program.flush()],
     ['reads it', (program) => program.read()],
-    ['asks for the next data', async ({ mount, handle }) => await mount.vfs.lseek(ROOT, handle, 0, 3)],
     [
       'empties it with an open',
       async ({ mount }) => {
@@ -201,6 +204,27 @@ describe('that it was all is known at once', () => {
     ['its thread closes the file', ([writer]) => writer!.flush()],
     ['its thread reads it', ([writer]) => writer!.read()],
     [
+      'anybody asks for the next data',
+      async ([, { mount, handle }]: readonly [Program, Program]) => await mount.vfs.lseek(ROOT, handle, 0, 3),
+    ],
+    [
+      'its thread copies of it',
+      async ([{ mount, handle }]: readonly [Program]) => {
+        const made = await mount.vfs.create(ROOT, ROOT_INO, name('copy'), 0o644, O_RDWR | O_CREAT);
+        await mount.vfs.copyFileRange({ ...ROOT, pid: 11 }, handle, 0, made.handle, 0, 1_000);
+      },
+    ],
+    [
+      'anybody copies into it',
+      async ([, { mount }]: readonly [Program, Program]) => {
+        const { attr } = await mount.vfs.lookup(ROOT, ROOT_INO, name('log'));
+        const { handle } = await mount.vfs.open(ROOT, attr.ino, O_RDWR);
+        const made = await mount.vfs.create(ROOT, ROOT_INO, name('source'), 0o644, O_RDWR | O_CREAT);
+        await mount.vfs.write(ROOT, made.handle, 0, new Uint8Array(10).fill(4));
+        await mount.vfs.copyFileRange(ROOT, made.handle, 0, handle, 0, 10);
+      },
+    ],
+    [
       'its thread locks it',
       async ([{ mount, handle }]: readonly [Program]) =>
         await mount.vfs.setlk({ ...ROOT, pid: 11 }, handle, { kind: 'posix', owner: 1n }, LOCK, false),
@@ -287,13 +311,104 @@ it('what is written through is answered before its rest, which the kernel follow
   ]);
 });
 
-it('more than a mebibyte need not lie together', async () => {
-  const { cluster, here } = await start();
+it('more than a mebibyte need not lie together, and is not taken for one write', async () => {
+  const { cluster, here, there } = await start();
   const [writer, other] = here as [Program, Program];
   await writer.part(1, MiB - BLOCK + 1, true);
-  await writer.part(1, 2 * BLOCK - 1, true);
+  await writer.part(1, 2 * BLOCK - 1, false);
   await other.flush();
-  expect(await content(cluster)).toEqual([[1, MiB + BLOCK]]);
+  await writer.part(1, MiB - 2_000, true);
+  // Another write.
+  await writer.part(3, 3_000, true);
+  const closed = other.flush();
+  await turns();
+  await there.part(2, 500, false);
+  await there.fsync();
+  await writer.part(3, 500, false);
+  await closed;
+  await writer.fsync();
+  expect(await content(cluster)).toEqual([
+    [1, MiB + BLOCK],
+    [2, 500],
+    [1, MiB - 2_000],
+    [3, 3_500],
+  ]);
+});
+
+it('young pieces are not merged with a first part: such a commit would be made without its rest', async () => {
+  const { cluster, here, there } = await start(FLAGS, { inlineMaxBytes: 0 }, 16 * BLOCK);
+  const [writer, other] = here as [Program, Program];
+  for (let count = 0; count < 15; count += 1) {
+    await writer.part(1, 10, false);
+    await writer.flush();
+  }
+  await writer.part(3, 1_000, true);
+  const closed = other.flush();
+  await turns();
+  let isDone = false;
+  writer.mount.meta.afterMutate = async ({ op }) => {
+    if (op !== 'commit' || isDone) return;
+    isDone = true;
+    await there.part(2, 50, false);
+    await there.fsync();
+  };
+  await writer.part(3, 700, false);
+  await closed;
+  expect(await content(cluster)).toEqual([
+    [1, 150],
+    [3, 1_700],
+    [2, 50],
+  ]);
+});
+
+it('a commit that waited for its turn takes no first part in place of what was lost meanwhile', async () => {
+  const { cluster, here, there } = await start();
+  const [writer, other] = here as [Program, Program];
+  const { meta, vfs } = writer.mount;
+  await writer.part(9, 300, false);
+  let go!: () => void;
+  const gate = new Promise<void>((resolve) => (go = resolve));
+  meta.beforeMutate = async ({ op }) => (op === 'setattr' ? await gate : undefined);
+  const { attr } = await vfs.lookup(ROOT, ROOT_INO, name('log'));
+  const told = [Promise.resolve(vfs.setattr(ROOT, attr.ino, { mtimeNs: 5n }, writer.handle))];
+  await turns();
+  const lost = writer.flush();
+  await turns();
+  meta.loseSession();
+  await expect(lost).rejects.toMatchObject({ errno: 'EIO' });
+  const again = await Program.open(writer.mount, 11);
+  await again.part(3, 1_000, true);
+  const closed = other.flush().catch(() => undefined);
+  await turns();
+  go();
+  await Promise.allSettled(told);
+  await turns();
+  await there.part(2, 50, false);
+  await there.fsync();
+  await again.part(3, 700, false);
+  await closed;
+  expect(await content(cluster)).toEqual([
+    [2, 50],
+    [3, 1_700],
+  ]);
+});
+
+it('who waits for what was written before it does not wait for it', async () => {
+  const { cluster, here } = await start(FLAGS, { inlineMaxBytes: 0 });
+  const [writer, other, third] = here as [Program, Program, Program];
+  let go!: () => void;
+  const gate = new Promise<void>((resolve) => (go = resolve));
+  cluster.blocks.beforePut = () => gate;
+  await third.part(9, 100, false);
+  const first = third.flush();
+  await writer.part(1, 1_000, true);
+  const closed = other.flush();
+  await turns();
+  go();
+  await first;
+  expect(await content(cluster)).toEqual([[9, 100]]);
+  await writer.part(1, 10, false);
+  await closed;
 });
 
 it('what is beyond the memory for writes is answered, and leaves in time', async () => {

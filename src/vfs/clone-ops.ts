@@ -63,8 +63,11 @@ export class CloneOps {
     if (most <= 0) return 0;
     // Bytes are copied into another pool, for that is what a copy to there is for.
     if (source.file.pool !== target.file.pool) throw otherPool();
-    await this.#state.writeBack.flush(source.file);
-    await this.#state.writeBack.flush(target.file);
+    const { writeBack } = this.#state;
+    writeBack.ended(source.file, caller.pid);
+    writeBack.ended(target.file);
+    await writeBack.flush(source.file);
+    await writeBack.flush(target.file);
     target.reportError();
     const copied = await target.file.alone(() => this.#step(caller, source, from, target, to, most));
     if (copied > 0 && target.syncs) await this.#state.sync();

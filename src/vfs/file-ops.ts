@@ -510,6 +510,7 @@ export class FileOps {
   async lseek(caller: Caller, handle: Handle, offset: number, whence: number): Promise<number> {
     const { file } = this.#state.handles.file(handle);
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL');
+    this.#state.writeBack.ended(file);
     if (file.appending && !file.isClean) await interruptible(file.flush(), caller.signal);
     const size = file.readableBytes();
     if (offset < 0 || offset >= size) throw new FsError('ENXIO', 'past the end of the file');

@@ -24,6 +24,8 @@ export function mergeBeforeFlush(state: MountState, file: FileData, cut: () => v
   if (inode.partialFlushes < LOOK_EVERY) return undefined;
   inode.partialFlushes = 0;
   if (file.pending.length > 0 || file.committing || file.barrier !== undefined) return undefined;
+  // It would be committed without its rest, for such a piece is committed alone.
+  if (file.underWay !== undefined) return undefined;
   return merge(state, file, cut).catch((error: unknown) => {
     // Merging saves metadata and can be done another time; the flush itself goes on.
     state.log.debug({ ino: inode.ino, error: String(error) }, 'pieces could not be merged');

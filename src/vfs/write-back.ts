@@ -20,7 +20,7 @@ import type { Clock, Timer } from '../env.ts';
 import { CancelledError, FsError, StaleBlocksError } from '../errors.ts';
 import type { Attr, Extent, MetaClient } from '../meta/types.ts';
 import { ProgressClock } from '../progress-clock.ts';
-import { AppendUnderWay, REST_MS, type Appender } from './append-rest.ts';
+import { AppendUnderWay, LAST_LOOK_MS, REST_MS, type Appender } from './append-rest.ts';
 import { untilDeadline } from './async.ts';
 import type { FileData, Piece } from './file-data.ts';
 import { toFsError } from './fs-errors.ts';
@@ -87,6 +87,8 @@ export class WriteBack {
   write(file: FileData, offset: number, data: Uint8Array, appender?: Appender): Promise<void> | undefined {
     const { clock } = this.#ports;
     const endOffset = offset + data.length;
+    if (appender === undefined || file.underWay?.isFollowedBy(offset, endOffset, appender.pid) !== true)
+      this.ended(file);
     if (file.isClean) {
       file.appending = appender !== undefined;
       file.dirtySinceMs = clock.monotonicMs();
@@ -108,21 +110,18 @@ export class WriteBack {
 
   #appended(file: FileData, offset: number, endOffset: number, { pid, mayGoOn }: Appender): void {
     const before = file.underWay;
-    const isRest = before?.isFollowedBy(offset, pid) === true;
-    if (!isRest) this.ended(file);
-    const goesOn = mayGoOn && (!isRest || before.isWithinBound(endOffset));
     const nowMs = this.#ports.clock.monotonicMs();
-    if (goesOn && isRest) before.goOn(endOffset, nowMs);
-    else if (goesOn) file.underWay = new AppendUnderWay(pid, offset, endOffset, nowMs);
+    if (mayGoOn && before !== undefined) before.goOn(endOffset, nowMs);
+    else if (mayGoOn) file.underWay = new AppendUnderWay(pid, offset, endOffset, nowMs);
     const previous = file.pending.at(-1);
     this.#cutAppended(file, offset, endOffset);
-    if (!isRest) return;
+    if (before === undefined) return;
     // Its first part is waited for: that can be committed together with this one only.
     if (previous?.continues === true && previous.seq <= file.wantedSeq) {
       this.#cutAll(file);
       file.wantedSeq = file.nextSeq - 1;
     }
-    if (goesOn) return;
+    if (mayGoOn) return;
     before.goOn(endOffset, nowMs);
     this.ended(file);
   }
@@ -143,12 +142,14 @@ export class WriteBack {
     const { clock } = this.#ports;
     const { underWay } = file;
     if (underWay === undefined) return;
-    const leftMs = Math.max(0, underWay.latestMs + REST_MS - clock.monotonicMs());
-    underWay.timer ??= clock.setTimer(leftMs, () => {
-      underWay.timer = undefined;
-      if (file.underWay !== underWay) return;
-      if (clock.monotonicMs() < underWay.latestMs + REST_MS) this.#endLater(file);
-      else this.ended(file);
+    const leftMs = underWay.latestMs + REST_MS - LAST_LOOK_MS - clock.monotonicMs();
+    underWay.timer ??= clock.setTimer(Math.max(0, leftMs), () => {
+      const { latestMs } = underWay;
+      underWay.timer = clock.setTimer(LAST_LOOK_MS, () => {
+        underWay.timer = undefined;
+        if (underWay.latestMs === latestMs) this.ended(file);
+        else this.#endLater(file);
+      });
     });
   }
 
@@ -304,7 +305,11 @@ export class WriteBack {
       readyCount += 1;
     }
     // Its rest is committed with it, and is still to come.
-    while (file.pending[readyCount - 1]?.continues === true && readyCount < COMMIT_EXTENTS_MAX) readyCount -= 1;
+    let isHeldBack = false;
+    while (file.pending[readyCount - 1]?.continues === true && readyCount < COMMIT_EXTENTS_MAX) {
+      readyCount -= 1;
+      isHeldBack = true;
+    }
     if (readyCount === 0 && readyBytes >= this.#memory.maxBytes / 4 && !file.dirty.isEmpty) {
       this.#cutAll(file);
       return this.#pump(file);
@@ -312,7 +317,8 @@ export class WriteBack {
     if (readyCount === 0) return this.#settle(file);
     const next = file.pending[readyCount];
     const wantedIsReady =
-      (next === undefined || next.seq > file.wantedSeq) && (file.pending[0] as Piece).seq <= file.wantedSeq;
+      (next === undefined || next.seq > file.wantedSeq || isHeldBack) &&
+      (file.pending[0] as Piece).seq <= file.wantedSeq;
     const enough = readyBytes >= this.#memory.maxBytes / 4 || readyCount >= COMMIT_EXTENTS_MAX;
     if (!wantedIsReady && !enough && !this.#memory.hasWaiters && !this.#memory.isOver) return;
     file.committing = true;
@@ -342,7 +348,9 @@ export class WriteBack {
       if (piece.rewrites !== undefined) break;
     }
     const whole = batch.findLastIndex((piece) => !piece.continues) + 1;
-    return whole === 0 ? batch : batch.slice(0, whole);
+    if (whole > 0) return batch.slice(0, whole);
+    // Its rest is still to come; or it is more than one commit takes.
+    return file.underWay !== undefined && batch.length === file.pending.length ? [] : batch;
   }
 
   async #commit(file: FileData): Promise<void> {
@@ -516,6 +524,7 @@ export class WriteBack {
   stop(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
+    for (const { underWay } of this.#dirtyFiles) underWay?.timer?.cancel();
   }
 }
 
