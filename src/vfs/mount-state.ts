@@ -1,6 +1,6 @@
 /**
  * What the operations of one mount share: tables and caches, the way to the servers, and the rules by which replies
- * change what is known here. The operations themselves are in name-ops, file-ops, dir-ops and xattr-ops.
+ * change what is known here. The operations themselves are in name-ops, file-ops, data-ops, dir-ops and xattr-ops.
  */
 import type { CancelSignal } from '../cancel.ts';
 import type { Clock } from '../env.ts';

@@ -15,6 +15,7 @@ import { withDeadline } from './async.ts';
 import { CloneOps } from './clone-ops.ts';
 import type { Compacted } from './compactor.ts';
 import { OpDeadlines } from './op-deadlines.ts';
+import { DataOps } from './data-ops.ts';
 import { DirOps } from './dir-ops.ts';
 import { FileOps } from './file-ops.ts';
 import { toFsError } from './fs-errors.ts';
@@ -62,6 +63,7 @@ export class Vfs implements VfsOps {
   readonly #state: MountState;
   readonly #names: NameOps;
   readonly #files: FileOps;
+  readonly #data: DataOps;
   readonly #clones: CloneOps;
   readonly #locks: LockOps;
   readonly #dirs: DirOps;
@@ -74,6 +76,7 @@ export class Vfs implements VfsOps {
     this.#state = new MountState(options);
     this.#names = new NameOps(this.#state);
     this.#files = new FileOps(this.#state, this.#names);
+    this.#data = new DataOps(this.#state, this.#files);
     this.#clones = new CloneOps(this.#state, options.blocks);
     this.#locks = new LockOps(this.#state);
     this.#dirs = new DirOps(this.#state);
@@ -182,11 +185,11 @@ export class Vfs implements VfsOps {
   }
   read(caller: Caller, handle: Handle, offset: number, size: number): Maybe<ReadResult> {
     if (!this.#locks.isIdle) this.#locks.checkCertain(handle);
-    const result = this.#files.read(caller, handle, offset, size);
+    const result = this.#data.read(caller, handle, offset, size);
     return this.#boundHandle('read', handle, result, (late) => late.release?.());
   }
   write(caller: Caller, handle: Handle, offset: number, data: Uint8Array, flags?: number): Maybe<number> {
-    return this.#boundHandle('write', handle, this.#files.write(caller, handle, offset, data, flags));
+    return this.#boundHandle('write', handle, this.#data.write(caller, handle, offset, data, flags));
   }
   getlk(caller: Caller, handle: Handle, owner: LockOwner, lock: FileLock): Maybe<FileLock> {
     return this.#boundHandle('getlk', handle, this.#locks.getlk(caller, handle, owner, lock));
@@ -200,12 +203,12 @@ export class Vfs implements VfsOps {
     return this.#boundHandle('close', handle, this.#flush(caller, handle, lockOwner));
   }
   #flush(caller: Caller, handle: Handle, lockOwner: bigint): Maybe<void> {
-    return this.#locks.isIdle ? this.#files.flush(caller, handle) : this.#flushAndUnlock(caller, handle, lockOwner);
+    return this.#locks.isIdle ? this.#data.flush(caller, handle) : this.#flushAndUnlock(caller, handle, lockOwner);
   }
   /** What was written under a lock is committed before others may have it, and they may although that failed. */
   async #flushAndUnlock(caller: Caller, handle: Handle, lockOwner: bigint): Promise<void> {
     try {
-      await this.#files.flush(caller, handle);
+      await this.#data.flush(caller, handle);
     } finally {
       await this.#locks.closed(handle, lockOwner);
     }
@@ -215,10 +218,10 @@ export class Vfs implements VfsOps {
     if (opened !== undefined) this.#locks.released(opened);
   }
   fsync(_caller: Caller, handle: Handle, _dataOnly: boolean): Maybe<void> {
-    return this.#boundHandle('fsync', handle, this.#files.fsync(handle));
+    return this.#boundHandle('fsync', handle, this.#data.fsync(handle));
   }
   fallocate(caller: Caller, handle: Handle, offset: number, length: number, mode: number): Maybe<void> {
-    return this.#boundHandle('fallocate', handle, this.#files.fallocate(caller, handle, offset, length, mode));
+    return this.#boundHandle('fallocate', handle, this.#data.fallocate(caller, handle, offset, length, mode));
   }
   copyFileRange(
     caller: Caller,
@@ -232,7 +235,7 @@ export class Vfs implements VfsOps {
     return this.#boundHandle('copy_file_range', target, result);
   }
   lseek(caller: Caller, handle: Handle, offset: number, whence: number): Maybe<number> {
-    return this.#boundHandle('lseek', handle, this.#files.lseek(caller, handle, offset, whence));
+    return this.#boundHandle('lseek', handle, this.#data.lseek(caller, handle, offset, whence));
   }
 
   opendir(_caller: Caller, ino: Ino): Maybe<Opened> {
