@@ -8,8 +8,8 @@
  * same thread does to it (but reads, for a write out of a mapping of the file itself). Where none of these comes, whoever
  * needs the bytes committed waits for REST_MS.
  *
- * Not recognised: a part that ends within a page, for the rest of the program's memory had to be fetched first (Linux
- * since 6.15).
+ * Not recognised: a part that ends within a page, for the rest of the program's memory had to be fetched first (seen on
+ * Linux 6.18; 6.1 fetches it before).
  *
  * Source: fuse_fill_write_pages of Linux 6.1 and 6.18; M. Szeredi on linux-fsdevel, 14 April 2021: "the multi-page case
  * with a partial & non-uptodate head page will always result in the write request being split into two".
