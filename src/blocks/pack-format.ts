@@ -6,6 +6,7 @@
  * valid only in its own place. So neither an old pack's bytes that a filesystem shows after a power loss, nor a pack
  * file that somebody stores as data inside a block, is taken for a record when a scan searches for the next magic.
  */
+import { viewOf } from '../data-view.ts';
 import { FormatError, StateError } from '../errors.ts';
 import { BLOCK_ID_BYTES, type BlockId, type PoolId } from '../ids.ts';
 import { BLOCK_MAX_BYTES } from '../limits.ts';
@@ -81,10 +82,6 @@ export function parsePackFileName(name: string): number | undefined {
   if (!/^\d{10}\.pack$/.test(name)) return undefined;
   const pack = Number(name.slice(0, 10));
   return pack >= 1 && pack <= 0xffffffff ? pack : undefined;
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 export function encodePackHeader(header: PackHeader): Uint8Array {

@@ -2,6 +2,7 @@
  * Reading and writing of fixed-layout bytes (little endian) for values, commands and outcomes. The reader checks every
  * length and range: what it reads comes from a disk or a network.
  */
+import { viewOf } from '../data-view.ts';
 import { FormatError, StateError } from '../errors.ts';
 
 // By DataView and not by Buffer's methods, which are JavaScript: until they are compiled, which takes thousands of
@@ -9,11 +10,6 @@ import { FormatError, StateError } from '../errors.ts';
 
 const GROW_FROM_BYTES = 1024;
 const TWO_32 = 0x1_0000_0000;
-
-/** A view of the same bytes. */
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
 
 export function putU16(view: DataView, at: number, value: number): void {
   if ((value & 0xffff) !== value) throw new StateError(`not an integer from 0 to 2^16-1: ${value}`);

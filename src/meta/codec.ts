@@ -2,9 +2,10 @@
  * Values of the metadata table as bytes; the layouts are in docs/formats.md, "Metadata table". Each value starts with
  * its format version. A replica refuses what is newer (FormatError) instead of guessing.
  */
+import { viewOf } from '../data-view.ts';
 import { CorruptionError } from '../errors.ts';
 import { asBlockId, type Ino, type PoolId, type SessionId } from '../ids.ts';
-import { ByteReader, ByteWriter, getU53, putI64, putU16, putU32, putU53, TextMemo, viewOf } from './bytes.ts';
+import { ByteReader, ByteWriter, getU53, putI64, putU16, putU32, putU53, TextMemo } from './bytes.ts';
 import type { Attr, Dirent, Extent, FileType } from './types.ts';
 
 const VALUE_VERSION = 1;

@@ -335,6 +335,16 @@ it('more than a mebibyte need not lie together, and is not taken for one write',
   ]);
 });
 
+it('who waits for the first parts of ever more writes waits for a mebibyte of them', async () => {
+  const { cluster, here } = await start();
+  const [writer, other] = here as [Program, Program];
+  await writer.part(1, MiB - BLOCK + 1, true);
+  const closed = other.flush();
+  await writer.part(1, 2 * BLOCK - 1, true);
+  await closed;
+  expect(await content(cluster)).toEqual([[1, MiB - BLOCK + 1]]);
+});
+
 it('young pieces are not merged with a first part: such a commit would be made without its rest', async () => {
   const { cluster, here, there } = await start(FLAGS, { inlineMaxBytes: 0 }, 16 * BLOCK);
   const [writer, other] = here as [Program, Program];

@@ -9,10 +9,11 @@
  * `synced seq`: everything up to it was on disk when this record was written. A bad record at or before the highest
  * synced seq found anywhere is damage; one beyond it is merely torn.
  */
+import { viewOf } from '../../data-view.ts';
 import type { Epoch, Seq } from '../../ids.ts';
 import { MiB } from '../../limits.ts';
 import { xxh64 } from '../../xxhash.ts';
-import { ByteReader, ByteWriter, putU32, putU53, viewOf } from '../bytes.ts';
+import { ByteReader, ByteWriter, putU32, putU53 } from '../bytes.ts';
 import type { Command } from '../commands.ts';
 
 export interface LogEntry {
